@@ -1,0 +1,41 @@
+"""LambdaNetworks: long-range interactions without attention.
+
+Paper: Bello, "LambdaNetworks: Modeling long-range interactions without attention", ICLR 2021.
+"""
+
+from typing import TYPE_CHECKING
+
+from lambdanets._lazy import resolve_lazily
+
+if TYPE_CHECKING:
+    from lambdanets import functional, models, nn
+    from lambdanets.models import create_model, list_models
+    from lambdanets.nn import LambdaLayer, LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LambdaLayer",
+    "LambdaLayer1d",
+    "LambdaLayer2d",
+    "LambdaLayer3d",
+    "__version__",
+    "create_model",
+    "functional",
+    "list_models",
+    "models",
+    "nn",
+]
+
+__getattr__, __dir__ = resolve_lazily(
+    __name__,
+    {
+        "LambdaLayer": "lambdanets.nn.token_layer",
+        "LambdaLayer1d": "lambdanets.nn.lambda_layer",
+        "LambdaLayer2d": "lambdanets.nn.lambda_layer",
+        "LambdaLayer3d": "lambdanets.nn.lambda_layer",
+        "create_model": "lambdanets.models.registry",
+        "list_models": "lambdanets.models.registry",
+    },
+    submodules=("functional", "models", "nn"),
+)

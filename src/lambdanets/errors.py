@@ -1,0 +1,124 @@
+"""Errors a caller can correct: their classes, exit codes and words."""
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Sizes = dict[str, tuple[int | tuple[int, ...], str]]
+
+
+class ArgumentError(ValueError):
+    """A value, shape, name or option that does not fit."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class ArgumentTypeError(TypeError):
+    """An argument of the wrong kind."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class PathError(FileNotFoundError):
+    """A path that does not exist or is not what was asked for."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class DependencyError(ImportError):
+    """A library that an extra would install."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class DataError(ValueError):
+    """Data that cannot be read or do not fit the job."""
+
+    exit_code: ClassVar[int] = 4
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is damaged, missing or of another run."""
+
+    exit_code: ClassVar[int] = 5
+
+
+class NumericError(ArithmeticError):
+    """A loss or gradient that is not finite."""
+
+    exit_code: ClassVar[int] = 6
+
+
+class StorageError(OSError):
+    """A folder that cannot be written, or a disk that is full."""
+
+    exit_code: ClassVar[int] = 7
+
+
+class StoppedError(Exception):
+    """A run that was asked to stop, saved its state and can be started again."""
+
+    exit_code: ClassVar[int] = 75
+
+
+def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: Sizes) -> None:
+    """Check a tensor against letters, and remember the size of each new letter.
+
+    Args:
+        who: The public function or class that complains.
+        argument: The argument's name.
+        tensor: What came.
+        letters: Such as `"b h k *size"`; a starred name takes all the axes that are left.
+        sizes: Letter -> (size, argument it was taken from); filled by this call.
+    """
+    names = letters.split()
+    starred = names[-1].startswith("*")
+    fixed = len(names) - starred
+    shape = tuple(tensor.shape)
+    if len(shape) < fixed + starred if starred else len(shape) != fixed:
+        raise ArgumentError(_shape_message(who, argument, names, shape, sizes))
+    found: list[int | tuple[int, ...]] = list(shape[:fixed])
+    if starred:
+        found.append(shape[fixed:])
+    for name, size in zip(names, found, strict=True):
+        if name not in sizes:
+            sizes[name] = (size, argument)
+        elif sizes[name][0] != size:
+            raise ArgumentError(_shape_message(who, argument, names, shape, sizes))
+
+
+def _shape_message(who: str, argument: str, names: list[str], shape: tuple[int, ...], sizes: Sizes) -> str:
+    sources: dict[str, list[str]] = {}
+    for name in names:
+        if name in sizes and sizes[name][1] != argument:
+            size, source = sizes[name]
+            sources.setdefault(source, []).append(f"{name}={size}")
+    known = ", ".join(f"{', '.join(bound)} taken from {source}" for source, bound in sources.items())
+    needed = f"({', '.join(names)})" + (f" with {known}" if known else "")
+    return f"{who}: {argument} must have shape {needed}, got {shape}."
+
+
+def check_choice(who: str, argument: str, value: str, choices: Iterable[str]) -> None:
+    """Raise when `value` is not one of `choices`, naming the nearest."""
+    known = list(choices)
+    if value not in known:
+        listed = ", ".join(repr(choice) for choice in known)
+        raise ArgumentError(
+            f"{who}: {argument} must be one of {listed}, got {value!r}.{did_you_mean(value, known)}"
+        )
+
+
+def check_positive(who: str, **arguments: int) -> None:
+    """Raise unless every argument is at least 1."""
+    for argument, value in arguments.items():
+        if value < 1:
+            raise ArgumentError(f"{who}: {argument} must be at least 1, got {value}.")
+
+
+def did_you_mean(value: str, known: Iterable[str]) -> str:
+    """A sentence with the nearest known names, led by a blank; empty when none is near."""
+    closest = difflib.get_close_matches(value, list(known), n=3)
+    return f" Closest: {', '.join(closest)}." if closest else ""

@@ -1,0 +1,61 @@
+"""Stateless mathematics: the paper's equations, and the operators with all their implementations."""
+
+from typing import TYPE_CHECKING
+
+from lambdanets._lazy import resolve_lazily
+
+if TYPE_CHECKING:
+    from lambdanets.functional import relative_position
+    from lambdanets.functional.content import content_output
+    from lambdanets.functional.lambdas import (
+        apply_lambdas,
+        channel_lambda,
+        content_lambda,
+        normalize_keys,
+        normalize_queries,
+        position_lambdas,
+        spatial_lambdas,
+    )
+    from lambdanets.functional.layer.causal import CausalState, causal_lambda_layer, causal_lambda_step
+    from lambdanets.functional.layer.dense import lambda_layer
+    from lambdanets.functional.layer.multihead import multihead_lambda_layer
+    from lambdanets.functional.position import position_output
+
+__all__ = [
+    "CausalState",
+    "apply_lambdas",
+    "causal_lambda_layer",
+    "causal_lambda_step",
+    "channel_lambda",
+    "content_lambda",
+    "content_output",
+    "lambda_layer",
+    "multihead_lambda_layer",
+    "normalize_keys",
+    "normalize_queries",
+    "position_lambdas",
+    "position_output",
+    "relative_position",
+    "spatial_lambdas",
+]
+
+__getattr__, __dir__ = resolve_lazily(
+    __name__,
+    {
+        "CausalState": "lambdanets.functional.layer.causal",
+        "apply_lambdas": "lambdanets.functional.lambdas",
+        "causal_lambda_layer": "lambdanets.functional.layer.causal",
+        "causal_lambda_step": "lambdanets.functional.layer.causal",
+        "channel_lambda": "lambdanets.functional.lambdas",
+        "content_lambda": "lambdanets.functional.lambdas",
+        "content_output": "lambdanets.functional.content",
+        "lambda_layer": "lambdanets.functional.layer.dense",
+        "multihead_lambda_layer": "lambdanets.functional.layer.multihead",
+        "normalize_keys": "lambdanets.functional.lambdas",
+        "normalize_queries": "lambdanets.functional.lambdas",
+        "position_lambdas": "lambdanets.functional.lambdas",
+        "position_output": "lambdanets.functional.position",
+        "spatial_lambdas": "lambdanets.functional.lambdas",
+    },
+    submodules=("relative_position",),
+)

@@ -1,0 +1,117 @@
+"""Which implementation runs: reasons why one cannot, a cost for each that can, no state."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lambdanets.errors import ArgumentError, did_you_mean
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One call of an operator, as plain data: what capability and cost depend on, and nothing else.
+
+    Attributes:
+        operation: The public function's name.
+        batch: b, images.
+        heads: h, queries per position.
+        query_depth: k.
+        intra_depth: u.
+        value_depth: v.
+        size: Query positions along each axis.
+        scope: Relative offsets along each axis of the table, or context positions along each axis.
+        dtype: Of the values.
+        device: Device type, such as `"cpu"`.
+        needs_gradient: Whether autograd records the call.
+    """
+
+    operation: str
+    batch: int
+    heads: int
+    query_depth: int
+    intra_depth: int
+    value_depth: int
+    size: tuple[int, ...]
+    scope: tuple[int, ...]
+    dtype: torch.dtype
+    device: str
+    needs_gradient: bool
+
+    @property
+    def positions(self) -> int:
+        """n, query positions."""
+        return math.prod(self.size)
+
+    @property
+    def reachable_scope(self) -> tuple[int, ...]:
+        """Offsets along each axis that join two elements of the map."""
+        return tuple(min(scope, 2 * size - 1) for scope, size in zip(self.scope, self.size, strict=True))
+
+    @property
+    def item_bytes(self) -> int:
+        """Bytes of one number."""
+        return self.dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Implementation:
+    """One exact way to compute an operator.
+
+    Attributes:
+        name: What `impl=` calls it.
+        why_not: Why it cannot run a problem, in a few words, or None. Never raises.
+        cost: Estimated seconds for a problem.
+        run: The computation; the operator's tensors in, its output out.
+    """
+
+    name: str
+    why_not: Callable[[Problem], str | None]
+    cost: Callable[[Problem], float]
+    run: Callable[..., Tensor]
+
+
+class Rates(NamedTuple):
+    """What a kind of device does in a second, as far as choosing needs to know."""
+
+    product_flops: float
+    convolution_flops: float
+    bytes: float
+    launch_seconds: float
+
+
+# Origin: cpu, measured with benchmarks/ops.py (float32, see docs/performance.md); cuda, the data sheet's
+# order of magnitude, not measured.
+RATES: Final[dict[str, Rates]] = {
+    "cpu": Rates(product_flops=60e9, convolution_flops=60e9, bytes=5e9, launch_seconds=10e-6),
+    "cuda": Rates(product_flops=200e12, convolution_flops=15e12, bytes=3e12, launch_seconds=5e-6),
+}
+
+
+def rates(device: str) -> Rates:
+    """The rates of a kind of device; of a CPU where none are known."""
+    return RATES.get(device, RATES["cpu"])
+
+
+def choose(implementations: Sequence[Implementation], problem: Problem, name: str = "auto") -> Implementation:
+    """The cheapest implementation that can run, or the named one.
+
+    Raises:
+        ArgumentError: The name is unknown.
+        NotImplementedError: The named one, or every one, has a reason why it cannot run.
+    """
+    known = [implementation.name for implementation in implementations]
+    if name != "auto" and name not in known:
+        listed = ", ".join(["auto", *known])
+        raise ArgumentError(
+            f"{problem.operation}: impl must be one of {listed}, got {name!r}.{did_you_mean(name, known)}"
+        )
+    asked = [one for one in implementations if name in ("auto", one.name)]
+    able = [one for one in asked if one.why_not(problem) is None]
+    if not able:
+        reasons = "\n".join(f"  {one.name}: {one.why_not(problem)}" for one in asked)
+        raise NotImplementedError(f"{problem.operation}: no implementation can run this call.\n{reasons}")
+    return min(able, key=lambda one: one.cost(problem))

@@ -1,0 +1,145 @@
+"""The paper's equations, one function each: normalised keys, lambdas, and lambdas applied."""
+
+from typing import Final, Literal
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice, check_positive
+
+KeyNormalization = Literal["softmax", "softmax_keys_and_queries", "l2", "none"]
+
+KEY_NORMALIZATIONS: Final[tuple[KeyNormalization, ...]] = (
+    "softmax",
+    "softmax_keys_and_queries",
+    "l2",
+    "none",
+)
+
+# The smallest norm the l2 normalisation divides by.
+L2_EPSILON: Final = 1e-12
+
+
+def normalize_keys(
+    keys: Float[Tensor, "b u k m"], key_normalization: KeyNormalization = "softmax"
+) -> Float[Tensor, "b u k m"]:
+    """Normalise each key channel over the context, so that the content lambda is a mean and not a sum.
+
+    Computed in float32 at least; float64 stays float64.
+
+    Paper: §3.1; Table 11.
+
+    Args:
+        keys: One key vector per context element.
+        key_normalization: `"softmax"` over m (also for `"softmax_keys_and_queries"`, whose queries
+            `normalize_queries` serves), `"l2"` over m, or `"none"`.
+    """
+    check_choice("normalize_keys", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
+    if key_normalization == "none":
+        return keys
+    if key_normalization == "l2":
+        return torch.nn.functional.normalize(keys, dim=-1, eps=L2_EPSILON)
+    return keys.softmax(dim=-1)
+
+
+def normalize_queries(
+    queries: Float[Tensor, "b h k *size"], key_normalization: KeyNormalization = "softmax"
+) -> Float[Tensor, "b h k *size"]:
+    """Softmax over k for `"softmax_keys_and_queries"`; the queries as they are for every other choice.
+
+    Paper: Table 11; as in linear attention.
+    """
+    check_choice("normalize_queries", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    return queries.softmax(dim=2) if key_normalization == "softmax_keys_and_queries" else queries
+
+
+def content_lambda(
+    normalized_keys: Float[Tensor, "b u k m"], values: Float[Tensor, "b u v m"]
+) -> Float[Tensor, "b k v"]:
+    """Summarise the context once for all queries, by what its elements are.
+
+    λᶜ = Σₘ k̄ₘ vₘᵀ, summed over the intra-depth. Blind to the order of the context.
+
+    Paper: §3.1, §B.4; Table 9 (content only).
+
+    Returns:
+        A k×v linear map for each image.
+    """
+    sizes: Sizes = {}
+    bind_shape("content_lambda", "normalized_keys", normalized_keys, "b u k m", sizes)
+    bind_shape("content_lambda", "values", values, "b u v m", sizes)
+    return torch.einsum("bukm,buvm->bkv", normalized_keys, values)
+
+
+def position_lambdas(
+    values: Float[Tensor, "b u v m"], embeddings: Float[Tensor, "n m u k"]
+) -> Float[Tensor, "b n k v"]:
+    """Summarise the context once for each query position, by where its elements stand.
+
+    λᵖₙ = Σₘ eₙₘ vₘᵀ, summed over the intra-depth. Linear in the values; no softmax.
+
+    Paper: §3.1, §B.4; Table 9 (position only).
+
+    Args:
+        values: One value vector per context element.
+        embeddings: One embedding per (query, context) pair. Zero means out of scope.
+
+    Returns:
+        A k×v linear map for every query position: b·n·k·v numbers, the largest tensor of the layer.
+    """
+    sizes: Sizes = {}
+    bind_shape("position_lambdas", "values", values, "b u v m", sizes)
+    bind_shape("position_lambdas", "embeddings", embeddings, "n m u k", sizes)
+    return torch.einsum("nmuk,buvm->bnkv", embeddings, values)
+
+
+def apply_lambdas(
+    queries: Float[Tensor, "b h k n"], lambdas: Float[Tensor, "b k v"] | Float[Tensor, "b n k v"]
+) -> Float[Tensor, "b h v n"]:
+    """yₙ = λₙᵀ qₙ, the same lambda for each of the h queries of a position.
+
+    Paper: §3.1, §3.3 (multi-query).
+
+    Args:
+        queries: h queries per position.
+        lambdas: One linear map for all positions, or one for each.
+    """
+    sizes: Sizes = {}
+    bind_shape("apply_lambdas", "queries", queries, "b h k n", sizes)
+    if lambdas.ndim == 3:
+        bind_shape("apply_lambdas", "lambdas", lambdas, "b k v", sizes)
+        return torch.einsum("bhkn,bkv->bhvn", queries, lambdas)
+    bind_shape("apply_lambdas", "lambdas", lambdas, "b n k v", sizes)
+    return torch.einsum("bhkn,bnkv->bhvn", queries, lambdas)
+
+
+def channel_lambda(weights: Float[Tensor, "b k"]) -> Float[Tensor, "b k k"]:
+    """Channel attention (squeeze-and-excitation, FiLM) as a lambda: y_nk = w_k q_nk.
+
+    A diagonal map shared by all positions.
+
+    Paper: §C.4.
+    """
+    if weights.ndim != 2:
+        raise ArgumentError(f"channel_lambda: weights must have shape (b, k), got {tuple(weights.shape)}.")
+    return torch.diag_embed(weights)
+
+
+def spatial_lambdas(weights: Float[Tensor, "b n"], query_depth: int) -> Float[Tensor, "b n k k"]:
+    """Spatial attention as lambdas: y_nk = w_n q_nk.
+
+    A multiple of the identity for each position.
+
+    Paper: §C.4.
+
+    Args:
+        weights: One weight for each position.
+        query_depth: k.
+    """
+    if weights.ndim != 2:
+        raise ArgumentError(f"spatial_lambdas: weights must have shape (b, n), got {tuple(weights.shape)}.")
+    check_positive("spatial_lambdas", query_depth=query_depth)
+    identity: Shaped[Tensor, "k k"] = torch.eye(query_depth, dtype=weights.dtype, device=weights.device)
+    return weights[:, :, None, None] * identity

@@ -1,0 +1,187 @@
+"""`causal_lambda_layer`: each query sees its past, in memory linear in n; and the same, step by step."""
+
+from typing import Final, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import conv1d
+
+from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
+from lambdanets.functional.lambdas import (
+    KEY_NORMALIZATIONS,
+    L2_EPSILON,
+    KeyNormalization,
+    normalize_queries,
+)
+
+# Tokens that see one another through a small dense triangle; what came before them is one running sum.
+CHUNK: Final = 32
+
+
+class CausalState(NamedTuple):
+    """What the past leaves behind: its size does not grow with the number of tokens.
+
+    Attributes:
+        maximum: Largest key of each channel so far; the exponents are taken relative to it.
+        numerators: Σ wₘ vₘᵀ of each channel.
+        denominators: Σ wₘ of each channel, or Σ kₘ² for `"l2"`.
+        recent: The last r // 2 values.
+    """
+
+    maximum: Float[Tensor, "b u k"]
+    numerators: Float[Tensor, "b u k v"]
+    denominators: Float[Tensor, "b u k"]
+    recent: Float[Tensor, "b u v past"]
+
+
+def causal_lambda_layer(
+    queries: Float[Tensor, "b h k n"],
+    keys: Float[Tensor, "b u k n"] | None,
+    values: Float[Tensor, "b u v n"],
+    table: Float[Tensor, "u k r"] | None,
+    *,
+    key_normalization: KeyNormalization = "softmax",
+) -> Float[Tensor, "b h v n"]:
+    """Apply lambdas made from the elements up to and including each query's own (m <= n).
+
+    The content part keeps running numerators and denominators relative to the running maximum, so
+    keys of any size are safe; the position part is a causal lambda convolution. Time b·n·k·v·(r + c)
+    for chunks of c tokens, memory linear in n.
+
+    Paper: §B.2.
+    Departs: the condition is m <= n where the paper's text has m < n, and keys are normalised over
+    what each query sees.
+
+    Args:
+        queries: h queries per position.
+        keys: One key per element; None leaves out the content lambdas.
+        values: One value vector per element.
+        table: One embedding per offset; only offsets up to zero are read. None leaves out the
+            position lambdas.
+        key_normalization: As in `lambda_layer`.
+
+    Example:
+        >>> q, k, v = torch.ones(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.arange(4.0).view(1, 1, 1, 4)
+        >>> causal_lambda_layer(q, k, v, None)[0, 0, 0].tolist()
+        [0.0, 1.0, 2.0, 3.0]
+    """
+    output, _ = causal_lambda_step(queries, keys, values, table, None, key_normalization=key_normalization)
+    return output
+
+
+def causal_lambda_step(
+    queries: Float[Tensor, "b h k n"],
+    keys: Float[Tensor, "b u k n"] | None,
+    values: Float[Tensor, "b u v n"],
+    table: Float[Tensor, "u k r"] | None,
+    state: CausalState | None,
+    *,
+    key_normalization: KeyNormalization = "softmax",
+) -> tuple[Float[Tensor, "b h v n"], CausalState]:
+    """Continue `causal_lambda_layer` with n more tokens (one, at inference) after those behind `state`.
+
+    Paper: §B.2.
+
+    Args:
+        state: What the last call returned; None before the first token.
+
+    Returns:
+        The outputs of the new tokens, and the state after them.
+    """
+    _check(queries, keys, values, table, key_normalization)
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    asked = normalize_queries(queries.to(dtype), key_normalization)
+    values = values.to(dtype)
+    reach = 0 if table is None else table.shape[2] // 2
+    if state is None:
+        state = _initial_state(values, queries.shape[2], reach)
+    output = asked.new_zeros(())
+    if keys is not None:
+        content, state = _content(asked, keys.to(dtype), values, state, key_normalization)
+        output = output + content
+    if table is not None:
+        context = torch.cat([state.recent, values], dim=-1)
+        output = output + _position(asked, context, table.to(dtype))
+        state = state._replace(recent=context[..., context.shape[-1] - reach :])
+    return output.to(queries.dtype), state
+
+
+def _initial_state(values: Float[Tensor, "b u v n"], k: int, reach: int) -> CausalState:
+    b, u, v, _ = values.shape
+    return CausalState(
+        maximum=values.new_full((b, u, k), torch.finfo(values.dtype).min),
+        numerators=values.new_zeros(b, u, k, v),
+        denominators=values.new_zeros(b, u, k),
+        recent=values.new_zeros(b, u, v, reach),
+    )
+
+
+def _content(
+    queries: Float[Tensor, "b h k n"],
+    keys: Float[Tensor, "b u k n"],
+    values: Float[Tensor, "b u v n"],
+    state: CausalState,
+    key_normalization: KeyNormalization,
+) -> tuple[Float[Tensor, "b h v n"], CausalState]:
+    outputs = []
+    for asked, key, value in zip(
+        queries.split(CHUNK, dim=-1), keys.split(CHUNK, dim=-1), values.split(CHUNK, dim=-1), strict=True
+    ):
+        weights, decay, divisors, state = _running_weights(key, state, key_normalization)
+        past = torch.einsum("bhkn,bukn,bukv->bhvn", asked, decay / divisors, state.numerators)
+        present = torch.einsum("bhkn,buknm,buvm->bhvn", asked, weights / divisors[..., None], value)
+        carried = decay[..., -1, None] * state.numerators
+        numerators = carried + torch.einsum("bukm,buvm->bukv", weights[..., -1, :], value)
+        state = state._replace(numerators=numerators)
+        outputs.append(past + present)
+    return torch.cat(outputs, dim=-1), state
+
+
+def _running_weights(
+    keys: Float[Tensor, "b u k c"], state: CausalState, key_normalization: KeyNormalization
+) -> tuple[Float[Tensor, "b u k c c"], Float[Tensor, "b u k c"], Float[Tensor, "b u k c"], CausalState]:
+    """Weights within a chunk, the factor on what came before, what both are divided by, the new state."""
+    length = keys.shape[-1]
+    future = torch.ones(length, length, dtype=torch.bool, device=keys.device).triu(1)
+    if key_normalization in ("l2", "none"):
+        weights = keys[..., None, :].masked_fill(future, 0)  # b u k c c
+        squares = state.denominators[..., None] + keys.square().cumsum(dim=-1)
+        one = torch.ones_like(keys)
+        divisors = squares.clamp(min=L2_EPSILON**2).sqrt() if key_normalization == "l2" else one
+        return weights, one, divisors, state._replace(denominators=squares[..., -1])
+    # The output does not depend on what the exponents are relative to, so no gradient flows there.
+    maximum = torch.maximum(state.maximum[..., None], keys.detach().cummax(dim=-1).values)
+    exponents = keys[..., None, :] - maximum[..., None]  # b u k c c
+    weights = exponents.masked_fill(future, -torch.inf).exp()
+    decay = (state.maximum[..., None] - maximum).exp()
+    divisors = decay * state.denominators[..., None] + weights.sum(dim=-1)
+    return weights, decay, divisors, state._replace(maximum=maximum[..., -1], denominators=divisors[..., -1])
+
+
+def _position(
+    queries: Float[Tensor, "b h k n"], context: Float[Tensor, "b u v m"], table: Float[Tensor, "u k r"]
+) -> Float[Tensor, "b h v n"]:
+    """A lambda convolution over the past half of the table; `context` begins r // 2 before the queries."""
+    b, _, v, _ = context.shape
+    past = table[..., : table.shape[2] // 2 + 1].transpose(0, 1)  # k u past
+    lambdas = conv1d(context.transpose(1, 2).flatten(0, 1), past).unflatten(0, (b, v))  # b v k n
+    return torch.einsum("bhkn,bvkn->bhvn", queries, lambdas)
+
+
+def _check(
+    queries: Tensor, keys: Tensor | None, values: Tensor, table: Tensor | None, key_normalization: str
+) -> None:
+    who = "causal_lambda_layer"
+    if keys is None and table is None:
+        raise ArgumentError(f"{who}: keys or table must be given, got None for both.")
+    sizes: Sizes = {}
+    bind_shape(who, "queries", queries, "b h k n", sizes)
+    if keys is not None:
+        bind_shape(who, "keys", keys, "b u k n", sizes)
+    bind_shape(who, "values", values, "b u v n", sizes)
+    if table is not None:
+        bind_shape(who, "table", table, "u k r", sizes)
+        if table.shape[2] % 2 == 0:
+            raise ArgumentError(f"{who}: table must have an odd side, got {table.shape[2]}.")
+    check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)

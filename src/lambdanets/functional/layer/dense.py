@@ -1,0 +1,125 @@
+"""`lambda_layer`: the paper's Figure 3 for any context, any embeddings and any mask."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_shape, check_choice
+from lambdanets.functional.lambdas import (
+    KEY_NORMALIZATIONS,
+    KeyNormalization,
+    apply_lambdas,
+    content_lambda,
+    normalize_keys,
+    normalize_queries,
+    position_lambdas,
+)
+
+
+def lambda_layer(
+    queries: Float[Tensor, "b h k n"],
+    keys: Float[Tensor, "b u k m"] | None,
+    values: Float[Tensor, "b u v m"],
+    embeddings: Float[Tensor, "n m u k"] | None,
+    mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None = None,
+    *,
+    key_normalization: KeyNormalization = "softmax",
+) -> Float[Tensor, "b h v n"]:
+    """Turn the context into one linear map per query and apply it.
+
+    λₙ = Σₘ (k̄ₘ + eₙₘ) vₘᵀ, summed over the intra-depth, and yₙ = λₙᵀ qₙ. Under a mask the sum runs
+    over the elements the query sees, and its keys are normalised over these alone; a query that sees
+    nothing returns exactly zero. Computed in float32 at least.
+
+    Memory b·n·k·v for the lambdas, and b·n·m·u·k under a mask: the general form, not the fast one.
+
+    Paper: §3.1, Figure 3; §B.2 (masks); §B.4 (intra-depth); Tables 9 and 11.
+    Departs: the paper's masked listing takes keys that are normalised already, over all elements.
+
+    Args:
+        queries: h queries per position.
+        keys: One key per context element; None leaves out the content lambda.
+        values: One value vector per context element.
+        embeddings: One embedding per (query, context) pair; None leaves out the position lambdas.
+        mask: True where a query sees a context element.
+        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
+
+    Raises:
+        ArgumentError: Shapes that do not fit, neither keys nor embeddings, an unknown normalisation.
+        ArgumentTypeError: A mask that is not boolean.
+
+    Example:
+        >>> q, k, v = torch.ones(1, 2, 3, 5), torch.zeros(1, 1, 3, 4), torch.ones(1, 1, 6, 4)
+        >>> lambda_layer(q, k, v, None)[0, 0, 0].tolist()
+        [3.0, 3.0, 3.0, 3.0, 3.0]
+    """
+    _check(queries, keys, values, embeddings, mask)
+    check_choice("lambda_layer", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    values = values.to(dtype)
+    asked = normalize_queries(queries.to(dtype), key_normalization)
+    output = asked.new_zeros(())
+    if keys is not None and mask is None:
+        output = output + apply_lambdas(
+            asked, content_lambda(normalize_keys(keys.to(dtype), key_normalization), values)
+        )
+    elif keys is not None and mask is not None:
+        visible = normalize_visible_keys(keys.to(dtype), mask, key_normalization)
+        output = output + apply_lambdas(asked, torch.einsum("buknm,buvm->bnkv", visible, values))
+    if embeddings is not None:
+        output = output + apply_lambdas(asked, _masked_position_lambdas(values, embeddings.to(dtype), mask))
+    return output.to(queries.dtype)
+
+
+def normalize_visible_keys(
+    keys: Float[Tensor, "b u k m"],
+    mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"],
+    key_normalization: KeyNormalization = "softmax",
+) -> Float[Tensor, "b u k n m"]:
+    """Normalise the keys for each query over the elements it sees; zero elsewhere.
+
+    Paper: §B.2.
+    """
+    seen = mask.view(-1, 1, 1, *mask.shape[-2:])  # b 1 1 n m
+    if key_normalization in ("l2", "none"):
+        return normalize_keys((keys[..., None, :] * seen).flatten(0, 1), key_normalization).unflatten(
+            0, keys.shape[:2]
+        )
+    # The lowest finite number instead of -inf: a row without a visible element stays finite, and
+    # becomes zero in the product, in its gradient too.
+    lowest = torch.finfo(keys.dtype).min
+    return keys[..., None, :].masked_fill(~seen, lowest).softmax(dim=-1) * seen
+
+
+def _masked_position_lambdas(
+    values: Float[Tensor, "b u v m"],
+    embeddings: Float[Tensor, "n m u k"],
+    mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None,
+) -> Float[Tensor, "b n k v"]:
+    if mask is None:
+        return position_lambdas(values, embeddings)
+    if mask.ndim == 2:
+        return position_lambdas(values, embeddings * mask[:, :, None, None])
+    return torch.einsum("bnm,nmuk,buvm->bnkv", mask.to(values.dtype), embeddings, values)
+
+
+def _check(
+    queries: Tensor, keys: Tensor | None, values: Tensor, embeddings: Tensor | None, mask: Tensor | None
+) -> None:
+    who = "lambda_layer"
+    if keys is None and embeddings is None:
+        raise ArgumentError(f"{who}: keys or embeddings must be given, got None for both.")
+    sizes: Sizes = {}
+    bind_shape(who, "queries", queries, "b h k n", sizes)
+    if keys is not None:
+        bind_shape(who, "keys", keys, "b u k m", sizes)
+    bind_shape(who, "values", values, "b u v m", sizes)
+    if embeddings is not None:
+        bind_shape(who, "embeddings", embeddings, "n m u k", sizes)
+    if mask is None:
+        return
+    if mask.dtype != torch.bool:
+        raise ArgumentTypeError(
+            f"{who}: mask must be boolean, True where a query sees an element, got {mask.dtype}."
+        )
+    bind_shape(who, "mask", mask, "n m" if mask.ndim == 2 else "b n m", sizes)

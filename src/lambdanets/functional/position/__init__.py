@@ -1,0 +1,87 @@
+"""`position_output`: the position lambdas applied to the queries, without being kept."""
+
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lambdanets.errors import ArgumentError, Sizes, bind_shape
+from lambdanets.functional._dispatch import Implementation, Problem, choose
+from lambdanets.functional.position import convolution, dense, reference
+from lambdanets.functional.relative_position import check_scope, crop_table
+
+IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
+    reference.IMPLEMENTATION,
+    convolution.IMPLEMENTATION,
+    dense.IMPLEMENTATION,
+)
+
+
+def position_output(
+    queries: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b u v *size"],
+    table: Float[Tensor, "u k *scope"],
+    *,
+    impl: str = "auto",
+) -> Float[Tensor, "b h v *size"]:
+    """Apply each position's own lambda, made from where the elements of its context stand.
+
+    λᵖₙ = Σₘ R[m - n] vₘᵀ, summed over the intra-depth, and yₙ = λᵖₙᵀ qₙ. One, two or three axes.
+    The index of an offset is offset + scope // 2 (a cross-correlation); elements outside the map
+    count as zero. A scope larger than the map costs only the offsets that can occur.
+
+    Paper: §3.1, §3.2 (lambda convolution), §B.4; Table 9 (position only).
+
+    Args:
+        queries: h queries for each position.
+        values: u value vectors for each position.
+        table: One embedding for each relative offset; every side odd.
+        impl: `"auto"`, `"reference"`, `"convolution"` or `"dense"`. All are exact and differ by rounding.
+
+    Raises:
+        ArgumentError: Shapes that do not fit, an even scope, an unknown implementation.
+        NotImplementedError: The implementation asked for cannot run this call; the message says why.
+
+    Example:
+        >>> y = position_output(torch.ones(2, 4, 16, 7, 5), torch.ones(2, 1, 8, 7, 5), torch.ones(1, 16, 3, 3))
+        >>> y.shape, y[0, 0, 0, 3, 2].item()
+        (torch.Size([2, 4, 8, 7, 5]), 144.0)
+    """
+    _check(queries, values, table)
+    size = tuple(queries.shape[3:])
+    table = crop_table(table, tuple(2 * length - 1 for length in size))
+    problem = describe(queries, values, table)
+    return choose(IMPLEMENTATIONS, problem, impl).run(queries, values, table)
+
+
+def describe(queries: Tensor, values: Tensor, table: Tensor) -> Problem:
+    """The call as plain data, for the choice and for `why_not`."""
+    b, h, k, *size = queries.shape
+    u, v = values.shape[1:3]
+    tensors = (queries, values, table)
+    return Problem(
+        operation="position_output",
+        batch=b,
+        heads=h,
+        query_depth=k,
+        intra_depth=u,
+        value_depth=v,
+        size=tuple(size),
+        scope=tuple(table.shape[2:]),
+        dtype=values.dtype,
+        device=values.device.type,
+        needs_gradient=torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors),
+    )
+
+
+def _check(queries: Tensor, values: Tensor, table: Tensor) -> None:
+    who = "position_output"
+    sizes: Sizes = {}
+    bind_shape(who, "queries", queries, "b h k *size", sizes)
+    bind_shape(who, "values", values, "b u v *size", sizes)
+    bind_shape(who, "table", table, "u k *scope", sizes)
+    axes = queries.ndim - 3
+    check_scope(who, tuple(table.shape[2:]), axes)
+    if axes > 3:
+        raise ArgumentError(f"{who}: queries must have 1, 2 or 3 axes of positions, got {axes}.")

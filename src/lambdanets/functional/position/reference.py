@@ -1,0 +1,41 @@
+"""The specification: dense embeddings, position lambdas, applied; plain and obvious."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional.lambdas import apply_lambdas, position_lambdas
+from lambdanets.functional.relative_position import dense_embeddings
+
+
+def run(
+    queries: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b u v *size"],
+    table: Float[Tensor, "u k *scope"],
+) -> Float[Tensor, "b h v *size"]:
+    """yₙ = (Σₘ eₙₘ vₘᵀ)ᵀ qₙ, in the paper's order and at least in float32."""
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    size = queries.shape[3:]
+    embeddings = dense_embeddings(table.to(dtype), tuple(size))
+    lambdas = position_lambdas(values.to(dtype).flatten(3), embeddings)
+    output = apply_lambdas(queries.to(dtype).flatten(3), lambdas)
+    return output.unflatten(-1, size).to(queries.dtype)
+
+
+def why_not(problem: Problem) -> str | None:
+    """It runs everything."""
+    return None
+
+
+def cost(problem: Problem) -> float:
+    """Every pair, lambda-first: 2·b·n²·u·k·v, with the embeddings and the lambdas in memory."""
+    device, n = rates(problem.device), problem.positions
+    k, u, v = problem.query_depth, problem.intra_depth, problem.value_depth
+    flops = 2 * problem.batch * n * k * v * (n * u + problem.heads)
+    moved = 4 * max(problem.item_bytes, 4) * n * k * (n * u + problem.batch * v)
+    # The reference is read more than it is run: never the choice where another can serve.
+    return 10 * (flops / device.product_flops + moved / device.bytes + 20 * device.launch_seconds)
+
+
+IMPLEMENTATION = Implementation("reference", why_not, cost, run)

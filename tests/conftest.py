@@ -1,0 +1,22 @@
+"""Seeds, one thread, and a switch for the shape checks."""
+
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Switch jaxtyping's checks off: for our own messages about wrong shapes, and for torch.compile."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
