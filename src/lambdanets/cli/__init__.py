@@ -9,7 +9,7 @@ from typing import Final
 
 from lambdanets import __version__
 
-# Name -> one line for --help. Each is a module of this package with `configure(parser)` and `main(arguments)`.
+# Name -> one line for --help. Each is a module here, with `configure(parser)` and `main(arguments)`.
 COMMANDS: Final[dict[str, str]] = {
     "train": "train a recipe, or continue where it stood",
     "eval": "evaluate a finished or running run",
@@ -21,7 +21,7 @@ COMMANDS: Final[dict[str, str]] = {
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command and return its exit code: 0 done, 2 usage, 3 to 7 and 75 as the error says, 1 otherwise."""
+    """Run one command and return its exit code: 0 done, 2 usage, the error's own, or 1."""
     parser = _parser(arguments)
     parsed, rest = parser.parse_known_args(arguments)
     if rest and parsed.command != "train":

@@ -44,7 +44,8 @@ def position_output(
         NotImplementedError: The implementation asked for cannot run this call; the message says why.
 
     Example:
-        >>> y = position_output(torch.ones(2, 4, 16, 7, 5), torch.ones(2, 1, 8, 7, 5), torch.ones(1, 16, 3, 3))
+        >>> queries, values = torch.ones(2, 4, 16, 7, 5), torch.ones(2, 1, 8, 7, 5)
+        >>> y = position_output(queries, values, torch.ones(1, 16, 3, 3))
         >>> y.shape, y[0, 0, 0, 3, 2].item()
         (torch.Size([2, 4, 8, 7, 5]), 144.0)
     """
