@@ -1,0 +1,131 @@
+"""What a ResNet of this family is made of, as one frozen record."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from lambdanets.errors import ArgumentError, check_choice, check_positive
+
+STAGES: Final = ("c2", "c3", "c4", "c5")
+LETTERS: Final = {"C": "3×3 convolution", "L": "lambda layer"}
+
+# Channels out of a bottleneck, over its width.
+EXPANSION: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig:
+    """A bottleneck ResNet whose 3×3 convolutions may be lambda layers.
+
+    Attributes:
+        depths: Blocks of the stages c2 to c5.
+        layers: One letter a stage: C convolution, L lambda layer.
+        lambda_blocks: Stage -> blocks, counted from 1, that are lambda layers in a convolution stage.
+        widths: Channels of the 3×3 convolution or lambda layer in each stage; blocks put out 4 times as many.
+        strides: Stride of the first block of each stage, 1 or 2.
+        stem: `"classic"` (7×7 and max pool, stride 4), `"deep"` (five 3×3 layers' ResNet-RS stem, stride 4)
+            or `"small"` (one 3×3, stride 1: for images of some 32 pixels and less).
+        shortcut: `"convolution"` (strided 1×1) or `"pool"` (2×2 average pool, then 1×1: ResNet-D).
+        squeeze_excitation: Stages whose convolution blocks end in squeeze-and-excitation.
+        squeeze_ratio: Its bottleneck, as a part of the block's output channels.
+        dropout: Rate before the classifier.
+        stochastic_depth: Rate in c5; c2 to c4 take 2/5, 3/5 and 4/5 of it.
+        zero_gamma: Start every residual branch at zero.
+        query_depth: k.
+        num_heads: h.
+        intra_depth: u.
+        scope_size: r; None is the global context.
+        content: Use content lambdas.
+        positional: Use position lambdas.
+        share_position: `"none"`, or `"stage"` for one position table for all lambda layers of a stage.
+        key_normalization: As in `LambdaLayer2d`.
+        normalization: Of queries and values, as in `LambdaLayer2d`.
+        initialization: As in `LambdaLayer2d`.
+        image_size: Images the tables of a global context are sized for; any size runs.
+        num_classes: Width of the classifier.
+        in_channels: Of the images.
+    """
+
+    depths: tuple[int, ...] = (3, 4, 6, 3)
+    layers: str = "CCCC"
+    lambda_blocks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    strides: tuple[int, ...] = (1, 2, 2, 2)
+    stem: Literal["classic", "deep", "small"] = "classic"
+    shortcut: Literal["convolution", "pool"] = "convolution"
+    squeeze_excitation: tuple[str, ...] = ()
+    squeeze_ratio: float = 0.25
+    dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    zero_gamma: bool = True
+    query_depth: int = 16
+    num_heads: int = 4
+    intra_depth: int = 1
+    scope_size: int | None = 23
+    content: bool = True
+    positional: bool = True
+    share_position: Literal["none", "stage"] = "none"
+    key_normalization: Literal["softmax", "softmax_keys_and_queries", "l2", "none"] = "softmax"
+    normalization: Literal["batch", "layer", "none"] = "batch"
+    initialization: Literal["paper", "unit"] = "paper"
+    image_size: int | tuple[int, int] = 224
+    num_classes: int = 1000
+    in_channels: int = 3
+
+    def __post_init__(self) -> None:
+        """Check what the modules would not, or would say less clearly."""
+        who = "ResNetConfig"
+        for name in ("depths", "widths", "strides"):
+            if len(getattr(self, name)) != len(STAGES):
+                raise ArgumentError(
+                    f"{who}: {name} must have 4 numbers, one a stage, got {getattr(self, name)}."
+                )
+        check_positive(who, num_classes=self.num_classes, in_channels=self.in_channels)
+        for stage, depth, width in zip(STAGES, self.depths, self.widths, strict=True):
+            check_positive(who, **{f"depth of {stage}": depth, f"width of {stage}": width})
+        if not set(self.strides) <= {1, 2}:
+            raise ArgumentError(f"{who}: strides must be 1 or 2, got {self.strides}.")
+        if not 0 <= self.dropout < 1:
+            raise ArgumentError(f"{who}: dropout must be at least 0 and below 1, got {self.dropout}.")
+        check_choice(who, "stem", self.stem, ("classic", "deep", "small"))
+        check_choice(who, "shortcut", self.shortcut, ("convolution", "pool"))
+        check_choice(who, "share_position", self.share_position, ("none", "stage"))
+        for stage in self.squeeze_excitation:
+            check_choice(who, "squeeze_excitation", stage, STAGES)
+        self._check_layers(who)
+
+    def _check_layers(self, who: str) -> None:
+        letters = ", ".join(LETTERS)
+        if len(self.layers) != len(STAGES):
+            raise ArgumentError(f"{who}: layers must have 4 letters, one a stage, got {self.layers!r}.")
+        for stage, letter in zip(STAGES, self.layers, strict=True):
+            if letter not in LETTERS:
+                raise ArgumentError(
+                    f"{who}: layers must use the letters {letters}, got {self.layers!r} "
+                    f"(unknown {letter!r} at {stage})."
+                )
+        for stage, blocks in self.lambda_blocks.items():
+            check_choice(who, "lambda_blocks", stage, STAGES)
+            depth = self.depths[STAGES.index(stage)]
+            if not all(1 <= block <= depth for block in blocks):
+                raise ArgumentError(
+                    f"{who}: lambda_blocks of {stage} must be from 1 to {depth}, got {tuple(blocks)}."
+                )
+
+    def mixers(self, stage: str) -> str:
+        """One letter for each block of a stage."""
+        index = STAGES.index(stage)
+        lambdas = self.lambda_blocks.get(stage, ())
+        return "".join(
+            "L" if block in lambdas else self.layers[index] for block in range(1, self.depths[index] + 1)
+        )
+
+    def map_sizes(self, stage: str) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Height and width of the map that enters a stage and of the one that leaves it, at `image_size`."""
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        stem_stride = 1 if self.stem == "small" else 4
+        entering = leaving = (-(-height // stem_stride), -(-width // stem_stride))
+        for stride in self.strides[: STAGES.index(stage) + 1]:
+            entering, leaving = leaving, (-(-leaving[0] // stride), -(-leaving[1] // stride))
+        return entering, leaving

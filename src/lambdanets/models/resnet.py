@@ -1,0 +1,272 @@
+"""The bottleneck ResNet with convolutions or lambda layers, as its config says."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
+from lambdanets.nn.lambda_layer import LambdaLayer2d
+from lambdanets.nn.position import RelativePosition
+from lambdanets.nn.squeeze_excitation import SqueezeExcitation
+from lambdanets.nn.stochastic_depth import StochasticDepth
+
+
+class ResNet(nn.Module):
+    """A classifier, and the backbone of detectors.
+
+    `stem`, the stages `c2` to `c5` (`nn.Sequential` of `Bottleneck`), `dropout` and `classifier`. Runs on
+    images of any size.
+
+    Paper: §4, §5; Tables 12 and 19.
+
+    Args:
+        config: What it is made of.
+
+    Example:
+        >>> from lambdanets.models import create_model
+        >>> model = create_model("lambda_resnet50", num_classes=10)
+        >>> features = model.features(torch.ones(1, 3, 64, 75))
+        >>> {stage: tuple(map.shape[1:]) for stage, map in features.items()}["c5"]
+        (2048, 2, 3)
+    """
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gradient_checkpointing = False
+        self.stem = make_stem(config)
+        channels = config.widths[0]
+        for stage in STAGES:
+            blocks = _make_stage(config, stage, channels)
+            self.add_module(stage, blocks)
+            channels = self.channels[stage]
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(channels, config.num_classes)
+        initialize(self)
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of each stage's output."""
+        return {stage: EXPANSION * width for stage, width in zip(STAGES, self.config.widths, strict=True)}
+
+    @property
+    def strides(self) -> dict[str, int]:
+        """Pixels of the image from one position of each stage's output to the next."""
+        stride = 1 if self.config.stem == "small" else 4
+        strides = {}
+        for stage, own in zip(STAGES, self.config.strides, strict=True):
+            stride *= own
+            strides[stage] = stride
+        return strides
+
+    def set_gradient_checkpointing(self, enabled: bool = True) -> None:
+        """Keep only the blocks' inputs for backward and compute the rest again: less memory, more time.
+
+        The running statistics of batch norms are updated once, as without it.
+        """
+        self.gradient_checkpointing = enabled
+
+    def features(self, images: Float[Tensor, "b c height width"]) -> dict[str, Float[Tensor, "b d _ _"]]:
+        """The output of each stage, by name; see `channels` and `strides`."""
+        maps = self.stem(images)
+        outputs = {}
+        for stage in STAGES:
+            for block in self.get_submodule(stage).children():
+                if self.gradient_checkpointing and torch.is_grad_enabled():
+                    maps = checkpoint(block, maps, use_reentrant=False, context_fn=_once(block))
+                else:
+                    maps = block(maps)
+            outputs[stage] = maps
+        return outputs
+
+    def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
+        """Logits."""
+        return self.classifier(self.dropout(self.features(images)["c5"].mean((2, 3))))
+
+
+class Bottleneck(nn.Module):
+    """1×1 convolution, mixer, 1×1 convolution, and a shortcut around them.
+
+    Each is followed by batch norm and ReLU, as in ResNet-v1, also where the mixer is a lambda layer.
+
+    Paper: §4, Appendix C.1.
+
+    Args:
+        config: Of the whole network.
+        stage: Which stage the block is in.
+        letter: Its mixer.
+        in_channels: Of its inputs.
+        stride: 1 or 2.
+        position: Position module its lambda layer shares, if any.
+    """
+
+    def __init__(
+        self,
+        config: ResNetConfig,
+        stage: str,
+        letter: str,
+        in_channels: int,
+        stride: int,
+        position: RelativePosition | None,
+    ) -> None:
+        super().__init__()
+        index = STAGES.index(stage)
+        width = config.widths[index]
+        channels = EXPANSION * width
+        self.reduce = nn.Conv2d(in_channels, width, 1, bias=False)
+        self.norm_reduce = nn.BatchNorm2d(width)
+        self.mixer = make_mixer(letter, config, stage, width, stride, position)
+        self.norm_mixer = nn.BatchNorm2d(width)
+        self.expand = nn.Conv2d(width, channels, 1, bias=False)
+        self.norm_expand = nn.BatchNorm2d(channels)
+        squeezed = stage in config.squeeze_excitation and letter == "C"
+        self.squeeze_excitation = (
+            SqueezeExcitation(channels, int(channels * config.squeeze_ratio)) if squeezed else nn.Identity()
+        )
+        self.stochastic_depth = StochasticDepth(config.stochastic_depth * (index + 2) / 5)
+        self.shortcut = _make_shortcut(config, in_channels, channels, stride)
+
+    def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
+        """Add the branch to the shortcut."""
+        maps = torch.relu(self.norm_reduce(self.reduce(inputs)))
+        maps = torch.relu(self.norm_mixer(self.mixer(maps)))
+        maps = self.squeeze_excitation(self.norm_expand(self.expand(maps)))
+        return torch.relu(self.stochastic_depth(maps) + self.shortcut(inputs))
+
+
+def make_mixer(
+    letter: str,
+    config: ResNetConfig,
+    stage: str,
+    width: int,
+    stride: int,
+    position: RelativePosition | None,
+) -> nn.Module:
+    """What stands where the 3×3 convolution stood."""
+    match letter:
+        case "C":
+            return nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+        case "L":
+            entering, leaving = config.map_sizes(stage)
+            return LambdaLayer2d(
+                width,
+                query_depth=config.query_depth,
+                num_heads=config.num_heads,
+                intra_depth=config.intra_depth,
+                scope_size=config.scope_size,
+                feature_size=entering if stride > 1 else leaving,
+                content=config.content,
+                positional=config.positional,
+                position=position,
+                stride=stride,
+                key_normalization=config.key_normalization,
+                normalization=config.normalization,
+                initialization=config.initialization,
+            )
+        case _:
+            raise AssertionError(f"ResNetConfig let the letter {letter!r} through")
+
+
+def make_stem(config: ResNetConfig) -> nn.Sequential:
+    """The layers before c2: stride 4, or 1 for small images."""
+    d, width = config.in_channels, config.widths[0]
+    match config.stem:
+        case "classic":
+            return nn.Sequential(*_conv_norm_relu(d, width, 7, 2), nn.MaxPool2d(3, stride=2, padding=1))
+        case "deep":
+            return nn.Sequential(
+                *_conv_norm_relu(d, width // 2, 3, 2),
+                *_conv_norm_relu(width // 2, width // 2, 3, 1),
+                *_conv_norm_relu(width // 2, width, 3, 1),
+                *_conv_norm_relu(width, width, 3, 2),
+            )
+        case "small":
+            return nn.Sequential(*_conv_norm_relu(d, width, 3, 1))
+
+
+def _conv_norm_relu(d: int, out_channels: int, side: int, stride: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(d, out_channels, side, stride=stride, padding=side // 2, bias=False)
+    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU()
+
+
+def _make_stage(config: ResNetConfig, stage: str, channels: int) -> nn.Sequential:
+    index = STAGES.index(stage)
+    mixers = config.mixers(stage)
+    stride = config.strides[index]
+    position = _shared_position(config, stage, mixers, stride)
+    blocks = []
+    for letter in mixers:
+        shared = position if letter == "L" else None
+        blocks.append(Bottleneck(config, stage, letter, channels, stride, shared))
+        channels, stride = EXPANSION * config.widths[index], 1
+    return nn.Sequential(*blocks)
+
+
+def _shared_position(config: ResNetConfig, stage: str, mixers: str, stride: int) -> RelativePosition | None:
+    """One table for all lambda layers of a stage, sized for the largest map among theirs."""
+    if config.share_position == "none" or not config.positional or "L" not in mixers:
+        return None
+    entering, leaving = config.map_sizes(stage)
+    return RelativePosition(
+        2,
+        query_depth=config.query_depth,
+        intra_depth=config.intra_depth,
+        scope_size=config.scope_size,
+        feature_size=entering if mixers[0] == "L" and stride > 1 else leaving,
+        initialization=config.initialization,
+    )
+
+
+def _make_shortcut(config: ResNetConfig, in_channels: int, channels: int, stride: int) -> nn.Module:
+    if in_channels == channels and stride == 1:
+        return nn.Identity()
+    pooled = stride == 2 and config.shortcut == "pool"
+    # Ceil mode gives odd maps the size the branch's 3×3 pool and strided convolutions give them.
+    pool = [nn.AvgPool2d(2, stride=2, ceil_mode=True, count_include_pad=False)] if pooled else []
+    convolution = nn.Conv2d(in_channels, channels, 1, stride=1 if pooled else stride, bias=False)
+    return nn.Sequential(*pool, convolution, nn.BatchNorm2d(channels))
+
+
+def initialize(model: ResNet) -> None:
+    """He initialisation for convolutions, 0.01 for the classifier, zero for the last scale of each branch.
+
+    Lambda layers keep their own. Paper: §4 (zero-gamma).
+    """
+    own = {
+        id(part) for layer in model.modules() if isinstance(layer, LambdaLayer2d) for part in layer.modules()
+    }
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d) and id(module) not in own:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, Bottleneck) and model.config.zero_gamma:
+            nn.init.zeros_(module.norm_expand.weight)
+    nn.init.normal_(model.classifier.weight, std=0.01)
+    nn.init.zeros_(model.classifier.bias)
+
+
+def _once(block: nn.Module) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
+    """Contexts for a checkpointed block's two runs: the second leaves running statistics alone."""
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), _frozen_statistics(block)
+
+    return contexts
+
+
+@contextmanager
+def _frozen_statistics(block: nn.Module) -> Iterator[None]:
+    norms = [part for part in block.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    tracked = [norm.track_running_stats for norm in norms]
+    for norm in norms:
+        norm.track_running_stats = not norm.training and norm.track_running_stats
+    try:
+        yield
+    finally:
+        for norm, track in zip(norms, tracked, strict=True):
+            norm.track_running_stats = track

@@ -1,0 +1,70 @@
+"""The models by name: one row each."""
+
+from dataclasses import replace
+from typing import Final
+
+from lambdanets.models.config import STAGES, ResNetConfig
+
+# Blocks of c2 to c5. Table 19 of the paper; ResNet-RS has the same.
+DEPTHS: Final[dict[int, tuple[int, ...]]] = {
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    200: (3, 24, 36, 3),
+    270: (4, 29, 53, 4),
+    350: (4, 36, 72, 4),
+    420: (4, 44, 87, 4),
+}
+
+# Lambda layers among the blocks of c4, counted from 1. Table 19.
+C4_LAMBDAS: Final[dict[int, tuple[int, ...]]] = {
+    50: (3,),
+    101: (6, 12, 18),
+    152: (5, 10, 15, 20, 25, 30),
+    200: (5, 10, 15, 20, 25, 30),
+    270: (8, 16, 24, 32, 40, 48),
+    350: (10, 20, 30, 40, 50, 60),
+    420: (10, 20, 30, 40, 50, 60, 70, 80),
+}
+
+# The hybrids of Table 12, besides the convolution network itself.
+HYBRIDS: Final = ("LLLL", "LLLC", "LLCC", "LCCC", "CLLL", "CCLL", "CCCL")
+
+_RESNET_RS: Final = ResNetConfig(stem="deep", shortcut="pool")
+
+# Squeeze-and-excitation in c2 and c3 alone is what the published parameter counts say.
+_LAMBDA_RESNET: Final = replace(_RESNET_RS, layers="CCCL", squeeze_excitation=("c2", "c3"))
+
+# 8×8 grey pictures, for the demonstration.
+_DIGITS: Final = ResNetConfig(
+    depths=(1, 1, 1, 1),
+    widths=(16, 16, 32, 32),
+    strides=(1, 1, 2, 1),
+    stem="small",
+    shortcut="pool",
+    scope_size=7,
+    query_depth=8,
+    image_size=8,
+)
+
+VARIANTS: Final[dict[str, ResNetConfig]] = {
+    **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
+    **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in HYBRIDS},
+    **{
+        f"resnet_rs{depth}": replace(_RESNET_RS, depths=depths, squeeze_excitation=STAGES)
+        for depth, depths in DEPTHS.items()
+    },
+    **{f"resnet_rs{depth}_wo_se": replace(_RESNET_RS, depths=depths) for depth, depths in DEPTHS.items()},
+    **{
+        f"lambda_resnet{depth}": replace(
+            _LAMBDA_RESNET, depths=depths, lambda_blocks={"c4": C4_LAMBDAS[depth]}
+        )
+        for depth, depths in DEPTHS.items()
+    },
+    **{
+        f"lambda_resnet{depth}_c4": replace(_LAMBDA_RESNET, depths=depths, layers="CCLL")
+        for depth, depths in DEPTHS.items()
+    },
+    "lambda_resnet_digits": replace(_DIGITS, layers="LLLL"),
+    "resnet_digits": _DIGITS,
+}

@@ -1,0 +1,234 @@
+"""`LambdaLayer1d`, `LambdaLayer2d`, `LambdaLayer3d`: the lambda layer of maps with channels first."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Final
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lambdanets.errors import ArgumentError, check_choice, check_positive
+from lambdanets.functional.content import content_output
+from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
+from lambdanets.nn.normalization import Normalization, make_normalization
+from lambdanets.nn.position import Initialization, RelativePosition
+
+_CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+
+
+class _LambdaLayerNd(nn.Module):
+    """What the three layers share; see `LambdaLayer2d`."""
+
+    num_axes: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        query_depth: int = 16,
+        num_heads: int = 4,
+        intra_depth: int = 1,
+        scope_size: int | Sequence[int] | None = 23,
+        feature_size: int | Sequence[int] | None = None,
+        content: bool = True,
+        positional: bool = True,
+        position: RelativePosition | None = None,
+        position_bias: bool = False,
+        stride: int = 1,
+        key_normalization: KeyNormalization = "softmax",
+        normalization: Normalization = "batch",
+        initialization: Initialization = "paper",
+        impl: str = "auto",
+    ) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        who = type(self).__name__
+        check_projections(who, in_channels, out_channels, query_depth, num_heads, intra_depth)
+        check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+        if stride not in (1, 2):
+            raise ArgumentError(f"{who}: stride must be 1 or 2, got {stride}.")
+        if not content and not positional:
+            raise ArgumentError(f"{who}: content or positional must be True, got False for both.")
+        if position is not None:
+            check_shared_position(who, position, self.num_axes, query_depth, intra_depth, positional)
+        self.query_depth, self.num_heads, self.intra_depth = query_depth, num_heads, intra_depth
+        self.key_normalization: KeyNormalization = key_normalization
+        convolution = _CONVOLUTIONS[self.num_axes - 1]
+        value_channels = intra_depth * out_channels // num_heads
+        self.to_queries = convolution(in_channels, num_heads * query_depth, 1, bias=False)
+        self.to_keys = convolution(in_channels, intra_depth * query_depth, 1, bias=False) if content else None
+        self.to_values = convolution(in_channels, value_channels, 1, bias=False)
+        self.norm_queries = make_normalization(normalization, num_heads * query_depth, self.num_axes)
+        self.norm_values = make_normalization(normalization, value_channels, self.num_axes)
+        if positional and position is None:
+            position = RelativePosition(
+                self.num_axes,
+                query_depth=query_depth,
+                intra_depth=intra_depth,
+                scope_size=scope_size,
+                feature_size=feature_size,
+                bias=position_bias,
+                initialization=initialization,
+                impl=impl,
+            )
+        self.position = position
+        pool = _POOLS[self.num_axes - 1]
+        self.pool = pool(3, stride=2, padding=1, count_include_pad=False) if stride == 2 else nn.Identity()
+        initialize_projections(self, query_depth)
+
+    @property
+    def value_depth(self) -> int:
+        """v = out_channels / num_heads."""
+        return self.to_values.out_channels // self.intra_depth
+
+    def reset_parameters(self) -> None:
+        """Draw the projections and the position again."""
+        initialize_projections(self, self.query_depth)
+        if self.position is not None:
+            self.position.reset_parameters()
+
+    def forward(self, inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b out *pooled"]:
+        """Summarise the map into one linear map per position, and apply it to the position's queries."""
+        if inputs.ndim != self.num_axes + 2 or inputs.shape[1] != self.to_queries.in_channels:
+            raise ArgumentError(
+                f"{type(self).__name__}: inputs must have shape (b, d, *size) with d="
+                f"{self.to_queries.in_channels} and {self.num_axes} axes, got {tuple(inputs.shape)}."
+            )
+        queries = self.norm_queries(self.to_queries(inputs)).unflatten(1, (-1, self.query_depth))
+        queries = normalize_queries(queries, self.key_normalization)
+        values = self.norm_values(self.to_values(inputs)).unflatten(1, (self.intra_depth, -1))
+        if self.to_keys is None:
+            output = self._positional(queries, values)
+        else:
+            keys = self.to_keys(inputs).unflatten(1, (self.intra_depth, -1))
+            output = content_output(queries, keys, values, key_normalization=self.key_normalization)
+            if self.position is not None:
+                output = output + self._positional(queries, values)
+        return self.pool(output.flatten(1, 2))
+
+    def _positional(
+        self, queries: Float[Tensor, "b h k *size"], values: Float[Tensor, "b u v *size"]
+    ) -> Float[Tensor, "b h v *size"]:
+        assert self.position is not None
+        return self.position(queries, values)
+
+    def extra_repr(self) -> str:
+        """The depths by name."""
+        return (
+            f"query_depth={self.query_depth}, num_heads={self.num_heads}, "
+            f"intra_depth={self.intra_depth}, key_normalization={self.key_normalization!r}"
+        )
+
+
+class LambdaLayer1d(_LambdaLayerNd):
+    """The lambda layer of sequences with channels first, "b d n"; otherwise as `LambdaLayer2d`.
+
+    Paper: §3.
+
+    Example:
+        >>> LambdaLayer1d(64)(torch.ones(2, 64, 100)).shape
+        torch.Size([2, 64, 100])
+    """
+
+    num_axes = 1
+
+
+class LambdaLayer2d(_LambdaLayerNd):
+    """Long-range interactions without attention: a drop-in for a 3×3 convolution on maps "b d height width".
+
+    λₙ = Σₘ (k̄ₘ + R[m - n]) vₘᵀ and yₙ = λₙᵀ qₙ: the context becomes one linear map per position, which
+    is applied to the position's h queries; outputs are concatenated head by head. In the paper's letters,
+    `query_depth` is k, `num_heads` h, `intra_depth` u, `scope_size` r, and v = out_channels / h. Time
+    b·n·r²·u·k·v (convolution) or b·n²·u·h·(k + v) (dense), whichever is less; the lambdas are not stored
+    where the implementation can avoid it.
+
+    Paper: §3, Figure 3; §B.4 (intra-depth); Tables 9, 10 and 11.
+
+    Args:
+        in_channels: d of the inputs.
+        out_channels: d of the outputs; a multiple of `num_heads`. As `in_channels` by default.
+        query_depth: k.
+        num_heads: h, queries per position; the lambda is the same for all.
+        intra_depth: u.
+        scope_size: Side of the local window of the position lambdas, or one for each axis; odd. None is
+            the global context. The content lambda is always global.
+        feature_size: Map a global context is sized for; others work too (`RelativePosition`).
+        content: Use the content lambda.
+        positional: Use the position lambdas.
+        position: A position module to share, in the place of an own one.
+        position_bias: Only for other projects' checkpoints, see `RelativePosition`.
+        stride: 2 adds the paper's 3×3 average pool after the layer (padding 1, not counted in the mean).
+        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
+        normalization: Of queries and values: `"batch"`, `"layer"` or `"none"`.
+        initialization: `"paper"`, or `"unit"` for position outputs that start with the scale of the values.
+        impl: Implementation of `position_output`.
+
+    Raises:
+        ArgumentError: Sizes that do not fit together; unknown choices; inputs of another shape.
+
+    Example:
+        >>> layer = LambdaLayer2d(64, 128, stride=2)
+        >>> layer(torch.ones(2, 64, 25, 14)).shape
+        torch.Size([2, 128, 13, 7])
+    """
+
+    num_axes = 2
+
+
+class LambdaLayer3d(_LambdaLayerNd):
+    """The lambda layer of volumes and videos, "b d depth height width"; otherwise as `LambdaLayer2d`.
+
+    Paper: §3.
+
+    Example:
+        >>> LambdaLayer3d(64, scope_size=(3, 7, 7))(torch.ones(1, 64, 4, 6, 5)).shape
+        torch.Size([1, 64, 4, 6, 5])
+    """
+
+    num_axes = 3
+
+
+def check_projections(who: str, d: int, out_channels: int, k: int, h: int, u: int) -> None:
+    """Raise unless the depths are positive and every head gets a whole number of channels.
+
+    Paper: §3.3.
+    """
+    check_positive(who, in_channels=d, out_channels=out_channels, query_depth=k, num_heads=h, intra_depth=u)
+    if out_channels % h:
+        raise ArgumentError(
+            f"{who}: out_channels must be divisible by num_heads, got {out_channels} and {h}. "
+            "Each head reads a value of depth out_channels / num_heads."
+        )
+
+
+def check_shared_position(
+    who: str, position: RelativePosition, num_axes: int, k: int, u: int, positional: bool
+) -> None:
+    """Raise unless a position module handed in fits the layer that is to use it.
+
+    Paper: Table 4 (shared embeddings).
+    """
+    if not positional:
+        raise ArgumentError(
+            f"{who}: position must be None when positional is False, got a {type(position).__name__}."
+        )
+    got_u, got_k, *scope = position.table.shape
+    if (got_u, got_k, len(scope)) != (u, k, num_axes):
+        raise ArgumentError(
+            f"{who}: position must have a table (u, k, *scope) with u={u}, k={k} and {num_axes} axes, "
+            f"got {tuple(position.table.shape)}."
+        )
+
+
+def initialize_projections(layer: nn.Module, query_depth: int) -> None:
+    """Draw W_Q from N(0, (k·d)^-1/2) and W_K, W_V from N(0, d^-1/2), the second number the deviation.
+
+    The factor k^-1/2 stands where attention scales its logits.
+
+    Paper: §3.1 (initialisation).
+    """
+    for name, depth in (("to_queries", query_depth), ("to_keys", 1), ("to_values", 1)):
+        projection = getattr(layer, name)
+        if projection is not None:
+            nn.init.normal_(projection.weight, std=(depth * projection.weight.shape[1]) ** -0.5)

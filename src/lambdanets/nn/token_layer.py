@@ -1,0 +1,243 @@
+"""`LambdaLayer`: the lambda layer of tokens, with separate contexts, masks and a causal form."""
+
+from typing import Final, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
+from lambdanets.functional.content import content_output
+from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
+from lambdanets.functional.layer.causal import CausalState, causal_lambda_layer, causal_lambda_step
+from lambdanets.functional.layer.dense import lambda_layer
+from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
+from lambdanets.nn.normalization import Normalization, make_normalization
+from lambdanets.nn.position import DensePosition, Initialization, RelativePosition
+
+POSITIONS: Final = ("relative", "dense", "none")
+
+
+class LambdaLayer(nn.Module):
+    """Long-range interactions between tokens "b n d", without attention.
+
+    λₙ = Σₘ (k̄ₘ + eₙₘ) vₘᵀ and yₙ = λₙᵀ qₙ, with the context's tokens m the inputs' own or others. Without
+    a mask, a separate context or dense positions the position lambdas are never stored; with them the
+    general form takes b·n·k·v numbers, and b·n·m·u·k under a mask.
+
+    Paper: §3, Figure 3; §B.2 (masks).
+
+    Args:
+        in_channels: d of the inputs.
+        out_channels: d of the outputs; a multiple of `num_heads`. As `in_channels` by default.
+        context_channels: d of a separate context. As `in_channels` by default.
+        query_depth: k.
+        num_heads: h.
+        intra_depth: u.
+        position: `"relative"` (one embedding per offset), `"dense"` (one per pair of tokens), `"none"`, or
+            a position module to share.
+        scope_size: Side of the relative window, odd; None is the global context.
+        feature_size: Number of tokens n, or (n, m): sizes dense positions and a global relative table.
+        content: Use the content lambda.
+        causal: Each token sees itself and what came before. Needs a normalisation that looks at one token
+            at a time.
+        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
+        normalization: Of queries and values: `"batch"`, `"layer"` or `"none"`.
+        initialization: `"paper"` or `"unit"`.
+        impl: Implementation of `position_output`.
+
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together; inputs of another shape.
+
+    Example:
+        >>> layer = LambdaLayer(64, context_channels=32)
+        >>> layer(torch.ones(2, 10, 64), context=torch.ones(2, 7, 32)).shape
+        torch.Size([2, 10, 64])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        context_channels: int | None = None,
+        query_depth: int = 16,
+        num_heads: int = 4,
+        intra_depth: int = 1,
+        position: Literal["relative", "dense", "none"] | RelativePosition | DensePosition = "relative",
+        scope_size: int | None = 23,
+        feature_size: int | tuple[int, int] | None = None,
+        content: bool = True,
+        causal: bool = False,
+        key_normalization: KeyNormalization = "softmax",
+        normalization: Normalization = "batch",
+        initialization: Initialization = "paper",
+        impl: str = "auto",
+    ) -> None:
+        super().__init__()
+        out_channels = in_channels if out_channels is None else out_channels
+        context_channels = in_channels if context_channels is None else context_channels
+        check_projections("LambdaLayer", in_channels, out_channels, query_depth, num_heads, intra_depth)
+        check_choice("LambdaLayer", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+        if causal and normalization == "batch":
+            raise ArgumentError(
+                "LambdaLayer: normalization must not look across time when causal is True, got 'batch'. "
+                "Use 'layer' or 'none'."
+            )
+        if position == "none" and not content:
+            raise ArgumentError("LambdaLayer: content must be True when position is 'none', got False.")
+        self.query_depth, self.num_heads, self.intra_depth = query_depth, num_heads, intra_depth
+        self.key_normalization: KeyNormalization = key_normalization
+        self.causal = causal
+        value_channels = intra_depth * out_channels // num_heads
+        self.to_queries = nn.Linear(in_channels, num_heads * query_depth, bias=False)
+        self.to_keys = nn.Linear(context_channels, intra_depth * query_depth, bias=False) if content else None
+        self.to_values = nn.Linear(context_channels, value_channels, bias=False)
+        self.norm_queries = make_normalization(normalization, num_heads * query_depth, 1)
+        self.norm_values = make_normalization(normalization, value_channels, 1)
+        if isinstance(position, str):
+            check_choice("LambdaLayer", "position", position, POSITIONS)
+            position_module = _make_position(
+                position, query_depth, intra_depth, scope_size, feature_size, initialization, impl
+            )
+        else:
+            position_module = _shared_position(position, query_depth, intra_depth)
+        self.position = position_module
+        initialize_projections(self, query_depth)
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "b n d"],
+        context: Float[Tensor, "b m c"] | None = None,
+        mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None = None,
+    ) -> Float[Tensor, "b n out"]:
+        """Summarise the context (the inputs by default) and apply the summaries to the inputs' queries.
+
+        `mask` is True where a token sees a context element; one that sees nothing returns zero.
+        """
+        if self.causal and context is not None:
+            raise ArgumentError("LambdaLayer: context must be None when causal is True, got a tensor.")
+        queries, keys, values = self._project(inputs, inputs if context is None else context)
+        if context is not None or mask is not None or isinstance(self.position, DensePosition):
+            output = self._general(queries, keys, values, mask)
+        elif self.causal:
+            table = None if self.position is None else self.position.table_for(inputs.shape[1:2])
+            output = causal_lambda_layer(
+                queries, keys, values, table, key_normalization=self.key_normalization
+            )
+        else:
+            output = self._plain(queries, keys, values)
+        return output.flatten(1, 2).transpose(1, 2)
+
+    def step(
+        self, inputs: Float[Tensor, "b n d"], state: CausalState | None = None
+    ) -> tuple[Float[Tensor, "b n out"], CausalState]:
+        """Continue a causal layer with the next tokens; the same outputs as `forward` on all of them.
+
+        Args:
+            inputs: The tokens that come next: one, or several.
+            state: What the last call returned; None before the first token.
+        """
+        if not self.causal or isinstance(self.position, DensePosition):
+            raise ArgumentError("LambdaLayer: step must be called on a causal layer without dense positions.")
+        if self.position is not None and self.position.is_global:
+            raise ArgumentError("LambdaLayer: step needs a local scope, got scope_size=None.")
+        queries, keys, values = self._project(inputs, inputs)
+        table = None if self.position is None else self.position.table
+        output, state = causal_lambda_step(
+            queries, keys, values, table, state, key_normalization=self.key_normalization
+        )
+        return output.flatten(1, 2).transpose(1, 2), state
+
+    def _project(
+        self, inputs: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"]
+    ) -> tuple[Float[Tensor, "b h k n"], Float[Tensor, "b u k m"] | None, Float[Tensor, "b u v m"]]:
+        sizes: Sizes = {"d": (self.to_queries.in_features, "in_channels")}
+        bind_shape("LambdaLayer", "inputs", inputs, "b n d", sizes)
+        sizes = {"b": sizes["b"], "d": (self.to_values.in_features, "context_channels")}
+        bind_shape("LambdaLayer", "context", context, "b m d", sizes)
+        queries = self.norm_queries(self.to_queries(inputs).mT).unflatten(1, (-1, self.query_depth))
+        keys = None
+        if self.to_keys is not None:
+            keys = self.to_keys(context).mT.unflatten(1, (self.intra_depth, -1))
+        values = self.norm_values(self.to_values(context).mT).unflatten(1, (self.intra_depth, -1))
+        return queries, keys, values
+
+    def _plain(
+        self,
+        queries: Float[Tensor, "b h k n"],
+        keys: Float[Tensor, "b u k n"] | None,
+        values: Float[Tensor, "b u v n"],
+    ) -> Float[Tensor, "b h v n"]:
+        queries = normalize_queries(queries, self.key_normalization)
+        parts = []
+        if keys is not None:
+            parts.append(content_output(queries, keys, values, key_normalization=self.key_normalization))
+        if self.position is not None:
+            parts.append(self.position(queries, values))
+        return sum(parts[1:], parts[0])
+
+    def _general(
+        self,
+        queries: Float[Tensor, "b h k n"],
+        keys: Float[Tensor, "b u k m"] | None,
+        values: Float[Tensor, "b u v m"],
+        mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None,
+    ) -> Float[Tensor, "b h v n"]:
+        n, m = queries.shape[-1], values.shape[-1]
+        if self.causal:
+            past = torch.ones(n, m, dtype=torch.bool, device=queries.device).tril()
+            mask = past if mask is None else mask & past
+        embeddings = None if self.position is None else self.position.embeddings((n,), (m,))
+        return lambda_layer(queries, keys, values, embeddings, mask, key_normalization=self.key_normalization)
+
+
+def _make_position(
+    position: str,
+    k: int,
+    u: int,
+    scope_size: int | None,
+    feature_size: int | tuple[int, int] | None,
+    initialization: Initialization,
+    impl: str,
+) -> RelativePosition | DensePosition | None:
+    if position == "none":
+        return None
+    if position == "dense":
+        return _dense_position(feature_size, k, u, initialization)
+    return RelativePosition(
+        1,
+        query_depth=k,
+        intra_depth=u,
+        scope_size=scope_size,
+        feature_size=max(feature_size) if isinstance(feature_size, tuple) else feature_size,
+        initialization=initialization,
+        impl=impl,
+    )
+
+
+def _dense_position(
+    feature_size: int | tuple[int, int] | None, k: int, u: int, initialization: Initialization
+) -> DensePosition:
+    if feature_size is None:
+        raise ArgumentError(
+            "LambdaLayer: feature_size must be given when position is 'dense', got None. "
+            "It is the number of tokens n, or (n, m)."
+        )
+    n, m = (feature_size, feature_size) if isinstance(feature_size, int) else feature_size
+    return DensePosition(n, m, query_depth=k, intra_depth=u, initialization=initialization)
+
+
+def _shared_position(
+    position: RelativePosition | DensePosition, k: int, u: int
+) -> RelativePosition | DensePosition:
+    if isinstance(position, RelativePosition):
+        check_shared_position("LambdaLayer", position, 1, k, u, positional=True)
+        if position.bias is not None:
+            raise ArgumentError("LambdaLayer: position must have no bias, got one with bias=True.")
+    elif tuple(position.table.shape[2:]) != (u, k):
+        raise ArgumentError(
+            f"LambdaLayer: position must have embeddings (n, m, u, k) with u={u}, k={k}, "
+            f"got {tuple(position.table.shape)}."
+        )
+    return position
