@@ -11,8 +11,7 @@ from torch import Tensor
 from lambdanets.errors import ArgumentError, did_you_mean
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One call of an operator, as plain data: what capability and cost depend on, and nothing else.
 
     Attributes:
@@ -114,4 +113,5 @@ def choose(implementations: Sequence[Implementation], problem: Problem, name: st
     if not able:
         reasons = "\n".join(f"  {one.name}: {one.why_not(problem)}" for one in asked)
         raise NotImplementedError(f"{problem.operation}: no implementation can run this call.\n{reasons}")
-    return min(able, key=lambda one: one.cost(problem))
+    costs = [one.cost(problem) for one in able]
+    return able[costs.index(min(costs))]

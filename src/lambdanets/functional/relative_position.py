@@ -56,11 +56,23 @@ def dense_embeddings(
         size: Query positions along each axis.
         context_size: Context positions along each axis; `size` by default.
     """
-    scope = tuple(table.shape[2:])
-    check_scope("dense_embeddings", scope, len(size))
-    index, inside = _table_index(scope, size, context_size, table.device)
-    embeddings = table.flatten(2)[:, :, index].permute(2, 3, 0, 1)  # n m u k
-    return embeddings * inside[:, :, None, None]
+    context_size = size if context_size is None else context_size
+    check_scope("dense_embeddings", tuple(table.shape[2:]), len(size))
+    for axis, lengths in enumerate(zip(size, context_size, strict=True)):
+        table = _spread_axis(table, 2 + 2 * axis, *lengths)
+    axes = range(2, table.ndim)
+    spread = table.permute(*axes[::2], *axes[1::2], 0, 1)  # *size *context u k
+    return spread.reshape(math.prod(size), math.prod(context_size), *table.shape[:2])
+
+
+def _spread_axis(table: Tensor, axis: int, length: int, context_length: int) -> Tensor:
+    """Replace one axis of offsets by two, of queries and of context; offsets out of scope read a zero."""
+    side = table.shape[axis]
+    zero = table.new_zeros(()).expand(*table.shape[:axis], 1, *table.shape[axis + 1 :])
+    places = torch.arange(context_length) - torch.arange(length)[:, None] + side // 2  # n m
+    index = places.where((places >= 0) & (places < side), side).flatten()
+    rows = torch.cat([table, zero], dim=axis).index_select(axis, index.to(table.device))
+    return rows.unflatten(axis, (length, context_length))
 
 
 def table_from_embeddings(
@@ -82,23 +94,15 @@ def table_from_embeddings(
     }
     bind_shape("table_from_embeddings", "embeddings", embeddings, "n m u k", bound)
     scope = tuple(2 * max(a, b) - 1 for a, b in zip(size, context, strict=True))
-    index, _ = _table_index(scope, size, context, embeddings.device)
+    places = relative_offsets(size, context) + torch.tensor(scope) // 2
+    index = torch.zeros_like(places[..., 0])
+    for axis, side in enumerate(scope):
+        index = index * side + places[..., axis]
+    index = index.to(embeddings.device)
     flat = embeddings.flatten(0, 1)  # nm u k
     total = flat.new_zeros(math.prod(scope), *flat.shape[1:]).index_add(0, index.flatten(), flat)
     count = torch.bincount(index.flatten(), minlength=math.prod(scope)).clamp(min=1)
     return (total / count[:, None, None]).permute(1, 2, 0).unflatten(-1, scope)
-
-
-def _table_index(
-    scope: Size, size: Size, context_size: Size | None, device: torch.device
-) -> tuple[Int[Tensor, "n m"], Bool[Tensor, "n m"]]:
-    """Row of the flattened table for each pair, and whether the pair is in scope."""
-    places = relative_offsets(size, context_size) + torch.tensor(scope) // 2
-    inside = ((places >= 0) & (places < torch.tensor(scope))).all(dim=-1)
-    index = torch.zeros_like(places[..., 0])
-    for axis, length in enumerate(scope):
-        index = index * length + places[..., axis].clamp(0, length - 1)
-    return index.to(device), inside.to(device)
 
 
 def crop_table(table: Float[Tensor, "u k *scope"], scope: Size) -> Float[Tensor, "u k *cropped"]:

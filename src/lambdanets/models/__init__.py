@@ -7,8 +7,8 @@ from lambdanets._lazy import resolve_lazily
 if TYPE_CHECKING:
     from lambdanets.models.config import ResNetConfig
     from lambdanets.models.parameters import parameter_groups
-    from lambdanets.models.registry import create_model, list_models, model_config
-    from lambdanets.models.resnet import ResNet
+    from lambdanets.models.registry import list_models, model_config
+    from lambdanets.models.resnet import ResNet, create_model
 
 __all__ = ["ResNet", "ResNetConfig", "create_model", "list_models", "model_config", "parameter_groups"]
 
@@ -17,7 +17,7 @@ __getattr__, __dir__ = resolve_lazily(
     {
         "ResNet": "lambdanets.models.resnet",
         "ResNetConfig": "lambdanets.models.config",
-        "create_model": "lambdanets.models.registry",
+        "create_model": "lambdanets.models.resnet",
         "list_models": "lambdanets.models.registry",
         "model_config": "lambdanets.models.registry",
         "parameter_groups": "lambdanets.models.parameters",

@@ -81,6 +81,12 @@ class ResNetConfig:
                     f"{who}: {name} must have 4 numbers, one a stage, got {getattr(self, name)}."
                 )
         check_positive(who, num_classes=self.num_classes, in_channels=self.in_channels)
+        sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size
+        check_positive(who, image_size=min(sides))
+        if self.scope_size is not None and self.scope_size % 2 == 0:
+            raise ArgumentError(
+                f"{who}: scope_size must be odd, got {self.scope_size}. None is the global context."
+            )
         for stage, depth, width in zip(STAGES, self.depths, self.widths, strict=True):
             check_positive(who, **{f"depth of {stage}": depth, f"width of {stage}": width})
         if not set(self.strides) <= {1, 2}:

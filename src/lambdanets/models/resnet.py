@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
+from lambdanets.models.registry import model_config
 from lambdanets.nn.lambda_layer import LambdaLayer2d
 from lambdanets.nn.position import RelativePosition
 from lambdanets.nn.squeeze_excitation import SqueezeExcitation
@@ -86,6 +88,28 @@ class ResNet(nn.Module):
     def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
         """Logits."""
         return self.classifier(self.dropout(self.features(images)["c5"].mean((2, 3))))
+
+
+def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **overrides: Any) -> ResNet:
+    """Build a model by its name, with random weights.
+
+    Args:
+        name: One of `list_models()`.
+        num_classes: Width of the classifier.
+        in_channels: Channels of the images.
+        **overrides: Any field of `ResNetConfig`, such as `layers="CCLL"`, `query_depth=8`, `num_heads=8`,
+            `intra_depth=4`, `scope_size=7` (None: global), `content=False`, `positional=False`,
+            `share_position="stage"`, `key_normalization="l2"`, `image_size=288`.
+
+    Raises:
+        ArgumentError: An unknown name or override, with the nearest known ones; values that do not fit.
+
+    Example:
+        >>> model = create_model("resnet50_llll", scope_size=7)
+        >>> sum(parameter.numel() for parameter in model.parameters())
+        14872712
+    """
+    return ResNet(model_config(name, num_classes=num_classes, in_channels=in_channels, **overrides))
 
 
 class Bottleneck(nn.Module):
@@ -250,7 +274,9 @@ def initialize(model: ResNet) -> None:
     nn.init.zeros_(model.classifier.bias)
 
 
-def _once(block: nn.Module) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
+def _once(
+    block: nn.Module,
+) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
     """Contexts for a checkpointed block's two runs: the second leaves running statistics alone."""
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -262,11 +288,12 @@ def _once(block: nn.Module) -> Callable[[], tuple[AbstractContextManager[None], 
 @contextmanager
 def _frozen_statistics(block: nn.Module) -> Iterator[None]:
     norms = [part for part in block.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    tracked = [norm.track_running_stats for norm in norms]
+    before = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = not norm.training and norm.track_running_stats
+        norm.momentum = 0.0
+        norm.num_batches_tracked = None
     try:
         yield
     finally:
-        for norm, track in zip(norms, tracked, strict=True):
-            norm.track_running_stats = track
+        for norm, momentum, batches in before:
+            norm.momentum, norm.num_batches_tracked = momentum, batches

@@ -80,7 +80,7 @@ def normalize_visible_keys(
 
     Paper: §B.2.
     """
-    seen = mask.view(-1, 1, 1, *mask.shape[-2:])  # b 1 1 n m
+    seen = mask if mask.ndim == 2 else mask[:, None, None]  # (b 1 1) n m
     if key_normalization in ("l2", "none"):
         return normalize_keys((keys[..., None, :] * seen).flatten(0, 1), key_normalization).unflatten(
             0, keys.shape[:2]

@@ -21,12 +21,15 @@ def run(
     """
     b, v = values.shape[0], values.shape[2]
     convolve = (conv1d, conv2d, conv3d)[table.ndim - 3]
-    folded = values.transpose(1, 2).flatten(0, 1)  # bv u *size
+    # A CPU sums k·|scope| terms of the values' gradient in the precision of the input, and slowly.
+    dtype = torch.promote_types(values.dtype, torch.float32) if values.is_cpu else values.dtype
+    folded = values.to(dtype).transpose(1, 2).flatten(0, 1)  # bv u *size
     padding = [side // 2 for side in table.shape[2:]]
-    lambdas = convolve(folded, table.transpose(0, 1), padding=padding).unflatten(0, (b, v))  # b v k *size
+    kernel = table.to(dtype).transpose(0, 1)  # k u *scope
+    lambdas = convolve(folded, kernel, padding=padding).unflatten(0, (b, v))  # b v k *size
     # A product and a sum: on a CPU several times faster than the small matrix products of einsum.
     heads = [(head.unsqueeze(1) * lambdas).sum(2) for head in queries.unbind(1)]
-    return torch.stack(heads, dim=1)
+    return torch.stack(heads, dim=1).to(queries.dtype)
 
 
 def why_not(problem: Problem) -> str | None:

@@ -1,5 +1,7 @@
 """Attention form: queries times embeddings, times values; two batched matrix products, no lambdas."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -16,8 +18,12 @@ def run(
     """s = Σ_k q e, then y = Σ_m s v: the same chain of products, its left pair first."""
     b, h, _, *size = queries.shape
     u, v = values.shape[1:3]
-    n = queries[0, 0, 0].numel()
-    embeddings = dense_embeddings(table, tuple(size)).permute(0, 3, 2, 1).flatten(2)  # n k um
+    n = math.prod(size)
+    # Written out in float32, so that the table's gradient sums its n pairs an offset there.
+    exact = table.to(torch.promote_types(table.dtype, torch.float32))
+    embeddings = (
+        dense_embeddings(exact, tuple(size)).to(values.dtype).permute(0, 3, 2, 1).flatten(2)
+    )  # n k um
     by_position = queries.flatten(3).permute(3, 0, 1, 2).flatten(1, 2)  # n bh k
     scores = torch.bmm(by_position, embeddings)  # n bh um
     scores = scores.unflatten(1, (b, h)).permute(1, 2, 0, 3).reshape(b, h * n, u * n)  # b hn um

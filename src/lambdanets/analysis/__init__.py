@@ -1,0 +1,1 @@
+"""Counting, measuring and drawing what models are and do."""

@@ -1,0 +1,163 @@
+"""Parameters, FLOPs by the paper's rule, and bytes, counted from the modules themselves."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lambdanets.analysis.memory import live_bytes_peak, saved_bytes
+from lambdanets.nn.lambda_layer import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
+
+LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d
+
+# Two batches whose difference leaves out what does not grow with the batch.
+_BATCHES = (8, 16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerCount:
+    """One layer's part.
+
+    Attributes:
+        name: Path in the model.
+        kind: Class of the layer.
+        output_shape: Of one image, channels first.
+        parameters: Its own, each shared one with the first layer that uses it.
+        flops: Twice the multiply-adds, for one image.
+    """
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    flops: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCount:
+    """What a model is and costs.
+
+    Attributes:
+        parameters: Trainable numbers.
+        flops: Twice the multiply-adds, for one image.
+        inference_bytes: Most activation bytes alive at a time, for each image of a batch.
+        training_bytes: Activation bytes kept for backward, for each image of a batch.
+        layers: Every layer with parameters or FLOPs, in the order of computation.
+    """
+
+    parameters: int
+    flops: int
+    inference_bytes: int
+    training_bytes: int
+    layers: tuple[LayerCount, ...]
+
+
+def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
+    """Count a model on images of one shape, without computing anything (on the meta device).
+
+    FLOPs are twice the multiply-adds of convolutions, linear and lambda layers, as the paper counts
+    them: a lambda layer at the size before its pool; its position lambdas cost n·|scope|·u·k·v with
+    the scope clipped to the map, borders not subtracted; its lambda is applied once. Norms,
+    activations, pools and softmaxes are not counted. Bytes are of float32 activations.
+
+    Args:
+        model: Any module that maps images "b c height width" (or sequences, volumes) to one tensor.
+        image_shape: Channels and size of one image.
+
+    Example:
+        >>> count(nn.Conv2d(3, 8, 3, padding=1), (3, 10, 10)).flops
+        43200
+    """
+    model = copy.deepcopy(model).to("meta", torch.float32)
+    few, many = (torch.empty(batch, *image_shape, device="meta") for batch in _BATCHES)
+    images = many.shape[0] - few.shape[0]
+    model.eval()
+    with _counted(model) as layers:
+        peak = live_bytes_peak(model, few)
+    inference = live_bytes_peak(model, many) - peak
+    model.train()
+    training = saved_bytes(model, many) - saved_bytes(model, few)
+    return ModelCount(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        flops=sum(layer.flops for layer in layers),
+        inference_bytes=inference // images,
+        training_bytes=training // images,
+        layers=tuple(layers),
+    )
+
+
+def count_layers(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[LayerCount, ...]:
+    """The rows of `count` alone: parameters and FLOPs of each layer, in one pass."""
+    model = copy.deepcopy(model).to("meta").eval()
+    with _counted(model) as layers, torch.no_grad():
+        model(torch.empty(1, *image_shape, device="meta"))
+    return tuple(layers)
+
+
+@contextmanager
+def _counted(model: nn.Module) -> Iterator[list[LayerCount]]:
+    """Fill a list with the layers that run inside the context."""
+    rows: list[LayerCount] = []
+    seen: set[int] = set()
+
+    def observe(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            own = [one for one in module.parameters() if id(one) not in seen]
+            seen.update(map(id, own))
+            row = LayerCount(
+                name=name,
+                kind=type(module).__name__,
+                output_shape=tuple(output.shape[1:]),
+                parameters=sum(one.numel() for one in own),
+                flops=layer_flops(module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])),
+            )
+            if row.parameters or row.flops:
+                rows.append(row)
+
+        return hook
+
+    hooks = [module.register_forward_hook(observe(name)) for name, module in _leaves(model)]
+    try:
+        yield rows
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _leaves(module: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:
+    """The modules counted as one layer: lambda layers whole, otherwise what has no children."""
+    children = list(module.named_children())
+    if isinstance(module, LambdaLayers) or not children:
+        return [(name, module)]
+    return [leaf for child, part in children for leaf in _leaves(part, f"{name}.{child}".lstrip("."))]
+
+
+def layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+    """Twice the multiply-adds of one layer for one image of these shapes; zero for what is not counted."""
+    match module:
+        case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
+            return 2 * math.prod(output_shape) * module.weight[0].numel()
+        case nn.Linear():
+            return 2 * math.prod(output_shape) * module.in_features
+        case LambdaLayer1d() | LambdaLayer2d() | LambdaLayer3d():
+            return _lambda_flops(module, input_shape[1:])
+        case _:
+            return 0
+
+
+def _lambda_flops(layer: LambdaLayers, size: tuple[int, ...]) -> int:
+    """Of one map: projections, content lambda, position lambdas, and the lambdas applied."""
+    n = math.prod(size)
+    k, u, h, v = layer.query_depth, layer.intra_depth, layer.num_heads, layer.value_depth
+    projections = [layer.to_queries, layer.to_keys, layer.to_values]
+    macs = sum(n * one.weight.numel() for one in projections if one is not None)
+    if layer.to_keys is not None:
+        macs += n * u * k * v
+    if layer.position is not None:
+        scope = layer.position.table_for(size).shape[2:]
+        macs += n * math.prod(map(min, scope, size)) * u * k * v
+    return 2 * (macs + n * h * k * v)

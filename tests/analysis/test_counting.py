@@ -1,0 +1,61 @@
+"""Counts against hand-made sums."""
+
+import pytest
+import torch
+from torch import nn
+
+from lambdanets.analysis.counting import count, layer_flops
+from lambdanets.nn import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
+
+
+def test_convolution_and_linear_layers() -> None:
+    assert layer_flops(nn.Conv2d(6, 8, 3, groups=2), (6, 9, 9), (8, 7, 7)) == 2 * 8 * 49 * 3 * 9
+    assert layer_flops(nn.Linear(5, 7), (4, 5), (4, 7)) == 2 * 4 * 5 * 7
+    assert layer_flops(nn.BatchNorm2d(8), (8, 7, 7), (8, 7, 7)) == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "taps"),
+    [
+        (LambdaLayer2d(8, query_depth=3, num_heads=2, intra_depth=2, scope_size=5), (7, 4), 5 * 4),
+        (LambdaLayer2d(8, query_depth=3, num_heads=2, stride=2), (7, 4), 7 * 4),
+        (LambdaLayer1d(8, query_depth=3, num_heads=2, scope_size=5), (7,), 5),
+        (LambdaLayer3d(8, query_depth=3, num_heads=2, scope_size=(1, 3, 9)), (2, 3, 4), 1 * 3 * 4),
+        (LambdaLayer2d(8, query_depth=3, num_heads=2, scope_size=None, feature_size=3), (5, 5), 25),
+    ],
+)
+def test_lambda_layer_by_the_papers_rule(layer: LambdaLayer2d, size: tuple[int, ...], taps: int) -> None:
+    n = torch.Size(size).numel()
+    d, k, h, u, v = 8, 3, 2, layer.intra_depth, 4
+    projections = n * d * (h * k + u * k + u * v)
+    content, position, applied = n * u * k * v, n * taps * u * k * v, n * h * k * v
+    counted = count(layer, (d, *size))
+    assert counted.flops == 2 * (projections + content + position + applied)
+    without = count(type(layer)(8, query_depth=3, num_heads=2, intra_depth=u, positional=False), (d, *size))
+    assert without.flops == 2 * (projections + content + applied)
+
+
+def test_shared_parameters_are_counted_once() -> None:
+    layer = nn.Conv2d(4, 4, 1, bias=False)
+    counted = count(nn.Sequential(layer, layer), (4, 5, 5))
+    assert counted.parameters == 16
+    assert sum(row.parameters for row in counted.layers) == 16
+    assert counted.flops == 2 * (2 * 25 * 16)
+
+
+def test_bytes_of_a_chain_by_hand() -> None:
+    # ReLU keeps its output, the convolution its input; a map of 4 channels and 5×5 has 400 bytes.
+    model = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 8, 1, bias=False))
+    counted = count(model, (4, 5, 5))
+    assert counted.training_bytes == 400 + 400
+    # The first input is the caller's and stays: with it, at most one map in and one map out.
+    assert counted.inference_bytes == 400 + 400 + 800
+
+
+def test_the_model_is_left_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    count(model, (3, 5, 5))
+    assert model.training
+    assert not model[0]._forward_hooks
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())

@@ -1,0 +1,106 @@
+"""Configs and names: what each letter means, and one sentence for each mistake."""
+
+import pytest
+import torch
+
+from lambdanets import create_model, list_models
+from lambdanets.models import ResNetConfig, model_config
+
+
+@pytest.mark.parametrize(
+    ("depth", "blocks"),
+    [
+        (50, [3]),
+        (101, [6, 12, 18]),
+        (152, [5, 10, 15, 20, 25, 30]),
+        (200, [5, 10, 15, 20, 25, 30]),
+        (270, [8, 16, 24, 32, 40, 48]),
+        (350, [10, 20, 30, 40, 50, 60]),
+        (420, [10, 20, 30, 40, 50, 60, 70, 80]),
+    ],
+)
+def test_lambda_layers_of_c4_stand_where_table_19_has_them(depth: int, blocks: list[int]) -> None:
+    config = model_config(f"lambda_resnet{depth}")
+    letters = config.mixers("c4")
+    assert [index for index, letter in enumerate(letters, 1) if letter == "L"] == blocks
+    assert set(config.mixers("c2") + config.mixers("c3")) == {"C"}
+    assert set(config.mixers("c5")) == {"L"}
+    assert set(model_config(f"lambda_resnet{depth}_c4").mixers("c4")) == {"L"}
+
+
+def test_layers_override_drops_the_rows_own_lambda_blocks() -> None:
+    assert "L" not in model_config("lambda_resnet50", layers="CCCC").mixers("c4")
+    kept = model_config("lambda_resnet50", layers="CCCC", lambda_blocks={"c4": [2]})
+    assert kept.mixers("c4") == "CLCCCC"
+
+
+@pytest.mark.parametrize(
+    ("image_size", "maps"), [(224, [56, 28, 14, 7]), (225, [57, 29, 15, 8]), (100, [25, 13, 7, 4])]
+)
+def test_map_sizes_are_those_of_the_network(image_size: int, maps: list[int]) -> None:
+    config = model_config("resnet50", image_size=image_size)
+    assert [config.map_sizes(stage)[1][0] for stage in ("c2", "c3", "c4", "c5")] == maps
+    with torch.device("meta"):
+        features = create_model("resnet50").features(torch.empty(1, 3, image_size, image_size))
+    assert [map.shape[2] for map in features.values()] == maps
+
+
+def test_list_models_matches_shell_patterns() -> None:
+    assert list_models("resnet50_l*") == ["resnet50_lccc", "resnet50_llcc", "resnet50_lllc", "resnet50_llll"]
+    assert set(list_models("lambda*")) < set(list_models())
+    assert list_models("nothing*") == []
+
+
+def test_every_name_builds() -> None:
+    with torch.device("meta"):
+        for name in list_models():
+            if not any(deep in name for deep in ("152", "200", "270", "350", "420")):
+                assert create_model(name, num_classes=3).classifier.out_features == 3
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: create_model("lambda_resnet100"),
+            r"unknown model 'lambda_resnet100'\. Closest: .*lambda_resnet101.* list_models\(\) shows all \d+",
+        ),
+        (
+            lambda: create_model("resnet50", query_dept=8),
+            r"unknown override 'query_dept'\. Closest: query_depth.* Known: depths, layers",
+        ),
+        (
+            lambda: ResNetConfig(layers="CCLX"),
+            r"layers must use the letters C, L, got 'CCLX' \(unknown 'X' at c5\)",
+        ),
+        (lambda: ResNetConfig(layers="CCL"), "layers must have 4 letters, one a stage, got 'CCL'"),
+        (lambda: ResNetConfig(depths=(3, 4, 6)), r"depths must have 4 numbers, one a stage, got \(3, 4, 6\)"),
+        (lambda: ResNetConfig(depths=(3, 0, 6, 3)), "depth of c3 must be at least 1, got 0"),
+        (lambda: ResNetConfig(strides=(1, 2, 3, 2)), r"strides must be 1 or 2, got \(1, 2, 3, 2\)"),
+        (lambda: ResNetConfig(dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
+        (
+            lambda: ResNetConfig(stem="deeep"),
+            "stem must be one of 'classic', 'deep', 'small'.* Closest: deep",
+        ),
+        (lambda: ResNetConfig(shortcut="none"), "shortcut must be one of 'convolution', 'pool'"),
+        (lambda: ResNetConfig(share_position="layer"), "share_position must be one of 'none', 'stage'"),
+        (lambda: ResNetConfig(squeeze_excitation=("c6",)), "squeeze_excitation must be one of 'c2'"),
+        (lambda: ResNetConfig(lambda_blocks={"c1": (1,)}), "lambda_blocks must be one of 'c2'"),
+        (
+            lambda: ResNetConfig(lambda_blocks={"c4": (7,)}),
+            r"lambda_blocks of c4 must be from 1 to 6, got \(7,\)",
+        ),
+        (lambda: ResNetConfig(num_classes=0), "num_classes must be at least 1, got 0"),
+        (lambda: ResNetConfig(image_size=0), "image_size must be at least 1, got 0"),
+        (lambda: ResNetConfig(scope_size=8), "scope_size must be odd, got 8"),
+        (lambda: create_model("resnet50", widths=(10, 9, 9, 9), layers="LCCC"), "got 10 and 4"),
+        (
+            lambda: create_model("resnet50", layers="LLLL", num_heads=7),
+            "divisible by num_heads, got 64 and 7",
+        ),
+    ],
+)
+def test_mistakes_are_named(build, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -1,0 +1,30 @@
+"""Weight decay: every parameter in one group, norms and biases in the one without."""
+
+import pytest
+
+from lambdanets.models import create_model, parameter_groups
+from lambdanets.nn import LambdaLayer, LambdaLayer2d
+
+
+@pytest.mark.parametrize("decay_position", [True, False])
+def test_groups_partition_the_parameters(decay_position: bool) -> None:
+    model = create_model(
+        "lambda_resnet_digits", squeeze_excitation=("c2",), layers="CCLL", share_position="stage"
+    )
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, undecayed = parameter_groups(model, 1e-4, decay_position=decay_position)
+    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (1e-4, 0.0)
+    parameters = [id(parameter) for group in (decayed, undecayed) for parameter in group["params"]]
+    assert sorted(parameters) == sorted(names)
+    for parameter in undecayed["params"]:
+        name = names[id(parameter)]
+        assert "norm" in name or name.endswith("bias") or parameter.ndim == 1 or "table" in name
+    tables = [names[id(one)] for one in undecayed["params"] if "table" in names[id(one)]]
+    assert bool(tables) is not decay_position
+
+
+def test_bias_of_a_position_and_scales_of_other_layers_are_not_decayed() -> None:
+    for layer in (LambdaLayer2d(8, position_bias=True), LambdaLayer(8, normalization="layer")):
+        decayed, _ = parameter_groups(layer, 1.0)
+        weights = {id(module.weight) for module in (layer.to_queries, layer.to_keys, layer.to_values)}
+        assert {id(one) for one in decayed["params"]} == weights | {id(layer.position.table)}

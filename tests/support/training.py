@@ -1,0 +1,116 @@
+"""A network and pictures so small that a whole run takes a moment."""
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from lambdanets.recipes import get_recipe
+from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig
+from lambdanets.training.ema import ExponentialMovingAverage
+from lambdanets.training.loop import Plan
+from lambdanets.training.optimizer import make_optimizer
+from lambdanets.training.state import TrainState
+
+NUM_CLASSES = 4
+
+
+def tiny_config(**changes):
+    """Three epochs of four steps, with everything switched on."""
+    config = replace(
+        get_recipe("digits"),
+        global_batch_size=8,
+        optim=OptimConfig(learning_rate=0.05, momentum=0.9, weight_decay=1e-3),
+        sched=SchedConfig(epochs=3, warmup_epochs=0.5),
+        ckpt=CkptConfig(every_epochs=1, keep=3),
+    )
+    return replace(config, **changes)
+
+
+def tiny_model(dropout=0.2):
+    """Convolution, batch norm, dropout: the parts that a resume can get wrong."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(dropout),
+        nn.Linear(24, NUM_CLASSES),
+    )
+
+
+def tiny_state(config, model=None):
+    torch.manual_seed(config.seed)
+    model = model or tiny_model()
+    optimizer = make_optimizer(config.optim, [{"params": list(model.parameters()), "weight_decay": 1e-3}])
+    return TrainState(model=model, ema=ExponentialMovingAverage(model, config.ema_decay), optimizer=optimizer)
+
+
+class TinyData:
+    """Random pictures with noise that depends on (epoch, index) alone."""
+
+    def __init__(self, num=30, noise=0.1):
+        generator = torch.Generator().manual_seed(7)
+        self.images = torch.randn(num, 1, 6, 6, generator=generator)
+        self.labels = torch.randint(NUM_CLASSES, (num,), generator=generator)
+        self.noise = noise
+        self.seen = []
+
+    def __len__(self):
+        return len(self.labels)
+
+    def order(self, epoch):
+        return torch.randperm(len(self), generator=torch.Generator().manual_seed(epoch))
+
+    def batch(self, epoch, indices):
+        self.seen.append((epoch, indices.tolist()))
+        noise = [
+            torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(1000 * epoch + int(i))) for i in indices
+        ]
+        return self.images[indices] + self.noise * torch.stack(noise), self.labels[indices]
+
+
+def tiny_plan(config, data=None, stop_requested=lambda: False):
+    data = data or TinyData()
+    return Plan(
+        config=config,
+        data=data,
+        test_batches=lambda: [(data.images, data.labels)],
+        num_classes=NUM_CLASSES,
+        stop_requested=stop_requested,
+    )
+
+
+class Notes:
+    """A watcher that remembers."""
+
+    def __init__(self, save=None):
+        self.records = []
+        self.saved_steps = []
+        self._save = save
+
+    def after_step(self, state, num_images):
+        pass
+
+    def after_epoch(self, state, record, evaluation):
+        self.records.append(record)
+
+    def save(self, state):
+        self.saved_steps.append(state.step)
+        if self._save:
+            self._save(state)
+
+
+def assert_same_state(left, right):
+    """Bit for bit: weights, averages, optimiser, and every number that is not a time."""
+    for group, tensors in left.tensors().items():
+        others = right.tensors()[group]
+        assert tensors.keys() == others.keys()
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, others[name]), f"{group} {name}"
+    assert (left.step, left.ema.num_updates, left.best) == (right.step, right.ema.num_updates, right.best)
+
+
+def without_times(records):
+    return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_s")} for record in records]
