@@ -1,0 +1,100 @@
+"""The pages say what is true: their code runs, their lists are complete, their numbers are not stale."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+import lambdanets.functional
+import lambdanets.nn
+from lambdanets.cli import run
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    """(page, text) of every code block in one language."""
+    pattern = re.compile(rf"```{language}\n(.*?)```", re.DOTALL)
+    return [(page.name, text) for page in PAGES for text in pattern.findall(page.read_text())]
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_python_blocks_run(page: str, text: str) -> None:
+    exec(compile(text, page, "exec"), {"__name__": "block"})
+    assert text.strip()
+
+
+def commands() -> list[str]:
+    lines = [line.split("#")[0].strip() for _, text in blocks("bash") for line in text.splitlines()]
+    return [line for line in lines if line.startswith(("lambdanets models", "lambdanets info"))]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_that_need_no_training_run(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(shlex.split(line)[1:]) == 0
+    assert capsys.readouterr().out
+
+
+def test_make_targets_that_are_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    named = {
+        target for page in PAGES for target in re.findall(r"`?\bmake ([a-z-]+)`?", _code(page.read_text()))
+    }
+    assert named
+    assert all(re.search(rf"^{target}:", makefile, re.MULTILINE) for target in named), named
+
+
+def _code(text: str) -> str:
+    return "\n".join([*re.findall(r"```bash\n(.*?)```", text, re.DOTALL), *re.findall(r"`[^`\n]+`", text)])
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_files_named_in_pages_exist() -> None:
+    for page in PAGES:
+        for path in re.findall(r"`((?:src|tests|docs|examples|benchmarks)/[\w./-]+)`", page.read_text()):
+            assert (ROOT / path).exists(), f"{page.name}: {path}"
+
+
+def test_every_package_is_in_the_readmes_tree() -> None:
+    readme = (ROOT / "README.md").read_text()
+    packages = [path.parent.name for path in (ROOT / "src/lambdanets").glob("*/__init__.py")]
+    assert len(packages) >= 8
+    assert all(f"{package}/" in readme for package in packages)
+
+
+def test_every_public_function_and_module_is_in_the_mathematics() -> None:
+    page = (ROOT / "docs/mathematics.md").read_text()
+    for name in (*lambdanets.functional.__all__, *lambdanets.nn.__all__):
+        assert f"`{name}`" in page, name
+
+
+def test_code_and_pages_do_not_know_where_they_were_written() -> None:
+    # Paths of a machine, hosts of a registry: put together here so that this file does not hold them.
+    hints = ["/" + "work/", "/" + "root/", "pypi" + ".org", "pythonhosted" + ".org"]
+    files = [*PAGES, *(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), ROOT / "Makefile"]
+    for path in files:
+        assert not any(hint in path.read_text() for hint in hints), path
+
+
+# Counting every network takes a while: the test below.
+QUICK = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "paper_counts")
+
+
+@pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)
+def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_counts_on_the_page_are_those_of_the_modules(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "examples/paper_counts.py"), run_name="__main__")
+    assert capsys.readouterr().out.strip() in (ROOT / "docs/reproduction.md").read_text()
