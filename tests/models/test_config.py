@@ -80,7 +80,7 @@ def test_every_name_builds() -> None:
         (lambda: ResNetConfig(strides=(1, 2, 3, 2)), r"strides must be 1 or 2, got \(1, 2, 3, 2\)"),
         (lambda: ResNetConfig(dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
         (
-            lambda: ResNetConfig(stem="deeep"),
+            lambda: ResNetConfig(stem="deeq"),
             "stem must be one of 'classic', 'deep', 'small'.* Closest: deep",
         ),
         (lambda: ResNetConfig(shortcut="none"), "shortcut must be one of 'convolution', 'pool'"),
