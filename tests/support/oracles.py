@@ -20,16 +20,16 @@ def assert_specified(actual: Tensor, expected: Tensor) -> None:
 
 def loop_key_weights(keys: list[float], seen: list[bool], key_normalization: str) -> list[float]:
     """One channel of the keys of a context, normalised over its visible elements; zero elsewhere."""
-    visible = [key for key, is_seen in zip(keys, seen, strict=True) if is_seen]
-    if key_normalization == "none":
-        weight, total = (lambda key: key), 1.0
-    elif key_normalization == "l2":
-        weight, total = (lambda key: key), math.sqrt(sum(key * key for key in visible))
-    else:
-        largest = max(visible, default=0.0)
-        weight = lambda key: math.exp(key - largest)  # noqa: E731
-        total = sum(weight(key) for key in visible)
-    return [weight(key) / total if is_seen else 0.0 for key, is_seen in zip(keys, seen, strict=True)]
+    is_softmax = key_normalization.startswith("softmax")
+    largest = max((key for key, is_seen in zip(keys, seen, strict=True) if is_seen), default=0.0)
+    weights = [
+        (math.exp(key - largest) if is_softmax else key) if is_seen else 0.0
+        for key, is_seen in zip(keys, seen, strict=True)
+    ]
+    if key_normalization == "none" or not any(seen):
+        return weights
+    total = sum(weights) if is_softmax else math.sqrt(sum(weight * weight for weight in weights))
+    return [weight / total for weight in weights]
 
 
 def loop_embeddings(table: Tensor, size: tuple[int, ...], context: tuple[int, ...] | None = None) -> Tensor:

@@ -1,7 +1,6 @@
 """Problems: the letters of one call, written in tables of tests or drawn by hypothesis."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -65,26 +64,6 @@ class Case:
 
 def _sides(sides: tuple[int, ...]) -> str:
     return "x".join(map(str, sides))
-
-
-def _channels_last(tensor: Tensor) -> Tensor:
-    return tensor.movedim(2, -1).contiguous().movedim(-1, 2)
-
-
-def _every_other(tensor: Tensor) -> Tensor:
-    return torch.stack([tensor, torch.full_like(tensor, torch.nan)], dim=-1)[..., 0]
-
-
-def _batch_inside(tensor: Tensor) -> Tensor:
-    return tensor.transpose(0, -1).contiguous().transpose(0, -1)
-
-
-# The same numbers in other places of the memory.
-LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "channels_last": _channels_last,
-    "every_other": _every_other,
-    "batch_inside": _batch_inside,
-}
 
 
 @st.composite

@@ -19,6 +19,7 @@ def tiny_config(**changes):
     """Three epochs of four steps, with everything switched on."""
     config = replace(
         get_recipe("digits"),
+        num_threads=1,
         global_batch_size=8,
         optim=OptimConfig(learning_rate=0.05, momentum=0.9, weight_decay=1e-3),
         sched=SchedConfig(epochs=3, warmup_epochs=0.5),
@@ -66,7 +67,8 @@ class TinyData:
     def batch(self, epoch, indices):
         self.seen.append((epoch, indices.tolist()))
         noise = [
-            torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(1000 * epoch + int(i))) for i in indices
+            torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(1000 * epoch + int(i)))
+            for i in indices
         ]
         return self.images[indices] + self.noise * torch.stack(noise), self.labels[indices]
 

@@ -49,7 +49,7 @@ def normalize_queries(
 ) -> Float[Tensor, "b h k *size"]:
     """Softmax over k for `"softmax_keys_and_queries"`; the queries as they are for every other choice.
 
-    Paper: Table 11; as in linear attention.
+    Paper: Table 11 (as in linear attention).
     """
     check_choice("normalize_queries", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     return queries.softmax(dim=2) if key_normalization == "softmax_keys_and_queries" else queries

@@ -34,7 +34,7 @@ def _coordinates(size: Size) -> Int[Tensor, "n axes"]:
 def scope_mask(size: Size, scope: Size, context_size: Size | None = None) -> Bool[Tensor, "n m"]:
     """True where a context element lies in the local window around a query.
 
-    Paper: §3.1, the scope of the position lambdas.
+    Paper: §3.1 (scope).
     """
     check_scope("scope_mask", scope, len(size))
     reach = torch.tensor(scope) // 2
@@ -83,6 +83,8 @@ def table_from_embeddings(
     Exact for embeddings that depend on m - n alone; otherwise the mean over the pairs of each
     offset, which is the nearest table in least squares.
 
+    Paper: none (ours).
+
     Returns:
         A table that is max(2·size - 1, 2·context_size - 1) along each axis. Offsets that join no
         pair are zero.
@@ -109,6 +111,8 @@ def crop_table(table: Float[Tensor, "u k *scope"], scope: Size) -> Float[Tensor,
     """Keep the offsets nearest to zero: at most `scope` of them along each axis. Exact.
 
     A map of `size` elements reaches no more than 2·size - 1 offsets.
+
+    Paper: none (ours).
     """
     check_scope("crop_table", scope, table.ndim - 2)
     for axis, (have, keep) in enumerate(zip(table.shape[2:], scope, strict=True), start=2):
@@ -122,6 +126,8 @@ def resize_table(table: Float[Tensor, "u k *scope"], scope: Size) -> Float[Tenso
 
     The outermost offsets map to the outermost offsets; sides may grow and shrink. To fit a smaller
     map without changing any embedding, crop instead.
+
+    Paper: none (ours).
     """
     check_scope("resize_table", scope, table.ndim - 2)
     for axis, (old, new) in enumerate(zip(table.shape[2:], scope, strict=True), start=2):

@@ -22,6 +22,8 @@ CHUNK: Final = 32
 class CausalState(NamedTuple):
     """What the past leaves behind: its size does not grow with the number of tokens.
 
+    Paper: §B.2.
+
     Attributes:
         maximum: Largest key of each channel so far; the exponents are taken relative to it.
         numerators: Σ wₘ vₘᵀ of each channel.

@@ -29,7 +29,7 @@ def run(
     scores = scores.unflatten(1, (b, h)).permute(1, 2, 0, 3).reshape(b, h * n, u * n)  # b hn um
     context = values.flatten(3).transpose(2, 3).reshape(b, u * n, v)  # b um v
     output = torch.bmm(scores, context).unflatten(1, (h, n))  # b h n v
-    return output.transpose(2, 3).unflatten(-1, size)
+    return output.transpose(2, 3).unflatten(-1, size).to(queries.dtype)
 
 
 def why_not(problem: Problem) -> str | None:

@@ -1,0 +1,132 @@
+"""yₙ = (Σₘ k̄ₘ vₘᵀ)ᵀ qₙ: the content lambda applied, by every implementation."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from hypothesis import given
+from torch import Tensor
+
+from lambdanets.functional import content_output, normalize_queries
+from lambdanets.functional.content import IMPLEMENTATIONS, reference
+from support.compare import assert_close
+from support.gradients import assert_all_close, outputs_and_gradients
+from support.oracles import assert_specified, loop_lambda_layer
+from support.parameters import each_layout, each_normalization, each_precision
+from support.strategies import Case, layer_cases
+
+SMALL_CASES = [
+    Case(size=(1,), b=1, k=1, v=1, h=1),
+    Case(size=(5,), context=(3,), u=3),
+    Case(size=(3, 2), context=(2, 4), u=2, h=4),
+    Case(size=(2, 1, 3), context=(7,), k=4),
+]
+# Two context elements or more: the gradient of a single normalised key is zero, and no scale to err by.
+CASES = [
+    *SMALL_CASES[1:],
+    Case(size=(37,), context=(2,), k=16, v=8, h=4),
+    Case(size=(7, 5), context=(13, 11), k=5, v=3, u=2, h=5),
+    Case(size=(4, 3), b=0),
+]
+NAMES = ("queries", "keys", "values")
+
+each_implementation = pytest.mark.parametrize("impl", [one.name for one in IMPLEMENTATIONS])
+
+
+def content_loops(queries: Tensor, keys: Tensor, values: Tensor, key_normalization: str) -> Tensor:
+    output = loop_lambda_layer(
+        queries.flatten(3), keys.flatten(3), values.flatten(3), None, key_normalization=key_normalization
+    )
+    return output.unflatten(-1, queries.shape[3:])
+
+
+@each_normalization
+@pytest.mark.parametrize("case", SMALL_CASES, ids=str)
+def test_reference_is_the_sum_over_the_context(case: Case, key_normalization: str) -> None:
+    q, k, v = case.draw(*NAMES).values()
+    actual = reference.run(normalize_queries(q, key_normalization), k, v, key_normalization)
+    assert_specified(actual, content_loops(q, k, v, key_normalization))
+
+
+@each_precision
+@each_normalization
+@pytest.mark.parametrize("case", CASES, ids=str)
+@each_implementation
+def test_every_implementation_equals_the_reference(
+    impl: str, case: Case, key_normalization: str, dtype: torch.dtype
+) -> None:
+    tensors = case.draw(*NAMES, dtype=dtype)
+    actual = outputs_and_gradients(content_output, tensors, impl=impl, key_normalization=key_normalization)
+    exact = {name: x.double() for name, x in tensors.items()}
+    expected = outputs_and_gradients(partial(reference.run, key_normalization=key_normalization), exact)
+    assert_all_close(actual, expected, dtype)
+
+
+@each_layout
+@each_implementation
+def test_strides_change_nothing(impl: str, layout: Callable[[Tensor], Tensor]) -> None:
+    tensors = Case(size=(5, 4), context=(3, 6), k=4, v=3, u=2, h=3).draw(*NAMES)
+    placed = {name: layout(x) for name, x in tensors.items()}
+    actual = outputs_and_gradients(content_output, placed, impl=impl)
+    assert_all_close(actual, outputs_and_gradients(content_output, tensors, impl="reference"))
+
+
+@given(case=layer_cases())
+@each_normalization
+@each_implementation
+def test_blind_to_the_order_of_the_context(impl: str, key_normalization: str, case: Case) -> None:
+    q, k, v = case.draw(*NAMES).values()
+    order = torch.randperm(case.m, generator=torch.Generator().manual_seed(case.m))
+    call = partial(content_output, q, key_normalization=key_normalization, impl=impl)
+    assert_close(call(k[..., order], v[..., order]), call(k, v))
+
+
+@given(case=layer_cases())
+@each_implementation
+def test_a_constant_added_to_a_key_channel_changes_nothing(impl: str, case: Case) -> None:
+    """Softmax over m cancels it; over any other axis it would not, nor would it without softmax."""
+    q, k, v = case.draw(*NAMES).values()
+    constants = 5 * torch.arange(case.b * case.u * case.k).view(case.b, case.u, case.k, 1)
+    assert_close(content_output(q, k + constants, v, impl=impl), content_output(q, k, v, impl=impl))
+
+
+@given(case=layer_cases())
+@each_normalization
+@each_implementation
+def test_linear_in_the_values_and_in_the_queries(impl: str, key_normalization: str, case: Case) -> None:
+    (q, k, v), (other_q, _, other_v) = (case.draw(*NAMES, seed=seed).values() for seed in (0, 1))
+    call = partial(content_output, keys=k, key_normalization=key_normalization, impl=impl)
+    output = call(q, values=v)
+    assert_close(call(q, values=v + 3 * other_v), output + 3 * call(q, values=other_v), what="values")
+    assert_close(call(q + 3 * other_q, values=v), output + 3 * call(other_q, values=v), what="queries")
+
+
+@given(case=layer_cases())
+@each_implementation
+def test_h_queries_equal_h_calls_with_one(impl: str, case: Case) -> None:
+    q, k, v = case.draw(*NAMES).values()
+    alone = [content_output(q[:, i : i + 1], k, v, impl=impl) for i in range(case.h)]
+    assert_close(content_output(q, k, v, impl=impl), torch.cat(alone, dim=1))
+
+
+@given(case=layer_cases())
+@each_normalization
+@each_implementation
+def test_parts_of_the_intra_depth_sum(impl: str, key_normalization: str, case: Case) -> None:
+    """Each part has keys normalised by themselves."""
+    q, k, v = case.draw(*NAMES).values()
+    call = partial(content_output, q, key_normalization=key_normalization, impl=impl)
+    parts = [call(k[:, i : i + 1], v[:, i : i + 1]) for i in range(case.u)]
+    assert_close(call(k, v), torch.stack(parts).sum(dim=0))
+
+
+@each_implementation
+def test_float16_survives_large_keys_and_a_long_context(impl: str) -> None:
+    """Keys of about 200 and sums of 4,096 elements."""
+    tensors = Case(size=(3,), context=(4096,), b=1, k=4).draw(*NAMES, dtype=torch.float16)
+    tensors["keys"] = tensors["keys"] * 50
+    actual = outputs_and_gradients(content_output, tensors, impl=impl)
+    exact = content_output(**{name: x.double() for name, x in tensors.items()}, impl="reference")
+    assert_close(actual["output"], exact, torch.float16)
+    assert all(gradient.isfinite().all() for gradient in actual.values())

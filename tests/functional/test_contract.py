@@ -1,0 +1,213 @@
+"""What every operator keeps, whatever it computes: derivatives, compilation, meta tensors, independence."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from lambdanets.functional import (
+    causal_lambda_layer,
+    content_output,
+    lambda_layer,
+    multihead_lambda_layer,
+    position_output,
+)
+from lambdanets.functional import content as content_operator
+from lambdanets.functional import position as position_operator
+from lambdanets.functional._dispatch import Problem
+from lambdanets.functional.layer import causal
+from support.compare import assert_close, assert_equal
+from support.gradients import assert_all_close, outputs_and_gradients
+from support.strategies import Case
+
+
+@dataclass(frozen=True)
+class Call:
+    """A public function, a small problem, and another of the same rank."""
+
+    label: str
+    function: Callable[..., Tensor]
+    names: tuple[str, ...]
+    case: Case
+    other: Case
+
+    def tensors(self, case: Case | None = None, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+        drawn = (case or self.case).draw(*self.names, dtype=dtype)
+        if self.function is multihead_lambda_layer:
+            drawn["embeddings"] = drawn["embeddings"].permute(2, 0, 1, 3)  # h n m k
+        return drawn
+
+
+def calls() -> list[Call]:
+    flat = Case(size=(5,), context=(4,), u=2, h=2, k=2), Case(size=(3,), context=(6,), u=2, h=2, k=2)
+    mapped = Case(size=(4, 3), scope=(3, 5), k=2, u=2), Case(size=(2, 5), scope=(3, 5), k=2, u=2)
+    line = Case(size=(7,), scope=(5,), k=2, u=2), Case(size=(8,), scope=(5,), k=2, u=2)
+    qkv, dense = ("queries", "keys", "values"), ("queries", "keys", "values", "embeddings")
+    return [
+        *(
+            Call(
+                f"position_output-{one.name}",
+                partial(position_output, impl=one.name),
+                (*qkv[::2], "table"),
+                *mapped,
+            )
+            for one in position_operator.IMPLEMENTATIONS
+        ),
+        *(
+            Call(f"content_output-{one.name}", partial(content_output, impl=one.name), qkv, *mapped)
+            for one in content_operator.IMPLEMENTATIONS
+        ),
+        Call("lambda_layer", lambda_layer, dense, *flat),
+        Call("causal_lambda_layer", causal_lambda_layer, (*qkv, "table"), *line),
+        Call("multihead_lambda_layer", multihead_lambda_layer, dense, *flat),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(causal, "CHUNK", 4)
+
+
+each_call = pytest.mark.parametrize("call", calls(), ids=lambda call: call.label)
+
+
+def positional(call: Call, tensors: dict[str, Tensor]) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
+    leaves = tuple(x.requires_grad_() for x in tensors.values())
+    return (lambda *arguments: call.function(**dict(zip(tensors, arguments, strict=True)))), leaves
+
+
+@each_call
+def test_gradients_equal_finite_differences(call: Call) -> None:
+    torch.autograd.gradcheck(*positional(call, call.tensors(replace(call.case, b=1))))
+
+
+@pytest.mark.parametrize("key_normalization", ["softmax_keys_and_queries", "l2", "none"])
+@pytest.mark.parametrize(
+    "call", [call for call in calls() if "keys" in call.names], ids=lambda call: call.label
+)
+def test_gradients_of_each_normalisation_equal_finite_differences(call: Call, key_normalization: str) -> None:
+    normalized = replace(call, function=partial(call.function, key_normalization=key_normalization))
+    torch.autograd.gradcheck(*positional(normalized, call.tensors(replace(call.case, b=1))), fast_mode=True)
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["n m", "b n m"])
+@pytest.mark.parametrize("key_normalization", ["softmax", "l2"])
+def test_gradients_under_a_mask_equal_finite_differences(key_normalization: str, shared: bool) -> None:
+    case = Case(size=(4,), context=(3,), k=2)
+    mask = case.masks()["n m" if shared else "b n m"]
+    masked = partial(lambda_layer, mask=mask, key_normalization=key_normalization)
+    names = ("queries", "keys", "values", "embeddings")
+    torch.autograd.gradcheck(*positional(Call("masked", masked, names, case, case), case.draw(*names)))
+
+
+@each_call
+def test_second_derivatives_equal_finite_differences(call: Call) -> None:
+    torch.autograd.gradgradcheck(*positional(call, call.tensors(replace(call.case, b=1))), fast_mode=True)
+
+
+@each_call
+def test_images_are_independent(call: Call) -> None:
+    """NaN in one image leaves the others bit for bit what they were."""
+    tensors = call.tensors()
+    spoiled = {name: x.clone() for name, x in tensors.items()}
+    for name in {"queries", "keys", "values"} & tensors.keys():
+        spoiled[name][0] = torch.nan
+    before, after = call.function(**tensors), call.function(**spoiled)
+    assert after[0].isnan().all()
+    assert_equal(after[1:], before[1:])
+
+
+@each_call
+def test_an_empty_batch_gives_an_empty_output(call: Call) -> None:
+    results = outputs_and_gradients(call.function, call.tensors(replace(call.case, b=0)))
+    assert results["output"].shape == (0, *call.function(**call.tensors()).shape[1:])
+    assert not any(gradient.any() for gradient in results.values())
+
+
+@each_call
+def test_arguments_are_left_as_they_were(call: Call) -> None:
+    tensors = call.tensors()
+    copies = {name: x.clone() for name, x in tensors.items()}
+    outputs_and_gradients(call.function, tensors)
+    for name, x in tensors.items():
+        assert_equal(x, copies[name], name)
+
+
+@each_call
+def test_the_same_call_gives_the_same_bits(call: Call) -> None:
+    first, second = (outputs_and_gradients(call.function, call.tensors()) for _ in range(2))
+    for name, x in first.items():
+        assert_equal(x, second[name], name)
+
+
+@each_call
+def test_outputs_have_the_dtype_of_the_queries_under_autocast(call: Call) -> None:
+    """Whichever implementation runs: a choice of speed is not one of precision."""
+    tensors = call.tensors(dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = call.function(**tensors)
+    assert output.dtype == torch.float32
+    assert_close(output, call.function(**{name: x.double() for name, x in tensors.items()}), torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    "call", [call for call in calls() if "table" in call.names], ids=lambda call: call.label
+)
+def test_a_float32_table_serves_activations_of_lower_precision(call: Call) -> None:
+    tensors = call.tensors(dtype=torch.bfloat16) | {"table": call.tensors(dtype=torch.float32)["table"]}
+    results = outputs_and_gradients(call.function, tensors)
+    exact = outputs_and_gradients(call.function, {name: x.double() for name, x in tensors.items()})
+    for name, result in results.items():
+        assert result.dtype == (torch.float32 if name == "table" else torch.bfloat16), name
+        assert_close(result, exact[name], torch.bfloat16, name)
+
+
+@each_call
+def test_meta_tensors_give_the_shape(call: Call) -> None:
+    tensors = call.tensors()
+    output = call.function(**{name: x.to("meta") for name, x in tensors.items()})
+    assert output.is_meta
+    assert output.shape == call.function(**tensors).shape
+
+
+@pytest.fixture
+def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets what was compiled, and unwraps properties: dynamo cannot read the checks around them."""
+    torch._dynamo.reset()
+    for name, value in list(vars(Problem).items()):
+        if isinstance(value, property):
+            monkeypatch.setattr(Problem, name, property(inspect.unwrap(value.fget)))
+
+
+@each_call
+@pytest.mark.usefixtures("unchecked", "fresh_compiler")
+def test_compiles_whole_with_gradients(call: Call) -> None:
+    compiled = torch.compile(call.function, fullgraph=True, backend="aot_eager")
+    tensors = call.tensors()
+    expected = outputs_and_gradients(call.function, tensors)
+    assert_all_close(outputs_and_gradients(compiled, tensors), expected)
+
+
+@pytest.mark.slow
+@each_call
+@pytest.mark.usefixtures("unchecked", "fresh_compiler")
+def test_compiles_for_sizes_that_change(call: Call) -> None:
+    compiled = torch.compile(call.function, fullgraph=True, backend="aot_eager", dynamic=True)
+    for case in (call.case, call.other):
+        tensors = call.tensors(case)
+        expected = outputs_and_gradients(call.function, tensors)
+        assert_all_close(outputs_and_gradients(compiled, tensors), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+@each_call
+@pytest.mark.usefixtures("unchecked", "fresh_compiler")
+def test_compiles_to_machine_code(call: Call) -> None:
+    compiled = torch.compile(call.function, fullgraph=True, backend="inductor")
+    tensors = call.tensors()
+    assert_all_close(outputs_and_gradients(compiled, tensors), outputs_and_gradients(call.function, tensors))

@@ -1,0 +1,58 @@
+"""The command line in another process, and what a run folder holds."""
+
+import json
+import os
+import subprocess
+import sys
+
+from safetensors.torch import load_file
+
+from support.training import without_times
+
+# Small and quick, with a checkpoint after each of three epochs of six steps.
+QUICK = (
+    "--num-threads",
+    "1",
+    "--sched.epochs",
+    "3",
+    "--sched.warmup-epochs",
+    "1",
+    "--global-batch-size",
+    "256",
+    "--ckpt.every-epochs",
+    "1",
+)
+
+
+def start(*words):
+    """Start `lambdanets` with one thread, so that numbers do not depend on the machine's load."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "lambdanets", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def run(*words):
+    """Run `lambdanets` to its end; give the exit code and what it printed."""
+    process = start(*words)
+    output, _ = process.communicate(timeout=120)
+    return process.returncode, output
+
+
+def records(folder):
+    return without_times(map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()))
+
+
+def assert_same_run(left, right):
+    """Bit for bit: all tensors of the last checkpoint, the kept weights, and the metrics apart from times."""
+    last = max((left / "checkpoints").iterdir()).name
+    for name in ("model", "ema", "optimizer"):
+        ours = load_file(left / "checkpoints" / last / f"{name}.safetensors")
+        theirs = load_file(right / "checkpoints" / last / f"{name}.safetensors")
+        assert ours.keys() == theirs.keys()
+        assert all(ours[key].equal(theirs[key]) for key in ours), name
+    assert (left / "best.safetensors").read_bytes() == (right / "best.safetensors").read_bytes()
+    assert records(left) == records(right)

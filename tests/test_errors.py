@@ -1,0 +1,64 @@
+"""The words of an error, and the exit codes of the command line."""
+
+import re
+
+import pytest
+import torch
+from torch import Tensor
+
+from lambdanets import errors
+from lambdanets.errors import ArgumentError, bind_shape, check_choice, check_positive, did_you_mean
+
+
+def zeros(*shape: int) -> Tensor:
+    return torch.zeros(shape)
+
+
+def test_exit_codes_are_a_promise() -> None:
+    codes = {
+        name: value.exit_code
+        for name, value in vars(errors).items()
+        if isinstance(value, type) and issubclass(value, Exception)
+    }
+    assert codes == {
+        "ArgumentError": 2,
+        "ArgumentTypeError": 2,
+        "PathError": 2,
+        "DependencyError": 3,
+        "DataError": 4,
+        "CheckpointError": 5,
+        "NumericError": 6,
+        "StorageError": 7,
+        "StoppedError": 75,
+    }
+
+
+def test_letters_are_bound_once_and_starred_ones_take_the_rest() -> None:
+    sizes: errors.Sizes = {}
+    bind_shape("f", "x", zeros(2, 3, 5, 7), "b k *size", sizes)
+    bind_shape("f", "y", zeros(2, 9), "b v", sizes)
+    assert sizes == {"b": (2, "x"), "k": (3, "x"), "*size": ((5, 7), "x"), "v": (9, "y")}
+
+
+def test_a_starred_letter_takes_one_axis_at_least() -> None:
+    with pytest.raises(ArgumentError, match=re.escape("f: x must have shape (b, *size), got (2,).")):
+        bind_shape("f", "x", zeros(2), "b *size", {})
+
+
+def test_a_letter_used_twice_must_agree_with_itself() -> None:
+    with pytest.raises(ArgumentError, match=re.escape("f: x must have shape (k, k), got (2, 3).")):
+        bind_shape("f", "x", zeros(2, 3), "k k", {})
+
+
+def test_a_choice_lists_the_known_and_the_nearest() -> None:
+    check_choice("f", "colour", "red", ("red", "green"))
+    message = "f: colour must be one of 'red', 'green', got 'gren'. Closest: green."
+    with pytest.raises(ArgumentError, match=f"^{re.escape(message)}$"):
+        check_choice("f", "colour", "gren", ("red", "green"))
+    assert did_you_mean("blue", ("red", "green")) == ""
+
+
+def test_positive_means_at_least_one() -> None:
+    check_positive("f", heads=1, depth=2)
+    with pytest.raises(ArgumentError, match=re.escape("f: depth must be at least 1, got -2.")):
+        check_positive("f", heads=1, depth=-2)
