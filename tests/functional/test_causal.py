@@ -201,3 +201,14 @@ def saved_bytes(case: Case) -> int:
 def test_memory_is_linear_in_n() -> None:
     at_n, at_2n = (saved_bytes(Case(size=(n,), scope=(9,), k=4, v=4)) for n in (512, 1024))
     assert 1.8 < at_2n / at_n < 2.2
+
+
+def test_no_new_tokens_change_nothing() -> None:
+    case = Case(size=(7,), scope=(5,), u=2, h=3)
+    q, k, v, table = case.draw(*NAMES).values()
+    _, before = causal_lambda_step(q, k, v, table, None)
+    output, after = causal_lambda_step(q[..., :0], k[..., :0], v[..., :0], table, before)
+    assert output.shape == (*q.shape[:2], v.shape[2], 0)
+    for old, new in zip(before, after, strict=True):
+        assert_equal(new, old)
+    assert causal_lambda_layer(q[..., :0], k[..., :0], v[..., :0], table).numel() == 0

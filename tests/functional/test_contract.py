@@ -145,13 +145,18 @@ def test_the_same_call_gives_the_same_bits(call: Call) -> None:
 
 
 @each_call
-def test_outputs_have_the_dtype_of_the_queries_under_autocast(call: Call) -> None:
-    """Whichever implementation runs: a choice of speed is not one of precision."""
+def test_autocast_changes_nothing(call: Call) -> None:
+    """Precision is decided by the inputs: outputs and every gradient, to the bit."""
+
+    def under_autocast(*args: Tensor, **kwargs: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return call.function(*args, **kwargs)
+
     tensors = call.tensors(dtype=torch.float32)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        output = call.function(**tensors)
-    assert output.dtype == torch.float32
-    assert_close(output, call.function(**{name: x.double() for name, x in tensors.items()}), torch.bfloat16)
+    plain = outputs_and_gradients(call.function, tensors)
+    results = outputs_and_gradients(under_autocast, tensors)
+    for name, result in results.items():
+        assert_equal(result, plain[name], name)
 
 
 @pytest.mark.parametrize(

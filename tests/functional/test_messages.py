@@ -143,11 +143,23 @@ MESSAGES: dict[str, Callable[[], object]] = {
         "causal_lambda_layer: table must have shape (u, k, r) with u=1 taken from keys, k=4 taken from "
         "queries, got (1, 4, 3, 3)."
     ): lambda: causal_lambda_layer(Q, PAST_K, PAST_V, R),
-    "causal_lambda_layer: table must have an odd side, got 2.": lambda: causal_lambda_layer(
-        Q, PAST_K, PAST_V, zeros(1, 4, 2)
+    "causal_lambda_layer: scope must be odd, got 2. An even window has no centre; use 1 or 3.": lambda: (
+        causal_lambda_layer(Q, PAST_K, PAST_V, zeros(1, 4, 2))
     ),
-    f"causal_lambda_layer: key_normalization must be one of {CHOICES}, got ''.": lambda: causal_lambda_step(
+    f"causal_lambda_step: key_normalization must be one of {CHOICES}, got ''.": lambda: causal_lambda_step(
         Q, PAST_K, PAST_V, None, None, key_normalization=""
+    ),
+    (
+        "causal_lambda_step: state.recent must have shape (b, u, v, r//2) with b=2 taken from queries, u=1 "
+        "taken from keys, v=5 taken from values, r//2=2 taken from table, got (2, 1, 5, 1)."
+    ): lambda: causal_lambda_step(
+        Q, PAST_K, PAST_V, zeros(1, 4, 5), causal_lambda_step(Q, PAST_K, PAST_V, PAST_R, None)[1]
+    ),
+    (
+        "causal_lambda_step: state.numerators must have shape (b, u, k, v) with b=2, k=4 taken from queries, "
+        "u=1 taken from keys, v=5 taken from values, got (1, 1, 4, 5)."
+    ): lambda: causal_lambda_step(
+        Q, PAST_K, PAST_V, None, causal_lambda_step(Q[:1], PAST_K[:1], PAST_V[:1], None, None)[1]
     ),
     (
         "multihead_lambda_layer: values must have shape (b, h, v, m) with b=2, h=3 taken from queries, m=7 "
@@ -191,9 +203,7 @@ MESSAGES: dict[str, Callable[[], object]] = {
         "table_from_embeddings: embeddings must have shape (n, m, u, k) with n=6, m=6 taken from size, got "
         "(6, 7, 1, 4)."
     ): lambda: relative_position.table_from_embeddings(E, (6,)),
-    "crop_table: scope must be odd, got 0. An even window has no centre; use 1 or 1.": lambda: (
-        relative_position.crop_table(R, (3, 0))
-    ),
+    "crop_table: scope must be positive and odd, got 0.": lambda: relative_position.crop_table(R, (3, 0)),
     "resize_table: scope must have 2 sides, one for each axis, got (3,).": lambda: (
         relative_position.resize_table(R, (3,))
     ),

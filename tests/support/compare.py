@@ -10,8 +10,6 @@ TOLERANCE: dict[torch.dtype, float] = {
     torch.bfloat16: 1e-2,
     torch.float16: 2e-3,
 }
-# The gradient of the table sums over batch, positions and heads.
-TABLE_GRADIENT_TOLERANCE: dict[torch.dtype, float] = TOLERANCE | {torch.float32: 1e-5}
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:

@@ -150,8 +150,10 @@ def check_scope(who: str, scope: Size, axes: int) -> None:
     if len(scope) != axes:
         raise ArgumentError(f"{who}: scope must have {axes} sides, one for each axis, got {scope}.")
     for side in scope:
+        if side < 1:
+            raise ArgumentError(f"{who}: scope must be positive and odd, got {side}.")
         if side % 2 == 0:
             raise ArgumentError(
                 f"{who}: scope must be odd, got {side}. "
-                f"An even window has no centre; use {max(side - 1, 1)} or {side + 1}."
+                f"An even window has no centre; use {side - 1} or {side + 1}."
             )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lambdanets.errors import Sizes, bind_shape, check_choice
 from lambdanets.functional._dispatch import Implementation, Problem, choose
+from lambdanets.functional._precision import outside_autocast
 from lambdanets.functional.content import reference
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization
 
@@ -53,7 +54,8 @@ def content_output(
     bind_shape(who, "values", values, "b u v *context", sizes)
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     chosen = choose(IMPLEMENTATIONS, describe(queries, keys, values), impl)
-    return chosen.run(queries, keys, values, key_normalization)
+    with outside_autocast(queries):
+        return chosen.run(queries, keys, values, key_normalization)
 
 
 def describe(queries: Tensor, keys: Tensor, values: Tensor) -> Problem:

@@ -8,12 +8,14 @@ from torch import Tensor
 from torch.nn.functional import conv1d
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
+from lambdanets.functional._precision import outside_autocast
 from lambdanets.functional.lambdas import (
     KEY_NORMALIZATIONS,
     L2_EPSILON,
     KeyNormalization,
     normalize_queries,
 )
+from lambdanets.functional.relative_position import check_scope
 
 # Tokens that see one another through a small dense triangle; what came before them is one running sum.
 CHUNK: Final = 32
@@ -68,8 +70,9 @@ def causal_lambda_layer(
         >>> causal_lambda_layer(q, k, v, None)[0, 0, 0].tolist()
         [0.0, 1.0, 2.0, 3.0]
     """
-    output, _ = causal_lambda_step(queries, keys, values, table, None, key_normalization=key_normalization)
-    return output
+    _check("causal_lambda_layer", queries, keys, values, table, None, key_normalization)
+    with outside_autocast(queries):
+        return _advance(queries, keys, values, table, None, key_normalization)[0]
 
 
 def causal_lambda_step(
@@ -91,22 +94,39 @@ def causal_lambda_step(
     Returns:
         The outputs of the new tokens, and the state after them.
     """
-    _check(queries, keys, values, table, key_normalization)
+    _check("causal_lambda_step", queries, keys, values, table, state, key_normalization)
+    with outside_autocast(queries):
+        return _advance(queries, keys, values, table, state, key_normalization)
+
+
+def _advance(
+    queries: Float[Tensor, "b h k n"],
+    keys: Float[Tensor, "b u k n"] | None,
+    values: Float[Tensor, "b u v n"],
+    table: Float[Tensor, "u k r"] | None,
+    state: CausalState | None,
+    key_normalization: KeyNormalization,
+) -> tuple[Float[Tensor, "b h v n"], CausalState]:
     dtype = torch.promote_types(queries.dtype, torch.float32)
     asked = normalize_queries(queries.to(dtype), key_normalization)
     values = values.to(dtype)
-    reach = 0 if table is None else table.shape[2] // 2
     if state is None:
-        state = _initial_state(values, queries.shape[2], reach)
-    output = asked.new_zeros(())
-    if keys is not None:
+        state = _initial_state(values, queries.shape[2], _reach(table))
+    b, h, _, n = queries.shape
+    output = asked.new_zeros(b, h, values.shape[2], n)
+    if n > 0 and keys is not None:
         content, state = _content(asked, keys.to(dtype), values, state, key_normalization)
         output = output + content
-    if table is not None:
+    if n > 0 and table is not None:
         context = torch.cat([state.recent, values], dim=-1)
         output = output + _position(asked, context, table.to(dtype))
-        state = state._replace(recent=context[..., context.shape[-1] - reach :])
+        state = state._replace(recent=context[..., context.shape[-1] - _reach(table) :])
     return output.to(queries.dtype), state
+
+
+def _reach(table: Tensor | None) -> int:
+    """How many elements before its own a query sees by position."""
+    return 0 if table is None else table.shape[2] // 2
 
 
 def _initial_state(values: Float[Tensor, "b u v n"], k: int, reach: int) -> CausalState:
@@ -172,9 +192,14 @@ def _position(
 
 
 def _check(
-    queries: Tensor, keys: Tensor | None, values: Tensor, table: Tensor | None, key_normalization: str
+    who: str,
+    queries: Tensor,
+    keys: Tensor | None,
+    values: Tensor,
+    table: Tensor | None,
+    state: CausalState | None,
+    key_normalization: str,
 ) -> None:
-    who = "causal_lambda_layer"
     if keys is None and table is None:
         raise ArgumentError(f"{who}: keys or table must be given, got None for both.")
     sizes: Sizes = {}
@@ -184,6 +209,9 @@ def _check(
     bind_shape(who, "values", values, "b u v n", sizes)
     if table is not None:
         bind_shape(who, "table", table, "u k r", sizes)
-        if table.shape[2] % 2 == 0:
-            raise ArgumentError(f"{who}: table must have an odd side, got {table.shape[2]}.")
+        check_scope(who, (table.shape[2],), 1)
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    if state is not None:
+        sizes["r//2"] = (_reach(table), "table")
+        bind_shape(who, "state.numerators", state.numerators, "b u k v", sizes)
+        bind_shape(who, "state.recent", state.recent, "b u v r//2", sizes)

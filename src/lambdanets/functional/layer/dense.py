@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_shape, check_choice
+from lambdanets.functional._precision import outside_autocast
 from lambdanets.functional.lambdas import (
     KEY_NORMALIZATIONS,
     KeyNormalization,
@@ -55,6 +56,18 @@ def lambda_layer(
     """
     _check(queries, keys, values, embeddings, mask)
     check_choice("lambda_layer", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    with outside_autocast(queries):
+        return _layer(queries, keys, values, embeddings, mask, key_normalization)
+
+
+def _layer(
+    queries: Float[Tensor, "b h k n"],
+    keys: Float[Tensor, "b u k m"] | None,
+    values: Float[Tensor, "b u v m"],
+    embeddings: Float[Tensor, "n m u k"] | None,
+    mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None,
+    key_normalization: KeyNormalization,
+) -> Float[Tensor, "b h v n"]:
     dtype = torch.promote_types(queries.dtype, torch.float32)
     values = values.to(dtype)
     asked = normalize_queries(queries.to(dtype), key_normalization)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape
 from lambdanets.functional._dispatch import Implementation, Problem, choose
+from lambdanets.functional._precision import outside_autocast
 from lambdanets.functional.position import convolution, dense, reference
 from lambdanets.functional.relative_position import check_scope, crop_table
 
@@ -53,7 +54,8 @@ def position_output(
     size = tuple(queries.shape[3:])
     table = crop_table(table, tuple(2 * length - 1 for length in size))
     problem = describe(queries, values, table)
-    return choose(IMPLEMENTATIONS, problem, impl).run(queries, values, table)
+    with outside_autocast(queries):
+        return choose(IMPLEMENTATIONS, problem, impl).run(queries, values, table)
 
 
 def describe(queries: Tensor, values: Tensor, table: Tensor) -> Problem:

@@ -1,0 +1,18 @@
+"""Precision is decided by the inputs, not by autocast."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+
+
+def outside_autocast(tensor: Tensor) -> AbstractContextManager[None]:
+    """A context in which autocast casts nothing on the tensor's device.
+
+    Operators compute in the precision of their inputs, or in float32 where they say so. Under autocast
+    the inputs are what projections and norms made of them, and that is where autocast acts.
+    """
+    device = tensor.device.type
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
