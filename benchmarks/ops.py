@@ -2,8 +2,8 @@
 
     python benchmarks/ops.py [--batch 8] [--repeats 7] [--threads 2] [--out FILE]
 
-Prints medians in milliseconds, the ratio to the Conv3d form timed in the same run, and whether `auto` chose the
-best. Outputs of all forms are compared before anything is timed.
+Prints medians in milliseconds, the ratio to the Conv3d form timed in the same run, and whether
+`auto` chose the best. Outputs of all forms are compared before anything is timed.
 """
 
 import argparse
@@ -115,10 +115,8 @@ def show(result: dict) -> None:
     ]
     peer = f"{forms['conv3d']['median_ms'] / auto:6.1f}x conv3d" if "conv3d" in forms else ""
     kind = "train" if result["backward"] else "infer"
-    print(
-        f"{result['shape']:<18} {kind}  auto={result['auto']:<12} {auto / min(own.values()):4.2f} of best {peer}  ",
-        *cells,
-    )
+    chosen = f"auto={result['auto']:<12} {auto / min(own.values()):4.2f} of best"
+    print(f"{result['shape']:<18} {kind} {chosen} {peer:<14}", *cells)
 
 
 def main() -> None:

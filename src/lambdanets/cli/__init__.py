@@ -5,9 +5,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 from lambdanets import __version__
+from lambdanets.errors import DependencyError
 
 # Name -> one line for --help. Each is a module here, with `configure(parser)` and `main(arguments)`.
 COMMANDS: Final[dict[str, str]] = {
@@ -22,12 +23,8 @@ COMMANDS: Final[dict[str, str]] = {
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code: 0 done, 2 usage, the error's own, or 1."""
-    parser = _parser(arguments)
-    parsed, rest = parser.parse_known_args(arguments)
-    if rest and parsed.command != "train":
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    parsed.rest = rest
     try:
+        parsed = _parser(arguments).parse_args(arguments)
         return int(parsed.main(parsed) or 0)
     except KeyboardInterrupt:
         print("lambdanets: interrupted", file=sys.stderr)
@@ -35,11 +32,13 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return 0
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lambdanets"):
+            error = DependencyError(f"{error.name} must be installed. pip install 'lambdanets[train]'.")
         code = getattr(error, "exit_code", None)
         if code is None:
             traceback.print_exc()
             return 1
-        print(f"lambdanets {parsed.command}: {error}", file=sys.stderr)
+        print(f"lambdanets {arguments[0]}: {error}", file=sys.stderr)
         return int(code)
 
 
@@ -51,7 +50,10 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     asked = next((argument for argument in arguments if argument in COMMANDS), None)
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        # Tyro makes the options of `train` from its config; to argparse they are plain words.
+        free: dict[str, Any] = {"prefix_chars": "\0", "add_help": False} if name == "train" else {}
+        description = f"{summary[0].upper()}{summary[1:]}."
+        command = commands.add_parser(name, help=summary, description=description, **free)
         # Only the command that was asked for is imported: --help stays instant.
         if name == asked:
             module = import_module(f"lambdanets.cli.{name}")

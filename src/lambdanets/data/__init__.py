@@ -1,0 +1,1 @@
+"""Pictures and labels: what to train on and test with."""

@@ -1,0 +1,154 @@
+"""A foreign picture of a digit, made to look like the bundled ones."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from lambdanets.data.digits import MEAN, STD
+from lambdanets.errors import DataError, PathError
+
+# What Pillow may open: formats that hold pictures, and no interpreters of page descriptions.
+FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+
+Plane = Float[np.ndarray, "_ _"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InkPreprocessing:
+    """From any picture of one digit to what the network takes, as plain data for a checkpoint's JSON.
+
+    The steps: grey; light ink on dark paper, decided by the border; the ink cut out and padded to a square;
+    a black and white grid of `fine_size`, its strokes thickened until they cover `ink_share` as in the
+    bundled digits (their strokes cover 0.31 whatever the digit); the mean of each block of it (as the
+    bundled digits were made); normalised.
+
+    Attributes:
+        size: Side of the result, in pixels.
+        fine_size: Side of the black and white grid.
+        ink_share: Least part of the grid that ink covers.
+        mean: Subtracted from each pixel.
+        std: What each pixel is then divided by.
+    """
+
+    size: int = 8
+    fine_size: int = 32
+    ink_share: float = 0.25
+    mean: float = MEAN
+    std: float = STD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with the name of the method."""
+        return {"method": "ink", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "InkPreprocessing":
+        """What `to_dict` gave."""
+        return cls(**{name: value for name, value in values.items() if name != "method"})
+
+    def read(self, path: Path) -> tuple[Float[Tensor, "1 size size"], bool]:
+        """Read an image file.
+
+        Returns:
+            The picture as the network takes it, and whether dark and light were exchanged.
+
+        Raises:
+            PathError: There is no such file.
+            DataError: The file cannot be read, or the picture is blank.
+        """
+        ink, inverted = light_ink(read_grey(path))
+        if ink is None:
+            raise DataError(f"predict: {path} must show a digit, got a picture of one brightness.")
+        grid = self._fine_grid(ink)
+        blocks = grid.reshape(self.size, self.fine_size // self.size, self.size, -1).mean(axis=(1, 3))
+        return torch.tensor((blocks - self.mean) / self.std, dtype=torch.float32).unsqueeze(0), inverted
+
+    def _fine_grid(self, ink: Plane) -> Plane:
+        picture = Image.fromarray(_squared(_cropped(ink))).resize((self.fine_size,) * 2, Image.Resampling.BOX)
+        grey = np.asarray(picture)
+        # A thin line spreads over whole pixels of the grid and turns pale: half of the darkest is still ink.
+        strokes = Image.fromarray(np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8))
+        while np.asarray(strokes).mean() / 255 < self.ink_share:
+            strokes = strokes.filter(ImageFilter.MaxFilter(3))
+        return np.asarray(strokes, dtype=np.float32) / 255
+
+
+def read_grey(path: Path) -> Plane:
+    """Read an image file as brightness from 0 to 1, upright, with transparent parts as paper.
+
+    Raises:
+        PathError: There is no such file.
+        DataError: The file cannot be read.
+    """
+    if not path.is_file():
+        raise PathError(f"predict: image must be a file, got {path}, which does not exist.")
+    try:
+        with warnings.catch_warnings():
+            # A picture larger than Pillow trusts is refused, not only remarked.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as picture:
+                return _grey(ImageOps.exif_transpose(picture))
+    except UnidentifiedImageError as error:
+        raise DataError(
+            f"predict: {path} must be an image ({', '.join(FORMATS)}), got another kind of file."
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise DataError(f"predict: {path} cannot be read as an image: {error}.") from error
+
+
+def light_ink(grey: Plane) -> tuple[Plane | None, bool]:
+    """Make ink light (1) on dark paper (0); the border tells what the paper is.
+
+    Returns:
+        The ink, or None where all is paper; and whether dark and light were exchanged.
+    """
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    paper = float(np.median(border))
+    inverted = paper - grey.min() > grey.max() - paper
+    ink = np.clip(paper - grey if inverted else grey - paper, 0, None)
+    return (ink / ink.max(), bool(inverted)) if ink.max() > 0.02 else (None, bool(inverted))
+
+
+def _grey(picture: Image.Image) -> Plane:
+    if picture.mode.startswith("I") or picture.mode == "F":
+        deep: Plane = np.asarray(picture, dtype=np.float32)
+        return deep / np.float32(max(deep.max(), 1e-9))
+    if picture.has_transparency_data:
+        return _on_paper(picture.convert("RGBA"))
+    return np.asarray(picture.convert("RGB").convert("L"), dtype=np.float32) / 255
+
+
+def _on_paper(picture: Image.Image) -> Plane:
+    # Light ink without a background of its own needs dark paper.
+    opacity = np.asarray(picture.getchannel("A"), dtype=np.float32) / 255
+    grey = np.asarray(picture.convert("RGB").convert("L"), dtype=np.float32) / 255
+    light = (grey * opacity).sum() > opacity.sum() / 2
+    paper = 0.0 if light else 1.0
+    blended: Plane = grey * opacity + paper * (1 - opacity)
+    return blended
+
+
+def _cropped(ink: Plane) -> Plane:
+    rows = np.flatnonzero((ink > 0.5).any(axis=1))
+    columns = np.flatnonzero((ink > 0.5).any(axis=0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _squared(ink: Plane) -> Plane:
+    height, width = ink.shape
+    side = max(height, width)
+    above, before = (side - height) // 2, (side - width) // 2
+    return np.pad(ink, ((above, side - height - above), (before, side - width - before)))

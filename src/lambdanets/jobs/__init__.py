@@ -1,0 +1,1 @@
+"""The composition roots: only here do models, data, training and analysis meet."""

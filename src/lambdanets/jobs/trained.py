@@ -1,0 +1,90 @@
+"""A trained network with all that is needed to use it: one file, read by the other jobs."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lambdanets.data.ink import InkPreprocessing
+from lambdanets.errors import PathError
+from lambdanets.jobs.tasks import Task
+from lambdanets.models import create_model
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.state import TrainState, load_state
+from lambdanets.training.weights import load_weights, save_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """A network ready for use.
+
+    Attributes:
+        model: In evaluation mode.
+        labels: The name of each class.
+        preprocessing: From a file to what the network takes.
+        description: All that `best.json` says.
+    """
+
+    model: nn.Module
+    labels: tuple[str, ...]
+    preprocessing: InkPreprocessing
+    description: dict[str, Any]
+
+
+def save_trained(path: Path, state: TrainState, config: TrainConfig, task: Task) -> None:
+    """Write the averaged weights with their description, and the description once more as JSON."""
+    description = {
+        "format": 1,
+        "recipe": config.recipe,
+        "model": {
+            **dataclasses.asdict(config.model),
+            "num_classes": len(task.labels),
+            "in_channels": task.in_channels,
+        },
+        "weights": "moving average",
+        "parameters": count_parameters(state.model),
+        "metric": state.best,
+        "labels": list(task.labels),
+        "preprocessing": task.preprocessing.to_dict(),
+    }
+    save_weights(path, state.ema.module.state_dict(), description)
+
+
+def load_trained(run: Path) -> Trained:
+    """Load the best network of a run.
+
+    Args:
+        run: A run folder.
+
+    Raises:
+        PathError: There is no run, or it has not evaluated anything yet.
+        CheckpointError: The file is damaged or belongs to another model.
+    """
+    path = RunFolder.existing(run).best
+    if not path.is_file():
+        raise PathError(
+            f"load_trained: {run} must hold best.safetensors, got none. It comes with the first epoch."
+        )
+    tensors, description = load_weights(path)
+    wanted = description["model"]
+    model = create_model(
+        wanted["name"],
+        num_classes=wanted["num_classes"],
+        in_channels=wanted["in_channels"],
+        **wanted["overrides"],
+    )
+    load_state(model, tensors, str(path))
+    return Trained(
+        model=model.eval(),
+        labels=tuple(description["labels"]),
+        preprocessing=InkPreprocessing.from_dict(description["preprocessing"]),
+        description=description,
+    )
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the numbers that training changes; shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,48 @@
+"""What the paper ran, small enough for two cores: handwritten digits in a minute."""
+
+from dataclasses import replace
+
+from lambdanets.training.config import (
+    CkptConfig,
+    DataConfig,
+    ModelConfig,
+    OptimConfig,
+    SchedConfig,
+    TrainConfig,
+)
+
+
+def digits() -> TrainConfig:
+    """A LambdaResNet on scikit-learn's bundled handwritten digits.
+
+    One thread: pictures this small gain little from a second one (1.3 times), and lose much when another
+    program wants its core.
+
+    Paper: none (ours); optimiser, schedule, label smoothing and average as in §E.2, made small.
+    Expected: 98.9 % of the 500 held-out digits (seeds 0 to 4: 98.2 to 99.2 %).
+    Cost: About 45 s on one core of an AMD EPYC.
+    Command: `lambdanets train digits`.
+    """
+    return TrainConfig(
+        recipe="digits",
+        num_threads=1,
+        global_batch_size=64,
+        label_smoothing=0.1,
+        ema_decay=0.98,
+        model=ModelConfig(name="lambda_resnet_digits"),
+        data=DataConfig(name="digits", max_shift=0.7, max_rotation=12.0, max_scaling=0.12),
+        optim=OptimConfig(learning_rate=0.2, momentum=0.9, weight_decay=2e-3),
+        sched=SchedConfig(epochs=25, warmup_epochs=2.0),
+        ckpt=CkptConfig(every_epochs=5),
+    )
+
+
+def digits_conv() -> TrainConfig:
+    """The twin of `digits`: the same network with 3×3 convolutions where the lambda layers stood.
+
+    Paper: none (ours).
+    Expected: 99.1 % of the 500 held-out digits (seeds 0 to 4: 98.8 to 99.6 %).
+    Cost: About 25 s on one core of an AMD EPYC.
+    Command: `lambdanets train digits-conv`.
+    """
+    return replace(digits(), recipe="digits-conv", model=ModelConfig(name="resnet_digits"))

@@ -1,0 +1,55 @@
+"""Files that are whole or not there: written beside, flushed to the disk, then renamed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lambdanets.errors import StorageError
+
+
+@contextmanager
+def storing(what: Path) -> Iterator[None]:
+    """Turn a failure of the disk into one sentence that names the path."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(
+            f"run folder: {what} must be writable, got '{reason}'. Free some space or use --out."
+        ) from error
+
+
+def write_flushed(path: Path, content: bytes) -> None:
+    """Write a file and wait until the disk has it."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush_folder(path: Path) -> None:
+    """Wait until the disk has the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put a whole new file in the place of an old one; a crash leaves either, never a mixture.
+
+    Raises:
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    with storing(path):
+        beside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+        try:
+            write_flushed(beside, content)
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+        flush_folder(path.parent)

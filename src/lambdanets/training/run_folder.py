@@ -1,0 +1,167 @@
+"""The run folder: one config, one process at a time, and the names of its files; without torch."""
+
+import fcntl
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from lambdanets.errors import ArgumentError, CheckpointError, PathError
+from lambdanets.training.config import TrainConfig, differences
+from lambdanets.training.files import replace_file, storing
+
+
+class RunFolder:
+    """The files of one run.
+
+    `config.json · metrics.jsonl · train.log · report.md · curves.png · confusion.png · lambdas.png ·
+    checkpoints/ · best.safetensors · best.json`, and `.lock`, which names the process at work and counts
+    the sessions.
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.json"
+        self.metrics = path / "metrics.jsonl"
+        self.log = path / "train.log"
+        self.report = path / "report.md"
+        self.checkpoints = path / "checkpoints"
+        self.best = path / "best.safetensors"
+
+    @classmethod
+    def existing(cls, path: Path) -> "RunFolder":
+        """A folder that a run has left.
+
+        Raises:
+            PathError: There is no run.
+        """
+        folder = cls(path)
+        if not folder.config.is_file():
+            raise PathError(
+                f"run folder: {path} must be a folder of `lambdanets train` with config.json, got none."
+            )
+        return folder
+
+    @contextmanager
+    def locked(self, config: TrainConfig) -> Iterator["RunFolder"]:
+        """Hold the folder for this process and this config.
+
+        Raises:
+            ArgumentError: Another process holds it, or it belongs to another config.
+            StorageError: It cannot be written.
+        """
+        with storing(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a+")
+        # The system drops the lock with the process, however it ends: a killed run leaves none.
+        with lock:
+            self._take(lock)
+            self._claim(config)
+            yield self
+
+    def read_config(self) -> TrainConfig:
+        """The config of the run.
+
+        Raises:
+            CheckpointError: The file cannot be understood.
+        """
+        try:
+            return TrainConfig.from_json(self.config.read_text())
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"run folder: {self.config} must hold a config, got '{error}'.") from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl, without one that a kill cut short."""
+        lines = self.metrics.read_text(errors="replace").splitlines() if self.metrics.exists() else []
+        records = []
+        for line in lines:
+            with suppress(json.JSONDecodeError):
+                records.append(json.loads(line))
+        return records
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Add a line to metrics.jsonl."""
+        with storing(self.metrics), self.metrics.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget the lines beyond a step: they will be written again, with the same numbers."""
+        kept = [record for record in self.read_metrics() if record["step"] <= step]
+        replace_file(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+
+    def append_log(self, text: str) -> None:
+        """Add lines with the time to train.log. A full disk is no reason to stop: the log is a comfort."""
+        now = datetime.now().isoformat(sep=" ", timespec="seconds")
+        with suppress(OSError), self.log.open("a") as file:
+            file.writelines(f"{now}  {line}\n" for line in text.splitlines())
+
+    def finished(self, config: TrainConfig) -> dict[str, Any] | None:
+        """The last record if the run is complete. The report is written last, so it marks the end."""
+        records = self.read_metrics()
+        complete = self.report.exists() and records and records[-1]["epoch"] == config.sched.epochs
+        return records[-1] if complete else None
+
+    def warnings(self) -> list[str]:
+        """What was warned of, over all sessions."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [line.partition("warning: ")[2] for line in lines if "  warning: " in line]
+
+    def sessions(self) -> int:
+        """How many processes have worked on the run."""
+        return int(_holder((self.path / ".lock").read_text()).get("sessions", 0))
+
+    def count_session(self) -> int:
+        """Note that this process begins to train, and give its number: 1 for the first."""
+        path = self.path / ".lock"
+        number = self.sessions() + 1
+        _rewrite(path, {**_holder(path.read_text()), "sessions": number})
+        return number
+
+    def _take(self, lock: IO[str]) -> None:
+        lock.seek(0)
+        holder = _holder(lock.read())
+        with storing(self.path):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ArgumentError(
+                    f"run folder: {self.path} must not be in use, got process {holder.get('pid', '?')} on"
+                    f" {holder.get('host', '?')} at work in it. Wait for it, or use another --out."
+                ) from None
+        # Written in place: a new file would have another lock.
+        session = {"pid": os.getpid(), "host": platform.node(), "sessions": holder.get("sessions", 0)}
+        _rewrite(self.path / ".lock", session)
+
+    def _claim(self, config: TrainConfig) -> None:
+        if not self.config.exists():
+            replace_file(self.config, config.to_json().encode())
+            return
+        changes = differences(self.read_config(), config)
+        # Settings bind from the first result on: a run that failed before it can be corrected.
+        if changes and not (self.read_metrics() or any(self.checkpoints.glob("step-*"))):
+            replace_file(self.config, config.to_json().encode())
+        elif changes:
+            listed = "\n".join(f"  {name}: {old} -> {new}" for name, (old, new) in changes.items())
+            raise ArgumentError(
+                f"run folder: {self.path} holds a run with other settings, old -> new:\n{listed}\n"
+                "Use another --out, or the old settings to continue that run."
+            )
+
+
+def _holder(text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text))
+    except ValueError:
+        return {}
+
+
+def _rewrite(path: Path, content: dict[str, Any]) -> None:
+    with storing(path):
+        path.write_text(json.dumps(content) + "\n")

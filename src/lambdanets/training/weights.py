@@ -1,0 +1,68 @@
+"""Weights with their description in one file."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from lambdanets.errors import CheckpointError
+from lambdanets.training.files import replace_file
+
+_DESCRIPTION: Final = "lambdanets"
+
+
+def tensor_bytes(tensors: Mapping[str, Tensor], description: str | None = None) -> bytes:
+    """Give tensors in the safetensors format, with an optional text in the header."""
+    # Shared tensors are stored once for each name: the format knows no aliases.
+    copies = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
+    return save(copies, metadata={_DESCRIPTION: description} if description else None)
+
+
+def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
+    """Write weights with their description in the same file, so that the two can never disagree.
+
+    Args:
+        path: A `.safetensors` file.
+        tensors: The weights.
+        description: Plain JSON; the digest of the weights is added.
+    """
+    described = {**description, "sha256": _digest(tensors)}
+    replace_file(path, tensor_bytes(tensors, json.dumps(described)))
+    replace_file(path.with_suffix(".json"), (json.dumps(described, indent=2) + "\n").encode())
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_weights` wrote: the weights and their description.
+
+    Raises:
+        CheckpointError: The file is damaged, or was written by something else.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {})[_DESCRIPTION])
+        tensors = load(path.read_bytes())
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"load_weights: {path} must be a file of save_weights, got '{error}'."
+        ) from error
+    if description.get("sha256") != _digest(tensors):
+        raise CheckpointError(
+            f"load_weights: {path} is damaged: its weights do not have the digest of its header."
+            " Run the training command again: it writes the file anew."
+        )
+    return tensors, description
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,119 @@
+"""The bundled digits: the split, and augmentation as a pure function of (seed, epoch, index)."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lambdanets.data import digits as module
+from lambdanets.data.digits import MEAN, STD, AugmentedDigits, Digits, load_digits, normalize
+from lambdanets.errors import DataError, DependencyError
+
+TRAIN, TEST = load_digits()
+
+
+def _augmented(seed=0, **amounts):
+    return AugmentedDigits(digits=TRAIN, seed=seed, **{"max_shift": 0.7, "max_rotation": 12.0, **amounts})
+
+
+def test_the_last_500_in_stored_order_are_the_test():
+    from sklearn.datasets import load_digits as load_bundled
+
+    bundled = load_bundled()
+    assert (len(TRAIN), len(TEST)) == (1297, 500)
+    stored = torch.cat([TRAIN.images, TEST.images]).squeeze(1) * 16
+    assert np.array_equal(stored.numpy(), bundled.images)
+    assert torch.cat([TRAIN.labels, TEST.labels]).tolist() == bundled.target.tolist()
+
+
+def test_the_constants_normalise_the_training_pictures():
+    pixels = TRAIN.images.double()
+    assert pixels.mean().item() == pytest.approx(MEAN, abs=5e-5)
+    assert pixels.std(correction=0).item() == pytest.approx(STD, abs=5e-5)
+
+
+def test_batches_hold_each_test_picture_once():
+    batches = list(TEST.batches(150))
+    assert [len(labels) for _, labels in batches] == [150, 150, 150, 50]
+    assert torch.equal(torch.cat([images for images, _ in batches]), normalize(TEST.images))
+
+
+@given(seed=st.integers(0, 2**40), epoch=st.integers(0, 10**6))
+@settings(max_examples=30)
+def test_an_order_is_a_permutation_decided_by_seed_and_epoch(seed, epoch):
+    order = _augmented(seed).order(epoch)
+    assert sorted(order.tolist()) == list(range(1297))
+    assert torch.equal(order, _augmented(seed).order(epoch))
+    assert not torch.equal(order, _augmented(seed).order(epoch + 1))
+    assert not torch.equal(order, _augmented(seed + 1).order(epoch))
+
+
+@given(
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 10**6),
+    indices=st.lists(st.integers(0, 1296), min_size=1, max_size=9),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_picture_does_not_depend_on_its_company(seed, epoch, indices):
+    data = _augmented(seed, max_scaling=0.2)
+    images, labels = data.batch(epoch, torch.tensor(indices))
+    assert torch.equal(labels, TRAIN.labels[indices])
+    for image, index in zip(images, indices, strict=True):
+        assert torch.equal(image, data.batch(epoch, torch.tensor([index]))[0][0])
+
+
+def test_epoch_index_and_seed_each_change_the_picture():
+    first = _augmented().batch(0, torch.tensor([5]))[0]
+    assert not torch.equal(first, _augmented().batch(1, torch.tensor([5]))[0])
+    assert not torch.equal(first, _augmented(seed=1).batch(0, torch.tensor([5]))[0])
+    same = Digits(TRAIN.images[[5, 5]], TRAIN.labels[[5, 5]])
+    pair = AugmentedDigits(digits=same, seed=0, max_shift=0.7).batch(0, torch.tensor([0, 1]))[0]
+    assert not torch.equal(pair[0], pair[1])
+
+
+def test_without_motion_pictures_stay_as_they_are():
+    indices = torch.arange(40)
+    images, _ = AugmentedDigits(digits=TRAIN, seed=3).batch(7, indices)
+    torch.testing.assert_close(images, normalize(TRAIN.images[indices]), atol=1e-6, rtol=0)
+
+
+def test_a_shift_moves_the_ink_by_whole_pixels(monkeypatch):
+    class Always:
+        def uniform(self, low, high, size):
+            return np.array([0.0, 0.0, 0.0, 1.0, -1.0])
+
+    monkeypatch.setattr(module.np.random, "default_rng", lambda seed: Always())
+    images, _ = _augmented(max_shift=2.0, max_rotation=0.0).batch(0, torch.tensor([0]))
+    expected = torch.zeros(8, 8)
+    expected[2:, :-2] = TRAIN.images[0, 0][:-2, 2:]
+    torch.testing.assert_close(images, normalize(expected[None, None]), atol=1e-5, rtol=0)
+
+
+def test_half_a_turn_is_the_picture_upside_down(monkeypatch):
+    class Always:
+        def uniform(self, low, high, size):
+            return np.array([1.0, 0.0, 0.0, 0.0, 0.0])
+
+    monkeypatch.setattr(module.np.random, "default_rng", lambda seed: Always())
+    images, _ = _augmented(max_rotation=180.0).batch(0, torch.tensor([3]))
+    torch.testing.assert_close(images, normalize(TRAIN.images[3:4]).flip(2, 3), atol=1e-5, rtol=0)
+
+
+def test_another_data_set_is_refused(monkeypatch):
+    import sklearn.datasets
+
+    class Other:
+        images = np.zeros((3, 8, 8))
+
+    monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: Other)
+    with pytest.raises(DataError, match=r"pictures must have shape \(1797, 8, 8\), got \(3, 8, 8\)\."):
+        load_digits()
+
+
+def test_a_missing_library_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(DependencyError, match=r"scikit-learn must be installed.*lambdanets\[train\]"):
+        load_digits()

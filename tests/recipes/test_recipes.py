@@ -1,0 +1,45 @@
+"""Recipes by name, and what their docstrings must say."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from lambdanets.errors import ArgumentError
+from lambdanets.models import list_models
+from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
+from lambdanets.training.config import differences
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_a_lab_note(name):
+    fields = describe_recipe(name)
+    assert re.fullmatch(r"\d+\.\d % of the 500 held-out digits.*", fields["Expected"])
+    assert fields["Command"] == f"`lambdanets train {name}`."
+    assert {"Summary", "Paper", "Cost"} <= fields.keys()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_knows_its_name_and_a_model(name):
+    config = get_recipe(name)
+    assert config.recipe == name
+    assert config.model.name in list_models()
+    assert config == get_recipe(name)
+
+
+def test_the_twin_differs_in_the_network_alone():
+    changed = differences(get_recipe("digits"), get_recipe("digits-conv"))
+    assert set(changed) <= {"recipe", "model.name", "model.overrides"}
+
+
+def test_an_unknown_name_gets_the_nearest():
+    message = r"recipe must be one of 'digits', 'digits-conv', got 'digits-con'\. Closest: digits-conv"
+    with pytest.raises(ArgumentError, match=message):
+        get_recipe("digits-con")
+
+
+def test_a_smoke_run_is_the_same_run_made_short():
+    config = get_recipe("digits")
+    smoke = smoke_run(config)
+    assert smoke.fast and smoke.ckpt.every_epochs == 1 and 1 < smoke.sched.epochs < 10
+    assert replace(smoke, fast=False, sched=config.sched, ckpt=config.ckpt) == config

@@ -1,0 +1,215 @@
+"""Checkpoints: whole or not there, damage found and named, the one before taken."""
+
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lambdanets.errors import CheckpointError, StorageError
+from lambdanets.training import checkpoint as module
+from lambdanets.training import files
+from lambdanets.training.checkpoint import (
+    list_checkpoints,
+    load_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+)
+from support.training import assert_same_state, tiny_config, tiny_model, tiny_state
+
+FILES = ("model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json")
+
+
+def _tensors(value):
+    names = ("model", "ema", "optimizer")
+    return {name: {f"{name}.weight": torch.full((3, 5), value + i)} for i, name in enumerate(names)}
+
+
+def _save(root, step, keep=3):
+    return save_checkpoint(root, step, _tensors(float(step)), {"step": step, "third": 1 / 3}, keep=keep)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two checkpoints; the tests damage the newer."""
+    _save(tmp_path, 10)
+    _save(tmp_path, 20)
+    return tmp_path
+
+
+def _assert_falls_back(root, *words):
+    found = load_checkpoint(root)
+    assert found.record["step"] == 10
+    assert torch.equal(found.tensors["ema"]["ema.weight"], torch.full((3, 5), 11.0))
+    (skipped,) = found.skipped
+    assert str(root / "step-00000020") in skipped
+    for word in words:
+        assert word in skipped
+
+
+def test_what_was_saved_comes_back(root):
+    assert {path.name for path in (root / "step-00000020").iterdir()} == set(FILES)
+    found = load_checkpoint(root)
+    assert found.path.name == "step-00000020" and found.skipped == ()
+    assert found.record["third"] == 1 / 3
+    assert torch.equal(found.tensors["optimizer"]["optimizer.weight"], torch.full((3, 5), 22.0))
+
+
+def test_there_may_be_none(tmp_path):
+    assert load_checkpoint(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_named(root, name):
+    (root / "step-00000020" / name).unlink()
+    _assert_falls_back(root, name, "cannot be read (No such file or directory)")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_truncation_is_found(root, name):
+    path = root / "step-00000020" / name
+    whole = path.read_bytes()
+    for size in {0, len(whole) // 2, *range(max(0, len(whole) - 40), len(whole))}:
+        path.write_bytes(whole[:size])
+        _assert_falls_back(root, name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_flipped_bit_is_found(root, name):
+    path = root / "step-00000020" / name
+    whole = path.read_bytes()
+    dice = random.Random(name)
+    for bit in dice.sample(range(8 * len(whole)), 60):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        _assert_falls_back(root)
+
+
+def test_a_file_of_another_checkpoint_is_found(root):
+    shutil.copy(root / "step-00000010" / "model.safetensors", root / "step-00000020" / "model.safetensors")
+    _assert_falls_back(root, "model.safetensors does not have the SHA-256 of its manifest")
+
+
+def test_a_pickle_is_never_opened(root):
+    (root / "step-00000020" / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n.")
+    _assert_falls_back(root, "model.safetensors has")
+
+
+def test_when_none_is_whole_the_error_says_what_to_do(root):
+    for path in list_checkpoints(root):
+        (path / "manifest.json").unlink()
+    with pytest.raises(
+        CheckpointError, match=r"must hold a whole checkpoint, got 2 damaged\. Delete .* start again"
+    ):
+        load_checkpoint(root)
+
+
+def test_a_newer_format_is_refused(root, monkeypatch):
+    monkeypatch.setattr(module, "FORMAT", 2)
+    _save(root, 30)
+    monkeypatch.setattr(module, "FORMAT", 1)
+    with pytest.raises(CheckpointError, match=r"step-00000030 must have format 1, got 2\."):
+        load_checkpoint(root)
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    for step in (9, 10, 99, 100):
+        _save(tmp_path, step, keep=2)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000100", "step-00000099"]
+
+
+def test_saving_a_damaged_step_again_replaces_it(root):
+    (root / "step-00000020" / "ema.safetensors").write_bytes(b"damage")
+    _save(root, 20)
+    assert load_checkpoint(root).record["step"] == 20
+    assert not list(root.glob(".tmp*"))
+
+
+def test_a_full_disk_leaves_the_old_ones_whole(root, monkeypatch):
+    def full(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_flushed", full)
+    with pytest.raises(StorageError, match=r"step-00000030 must be writable, got 'No space left on device'"):
+        _save(root, 30)
+    assert load_checkpoint(root).record["step"] == 20
+    assert sorted(path.name for path in root.iterdir()) == ["step-00000010", "step-00000020"]
+
+
+def test_whatever_moment_a_kill_comes_the_newest_whole_one_is_found(root, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    calls = {"count": 0, "fatal": 0}
+
+    def counted(function):
+        def call(*arguments, **options):
+            calls["count"] += 1
+            if calls["count"] == calls["fatal"]:
+                raise Killed
+            return function(*arguments, **options)
+
+        return call
+
+    for name in ("write_flushed", "flush_folder"):
+        monkeypatch.setattr(module, name, counted(getattr(files, name)))
+    monkeypatch.setattr(module.shutil, "rmtree", counted(shutil.rmtree))
+    fatal, survived = 0, False
+    while not survived:
+        fatal += 1
+        calls.update(count=0, fatal=fatal)
+        try:
+            _save(root, 20 + fatal)
+            survived = True
+        except Killed:
+            found = load_checkpoint(root)
+            assert found.record["step"] in (20 + fatal - 1, 20 + fatal) and not found.skipped
+            calls["fatal"] = 0
+            _save(root, 20 + fatal)
+    assert fatal > 8
+    calls["fatal"] = 0
+    remove_leftovers(root)
+    assert not list(root.glob(".tmp*"))
+
+
+def test_the_state_of_a_run_makes_the_trip(tmp_path):
+    config = tiny_config()
+    state, other = tiny_state(config), tiny_state(config)
+    state.model(torch.randn(8, 1, 6, 6)).square().sum().backward()
+    state.optimizer.step()
+    state.ema.update(state.model)
+    state.step, state.best, state.meter.loss_sum = 1, {"step": 0}, 0.1 + 0.2
+    save_checkpoint(tmp_path, 1, state.tensors(), state.record(config), keep=1)
+    other.restore(load_checkpoint(tmp_path), config)
+    assert_same_state(state, other)
+    assert other.meter == state.meter
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
+    config = tiny_config()
+    state = tiny_state(config)
+    save_checkpoint(tmp_path, 1, state.tensors(), state.record(config), keep=1)
+    message = r"was written by recipe 'digits' with other settings, old -> new:\n  seed: 0 -> 5"
+    with pytest.raises(CheckpointError, match=message):
+        state.restore(load_checkpoint(tmp_path), tiny_config(seed=5))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    config = tiny_config()
+    state = tiny_state(config)
+    save_checkpoint(tmp_path, 1, state.tensors(), state.record(config), keep=1)
+    wider = tiny_model()
+    wider[6] = nn.Linear(24, 9)
+    message = r"model.safetensors must hold .* got 2 that differ: it needs 6.bias \(9,\) but has \(4,\)"
+    with pytest.raises(CheckpointError, match=message):
+        tiny_state(config, wider).restore(load_checkpoint(tmp_path), config)
+
+
+def test_the_record_is_plain_json(tmp_path):
+    path = _save(tmp_path, 1)
+    assert json.loads((path / "state.json").read_text()) == {"format": 1, "step": 1, "third": 1 / 3}

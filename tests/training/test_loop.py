@@ -1,0 +1,143 @@
+"""The loop: order, learning, stopping, and going on bit for bit."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lambdanets.errors import ArgumentError, NumericError, StoppedError
+from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig
+from lambdanets.training.loop import fit
+from support.training import (
+    Notes,
+    TinyData,
+    assert_same_state,
+    tiny_config,
+    tiny_model,
+    tiny_plan,
+    tiny_state,
+    without_times,
+)
+
+TOTAL_STEPS = 12
+
+
+class StopBefore:
+    """Asks to stop when so many steps have begun."""
+
+    def __init__(self, step):
+        self.left = step
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    config = tiny_config()
+    torch.manual_seed(0)
+    state, notes = tiny_state(config), Notes()
+    fit(state, tiny_plan(config), notes)
+    return state, notes
+
+
+def test_every_epoch_shows_each_picture_once_in_equal_batches():
+    config, data = tiny_config(), TinyData(num=25)
+    fit(tiny_state(config), tiny_plan(config, data), Notes())
+    for epoch in range(3):
+        batches = [indices for seen, indices in data.seen if seen == epoch]
+        assert sorted(itertools.chain(*batches)) == list(range(25))
+        assert sorted(map(len, batches)) == [6, 6, 6, 7]
+
+
+def test_records_and_checkpoints_of_a_run(undisturbed):
+    state, notes = undisturbed
+    assert state.step == state.ema.num_updates == TOTAL_STEPS
+    assert notes.saved_steps == [4, 8, 12]
+    assert [record["epoch"] for record in notes.records] == [1, 2, 3]
+    assert [record["step"] for record in notes.records] == [4, 8, 12]
+    best = max(record["test_correct"] for record in notes.records)
+    assert state.best["test_correct"] == best
+    assert state.best["step"] == max(r["step"] for r in notes.records if r["test_correct"] == best)
+
+
+def test_the_last_epoch_is_saved_whatever_the_interval():
+    config = tiny_config(ckpt=CkptConfig(every_epochs=2))
+    notes = Notes()
+    fit(tiny_state(config), tiny_plan(config), notes)
+    assert notes.saved_steps == [8, 12]
+
+
+@pytest.mark.parametrize("stop", range(TOTAL_STEPS))
+def test_stopped_after_any_step_and_continued_it_ends_bit_for_bit_the_same(tmp_path, undisturbed, stop):
+    config = tiny_config()
+    state = tiny_state(config)
+    first = Notes(lambda s: save_checkpoint(tmp_path, s.step, s.tensors(), s.record(config), keep=1))
+    with pytest.raises(StoppedError, match=f"stopped at step {stop} of 12; the same command continues there"):
+        fit(state, tiny_plan(config, stop_requested=StopBefore(stop)), first)
+    # Another process: other weights, other random numbers.
+    torch.manual_seed(99)
+    again, second = tiny_state(replace(config, seed=5)), Notes()
+    again.restore(load_checkpoint(tmp_path), config)
+    assert again.step == stop
+    fit(again, tiny_plan(config), second)
+    expected, notes = undisturbed
+    assert_same_state(again, expected)
+    assert without_times(first.records + second.records) == without_times(notes.records)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_seed_decides_everything(undisturbed, seed):
+    config = tiny_config(seed=seed)
+    state, notes = tiny_state(config), Notes()
+    fit(state, tiny_plan(config), notes)
+    same = without_times(notes.records) == without_times(undisturbed[1].records)
+    assert same == (seed == 0)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update():
+    config, data = tiny_config(), TinyData()
+    data.images[17] = float("nan")
+    state, notes = tiny_state(config), Notes()
+    before = [parameter.clone() for parameter in state.model.parameters()]
+    poisoned = next(step for step, part in enumerate(tiny_plan(config, data).batches(0)) if 17 in part)
+    with pytest.raises(
+        NumericError, match=rf"fit: loss must be finite, got nan at step {poisoned}; the update was not"
+    ):
+        fit(state, tiny_plan(config, data), notes)
+    assert state.step == poisoned
+    assert all(torch.isfinite(parameter).all() for parameter in state.model.parameters())
+    if poisoned == 0:
+        assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_update():
+    config = tiny_config()
+    state = tiny_state(config)
+    state.model[6].weight.register_hook(lambda gradient: gradient * float("inf"))
+    weight = state.model[0].weight.clone()
+    with pytest.raises(NumericError, match=r"gradient norm must be finite, got (inf|nan) at step 0"):
+        fit(state, tiny_plan(config), Notes())
+    assert torch.equal(state.model[0].weight, weight)
+
+
+def test_thirty_two_pictures_are_learnt_by_heart():
+    config = tiny_config(
+        label_smoothing=0.0,
+        ema_decay=0.9,
+        optim=OptimConfig(learning_rate=0.2),
+        sched=SchedConfig(epochs=60, warmup_epochs=1.0),
+        ckpt=CkptConfig(every_epochs=60),
+    )
+    notes, data = Notes(), TinyData(num=32, noise=0.0)
+    fit(tiny_state(config, tiny_model(dropout=0.0)), tiny_plan(config, data), notes)
+    assert notes.records[-1]["test_correct"] == 32
+    assert notes.records[-1]["test_loss"] < 0.1
+
+
+def test_a_single_picture_is_refused():
+    with pytest.raises(ArgumentError, match=r"Plan: data must hold at least 2 pictures, got 1\."):
+        tiny_plan(tiny_config(), TinyData(num=1))
