@@ -82,10 +82,10 @@ class Rates(NamedTuple):
     launch_seconds: float
 
 
-# Origin: cpu, measured with benchmarks/ops.py (float32, see docs/performance.md); cuda, the data sheet's
-# order of magnitude, not measured.
+# Origin: cpu, fitted to benchmarks/results/ops_epyc_20261121.json (two threads, float32); cuda, orders
+# of magnitude from data sheets, not measured.
 RATES: Final[dict[str, Rates]] = {
-    "cpu": Rates(product_flops=60e9, convolution_flops=60e9, bytes=5e9, launch_seconds=10e-6),
+    "cpu": Rates(product_flops=60e9, convolution_flops=60e9, bytes=4e9, launch_seconds=10e-6),
     "cuda": Rates(product_flops=200e12, convolution_flops=15e12, bytes=3e12, launch_seconds=5e-6),
 }
 
