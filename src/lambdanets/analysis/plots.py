@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import NullFormatter
 
 from lambdanets.errors import ArgumentError
 
@@ -44,8 +44,10 @@ def learning_curves(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
         {key: 100 * (1 - record[key]) for key in ("train_accuracy", "test_accuracy")} for record in records
     ]
     _lines(errors, epochs, wrong, {"train_accuracy": _TRAIN, "test_accuracy": _TEST}, "wrong, %")
-    errors.set_yscale("log")
-    errors.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    # Linear below one in a thousand, so that no mistake at all is on the page too.
+    errors.set_yscale("symlog", linthresh=0.1, linscale=0.3)
+    errors.set_ylim(bottom=0)
+    errors.set_yticks([0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
     errors.yaxis.set_major_formatter("{x:g}")
     errors.yaxis.set_minor_formatter(NullFormatter())
     _lines(rates, epochs, records, {"learning_rate": "tab:green"}, "learning rate")

@@ -21,9 +21,8 @@ def main(arguments: argparse.Namespace) -> None:
         return
     evaluation, description = result.evaluation, result.description
     print(f"{arguments.run}: {description['recipe']}, {description['model']['name']}")
-    print(
-        f"weights   best.safetensors, {description['weights']} after epoch {description['metric']['epoch']}"
-    )
+    print(f"weights   best.safetensors, {description['weights']}")
+    print(f"chosen    as the best on these pictures, after epoch {description['metric']['epoch']}")
     print(f"accuracy  {evaluation.accuracy:.2%}, {evaluation.correct} of {evaluation.total}")
     print(f"loss      {evaluation.loss:.4f}\n")
     print(f"{'class':<7}{'pictures':>9}{'correct':>9}{'share':>9}  taken for")
