@@ -34,6 +34,22 @@ OTHER_LETTERS = {
     "width": "of a map",
     "out": "channels of the outputs, where `d` are those of the inputs",
     "1": "an axis to broadcast along",
+    "*folded": "any axes, the last of offsets",
+    "bv": "batch and value depth as one axis",
+    "bh": "batch and heads as one axis",
+    "um": "intra-depth and context as one axis",
+    "f": "frequencies",
+    "f2": "frequencies, the real and the imaginary part of each",
+    "2": "real and imaginary part",
+    "side": "offsets along one axis",
+    "maps": "maps of a batch, of volumes every slice",
+    "u_depth": "intra-depth and slices of a window as one axis",
+    "rows": "rows of a block of a map, or of a table",
+    "columns": "columns of a table",
+    "rest": "all axes of positions but the first, as one",
+    "window": "rows of a map that a block of rows reaches",
+    "rows_k": "rows of a block and query depth, with both parts, as one axis",
+    "window_u": "rows of a window and intra-depth, with both parts, as one axis",
 }
 
 # `Paper: §3.1, Figure 3; Tables 9 and 11 (scope).` References, each with a note at most.

@@ -17,9 +17,9 @@ from lambdanets.functional import (
     position_output,
 )
 from lambdanets.functional import content as content_operator
-from lambdanets.functional import position as position_operator
 from lambdanets.functional._dispatch import Problem
 from lambdanets.functional.layer import causal
+from lambdanets.functional.position import operator as position_operator
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
 from support.strategies import Case

@@ -10,8 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-def live_bytes_peak(model: nn.Module, images: Tensor) -> int:
-    """Most bytes of activations, inputs included, alive at a time while the model runs for inference."""
+def live_bytes_peak(model: Callable[[Tensor], object], images: Tensor) -> int:
+    """Most bytes of activations, inputs included, alive at a time while a function of images runs.
+
+    No gradients are recorded. What an operator uses inside itself, such as a workspace, is not seen.
+    """
     tracker = _LiveBytes(images)
     with torch.no_grad(), tracker:
         model(images)

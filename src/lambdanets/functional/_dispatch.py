@@ -25,7 +25,8 @@ class Problem(NamedTuple):
         scope: Relative offsets along each axis of the table, or context positions along each axis.
         dtype: Of the values.
         device: Device type, such as `"cpu"`.
-        needs_gradient: Whether autograd records the call.
+        backward: Whether the gradients are wanted, in the place of the output.
+        workspace: Bytes an implementation may use beside inputs and outputs.
     """
 
     operation: str
@@ -38,7 +39,8 @@ class Problem(NamedTuple):
     scope: tuple[int, ...]
     dtype: torch.dtype
     device: str
-    needs_gradient: bool
+    backward: bool
+    workspace: int
 
     @property
     def positions(self) -> int:
@@ -65,12 +67,15 @@ class Implementation:
         why_not: Why it cannot run a problem, in a few words, or None. Never raises.
         cost: Estimated seconds for a problem.
         run: The computation; the operator's tensors in, its output out.
+        gradients: The gradient of the output first, then what `run` takes; out come the gradients of the
+            tensors. None where autograd differentiates `run`.
     """
 
     name: str
     why_not: Callable[[Problem], str | None]
     cost: Callable[[Problem], float]
     run: Callable[..., Tensor]
+    gradients: Callable[..., tuple[Tensor, ...]] | None = None
 
 
 class Rates(NamedTuple):
@@ -85,9 +90,18 @@ class Rates(NamedTuple):
 # Origin: cpu, fitted to benchmarks/results/ops_epyc_20261121.json (two threads, float32); cuda, orders
 # of magnitude from data sheets, not measured.
 RATES: Final[dict[str, Rates]] = {
-    "cpu": Rates(product_flops=60e9, convolution_flops=60e9, bytes=4e9, launch_seconds=10e-6),
+    "cpu": Rates(product_flops=60e9, convolution_flops=45e9, bytes=4e9, launch_seconds=10e-6),
     "cuda": Rates(product_flops=200e12, convolution_flops=15e12, bytes=3e12, launch_seconds=5e-6),
 }
+
+
+# Default workspaces: what stays in a CPU's and a GPU's caches.
+WORKSPACE: Final[dict[str, int]] = {"cpu": 16 << 20, "cuda": 64 << 20}
+
+
+def default_workspace(device: str) -> int:
+    """Bytes of scratch memory for a kind of device; a CPU's where none is known."""
+    return WORKSPACE.get(device, WORKSPACE["cpu"])
 
 
 def rates(device: str) -> Rates:

@@ -75,6 +75,48 @@ def _spread_axis(table: Tensor, axis: int, length: int, context_length: int) -> 
     return rows.unflatten(axis, (length, context_length))
 
 
+def fold_embeddings(
+    embeddings: Float[Tensor, "n m u k"], size: Size, scope: Size, context_size: Size | None = None
+) -> Float[Tensor, "u k *scope"]:
+    """Sum dense embeddings over the pairs of each offset: the adjoint of `dense_embeddings`.
+
+    In a fixed order on every device.
+
+    Paper: none (ours).
+    """
+    context_size = size if context_size is None else context_size
+    check_scope("fold_embeddings", scope, len(size))
+    axes = len(size)
+    table = embeddings.movedim((2, 3), (0, 1)).unflatten(3, context_size).unflatten(2, size)
+    for axis, lengths in enumerate(zip(size, context_size, scope, strict=True)):
+        # The queries' axes come first, the context's behind; both of this axis become one of offsets.
+        table = fold_axis(table.movedim((2, 2 + axes - axis), (-2, -1)), *lengths)
+    return table
+
+
+def fold_axis(
+    table: Float[Tensor, "*rest"], length: int, context_length: int, side: int, first: int = 0
+) -> Float[Tensor, "*folded"]:
+    """Sum the last two axes, queries and context, along their diagonals: offset m - n becomes an index.
+
+    Paper: none (ours).
+
+    Args:
+        table: Any tensor "… length context_length".
+        length: Queries along the axis.
+        context_length: Context elements along the axis.
+        side: Offsets of the result, odd; zero is in the middle.
+        first: Position of the first query.
+    """
+    # Rows written at one pitch and read at a pitch less by one slide by one place each.
+    rows = torch.nn.functional.pad(table.flip(-2), (0, length)).flatten(-2)
+    pitch = length + context_length - 1
+    offsets = rows[..., : length * pitch].unflatten(-1, (length, pitch)).sum(-2)
+    # Offset zero is at index length - 1; the scope has it at side // 2.
+    before, after = side // 2 - (length - 1) - first, side // 2 - (context_length - 1) + first
+    return torch.nn.functional.pad(offsets, (before, after))
+
+
 def table_from_embeddings(
     embeddings: Float[Tensor, "n m u k"], size: Size, context_size: Size | None = None
 ) -> Float[Tensor, "u k *scope"]:
@@ -96,15 +138,8 @@ def table_from_embeddings(
     }
     bind_shape("table_from_embeddings", "embeddings", embeddings, "n m u k", bound)
     scope = tuple(2 * max(a, b) - 1 for a, b in zip(size, context, strict=True))
-    places = relative_offsets(size, context) + torch.tensor(scope) // 2
-    index = torch.zeros_like(places[..., 0])
-    for axis, side in enumerate(scope):
-        index = index * side + places[..., axis]
-    index = index.to(embeddings.device)
-    flat = embeddings.flatten(0, 1)  # nm u k
-    total = flat.new_zeros(math.prod(scope), *flat.shape[1:]).index_add(0, index.flatten(), flat)
-    count = torch.bincount(index.flatten(), minlength=math.prod(scope)).clamp(min=1)
-    return (total / count[:, None, None]).permute(1, 2, 0).unflatten(-1, scope)
+    pairs = fold_embeddings(torch.ones_like(embeddings[..., :1, :1]), size, scope, context)
+    return fold_embeddings(embeddings, size, scope, context) / pairs.clamp(min=1)
 
 
 def crop_table(table: Float[Tensor, "u k *scope"], scope: Size) -> Float[Tensor, "u k *cropped"]:

@@ -3,7 +3,6 @@
 import math
 from typing import Final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,7 +61,6 @@ def describe(queries: Tensor, keys: Tensor, values: Tensor) -> Problem:
     """The call as plain data, its context in the place of the scope."""
     b, h, k, *size = queries.shape
     u, v, *context = values.shape[1:]
-    tensors = (queries, keys, values)
     return Problem(
         operation="content_output",
         batch=b,
@@ -74,5 +72,6 @@ def describe(queries: Tensor, keys: Tensor, values: Tensor) -> Problem:
         scope=(math.prod(context),),
         dtype=values.dtype,
         device=values.device.type,
-        needs_gradient=torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors),
+        backward=False,
+        workspace=0,
     )

@@ -1,22 +1,12 @@
 """`position_output`: the position lambdas applied to the queries, without being kept."""
 
-from typing import Final
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape
-from lambdanets.functional._dispatch import Implementation, Problem, choose
-from lambdanets.functional._precision import outside_autocast
-from lambdanets.functional.position import convolution, dense, reference
+from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_positive
+from lambdanets.functional._dispatch import default_workspace
+from lambdanets.functional.position.operator import position_operator
 from lambdanets.functional.relative_position import check_scope, crop_table
-
-IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
-    reference.IMPLEMENTATION,
-    convolution.IMPLEMENTATION,
-    dense.IMPLEMENTATION,
-)
 
 
 def position_output(
@@ -25,12 +15,14 @@ def position_output(
     table: Float[Tensor, "u k *scope"],
     *,
     impl: str = "auto",
+    workspace: int | None = None,
 ) -> Float[Tensor, "b h v *size"]:
     """Apply each position's own lambda, made from where the elements of its context stand.
 
     λᵖₙ = Σₘ R[m - n] vₘᵀ, summed over the intra-depth, and yₙ = λᵖₙᵀ qₙ. One, two or three axes.
     The index of an offset is offset + scope // 2 (a cross-correlation); elements outside the map
-    count as zero. A scope larger than the map costs only the offsets that can occur.
+    count as zero. A scope larger than the map costs only the offsets that can occur. For backward the
+    inputs are kept and nothing else.
 
     Paper: §3.1, §3.2 (lambda convolution), §B.4; Table 9 (position only).
 
@@ -38,7 +30,10 @@ def position_output(
         queries: h queries for each position.
         values: u value vectors for each position.
         table: One embedding for each relative offset; every side odd.
-        impl: `"auto"`, `"reference"`, `"convolution"` or `"dense"`. All are exact and differ by rounding.
+        impl: `"auto"`, `"reference"`, `"convolution"`, `"dense"` or `"mixed"`. All are exact and differ by
+            rounding. The output and the gradients may take different ones under `"auto"`.
+        workspace: Bytes of scratch memory to work in, whatever the batch and the map; 16 MiB on a CPU and
+            64 MiB on a GPU by default. One image, or one row of it, is the least that is worked on.
 
     Raises:
         ArgumentError: Shapes that do not fit, an even scope, an unknown implementation.
@@ -51,31 +46,11 @@ def position_output(
         (torch.Size([2, 4, 8, 7, 5]), 144.0)
     """
     _check(queries, values, table)
-    size = tuple(queries.shape[3:])
-    table = crop_table(table, tuple(2 * length - 1 for length in size))
-    problem = describe(queries, values, table)
-    with outside_autocast(queries):
-        return choose(IMPLEMENTATIONS, problem, impl).run(queries, values, table)
-
-
-def describe(queries: Tensor, values: Tensor, table: Tensor) -> Problem:
-    """The call as plain data, for the choice and for `why_not`."""
-    b, h, k, *size = queries.shape
-    u, v = values.shape[1:3]
-    tensors = (queries, values, table)
-    return Problem(
-        operation="position_output",
-        batch=b,
-        heads=h,
-        query_depth=k,
-        intra_depth=u,
-        value_depth=v,
-        size=tuple(size),
-        scope=tuple(table.shape[2:]),
-        dtype=values.dtype,
-        device=values.device.type,
-        needs_gradient=torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors),
-    )
+    if workspace is None:
+        workspace = default_workspace(queries.device.type)
+    check_positive("position_output", workspace=workspace)
+    reachable = crop_table(table, tuple(2 * length - 1 for length in queries.shape[3:]))
+    return position_operator(queries, values, reachable, impl, workspace)
 
 
 def _check(queries: Tensor, values: Tensor, table: Tensor) -> None:

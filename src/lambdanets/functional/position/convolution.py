@@ -1,12 +1,14 @@
 """Lambda convolution: the values folded into the batch of a 1-, 2- or 3-d convolution."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv1d, conv2d, conv3d
 
+from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 
 
@@ -14,21 +16,93 @@ def run(
     queries: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b u v *size"],
     table: Float[Tensor, "u k *scope"],
+    workspace: int,
 ) -> Float[Tensor, "b h v *size"]:
     """λ = conv(v, R) with u channels in and k out; then applied to the queries.
 
     The value depth joins the batch, so that a 2-d map needs a 2-d convolution.
     """
-    b, v = values.shape[0], values.shape[2]
-    convolve = (conv1d, conv2d, conv3d)[table.ndim - 3]
-    # A CPU sums k·|scope| terms of the values' gradient in the precision of the input, and slowly.
-    dtype = torch.promote_types(values.dtype, torch.float32) if values.is_cpu else values.dtype
-    folded = values.to(dtype).transpose(1, 2).flatten(0, 1)  # bv u *size
-    padding = [side // 2 for side in table.shape[2:]]
+    dtype = _precision(values)
     kernel = table.to(dtype).transpose(0, 1)  # k u *scope
-    lambdas = convolve(folded, kernel, padding=padding).unflatten(0, (b, v))  # b v k *size
-    output = torch.einsum("bhkn,bvkn->bhvn", queries.to(dtype).flatten(3), lambdas.flatten(3))
-    return output.unflatten(-1, queries.shape[3:]).to(queries.dtype)
+    output = queries.new_empty(*queries.shape[:2], values.shape[2], *queries.shape[3:])
+    for part in _parts(queries, values, workspace):
+        lambdas = _lambdas(_fold(values[part], dtype), kernel, values.shape[2])  # b v k n
+        applied = torch.einsum("bhkn,bvkn->bhvn", queries[part].to(dtype).flatten(3), lambdas)
+        output[part] = applied.unflatten(-1, queries.shape[3:])
+    return output
+
+
+def gradients(
+    gradient: Float[Tensor, "b h v *size"],
+    queries: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b u v *size"],
+    table: Float[Tensor, "u k *scope"],
+    needed: Sequence[bool],
+    workspace: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dq = λ dy with λ computed again; dλ = Σ_h q dyᵀ, and the convolution's own gradients of it."""
+    dtype = _precision(values)
+    kernel = table.to(dtype).transpose(0, 1)  # k u *scope
+    size, v = queries.shape[3:], values.shape[2]
+    of_queries, of_values = torch.empty_like(queries), torch.empty_like(values)
+    of_kernel = torch.zeros_like(kernel, dtype=torch.promote_types(dtype, torch.float32))
+    for part in _parts(queries, values, workspace):
+        folded, outer = _fold(values[part], dtype), gradient[part].to(dtype).flatten(3)
+        if needed[0]:
+            lambdas = _lambdas(folded, kernel, v)
+            of_queries[part] = torch.einsum("bhvn,bvkn->bhkn", outer, lambdas).unflatten(-1, size)
+        if needed[1] or needed[2]:
+            asked = queries[part].to(dtype).flatten(3)
+            of_lambdas = torch.einsum("bhkn,bhvn->bvkn", asked, outer).flatten(0, 1).unflatten(-1, size)
+            of_folded, of_part, _ = _convolution_backward(of_lambdas, folded, kernel, needed)
+            if of_folded is not None:
+                of_values[part] = of_folded.unflatten(0, (-1, v)).transpose(1, 2)
+            if of_part is not None:
+                of_kernel += of_part
+    return of_queries, of_values, of_kernel.transpose(0, 1)
+
+
+def _precision(values: Tensor) -> torch.dtype:
+    # A CPU sums k·|scope| terms of the values' gradient in the precision of the input, and slowly.
+    return torch.promote_types(values.dtype, torch.float32) if values.is_cpu else values.dtype
+
+
+def _parts(queries: Tensor, values: Tensor, workspace: int) -> list[slice]:
+    """Parts of the batch whose lambdas, and a permuted copy of them, fit the workspace."""
+    k, *size = queries.shape[2:]
+    item = max(values.element_size(), 4)
+    return list(chunks(len(queries), 2 * item * values.shape[2] * k * math.prod(size), workspace))
+
+
+def _fold(values: Float[Tensor, "b u v *size"], dtype: torch.dtype) -> Float[Tensor, "bv u *size"]:
+    return values.to(dtype).transpose(1, 2).flatten(0, 1)
+
+
+def _lambdas(
+    folded: Float[Tensor, "bv u *size"], kernel: Float[Tensor, "k u *scope"], v: int
+) -> Float[Tensor, "b v k n"]:
+    convolve = (conv1d, conv2d, conv3d)[kernel.ndim - 3]
+    padding = [side // 2 for side in kernel.shape[2:]]
+    return convolve(folded, kernel, padding=padding).flatten(2).unflatten(0, (-1, v))
+
+
+def _convolution_backward(
+    gradient: Tensor, folded: Tensor, kernel: Tensor, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, None]:
+    axes = kernel.ndim - 2
+    return torch.ops.aten.convolution_backward(
+        gradient,
+        folded,
+        kernel,
+        bias_sizes=None,
+        stride=[1] * axes,
+        padding=[side // 2 for side in kernel.shape[2:]],
+        dilation=[1] * axes,
+        transposed=False,
+        output_padding=[0] * axes,
+        groups=1,
+        output_mask=[needed[1], needed[2], False],
+    )
 
 
 def why_not(problem: Problem) -> str | None:
@@ -41,10 +115,9 @@ def cost(problem: Problem) -> float:
     device = rates(problem.device)
     lambdas = problem.batch * problem.positions * problem.query_depth * problem.value_depth
     forward = 2 * lambdas * math.prod(problem.reachable_scope) * problem.intra_depth
-    moved = 4 * problem.item_bytes * lambdas
-    # Both gradients of a convolution with so few channels, beside the forward: measured, 3.5 to 5.
-    effort = 4 if problem.needs_gradient else 1
-    passes = 3 if problem.needs_gradient else 1
+    moved = 2 * problem.item_bytes * lambdas
+    # Both gradients of a convolution with so few channels, and the forward again: measured, 3.5 to 5.
+    effort, passes = (4, 3) if problem.backward else (1, 1)
     return (
         effort * forward / device.convolution_flops
         + passes * moved / device.bytes
@@ -52,4 +125,4 @@ def cost(problem: Problem) -> float:
     )
 
 
-IMPLEMENTATION = Implementation("convolution", why_not, cost, run)
+IMPLEMENTATION = Implementation("convolution", why_not, cost, run, gradients)

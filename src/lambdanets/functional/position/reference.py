@@ -1,26 +1,55 @@
 """The specification: dense embeddings, position lambdas, applied; plain and obvious."""
 
+from collections.abc import Sequence
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional.lambdas import apply_lambdas, position_lambdas
-from lambdanets.functional.relative_position import dense_embeddings
+from lambdanets.functional.relative_position import dense_embeddings, fold_embeddings
 
 
 def run(
     queries: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b u v *size"],
     table: Float[Tensor, "u k *scope"],
+    workspace: int = 0,
 ) -> Float[Tensor, "b h v *size"]:
-    """yₙ = (Σₘ eₙₘ vₘᵀ)ᵀ qₙ, in the paper's order and at least in float32."""
+    """yₙ = (Σₘ eₙₘ vₘᵀ)ᵀ qₙ, in the paper's order and at least in float32; in whatever memory it takes."""
     dtype = torch.promote_types(queries.dtype, torch.float32)
     size = queries.shape[3:]
     embeddings = dense_embeddings(table.to(dtype), tuple(size))
     lambdas = position_lambdas(values.to(dtype).flatten(3), embeddings)
     output = apply_lambdas(queries.to(dtype).flatten(3), lambdas)
     return output.unflatten(-1, size).to(queries.dtype)
+
+
+def gradients(
+    gradient: Float[Tensor, "b h v *size"],
+    queries: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b u v *size"],
+    table: Float[Tensor, "u k *scope"],
+    needed: Sequence[bool],
+    workspace: int = 0,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dq = λ dy; dλ = Σ_h q dyᵀ; of dλ both factors: dv = eᵀ dλ, de = dλ v; dR is de summed by offset."""
+    dtype = torch.promote_types(queries.dtype, torch.float32)
+    size = tuple(queries.shape[3:])
+    embeddings = dense_embeddings(table.to(dtype), size)
+    context = values.to(dtype).flatten(3)
+    outer = gradient.to(dtype).flatten(3)
+    lambdas = position_lambdas(context, embeddings)
+    of_queries = torch.einsum("bhvn,bnkv->bhkn", outer, lambdas)
+    of_lambdas = torch.einsum("bhkn,bhvn->bnkv", queries.to(dtype).flatten(3), outer)
+    of_values = torch.einsum("nmuk,bnkv->buvm", embeddings, of_lambdas)
+    of_embeddings = torch.einsum("bnkv,buvm->nmuk", of_lambdas, context)
+    return (
+        of_queries.unflatten(-1, size),
+        of_values.unflatten(-1, size),
+        fold_embeddings(of_embeddings, size, tuple(table.shape[2:])),
+    )
 
 
 def why_not(problem: Problem) -> str | None:
@@ -34,8 +63,9 @@ def cost(problem: Problem) -> float:
     k, u, v = problem.query_depth, problem.intra_depth, problem.value_depth
     flops = 2 * problem.batch * n * k * v * (n * u + problem.heads)
     moved = 4 * max(problem.item_bytes, 4) * n * k * (n * u + problem.batch * v)
+    passes = 3 if problem.backward else 1
     # The reference is read more than it is run: never the choice where another can serve.
-    return 10 * (flops / device.product_flops + moved / device.bytes + 20 * device.launch_seconds)
+    return 10 * passes * (flops / device.product_flops + moved / device.bytes + 20 * device.launch_seconds)
 
 
-IMPLEMENTATION = Implementation("reference", why_not, cost, run)
+IMPLEMENTATION = Implementation("reference", why_not, cost, run, gradients)

@@ -1,0 +1,232 @@
+"""The registered operator: what it keeps, how much it uses, and what torch may do with it."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from lambdanets.analysis.memory import live_bytes_peak
+from lambdanets.functional import position_output
+from lambdanets.functional._dispatch import Implementation
+from lambdanets.functional.position.operator import GRADIENTS, IMPLEMENTATIONS, OUTPUT, pairs_in_bounds
+from support.compare import assert_close, assert_equal
+from support.gradients import assert_all_close, outputs_and_gradients
+from support.parameters import LAYOUTS
+from support.strategies import Case
+
+NAMES = ("queries", "values", "table")
+WORKSPACE = 1 << 16
+FAST = [one for one in IMPLEMENTATIONS if one.name != "reference"]
+
+each_fast = pytest.mark.parametrize("one", FAST, ids=lambda one: one.name)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(size=(4, 3), scope=(3, 5)),
+        Case(size=(1, 5), scope=(3, 3), u=4),
+        Case(size=(5, 1), scope=(3, 1)),
+        Case(size=(3, 4), scope=(5, 7), b=0),
+        Case(size=(6,), scope=(3,)),
+        Case(size=(2, 3, 2), scope=(3, 1, 3), u=2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layout", ["contiguous", *LAYOUTS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.usefixtures("unchecked")
+def test_opcheck(case: Case, layout: str, dtype: torch.dtype) -> None:
+    place = LAYOUTS.get(layout, torch.clone)
+    tensors = [place(tensor).requires_grad_() for tensor in case.draw(*NAMES, dtype=dtype).values()]
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(OUTPUT, (*tensors, "auto", WORKSPACE), test_utils=checks)
+    gradient = torch.randn_like(OUTPUT(*tensors, "auto", WORKSPACE)).detach()
+    inputs = [tensor.detach() for tensor in tensors]
+    torch.library.opcheck(
+        GRADIENTS, (gradient, *inputs, [True, False, True], "auto", WORKSPACE), test_utils=checks
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_opcheck_under_dynamic_shapes() -> None:
+    tensors = [one.requires_grad_() for one in Case(size=(4, 3), scope=(3, 5)).draw(*NAMES).values()]
+    torch.library.opcheck(OUTPUT, (*tensors, "auto", WORKSPACE))
+
+
+def test_inputs_are_all_that_is_kept_for_backward() -> None:
+    tensors = [one.requires_grad_() for one in Case(size=(9, 8), scope=(5, 7)).draw(*NAMES).values()]
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):
+        position_output(*tensors)
+    assert {one.data_ptr() for one in kept} <= {one.data_ptr() for one in tensors}
+
+
+@pytest.mark.parametrize("needed", [(True, False, False), (False, True, False), (False, False, True)])
+@each_fast
+def test_each_gradient_alone_is_the_same_as_with_the_others(
+    one: Implementation, needed: tuple[bool, ...]
+) -> None:
+    tensors = Case(size=(5, 4), scope=(3, 7), u=2).draw(*NAMES)
+    whole = outputs_and_gradients(position_output, tensors, impl=one.name)
+    for name, need in zip(NAMES, needed, strict=True):
+        tensors[name].requires_grad_(need)
+    position_output(**tensors, impl=one.name).backward(torch.ones_like(whole["output"]))
+    ones = outputs_and_gradients(lambda **inputs: position_output(**inputs, impl=one.name), tensors)
+    for name, need in zip(NAMES, needed, strict=True):
+        assert (tensors[name].grad is not None) == need
+    assert ones.keys() == whole.keys()
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(size=(7, 6), scope=(5, 3), b=5, u=2, h=3),
+        Case(size=(23,), scope=(7,), b=3),
+        Case(size=(4, 3, 5), scope=(3, 3, 5), b=2),
+    ],
+    ids=str,
+)
+@each_fast
+def test_the_smallest_workspace_changes_nothing_but_the_chunks(one: Implementation, case: Case) -> None:
+    tensors = case.draw(*NAMES)
+    whole = outputs_and_gradients(position_output, tensors, impl=one.name)
+    assert_all_close(outputs_and_gradients(position_output, tensors, impl=one.name, workspace=1), whole)
+
+
+@each_fast
+def test_scratch_memory_does_not_grow_with_the_batch(one: Implementation) -> None:
+    """Beside inputs and outputs, at most a few workspaces, for 4 images and for 32."""
+
+    def scratch(b: int) -> int:
+        q, v, table = Case(size=(14, 14), scope=(9, 9), b=b, k=8, v=16, h=4).draw(*NAMES).values()
+        gradient = torch.ones(b, 4, 16, 14, 14, dtype=torch.float64)
+
+        def both(tensor: Tensor) -> object:
+            return one.run(tensor, v, table, workspace), one.gradients(
+                gradient, tensor, v, table, [True, True, True], workspace
+            )
+
+        # Queries, the output, and three gradients.
+        plain = sum(one.nbytes for one in (q, gradient, q, v, table))
+        return live_bytes_peak(both, q) - plain
+
+    workspace = 1 << 20
+    few, many = scratch(4), scratch(32)
+    assert many < 6 * workspace
+    assert many - few < 4 * workspace
+
+
+@each_fast
+def test_repeats_are_bit_identical(one: Implementation) -> None:
+    tensors = Case(size=(9, 7), scope=(5, 5), b=3, h=4, k=4).draw(*NAMES, dtype=torch.float32)
+    first = outputs_and_gradients(position_output, tensors, impl=one.name, workspace=WORKSPACE)
+    for _ in range(5):
+        again = outputs_and_gradients(position_output, tensors, impl=one.name, workspace=WORKSPACE)
+        for name, result in first.items():
+            assert_equal(again[name], result, name)
+
+
+@pytest.mark.parametrize("axes", [(0, 0, None), (1, None, None), (0, 0, 0), (None, 0, 0)])
+def test_vmap_is_a_loop(axes: tuple[int | None, ...]) -> None:
+    tensors = [
+        one if axis is None else torch.stack([one, 2 * one, one + 1], dim=axis)
+        for one, axis in zip(Case(size=(4, 3), scope=(3, 5)).draw(*NAMES).values(), axes, strict=True)
+    ]
+
+    def item(index: int) -> list[Tensor]:
+        return [
+            one if axis is None else one.select(axis, index) for one, axis in zip(tensors, axes, strict=True)
+        ]
+
+    mapped = torch.vmap(position_output, in_dims=axes)(*tensors)
+    for index in range(3):
+        assert_close(mapped[index], position_output(*item(index)))
+
+
+def test_gradients_of_each_item_under_vmap() -> None:
+    q, v, table = Case(size=(4, 3), scope=(3, 5), b=3).draw(*NAMES).values()
+
+    def loss(query: Tensor, value: Tensor, table: Tensor) -> Tensor:
+        return position_output(query[None], value[None], table).square().sum()
+
+    each = torch.vmap(torch.func.grad(loss, argnums=2), in_dims=(0, 0, None))(q, v, table)
+    for index in range(3):
+        assert_close(each[index], torch.func.grad(loss, argnums=2)(q[index], v[index], table))
+
+
+@pytest.mark.parametrize(
+    ("size", "scope"), [((7,), (3,)), ((5,), (23,)), ((4, 6), (3, 9)), ((2, 3, 4), (3, 1, 7))]
+)
+def test_flops_count_the_pairs_that_are_in_bounds(size: tuple[int, ...], scope: tuple[int, ...]) -> None:
+    case = Case(size=size, scope=scope, b=2, k=3, v=5, u=2, h=4)
+    pairs = 1
+    for length, side in zip(size, scope, strict=True):
+        pairs *= sum(abs(m - n) <= side // 2 for m in range(length) for n in range(length))
+    assert pairs_in_bounds(size, scope) == pairs
+    tensors = [one.requires_grad_() for one in case.draw(*NAMES).values()]
+    with FlopCounterMode(display=False) as counter:
+        output = position_output(*tensors)
+        forward = counter.get_total_flops()
+        output.sum().backward()
+    assert forward == 2 * 2 * 3 * 5 * (pairs * 2 + case.n * 4)
+    assert counter.get_total_flops() == 3 * forward
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_second_size_is_not_compiled_again() -> None:
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(position_output, fullgraph=True, backend="aot_eager", dynamic=True)
+    # No side equals another letter: the compiler would take such a pair for one size.
+    for size in ((5, 7), (6, 9), (8, 11)):
+        tensors = Case(size=size, scope=(3, 3)).draw(*NAMES)
+        assert_close(compiled(**tensors), position_output(**tensors))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_exports() -> None:
+    class Layer(torch.nn.Module):
+        def forward(self, queries: Tensor, values: Tensor, table: Tensor) -> Tensor:
+            return position_output(queries, values, table)
+
+    tensors = Case(size=(4, 3), scope=(3, 5)).draw(*NAMES)
+    exported = torch.export.export(Layer(), tuple(tensors.values()))
+    assert "lambdanets.position_output" in str(exported.graph)
+    assert_close(exported.module()(*tensors.values()), position_output(**tensors))
+
+
+def test_output_and_gradients_may_take_different_implementations(monkeypatch: pytest.MonkeyPatch) -> None:
+    def priced(one: Implementation) -> Implementation:
+        cheap = {"convolution": False, "dense": True}
+        return one.__class__(
+            one.name, one.why_not, lambda p: 1.0 if cheap.get(one.name) is p.backward else 2.0, *marked(one)
+        )
+
+    ran: list[str] = []
+
+    def marked(one: Implementation):
+        def run(*arguments: object) -> Tensor:
+            ran.append(f"{one.name} output")
+            return one.run(*arguments)
+
+        def gradients(*arguments: object) -> tuple[Tensor, ...]:
+            ran.append(f"{one.name} gradients")
+            return one.gradients(*arguments)
+
+        return run, gradients
+
+    module = "lambdanets.functional.position.operator.IMPLEMENTATIONS"
+    monkeypatch.setattr(module, tuple(map(priced, IMPLEMENTATIONS)))
+    tensors = [one.requires_grad_() for one in Case(size=(4, 3), scope=(3, 5)).draw(*NAMES).values()]
+    position_output(*tensors).sum().backward()
+    assert ran == ["convolution output", "dense gradients"]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_workspace_must_be_positive() -> None:
+    tensors = Case(size=(4, 3), scope=(3, 5)).draw(*NAMES)
+    with pytest.raises(ValueError, match=r"position_output: workspace must be at least 1, got 0\."):
+        position_output(**tensors, workspace=0)
