@@ -42,6 +42,8 @@ OTHER_LETTERS = {
     "f2": "frequencies, the real and the imaginary part of each",
     "2": "real and imaginary part",
     "side": "offsets along one axis",
+    "padded": "offsets along one axis, with zeros on both sides",
+    "_": "any number",
     "maps": "maps of a batch, of volumes every slice",
     "u_depth": "intra-depth and slices of a window as one axis",
     "rows": "rows of a block of a map, or of a table",

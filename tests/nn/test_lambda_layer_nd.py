@@ -65,6 +65,20 @@ def test_layer_is_figure_3(axes: int, size: tuple[int, ...], options: dict) -> N
     assert_close(layer(inputs), figure_3(layer, inputs))
 
 
+@pytest.mark.parametrize("normalization", ["batch", "layer", "none"])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_norms_folded_for_inference_change_nothing(axes: int, normalization: str) -> None:
+    layer = LAYERS[axes](8, scope_size=3, normalization=normalization).double()
+    inputs = 3 + torch.randn(4, 8, *(5, 4, 3)[:axes], dtype=torch.float64)
+    for norm in (layer.norm_queries, layer.norm_values):
+        for parameter in norm.parameters():
+            nn.init.normal_(parameter)
+    for _ in range(3):
+        layer(inputs)
+    layer.eval()
+    assert_close(layer(inputs), figure_3(layer, inputs))
+
+
 def test_stride_2_is_the_3x3_mean_without_the_padding() -> None:
     plain = LambdaLayer2d(8, scope_size=3).double()
     strided = LambdaLayer2d(8, scope_size=3, stride=2).double()

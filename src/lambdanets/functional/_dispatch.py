@@ -90,7 +90,7 @@ class Rates(NamedTuple):
 # Origin: cpu, fitted to benchmarks/results/ops_epyc_20261121.json (two threads, float32); cuda, orders
 # of magnitude from data sheets, not measured.
 RATES: Final[dict[str, Rates]] = {
-    "cpu": Rates(product_flops=60e9, convolution_flops=45e9, bytes=4e9, launch_seconds=10e-6),
+    "cpu": Rates(product_flops=80e9, convolution_flops=45e9, bytes=4e9, launch_seconds=10e-6),
     "cuda": Rates(product_flops=200e12, convolution_flops=15e12, bytes=3e12, launch_seconds=5e-6),
 }
 

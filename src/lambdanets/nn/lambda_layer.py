@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
 from lambdanets.functional.content import content_output
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
-from lambdanets.nn.normalization import Normalization, make_normalization
+from lambdanets.nn.normalization import Normalization, fold_normalization, is_folded, make_normalization
 from lambdanets.nn.position import Initialization, RelativePosition
 
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_CONVOLVE: Final = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)
 _POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 
@@ -95,17 +97,38 @@ class _LambdaLayerNd(nn.Module):
                 f"{type(self).__name__}: inputs must have shape (b, d, *size) with d="
                 f"{self.to_queries.in_channels} and {self.num_axes} axes, got {tuple(inputs.shape)}."
             )
-        queries = self.norm_queries(self.to_queries(inputs)).unflatten(1, (-1, self.query_depth))
+        projected = self._project(inputs)
+        queries = projected[0].unflatten(1, (-1, self.query_depth))
         queries = normalize_queries(queries, self.key_normalization)
-        values = self.norm_values(self.to_values(inputs)).unflatten(1, (self.intra_depth, -1))
+        values = projected[-1].unflatten(1, (self.intra_depth, -1))
         if self.to_keys is None:
             output = self._positional(queries, values)
         else:
-            keys = self.to_keys(inputs).unflatten(1, (self.intra_depth, -1))
+            keys = projected[1].unflatten(1, (self.intra_depth, -1))
             output = content_output(queries, keys, values, key_normalization=self.key_normalization)
             if self.position is not None:
                 output = output + self._positional(queries, values)
         return self.pool(output.flatten(1, 2))
+
+    def _project(self, inputs: Float[Tensor, "b d *size"]) -> list[Float[Tensor, "b _ *size"]]:
+        """Queries, keys if there are any, and values, normalised, by one convolution."""
+        convolve = _CONVOLVE[self.num_axes - 1]
+        layers = [
+            (self.to_queries, self.norm_queries),
+            (self.to_keys, None),
+            (self.to_values, self.norm_values),
+        ]
+        pairs = [(projection.weight, norm) for projection, norm in layers if projection is not None]
+        channels = [len(weight) for weight, _ in pairs]
+        if not self.training:
+            folded = [fold_normalization(weight, norm) for weight, norm in pairs]
+            weights, biases = (torch.cat(part) for part in zip(*folded, strict=True))
+            pairs = [(weight, None if is_folded(norm) else norm) for weight, norm in pairs]
+            projected = convolve(inputs, weights, biases)
+        else:
+            projected = convolve(inputs, torch.cat([weight for weight, _ in pairs]))
+        parts = projected.split(channels, dim=1)
+        return [part if norm is None else norm(part) for part, (_, norm) in zip(parts, pairs, strict=True)]
 
     def _positional(
         self, queries: Float[Tensor, "b h k *size"], values: Float[Tensor, "b u v *size"]

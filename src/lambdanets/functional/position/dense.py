@@ -60,7 +60,7 @@ def gradients(
                 )  # n bh um
                 block = _rows(of_queries)[part, ..., rows, :]
                 block.copy_(_by_image(torch.bmm(of_scores, embeddings.mT).transpose(0, 1), block))
-                of_embeddings += torch.bmm(asked.mT, of_scores)
+                _accumulate(of_embeddings, asked.mT, of_scores)
             if needed[1]:
                 scores = torch.bmm(asked, embeddings)  # n bh um
                 found = torch.bmm(scores.permute(1, 2, 0), outer)  # bh um v
@@ -70,6 +70,14 @@ def gradients(
     u = values.shape[1]
     of_values = of_context.unflatten(1, (u, -1)).transpose(2, 3).unflatten(-1, values.shape[3:])
     return of_queries, of_values, of_table
+
+
+def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add a batched product; without a copy of it where the precisions agree."""
+    if total.dtype == left.dtype:
+        total.baddbmm_(left, right)
+    else:
+        total += torch.bmm(left, right)
 
 
 def _precision(values: Tensor) -> torch.dtype:
@@ -84,7 +92,8 @@ def _rows(tensor: Float[Tensor, "b c d *size"]) -> Float[Tensor, "b c d rows res
 
 def _by_position(block: Float[Tensor, "b h k rows rest"]) -> Float[Tensor, "n bh k"]:
     """Queries position by position, the last one first, as `_blocks` has the embeddings."""
-    return block.flatten(3).flip(-1).permute(3, 0, 1, 2).flatten(1, 2)
+    # Contiguous: batched products copy an operand whose items have no stride of one, item by item.
+    return block.flatten(3).flip(-1).permute(3, 0, 1, 2).flatten(1, 2).contiguous()
 
 
 def _by_head(block: Float[Tensor, "b h v rows rest"]) -> Float[Tensor, "bh n v"]:
@@ -155,7 +164,7 @@ def cost(problem: Problem) -> float:
     pairs = b * n * n * u * h
     flops = 2 * pairs * (3 * k + 2 * v) if problem.backward else 2 * pairs * (k + v)
     item = max(problem.item_bytes, 4) if problem.device == "cpu" else problem.item_bytes
-    moved = 2 * item * n * n * u * (b * h + k)
+    moved = item * n * n * u * (b * h + k)
     passes = 2 if problem.backward else 1
     return flops / device.product_flops + passes * (moved / device.bytes + 10 * device.launch_seconds)
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
@@ -48,12 +49,12 @@ def run(
     output = queries.new_empty(*queries.shape[:2], *values.shape[2:])
     maps = table_to_maps(table)
     transform = _transform_of(values, maps)
-    spectrum = _table_spectrum(maps, transform)
+    product, reach = _complex_product(_table_spectrum(maps, transform)), maps.shape[2] // 2
     for part in _parts(values, table, workspace):
-        asked = queries_to_maps(queries[part]).to(spectrum.dtype)
+        asked = queries_to_maps(queries[part]).to(product.dtype)
         context = _spectrum(values_to_maps(values[part], table), transform)
         found = asked.new_empty(*asked.shape[:2], values.shape[2], *asked.shape[3:])
-        for rows, window, band in _bands(spectrum, asked.shape[3]):
+        for rows, window, band in _bands(product, asked.shape[3], reach):
             lambdas = _lambdas(band, context[:, :, window], transform, table.shape[1], values.shape[2])
             found[..., rows, :] = torch.einsum("bhkyx,xykbv->bhvyx", asked[..., rows, :], lambdas)
         output[part] = queries_from_maps(found, queries[part])
@@ -71,14 +72,14 @@ def gradients(
     """dq = λ dy with λ computed again; of dλ = Σ_h q dyᵀ the transposed products, in the same order."""
     maps = table_to_maps(table)
     transform = _transform_of(values, maps)
-    spectrum = _table_spectrum(maps, transform)
-    of_spectrum = torch.zeros_like(spectrum)
+    product, reach = _complex_product(_table_spectrum(maps, transform)), maps.shape[2] // 2
+    of_product = torch.zeros_like(product)
     of_queries, of_values = torch.empty_like(queries), torch.empty_like(values)
     for part in _parts(values, table, workspace):
-        asked, outer = (queries_to_maps(one[part]).to(spectrum.dtype) for one in (queries, gradient))
+        asked, outer = (queries_to_maps(one[part]).to(product.dtype) for one in (queries, gradient))
         context = _spectrum(values_to_maps(values[part], table), transform)
         of_context, of_asked = torch.zeros_like(context), torch.empty_like(asked)
-        for rows, window, band in _bands(spectrum, asked.shape[3]):
+        for rows, window, band in _bands(product, asked.shape[3], reach):
             seen = context[:, :, window]
             if needed[0]:
                 lambdas = _lambdas(band, seen, transform, table.shape[1], values.shape[2])
@@ -88,13 +89,13 @@ def gradients(
             if needed[1]:
                 of_context[:, :, window] += torch.bmm(band.mT, of_rows).view_as(seen)
             if needed[2]:
-                of_spectrum += _fold_band(torch.bmm(of_rows, _columns(seen).mT), rows, window, spectrum)
+                _fold_band(torch.bmm(of_rows, _columns(seen).mT), of_product, rows, window, reach)
         if needed[0]:
             of_queries[part] = queries_from_maps(of_asked, queries[part])
         if needed[1]:
             back = _from_spectrum(of_context, transform, len(asked))
             of_values[part] = values_from_maps(back, values[part], table)
-    of_maps = torch.einsum("fd,fuky->ukyd", transform.offsets, of_spectrum.flatten(0, 1))
+    of_maps = torch.einsum("fd,fuky->ukyd", transform.offsets, _of_spectrum(of_product).flatten(0, 1))
     return of_queries, of_values, table_from_maps(of_maps, table)
 
 
@@ -163,56 +164,63 @@ def _parts(values: Tensor, table: Tensor, workspace: int) -> Iterator[slice]:
 
 
 def _bands(
-    spectrum: Float[Tensor, "f 2 u k side"], height: int
+    product: Float[Tensor, "f 2 2 u k padded"], height: int, reach: int
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "f rows_k window_u"]]]:
     """Blocks of rows, the window of rows they read, and the matrix from one to the other."""
-    reach = spectrum.shape[-1] // 2
     band = torch.empty(0)
     geometry: tuple[int, ...] = ()
     for start in range(0, height, BLOCK_ROWS):
         rows = slice(start, min(start + BLOCK_ROWS, height))
         window = slice(max(0, start - reach), min(height, rows.stop + reach))
         if (shape := (rows.stop - start, window.start - start, window.stop - start)) != geometry:
-            geometry, band = shape, _band(spectrum, rows, window)
+            geometry, band = shape, _band(product, rows, window, reach)
         yield rows, window, band
 
 
+def _complex_product(spectrum: Float[Tensor, "f 2 u k side"]) -> Float[Tensor, "f 2 2 u k padded"]:
+    """R̂ as the real 2×2 matrix that multiplies by it; zeros beside the scope, for the rows of a block."""
+    real, imaginary = spectrum.unbind(1)
+    upper, lower = torch.stack([real, -imaginary], dim=1), torch.stack([imaginary, real], dim=1)
+    return pad(torch.stack([upper, lower], dim=1), (BLOCK_ROWS - 1, BLOCK_ROWS - 1))
+
+
+def _of_spectrum(of_product: Float[Tensor, "f 2 2 u k padded"]) -> Float[Tensor, "f 2 u k side"]:
+    """The adjoint of `_complex_product`."""
+    inside = of_product[..., BLOCK_ROWS - 1 : 1 - BLOCK_ROWS]
+    real, imaginary = inside[:, 0, 0] + inside[:, 1, 1], inside[:, 1, 0] - inside[:, 0, 1]
+    return torch.stack([real, imaginary], dim=1)
+
+
+def _offsets(rows: slice, window: slice, reach: int) -> Iterator[slice]:
+    """For each row of a block, where in the padded table its window begins and ends."""
+    first = window.start - rows.start + reach + BLOCK_ROWS - 1
+    for row in range(rows.stop - rows.start):
+        yield slice(first - row, first - row + window.stop - window.start)
+
+
 def _band(
-    spectrum: Float[Tensor, "f 2 u k side"], rows: slice, window: slice
+    product: Float[Tensor, "f 2 2 u k padded"], rows: slice, window: slice, reach: int
 ) -> Float[Tensor, "f rows_k window_u"]:
-    """The complex product as a real one: rows (part, row, k), columns (part, row of the window, u)."""
-    index, inside = _band_index(rows, window, spectrum.shape[-1])
-    spread = spectrum[..., index.to(spectrum.device)] * inside.to(spectrum.device)  # f 2 u k rows window
-    real, imaginary = spread.permute(0, 1, 4, 3, 5, 2).unbind(1)  # f rows k window u
-    upper = torch.stack([real, -imaginary], dim=3)
-    lower = torch.stack([imaginary, real], dim=3)
-    whole = torch.stack([upper, lower], dim=1)  # f 2 rows k 2 window u
-    return whole.flatten(4).flatten(1, 3)
+    """Rows (part, row, k), columns (part, row of the window, u)."""
+    f, _, _, u, k, _ = product.shape
+    band = product.new_empty(f, 2, rows.stop - rows.start, k, 2, window.stop - window.start, u)
+    for row, offsets in enumerate(_offsets(rows, window, reach)):
+        band[:, :, row] = product[..., offsets].permute(0, 1, 4, 2, 5, 3)
+    return band.flatten(4).flatten(1, 3)
 
 
 def _fold_band(
     of_band: Float[Tensor, "f rows_k window_u"],
+    of_product: Float[Tensor, "f 2 2 u k padded"],
     rows: slice,
     window: slice,
-    spectrum: Float[Tensor, "f 2 u k side"],
-) -> Float[Tensor, "f 2 u k side"]:
-    """The adjoint of `_band`."""
-    u, k, side = spectrum.shape[2:]
-    height, width = rows.stop - rows.start, window.stop - window.start
-    whole = of_band.view(-1, 2, height, k, 2, width, u)
-    real = whole[:, 0, :, :, 0] + whole[:, 1, :, :, 1]
-    imaginary = whole[:, 1, :, :, 0] - whole[:, 0, :, :, 1]
-    spread = torch.stack([real, imaginary], dim=1).permute(0, 1, 5, 3, 2, 4)  # f 2 u k rows window
-    index, inside = _band_index(rows, window, side)
-    # Which pair of rows has which offset: a product with zeros and ones sums in a fixed order.
-    pairs = torch.nn.functional.one_hot(index.flatten(), side) * inside.flatten()[:, None]
-    return spread.flatten(4) @ pairs.to(spread)
-
-
-def _band_index(rows: slice, window: slice, side: int) -> tuple[Int[Tensor, "rows window"], Tensor]:
-    offsets = torch.arange(window.start, window.stop) - torch.arange(rows.start, rows.stop)[:, None]
-    index = offsets + side // 2
-    return index.clamp(0, side - 1), (index >= 0) & (index < side)
+    reach: int,
+) -> None:
+    """Add the adjoint of `_band` to `of_product`."""
+    f, _, _, u, k, _ = of_product.shape
+    whole = of_band.view(f, 2, rows.stop - rows.start, k, 2, window.stop - window.start, u)
+    for row, offsets in enumerate(_offsets(rows, window, reach)):
+        of_product[..., offsets] += whole[:, :, row].permute(0, 1, 3, 5, 2, 4)
 
 
 def _columns(context: Float[Tensor, "f 2 window u bv"]) -> Float[Tensor, "f window_u bv"]:
@@ -262,8 +270,8 @@ def cost(problem: Problem) -> float:
     band = 8 * f * height * window * u * k * v
     applied = 2 * height * width * problem.heads * k * v
     moved = 4 * (b * height * k * v * 1.5 * (f + width) + 8 * f * BLOCK_ROWS * k * window * u)
-    # With the lambdas computed again, about two forwards: measured.
-    passes = 2 if problem.backward else 1
+    # With the lambdas computed again, two and a half forwards: measured.
+    passes = 2.5 if problem.backward else 1
     blocks = -(-height // BLOCK_ROWS)
     return passes * (
         b * (transforms + band + applied) / device.product_flops

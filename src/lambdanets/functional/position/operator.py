@@ -154,7 +154,7 @@ torch.library.register_autograd(
 
 def _vmap_output(
     info: Any,
-    in_dims: tuple[int | None, ...],
+    in_dims: tuple[Any, ...],
     queries: Tensor,
     values: Tensor,
     table: Tensor,
@@ -172,7 +172,7 @@ def _vmap_output(
 
 
 def _vmap_gradients(
-    info: Any, in_dims: tuple[int | None, ...], *arguments: Any
+    info: Any, in_dims: tuple[Any, ...], *arguments: Any
 ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
     tensors = _in_front(info.batch_size, in_dims[:4], arguments[:4])
     found = [_gradient_operator(*items, *arguments[4:]) for items in zip(*tensors, strict=True)]
