@@ -37,7 +37,9 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python benchmarks/ops.py
+	$(BIN)/python benchmarks/layers.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -7,27 +7,25 @@ Prints medians in milliseconds, the ratio to the Conv3d form timed in the same r
 """
 
 import argparse
-import datetime
-import itertools
 import json
-import platform
-import statistics
-import subprocess
-import time
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from problems import SHAPES, Shape
+from timing import interleaved, origin
 from torch import Tensor
 
 from lambdanets.functional import position_output
-from lambdanets.functional._dispatch import choose
+from lambdanets.functional._dispatch import choose, default_workspace
 from lambdanets.functional.position.operator import IMPLEMENTATIONS, describe
 from lambdanets.functional.relative_position import crop_table
 
 QUERY_DEPTH, NUM_HEADS = 16, 4
 # What a form may cost before it is left out, by its own estimate.
-LONGEST_SECONDS = 4.0
+LONGEST_SECONDS = 2.0
 
 
 def conv3d_form(queries: Tensor, values: Tensor, table: Tensor) -> Tensor:
@@ -47,76 +45,66 @@ def make(shape: Shape, batch: int) -> tuple[Tensor, Tensor, Tensor]:
         (batch, 1, shape.channels // NUM_HEADS, shape.side, shape.side),
         (1, QUERY_DEPTH, scope, scope),
     )
-    return tuple(torch.randn(size, generator=generator, requires_grad=True) for size in sizes)
+    queries, values, table = (torch.randn(size, generator=generator, requires_grad=True) for size in sizes)
+    return queries, values, table
 
 
-def seconds(form, tensors: tuple[Tensor, ...], backward: bool) -> float:
-    """One call, with its gradients if asked for."""
-    start = time.perf_counter()
-    if backward:
-        output = form(*tensors)
-        torch.autograd.grad(output, tensors, torch.ones_like(output))
-    else:
-        with torch.no_grad():
-            form(*tensors)
-    return time.perf_counter() - start
+def infer(form: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> None:
+    """The output alone."""
+    with torch.no_grad():
+        form(*tensors)
 
 
-def measure(shape: Shape, batch: int, repeats: int, backward: bool) -> dict:
-    """Median and spread of every form at one shape, interleaved."""
+def train(form: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> None:
+    """The output and all gradients."""
+    output = form(*tensors)
+    torch.autograd.grad(output, tensors, torch.ones_like(output))
+
+
+def measure(shape: Shape, batch: int, repeats: int) -> dict:
+    """Medians of every form at one shape, and what `auto` takes in each direction."""
     tensors = make(shape, batch)
-    cropped = (*tensors[:2], crop_table(tensors[2], (2 * shape.side - 1,) * 2))
-    with torch.set_grad_enabled(backward):
-        problem = describe(*cropped)
-    forms = {
-        one.name: lambda q, v, t, name=one.name: position_output(q, v, t, impl=name)
-        for one in IMPLEMENTATIONS
-        if one.cost(problem) < LONGEST_SECONDS
-    }
+    reachable = (*tensors[:2], crop_table(tensors[2], (2 * shape.side - 1,) * 2))
+    workspace = default_workspace("cpu")
+    directions = [describe(*reachable, backward=backward, workspace=workspace) for backward in (False, True)]
+    forms: dict[str, Callable[..., Tensor]] = {"auto": position_output}
+    for one in IMPLEMENTATIONS[1:]:
+        if sum(map(one.cost, directions)) < LONGEST_SECONDS:
+            forms[one.name] = partial(position_output, impl=one.name)
     if shape.scope is not None:
         forms["conv3d"] = conv3d_form
-    with torch.no_grad():
-        expected = position_output(*(tensor.double() for tensor in tensors), impl="dense")
-        for name, form in forms.items():
-            error = (form(*tensors).double() - expected).norm() / expected.norm()
-            assert error < 1e-5, f"{name} is wrong at {shape.name}: {error:.1e}"
-    times: dict[str, list[float]] = {name: [] for name in forms}
-    for name, form in itertools.chain(forms.items(), *itertools.repeat(forms.items(), repeats)):
-        times[name].append(seconds(form, tensors, backward))
-    rows = {
-        name: {
-            "median_ms": 1e3 * statistics.median(one[1:]),
-            "min_ms": 1e3 * min(one[1:]),
-            "max_ms": 1e3 * max(one[1:]),
-        }
-        for name, one in times.items()
-    }
-    for one in IMPLEMENTATIONS:
-        if one.name in rows:
-            rows[one.name]["estimate_ms"] = 1e3 * one.cost(problem)
+    check(forms, tensors, shape)
     return {
         "shape": shape.name,
         "batch": batch,
-        "backward": backward,
-        "auto": choose(IMPLEMENTATIONS, problem).name,
-        "forms": rows,
+        "auto": [choose(IMPLEMENTATIONS, problem).name for problem in directions],
+        "estimates_ms": {one.name: [1e3 * one.cost(p) for p in directions] for one in IMPLEMENTATIONS},
+        "infer": interleaved({name: partial(infer, form, tensors) for name, form in forms.items()}, repeats),
+        "train": interleaved({name: partial(train, form, tensors) for name, form in forms.items()}, repeats),
     }
 
 
+def check(forms: dict[str, Callable[..., Tensor]], tensors: tuple[Tensor, ...], shape: Shape) -> None:
+    """No time is taken of a form whose output is wrong."""
+    with torch.no_grad():
+        expected = position_output(*(tensor.double() for tensor in tensors), impl="mixed")
+        for name, form in forms.items():
+            error = float((form(*tensors).double() - expected).norm() / expected.norm())
+            if error > 1e-5:
+                raise SystemExit(f"{name} is wrong at {shape.name}: {error:.1e}")
+
+
 def show(result: dict) -> None:
-    """One line: medians, and the estimate of ours in brackets."""
-    forms = result["forms"]
-    own = {name: row["median_ms"] for name, row in forms.items() if name != "conv3d"}
-    auto = own[result["auto"]]
-    cells = [
-        f"{name} {row['median_ms']:8.2f}"
-        + (f" [{row['estimate_ms']:7.2f}]" if "estimate_ms" in row else " " * 10)
-        for name, row in forms.items()
-    ]
-    peer = f"{forms['conv3d']['median_ms'] / auto:6.1f}x conv3d" if "conv3d" in forms else ""
-    kind = "train" if result["backward"] else "infer"
-    chosen = f"auto={result['auto']:<12} {auto / min(own.values()):4.2f} of best"
-    print(f"{result['shape']:<18} {kind} {chosen} {peer:<14}", *cells)
+    """Two lines: forward, and forward with gradients."""
+    for kind in ("infer", "train"):
+        times = {name: row["median_ms"] for name, row in result[kind].items()}
+        best = min(time for name, time in times.items() if name not in ("auto", "conv3d"))
+        peer = f"{times['conv3d'] / times['auto']:5.1f}x conv3d" if "conv3d" in times else ""
+        chosen = "+".join(dict.fromkeys(result["auto"][: 1 if kind == "infer" else 2]))
+        cells = " ".join(f"{name} {time:.1f}" for name, time in times.items())
+        share = times["auto"] / best
+        print(f"{result['shape']:<19}{kind}  {chosen:<18} {share:4.2f} of best {peer:<14} {cells}")
+    sys.stdout.flush()
 
 
 def main() -> None:
@@ -129,28 +117,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     results = []
-    for shape, backward in itertools.product(SHAPES, (False, True)):
-        results.append(measure(shape, arguments.batch, arguments.repeats, backward))
+    for shape in SHAPES:
+        results.append(measure(shape, arguments.batch, arguments.repeats))
         show(results[-1])
     if arguments.out:
-        commit = subprocess.run(
-            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-        )
-        origin = {
-            "date": datetime.date.today().isoformat(),
-            "commit": commit.stdout.strip(),
-            "machine": f"{platform.machine()}, {_processor()}, {arguments.threads} threads",
-            "torch": torch.__version__,
-            "repeats": arguments.repeats,
-            "dtype": "float32",
-        }
-        arguments.out.write_text(json.dumps({"origin": origin, "results": results}, indent=1) + "\n")
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
+        command = f"benchmarks/ops.py --batch {arguments.batch} --repeats {arguments.repeats}"
+        arguments.out.write_text(json.dumps({"origin": origin(command), "results": results}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
