@@ -29,7 +29,11 @@ def test_python_blocks_run(page: str, text: str) -> None:
 
 def commands() -> list[str]:
     lines = [line.split("#")[0].strip() for _, text in blocks("bash") for line in text.splitlines()]
-    return [line for line in lines if line.startswith(("lambdanets models", "lambdanets info"))]
+    return [
+        line
+        for line in lines
+        if line.startswith(("lambdanets models", "lambdanets info", "lambdanets bench"))
+    ]
 
 
 @pytest.mark.parametrize("line", commands())

@@ -1,0 +1,97 @@
+"""`lambdanets bench`: what each implementation of an operator would cost."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+from lambdanets.errors import ArgumentError
+
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("operator", choices=("ops",), help="ops: the position output of a lambda layer")
+    parser.add_argument(
+        "--explain",
+        metavar="SIZE",
+        type=_sides,
+        required=True,
+        help="positions along each axis, such as 28x28 (or 100, or 8x14x14)",
+    )
+    parser.add_argument("--scope", metavar="R|RxR|global", default="23", help="window (23)")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--channels", type=int, default=128)
+    parser.add_argument("--query-depth", type=int, default=16, metavar="K")
+    parser.add_argument("--num-heads", type=int, default=4, metavar="H")
+    parser.add_argument("--intra-depth", type=int, default=1, metavar="U")
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="need not be there")
+    parser.add_argument("--format", choices=("text", "json"), default="text")
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Print every implementation with its estimate, or why it cannot run."""
+    if arguments.channels % arguments.num_heads:
+        raise ArgumentError(
+            "bench: channels must be divisible by num-heads, "
+            f"got {arguments.channels} and {arguments.num_heads}."
+        )
+    import torch
+
+    from lambdanets.functional._dispatch import Problem, default_workspace
+    from lambdanets.jobs.bench import explain
+
+    size = arguments.explain
+    rows = explain(
+        Problem(
+            operation="position_output",
+            batch=arguments.batch,
+            heads=arguments.num_heads,
+            query_depth=arguments.query_depth,
+            intra_depth=arguments.intra_depth,
+            value_depth=arguments.channels // arguments.num_heads,
+            size=size,
+            scope=_scope(arguments.scope, size),
+            dtype=getattr(torch, arguments.dtype),
+            device=arguments.device,
+            backward=False,
+            workspace=default_workspace(arguments.device),
+        )
+    )
+    if arguments.format == "json":
+        print(json.dumps([asdict(row) for row in rows], indent=2))
+        return 0
+    shape = "x".join(map(str, size))
+    print(
+        f"position_output at {shape}, scope {arguments.scope}, b={arguments.batch}, d={arguments.channels}, "
+        f"k={arguments.query_depth}, h={arguments.num_heads}, u={arguments.intra_depth}, "
+        f"{arguments.dtype}, {arguments.device}: estimates, nothing was run"
+    )
+    for row in rows:
+        value = row.reason if row.milliseconds is None else f"{row.milliseconds:10.2f} ms"
+        print(f"  {row.direction:<10} {row.implementation:<12} {value}{'   <- auto' if row.chosen else ''}")
+    return 0
+
+
+def _sides(text: str) -> tuple[int, ...]:
+    sides = tuple(int(side) for side in text.lower().split("x"))
+    if not 1 <= len(sides) <= 3 or min(sides) < 1:
+        raise ValueError
+    return sides
+
+
+# What argparse calls it in its messages.
+_sides.__name__ = "size"
+
+
+def _scope(text: str, size: tuple[int, ...]) -> tuple[int, ...]:
+    if text == "global":
+        return tuple(2 * length - 1 for length in size)
+    try:
+        sides = _sides(text)
+    except ValueError:
+        raise ArgumentError(
+            f"bench: scope must be a number, such as 23 or 3x7, or global, got {text!r}."
+        ) from None
+    return sides * len(size) if len(sides) == 1 else sides

@@ -1,0 +1,116 @@
+"""`lambdanets info`, `models` and `bench`: what they print, and one sentence for each mistake."""
+
+import json
+
+import pytest
+
+from lambdanets.cli import run
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    assert run(words) == 0
+    return capsys.readouterr().out
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The message of a command that is refused with exit code 2, by us or by argparse."""
+    try:
+        code = run(words)
+    except SystemExit as stop:
+        code = stop.code
+    assert code == 2
+    return capsys.readouterr().err
+
+
+def test_info_prints_the_published_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "info", "resnet50_llll")
+    assert "parameters       14,995,592" in text
+    assert "FLOPs            11.96 G" in text
+    assert [line.split()[0] for line in text.splitlines()[-6:]] == [
+        "stem",
+        "c2",
+        "c3",
+        "c4",
+        "c5",
+        "classifier",
+    ]
+
+
+def test_info_in_json_sums_its_layers(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("info", "lambda_resnet_digits", "--size", "8", "--num-classes", "10", "--in-channels", "1")
+    report = json.loads(printed(capsys, *words, "--format", "json"))
+    assert (report["model"], report["image_size"]) == ("lambda_resnet_digits", 8)
+    assert report["parameters"] == sum(layer["parameters"] for layer in report["layers"]) == 36_234
+    assert report["flops"] == sum(layer["flops"] for layer in report["layers"])
+    assert 0 < report["inference_bytes_per_image"] < report["training_bytes_per_image"]
+
+
+def test_info_takes_the_overrides(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("info", "lambda_resnet_digits", "--size", "8x12", "--format", "json")
+    options = ("--layers", "CCLL", "--query-depth", "4", "--num-heads", "2", "--intra-depth", "2")
+    more = (
+        "--scope-size",
+        "global",
+        "--share-position",
+        "stage",
+        "--key-normalization",
+        "l2",
+        "--no-content",
+    )
+    report = json.loads(printed(capsys, *words, *options, *more))
+    assert report["image_size"] == [8, 12]
+    assert report["overrides"] == {
+        "image_size": [8, 12],
+        "layers": "CCLL",
+        "query_depth": 4,
+        "num_heads": 2,
+        "intra_depth": 2,
+        "content": False,
+        "share_position": "stage",
+        "key_normalization": "l2",
+        "scope_size": None,
+    }
+    text = printed(capsys, *words[:2], "--size", "8", "--no-positional", "--image-size", "16", "--per-layer")
+    assert "c5.0.mixer" in text
+
+
+def test_models_lists_names_by_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "models", "lambda_resnet50*")
+    assert text.splitlines()[1].split() == ["lambda_resnet50", "3-4-6-3", "0-0-1-3"]
+    assert text.endswith("2 models\n")
+    assert json.loads(printed(capsys, "models", "resnet50_cc*", "--format", "json")) == [
+        "resnet50_cccl",
+        "resnet50_ccll",
+    ]
+
+
+def test_bench_explains_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "bench", "ops", "--explain", "28x28", "--scope", "global")
+    assert "estimates, nothing was run" in text
+    rows = json.loads(printed(capsys, "bench", "ops", "--explain", "7x7", "--format", "json"))
+    assert {row["implementation"] for row in rows} == {"reference", "convolution", "dense", "mixed"}
+    for direction in ("output", "gradients"):
+        own = [row for row in rows if row["direction"] == direction]
+        (chosen,) = [row for row in own if row["chosen"]]
+        assert chosen["milliseconds"] == min(row["milliseconds"] for row in own)
+        assert chosen["implementation"] == "dense"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("info", "resnet51"), "unknown model 'resnet51'. Closest: resnet"),
+        (("info", "resnet50", "--layers", "CCLX"), "got 'CCLX' (unknown 'X' at c5)"),
+        (("info", "resnet50_llll", "--scope-size", "24"), "scope_size must be odd, got 24"),
+        (("info", "resnet50", "--size", "0"), "invalid size value: '0'"),
+        (("info", "resnet50", "--sizes", "32"), "unrecognized arguments: --sizes 32"),
+        (("bench", "ops", "--explain", "0x3"), "invalid size value: '0x3'"),
+        (("bench", "ops", "--explain", "7x7", "--scope", "4"), "bench: scope must be odd, got 4"),
+        (("bench", "ops", "--explain", "7x7", "--scope", "3x3x3"), "scope must have 2 sides"),
+        (("bench", "ops", "--explain", "7x7", "--scope", "all"), "scope must be a number, such as 23 or 3x7"),
+        (("bench", "ops", "--explain", "7x7", "--num-heads", "3"), "channels must be divisible by num-heads"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked")
+def test_mistakes_are_named(words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert message in refused(capsys, *words)
