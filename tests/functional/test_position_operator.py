@@ -7,8 +7,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lambdanets.analysis.memory import live_bytes_peak
 from lambdanets.functional import position_output
-from lambdanets.functional._dispatch import Implementation
-from lambdanets.functional.position.operator import GRADIENTS, IMPLEMENTATIONS, OUTPUT, pairs_in_bounds
+from lambdanets.functional._dispatch import Implementation, choose
+from lambdanets.functional.position.operator import (
+    GRADIENTS,
+    IMPLEMENTATIONS,
+    OUTPUT,
+    describe,
+    pairs_in_bounds,
+)
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
 from support.parameters import LAYOUTS
@@ -223,6 +229,15 @@ def test_output_and_gradients_may_take_different_implementations(monkeypatch: py
     tensors = [one.requires_grad_() for one in Case(size=(4, 3), scope=(3, 5)).draw(*NAMES).values()]
     position_output(*tensors).sum().backward()
     assert ran == ["convolution output", "dense gradients"]
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_transforms_that_would_not_fit_are_not_chosen() -> None:
+    tensors = [torch.zeros(1, 1, 1, 2000), torch.zeros(1, 1, 1, 2000), torch.zeros(1, 1, 3999)]
+    with pytest.raises(NotImplementedError, match=r"mixed: needs 122 MiB of cosines, at most 16 are allowed"):
+        position_output(*tensors, impl="mixed")
+    chosen = choose(IMPLEMENTATIONS, describe(*tensors, workspace=WORKSPACE))
+    assert chosen.name in ("convolution", "dense")
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -24,6 +24,9 @@ from lambdanets.functional.position._maps import (
 # Rows of the map that share one band matrix: its window is this and the scope high.
 BLOCK_ROWS = 8
 
+# What cosines and sines may take; they are kept from call to call.
+LARGEST_TRANSFORM_BYTES = 16 << 20
+
 
 class _Transform(NamedTuple):
     """Cosines and sines for one width; f frequencies, real and imaginary parts beside each other.
@@ -99,10 +102,9 @@ def gradients(
     return of_queries, of_values, table_from_maps(of_maps, table)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def _transform(width: int, side: int, dtype: torch.dtype, device: torch.device) -> _Transform:
-    # What wraps around stays outside the map: a period of width + side // 2 is enough.
-    period = _fast_length(width + side // 2)
+    period = _period(width, side)
     frequencies = torch.arange(period // 2 + 1, dtype=torch.float64)
 
     def waves(places: Int[Tensor, " n"]) -> Float[Tensor, "f2 n"]:
@@ -111,17 +113,16 @@ def _transform(width: int, side: int, dtype: torch.dtype, device: torch.device) 
 
     # Every frequency stands for itself and its mirror image, but for zero and the middle one.
     weights = torch.full((len(frequencies),), 2 / period, dtype=torch.float64)
-    weights[0] = 1 / period
-    if period % 2 == 0:
-        weights[-1] = 1 / period
+    weights[[0, -1]] = 1 / period
     forward = waves(torch.arange(width))
     inverse = forward.T * weights.repeat_interleave(2)
     offsets = waves(-torch.arange(-(side // 2), side // 2 + 1))
     return _Transform(*(one.contiguous().to(device, dtype) for one in (forward, inverse, offsets)))
 
 
-def _fast_length(length: int) -> int:
-    """The next even number: half the period is then a frequency of its own."""
+def _period(width: int, side: int) -> int:
+    """Long enough for what wraps around to stay outside the map; even, so that half of it is a frequency."""
+    length = width + side // 2
     return length + length % 2
 
 
@@ -252,7 +253,11 @@ def _of_rows(
 
 
 def why_not(problem: Problem) -> str | None:
-    """It runs everything."""
+    """The matrices of its transforms grow with the square of the last axis."""
+    width, side = problem.size[-1], problem.reachable_scope[-1]
+    needed = 4 * 2 * (_period(width, side) // 2 + 1) * (2 * width + side)
+    if needed > LARGEST_TRANSFORM_BYTES:
+        return f"needs {needed >> 20} MiB of cosines, at most {LARGEST_TRANSFORM_BYTES >> 20} are allowed"
     return None
 
 
@@ -264,7 +269,7 @@ def cost(problem: Problem) -> float:
     depth, height, width = (1, 1, *problem.size)[-3:]
     side_z, side_y, side_x = (1, 1, *problem.reachable_scope)[-3:]
     b, u = b * depth, u * side_z
-    f = (width + side_x // 2) // 2 + 1
+    f = _period(width, side_x) // 2 + 1
     window = min(height, side_y + BLOCK_ROWS - 1)
     transforms = 4 * f * height * width * (u + k) * v
     band = 8 * f * height * window * u * k * v
