@@ -88,7 +88,13 @@ def test_bench_explains_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, "bench", "ops", "--explain", "28x28", "--scope", "global")
     assert "estimates, nothing was run" in text
     rows = json.loads(printed(capsys, "bench", "ops", "--explain", "7x7", "--format", "json"))
-    assert {row["implementation"] for row in rows} == {"reference", "convolution", "dense", "mixed"}
+    assert {row["implementation"] for row in rows} == {
+        "reference",
+        "convolution",
+        "dense",
+        "mixed",
+        "lambda_first",
+    }
     for direction in ("output", "gradients"):
         own = [row for row in rows if row["direction"] == direction]
         (chosen,) = [row for row in own if row["chosen"]]

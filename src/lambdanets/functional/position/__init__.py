@@ -30,8 +30,8 @@ def position_output(
         queries: h queries for each position.
         values: u value vectors for each position.
         table: One embedding for each relative offset; every side odd.
-        impl: `"auto"`, `"reference"`, `"convolution"`, `"dense"` or `"mixed"`. All are exact and differ by
-            rounding. The output and the gradients may take different ones under `"auto"`.
+        impl: `"auto"`, `"reference"`, `"convolution"`, `"dense"`, `"mixed"` or `"lambda_first"`. All are
+            exact and differ by rounding. The output and the gradients may take different ones under `"auto"`.
         workspace: Bytes of scratch memory to work in, whatever the batch and the map; 16 MiB on a CPU and
             64 MiB on a GPU by default. One image, or one row of it, is the least that is worked on.
 

@@ -1,16 +1,19 @@
 """Attention form: queries times embeddings, times values; two batched matrix products, no lambdas."""
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
 from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional.relative_position import fold_axis
+from lambdanets.functional.position._embeddings import (
+    by_rows,
+    embedding_blocks,
+    fold_block,
+    product_precision,
+)
 
 
 def run(
@@ -23,14 +26,14 @@ def run(
 
     Queries go by blocks of rows, which share their embeddings, and by parts of the batch.
     """
-    dtype = _precision(values)
+    dtype = product_precision(values)
     output = queries.new_empty(*queries.shape[:2], values.shape[2], *queries.shape[3:])
-    for rows, embeddings in _blocks(queries, table.to(dtype), workspace):
+    for rows, embeddings in embedding_blocks(queries, table.to(dtype), workspace):
         for part in _parts(embeddings, values, queries.shape[1], workspace):
-            asked = _by_position(_rows(queries)[part, ..., rows, :].to(dtype))
+            asked = _by_position(by_rows(queries)[part, ..., rows, :].to(dtype))
             scores = torch.bmm(asked, embeddings)  # n bh um
             found = torch.bmm(scores.transpose(0, 1), _context(values[part].to(dtype), queries.shape[1]))
-            block = _rows(output)[part, ..., rows, :]
+            block = by_rows(output)[part, ..., rows, :]
             block.copy_(_by_image(found, block))
     return output
 
@@ -44,21 +47,21 @@ def gradients(
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """ds = dy vᵀ; dq = ds eᵀ, de = qᵀ ds and dR its sum by offset; dv = sᵀ dy with s computed again."""
-    dtype, h = _precision(values), queries.shape[1]
+    dtype, h = product_precision(values), queries.shape[1]
     exact = torch.promote_types(dtype, torch.float32)
     of_queries = torch.empty_like(queries, memory_format=torch.contiguous_format)
     of_context = torch.zeros_like(_context(values, 1), dtype=exact)  # b um v
     of_table = torch.zeros_like(table, dtype=exact)
-    for rows, embeddings in _blocks(queries, table.to(dtype), workspace):
+    for rows, embeddings in embedding_blocks(queries, table.to(dtype), workspace):
         of_embeddings = torch.zeros_like(embeddings, dtype=exact)
         for part in _parts(embeddings, values, 2 * h, workspace):
-            asked = _by_position(_rows(queries)[part, ..., rows, :].to(dtype))  # n bh k
-            outer = _by_head(_rows(gradient)[part, ..., rows, :].to(dtype))  # bh n v
+            asked = _by_position(by_rows(queries)[part, ..., rows, :].to(dtype))  # n bh k
+            outer = _by_head(by_rows(gradient)[part, ..., rows, :].to(dtype))  # bh n v
             if needed[0] or needed[2]:
                 of_scores = torch.bmm(outer, _context(values[part].to(dtype), h).mT).transpose(
                     0, 1
                 )  # n bh um
-                block = _rows(of_queries)[part, ..., rows, :]
+                block = by_rows(of_queries)[part, ..., rows, :]
                 block.copy_(_by_image(torch.bmm(of_scores, embeddings.mT).transpose(0, 1), block))
                 _accumulate(of_embeddings, asked.mT, of_scores)
             if needed[1]:
@@ -66,7 +69,7 @@ def gradients(
                 found = torch.bmm(scores.permute(1, 2, 0), outer)  # bh um v
                 of_context[part] += found.unflatten(0, (-1, h)).sum(1)
         if needed[2]:
-            of_table += _fold(of_embeddings, rows.start, queries, table)
+            of_table += fold_block(of_embeddings, rows.start, queries, table)
     u = values.shape[1]
     of_values = of_context.unflatten(1, (u, -1)).transpose(2, 3).unflatten(-1, values.shape[3:])
     return of_queries, of_values, of_table
@@ -80,18 +83,8 @@ def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
         total += torch.bmm(left, right)
 
 
-def _precision(values: Tensor) -> torch.dtype:
-    # Matrix products of a CPU in 16 bits are slow or inexact; a GPU's accumulate in 32.
-    return torch.promote_types(values.dtype, torch.float32) if values.is_cpu else values.dtype
-
-
-def _rows(tensor: Float[Tensor, "b c d *size"]) -> Float[Tensor, "b c d rows rest"]:
-    """The first axis of positions, and all the others as one: a view where the strides allow it."""
-    return tensor.unsqueeze(-1).flatten(4)
-
-
 def _by_position(block: Float[Tensor, "b h k rows rest"]) -> Float[Tensor, "n bh k"]:
-    """Queries position by position, the last one first, as `_blocks` has the embeddings."""
+    """Queries position by position, the last one first, as `embedding_blocks` has the embeddings."""
     # Contiguous: batched products copy an operand whose items have no stride of one, item by item.
     return block.flatten(3).flip(-1).permute(3, 0, 1, 2).flatten(1, 2).contiguous()
 
@@ -111,44 +104,11 @@ def _context(values: Float[Tensor, "b u v *size"], h: int) -> Float[Tensor, "bh 
     return context.unsqueeze(1).expand(-1, h, -1, -1).flatten(0, 1)
 
 
-def _blocks(
-    queries: Tensor, table: Float[Tensor, "u k *scope"], workspace: int
-) -> Iterator[tuple[slice, Float[Tensor, "n k um"]]]:
-    """Blocks of rows whose embeddings fit half the workspace; the last position of a block comes first."""
-    (u, k), size = table.shape[:2], queries.shape[3:]
-    margins = [(2 * length - 1 - side) // 2 for side, length in zip(table.shape[2:], size, strict=True)]
-    windows = pad(table, [margin for margin in reversed(margins) for _ in range(2)])
-    for axis, length in enumerate(size, start=2):
-        # Window i of m offsets belongs to position length - 1 - i.
-        windows = windows.unfold(axis, length, 1)
-    axes = range(2, 2 + len(size))
-    windows = windows.permute(*axes, 1, 0, *range(2 + len(size), windows.ndim))  # *size k u *size
-    row_bytes = windows[:1].numel() * table.element_size()
-    for rows in chunks(size[0], row_bytes, workspace // 2):
-        block = windows[size[0] - rows.stop : size[0] - rows.start]
-        yield rows, block.reshape(-1, k, u * math.prod(size))
-
-
 def _parts(embeddings: Float[Tensor, "n k um"], values: Tensor, h: int, workspace: int) -> Iterator[slice]:
     """Parts of the batch whose scores and repeated values fit half the workspace."""
     n, _, um = embeddings.shape
     image_bytes = h * um * (n + values.shape[2]) * embeddings.element_size()
     return chunks(len(values), image_bytes, workspace // 2)
-
-
-def _fold(
-    of_embeddings: Float[Tensor, "n k um"], first: int, queries: Tensor, table: Tensor
-) -> Float[Tensor, "u k *scope"]:
-    """Sum a block's embeddings by offset, into the whole table."""
-    size, scope = queries.shape[3:], table.shape[2:]
-    axes = len(size)
-    folded = of_embeddings.flip(0).unflatten(2, (table.shape[0], *size)).unflatten(0, (-1, *size[1:]))
-    folded = folded.movedim((axes + 1, axes), (0, 1))  # u k *block *size
-    for axis, (length, side) in enumerate(zip(size, scope, strict=True)):
-        folded = folded.movedim((2, 2 + axes - axis), (-2, -1))
-        block_length, start = (folded.shape[-2], first) if axis == 0 else (length, 0)
-        folded = fold_axis(folded, block_length, length, side, start)
-    return folded
 
 
 def why_not(problem: Problem) -> str | None:

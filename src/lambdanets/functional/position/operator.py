@@ -10,13 +10,14 @@ from torch.utils.flop_counter import register_flop_formula
 
 from lambdanets.functional._dispatch import Implementation, Problem, choose
 from lambdanets.functional._precision import outside_autocast
-from lambdanets.functional.position import convolution, dense, mixed, reference
+from lambdanets.functional.position import convolution, dense, lambda_first, mixed, reference
 
 IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
     reference.IMPLEMENTATION,
     convolution.IMPLEMENTATION,
     dense.IMPLEMENTATION,
     mixed.IMPLEMENTATION,
+    lambda_first.IMPLEMENTATION,
 )
 
 
