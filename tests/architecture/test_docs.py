@@ -82,7 +82,7 @@ def test_every_public_function_and_module_is_in_the_mathematics() -> None:
 
 def test_code_and_pages_do_not_know_where_they_were_written() -> None:
     # Paths of a machine, hosts of a registry: put together here so that this file does not hold them.
-    hints = ["/" + "work/", "/" + "root/", "pypi" + ".org", "pythonhosted" + ".org"]
+    hints = ["/" + "work/", "/" + "root/", "pypi" + ".org", "python" + "hosted"]
     files = [*PAGES, *(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py"), ROOT / "Makefile"]
     for path in files:
         assert not any(hint in path.read_text() for hint in hints), path

@@ -55,7 +55,9 @@ def test_a_reader_who_has_left_is_no_reason_to_stop(monkeypatch):
         def flush(self):
             pass
 
-    monkeypatch.setattr(sys, "stdout", Gone())
+    gone = Gone()
+    monkeypatch.setattr(sys, "stdout", gone)
     say("first")
+    assert sys.stdout is not gone
     say("second")
     sys.stdout.close()
