@@ -7,16 +7,13 @@ Prints medians in milliseconds of inference and of a training step of the layer,
 each keeps for backward, and the geometric mean over the four stages of a ResNet-50 at 224 pixels.
 """
 
-import argparse
-import json
 import math
 import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 from problems import SHAPES, STAGES, Shape
-from timing import interleaved, origin
+from timing import interleaved, options, write
 from torch import Tensor, nn
 
 from lambdanets import LambdaLayer2d
@@ -112,13 +109,7 @@ def show(result: dict) -> None:
 
 def main() -> None:
     """Run the local shapes at a batch and at one image, print, and write one result file."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = options("benchmarks/layers.py")
     results = []
     for batch in (arguments.batch, 1):
         for shape in SHAPES:
@@ -133,9 +124,7 @@ def main() -> None:
             if result["batch"] == arguments.batch and result["shape"] in stages
         ]
         print(f"geometric mean of the four stages at r=23, {kind}: {math.exp(sum(logs) / len(logs)):.2f}x")
-    if arguments.out:
-        command = f"benchmarks/layers.py --batch {arguments.batch} --repeats {arguments.repeats}"
-        arguments.out.write_text(json.dumps({"origin": origin(command), "results": results}, indent=1) + "\n")
+    write("benchmarks/layers.py", arguments, results)
 
 
 if __name__ == "__main__":

@@ -6,16 +6,13 @@ Prints medians in milliseconds, the ratio to the Conv3d form timed in the same r
 `auto` chose the best. Outputs of all forms are compared before anything is timed.
 """
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from problems import SHAPES, Shape
-from timing import interleaved, origin
+from timing import interleaved, options, write
 from torch import Tensor
 
 from lambdanets.functional import position_output
@@ -109,20 +106,12 @@ def show(result: dict) -> None:
 
 def main() -> None:
     """Run every shape, print, and write one result file."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+    arguments = options("benchmarks/ops.py")
     results = []
     for shape in SHAPES:
         results.append(measure(shape, arguments.batch, arguments.repeats))
         show(results[-1])
-    if arguments.out:
-        command = f"benchmarks/ops.py --batch {arguments.batch} --repeats {arguments.repeats}"
-        arguments.out.write_text(json.dumps({"origin": origin(command), "results": results}, indent=1) + "\n")
+    write("benchmarks/ops.py", arguments, results)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Timing functions side by side, and where a number comes from."""
 
+import argparse
 import datetime
+import json
 import platform
 import statistics
 import subprocess
@@ -23,6 +25,25 @@ def interleaved(calls: Mapping[str, Callable[[], object]], repeats: int) -> dict
         name: {"median_ms": statistics.median(one[1:]), "min_ms": min(one[1:]), "max_ms": max(one[1:])}
         for name, one in times.items()
     }
+
+
+def options(program: str) -> argparse.Namespace:
+    """Batch, repeats, threads (set at once) and the result file."""
+    parser = argparse.ArgumentParser(prog=program)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    return arguments
+
+
+def write(program: str, arguments: argparse.Namespace, results: list[dict]) -> None:
+    """The result file, if one was asked for."""
+    if arguments.out:
+        command = f"{program} --batch {arguments.batch} --repeats {arguments.repeats}"
+        arguments.out.write_text(json.dumps({"origin": origin(command), "results": results}, indent=1) + "\n")
 
 
 def origin(command: str) -> dict[str, str]:

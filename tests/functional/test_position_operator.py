@@ -69,20 +69,19 @@ def test_inputs_are_all_that_is_kept_for_backward() -> None:
     assert {one.data_ptr() for one in kept} <= {one.data_ptr() for one in tensors}
 
 
-@pytest.mark.parametrize("needed", [(True, False, False), (False, True, False), (False, False, True)])
+@pytest.mark.parametrize("wanted", NAMES)
 @each_fast
-def test_each_gradient_alone_is_the_same_as_with_the_others(
-    one: Implementation, needed: tuple[bool, ...]
-) -> None:
+def test_each_gradient_alone_is_the_same_as_with_the_others(one: Implementation, wanted: str) -> None:
     tensors = Case(size=(5, 4), scope=(3, 7), u=2).draw(*NAMES)
-    whole = outputs_and_gradients(position_output, tensors, impl=one.name)
-    for name, need in zip(NAMES, needed, strict=True):
-        tensors[name].requires_grad_(need)
-    position_output(**tensors, impl=one.name).backward(torch.ones_like(whole["output"]))
-    ones = outputs_and_gradients(lambda **inputs: position_output(**inputs, impl=one.name), tensors)
-    for name, need in zip(NAMES, needed, strict=True):
-        assert (tensors[name].grad is not None) == need
-    assert ones.keys() == whole.keys()
+    outer = torch.randn_like(position_output(**tensors))
+
+    def gradient(*names: str) -> Tensor:
+        inputs = {name: tensor.clone().requires_grad_(name in names) for name, tensor in tensors.items()}
+        position_output(**inputs, impl=one.name).backward(outer)
+        assert all((inputs[name].grad is not None) == (name in names) for name in NAMES)
+        return inputs[wanted].grad
+
+    assert_close(gradient(wanted), gradient(*NAMES))
 
 
 @pytest.mark.parametrize(
@@ -245,3 +244,11 @@ def test_workspace_must_be_positive() -> None:
     tensors = Case(size=(4, 3), scope=(3, 5)).draw(*NAMES)
     with pytest.raises(ValueError, match=r"position_output: workspace must be at least 1, got 0\."):
         position_output(**tensors, workspace=0)
+
+
+def test_constants_made_in_inference_mode_serve_training() -> None:
+    tensors = Case(size=(6, 11), scope=(3, 9)).draw(*NAMES)
+    with torch.inference_mode():
+        position_output(**tensors, impl="mixed")
+    results = outputs_and_gradients(position_output, tensors, impl="mixed")
+    assert_all_close(results, outputs_and_gradients(position_output, tensors, impl="reference"))
