@@ -40,6 +40,9 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/heads.py
+	$(BIN)/python benchmarks/models.py
+	$(BIN)/python benchmarks/growth.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
