@@ -1,73 +1,134 @@
-"""Sequences and volumes as batches of maps, for implementations that know maps alone.
+"""Sequences, maps and volumes as slices of rows of columns, for algorithms that know three axes alone.
 
-A sequence is a map of height 1. Of a volume every slice is a map of the batch, and the slices that its
-window reaches, beside each other, are its intra-depth: an exact rewriting, as the sum over the intra-depth
-and the sum over the first axis of the window are both plain sums.
+Missing axes are of size one. The axes may take any order, since the sum over a window is one plain sum.
+A long sequence is folded: row t, column x is its element t·width + x, and the offset between two elements
+is that of their rows times the width plus that of their columns.
 """
 
+from collections.abc import Iterator
+from itertools import permutations
+from typing import NamedTuple
+
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-
-def queries_to_maps(queries: Float[Tensor, "b h k *size"]) -> Float[Tensor, "maps h k height width"]:
-    """Also for outputs and their gradients."""
-    if queries.ndim == 4:
-        return queries.unsqueeze(3)
-    return queries.movedim(3, 1).flatten(0, 1) if queries.ndim == 6 else queries
+FOLDED_WIDTHS = (16, 32, 64, 128, 256)
 
 
-def queries_from_maps(
-    maps: Float[Tensor, "maps h k height width"], like: Float[Tensor, "b c d *size"]
-) -> Float[Tensor, "b h k *size"]:
-    """Undo `queries_to_maps`; `like` has the batch and the size."""
-    if like.ndim == 4:
-        return maps.squeeze(3)
-    return maps.unflatten(0, (like.shape[0], like.shape[3])).movedim(1, 3) if like.ndim == 6 else maps
+class Arrangement(NamedTuple):
+    """Which axis is which.
+
+    Attributes:
+        size: Slices, rows and columns.
+        scope: Offsets along each of them.
+        order: The axes of positions, among three, in the order slices, rows, columns.
+        folded: Whether the rows are parts of a sequence.
+    """
+
+    size: tuple[int, int, int]
+    scope: tuple[int, int, int]
+    order: tuple[int, int, int] = (0, 1, 2)
+    folded: bool = False
+
+    def reorder(self, order: tuple[int, ...]) -> "Arrangement":
+        """The same positions with other axes as slices, rows and columns."""
+        slices, rows, columns = order
+        size, scope = ((each[slices], each[rows], each[columns]) for each in (self.size, self.scope))
+        return Arrangement(size, scope, (slices, rows, columns))
+
+    def view(self, tensor: Float[Tensor, "b c d *size"]) -> Float[Tensor, "b c d slices rows columns"]:
+        """Any tensor of positions; a view, but for a sequence that does not fill its last row."""
+        if self.folded:
+            missing = self.size[1] * self.size[2] - tensor.shape[3]
+            return (pad(tensor, (0, missing)) if missing else tensor).unflatten(3, self.size)
+        return _lift(tensor, 3).permute(0, 1, 2, *(3 + axis for axis in self.order))
+
+    def empty(self, like: Float[Tensor, "b c _ *size"], d: int) -> Float[Tensor, "b c d *padded"]:
+        """For results: what `view` is a view of and `crop` makes a result; channels last in memory."""
+        size = (self.size[1] * self.size[2],) if self.folded else like.shape[3:]
+        return like.new_empty(like.shape[0], *size, like.shape[1], d).movedim((-2, -1), (1, 2))
+
+    def crop(self, tensor: Float[Tensor, "b c d *padded"], like: Tensor) -> Float[Tensor, "b c d *size"]:
+        """Without the end of the last row of a folded sequence."""
+        return tensor[..., : like.shape[3]] if self.folded else tensor
+
+    def table(self, table: Float[Tensor, "u k *scope"]) -> Float[Tensor, "u k slices rows columns"]:
+        """Embeddings by the offsets of slices, rows and columns."""
+        if not self.folded:
+            return _lift(table, 2).permute(0, 1, *(2 + axis for axis in self.order))
+        folded = table.new_zeros(*table.shape[:2], *self.scope)
+        for row, place, offsets in self._rows(table.shape[2]):
+            folded[:, :, 0, row, place] = table[:, :, offsets]
+        return folded
+
+    def of_table(
+        self, folded: Float[Tensor, "u k slices rows columns"], table: Float[Tensor, "u k *scope"]
+    ) -> Float[Tensor, "u k *scope"]:
+        """The adjoint of `table`."""
+        if not self.folded:
+            inverse = (self.order.index(axis) for axis in range(3))
+            return folded.permute(0, 1, *(2 + axis for axis in inverse)).reshape(table.shape)
+        unfolded = torch.zeros_like(table, dtype=folded.dtype)
+        for row, place, offsets in self._rows(table.shape[2]):
+            unfolded[:, :, offsets] += folded[:, :, 0, row, place]
+        return unfolded
+
+    def _rows(self, side: int) -> Iterator[tuple[int, slice, slice]]:
+        """For each offset of rows: its index, and the columns that stand for a part of the table."""
+        _, rows, columns = self.scope
+        width = self.size[2]
+        for row in range(rows):
+            first = (row - rows // 2) * width - columns // 2 + side // 2
+            start, stop = max(0, first), min(side, first + columns)
+            yield row, slice(start - first, stop - first), slice(start, stop)
 
 
-def values_to_maps(
-    values: Float[Tensor, "b u v *size"], table: Float[Tensor, "u k *scope"]
-) -> Float[Tensor, "maps u_depth v height width"]:
-    """A copy for each slice of the window, where there are three axes."""
-    if values.ndim == 4:
-        return values.unsqueeze(3)
-    if values.ndim == 5:
-        return values
-    side = table.shape[2]
-    windows = pad(values, (0, 0, 0, 0, side // 2, side // 2)).unfold(3, side, 1)  # b u v depth y x side
-    return windows.permute(0, 3, 6, 1, 2, 4, 5).flatten(0, 1).flatten(1, 2)
+def _lift(tensor: Tensor, leading: int) -> Tensor:
+    """Axes of size one before the axes of positions, up to three of these."""
+    axes = tensor.ndim - leading
+    return tensor.reshape(*tensor.shape[:leading], *(1,) * (3 - axes), *tensor.shape[leading:])
 
 
-def values_from_maps(
-    maps: Float[Tensor, "maps u_depth v height width"],
-    values: Float[Tensor, "b u v *size"],
-    table: Float[Tensor, "u k *scope"],
-) -> Float[Tensor, "b u v *size"]:
-    """The adjoint of `values_to_maps`: the copies of a slice are summed."""
-    if values.ndim == 4:
-        return maps.squeeze(3)
-    if values.ndim == 5:
-        return maps
-    (b, u), depth, side = values.shape[:2], values.shape[3], table.shape[2]
-    windows = maps.unflatten(1, (side, u)).unflatten(0, (b, depth)).permute(0, 3, 4, 1, 5, 6, 2)
-    padded = pad(maps.new_zeros(values.shape), (0, 0, 0, 0, side // 2, side // 2))
+def lift_sizes(sizes: tuple[int, ...]) -> tuple[int, int, int]:
+    """Ones for the axes that are missing."""
+    slices, rows, columns = (1,) * (3 - len(sizes)) + tuple(sizes)
+    return slices, rows, columns
+
+
+def arrangements(size: tuple[int, ...], scope: tuple[int, ...]) -> Iterator[Arrangement]:
+    """Every order of the axes that differs from the others, and every width of a folded sequence."""
+    lifted, missing = Arrangement(lift_sizes(size), lift_sizes(scope)), 3 - len(size)
+    # Axes of size one stay in front.
+    for order in permutations(range(missing, 3)):
+        yield lifted.reorder((*range(missing), *order))
+    if len(size) == 1:
+        yield from (fold(size[0], scope[0], width) for width in FOLDED_WIDTHS if 2 * width < size[0])
+
+
+def fold(length: int, side: int, width: int) -> Arrangement:
+    """A sequence in rows of a width, with the offsets of rows that its scope reaches."""
+    rows = -(-length // width)
+    reach = min(rows - 1, (side // 2 + width - 1) // width)
+    return Arrangement((1, rows, width), (1, 2 * reach + 1, 2 * width - 1), folded=True)
+
+
+def near_slices(
+    values: Float[Tensor, "b u v slices rows columns"], side: int
+) -> Float[Tensor, "b u v slices rows columns side"]:
+    """For each slice those that its window reaches: beside the intra-depth, a sum like that over it."""
+    return pad(values, (0, 0, 0, 0, side // 2, side // 2)).unfold(3, side, 1)
+
+
+def of_near_slices(
+    near: Float[Tensor, "b u v slices rows columns side"],
+) -> Float[Tensor, "b u v slices rows columns"]:
+    """The adjoint of `near_slices`: what the windows share is summed."""
+    side, slices = near.shape[6], near.shape[3]
+    if side == 1:
+        return near[..., 0]
+    padded = near.new_zeros(*near.shape[:3], slices + side - 1, *near.shape[4:6])
     for offset in range(side):
-        padded[:, :, :, offset : offset + depth] += windows[..., offset]
-    return padded[:, :, :, side // 2 : side // 2 + depth]
-
-
-def table_to_maps(table: Float[Tensor, "u k *scope"]) -> Float[Tensor, "u_depth k rows columns"]:
-    """The window's slices as intra-depth."""
-    if table.ndim == 3:
-        return table.unsqueeze(2)
-    return table.movedim(2, 0).flatten(0, 1) if table.ndim == 5 else table
-
-
-def table_from_maps(
-    maps: Float[Tensor, "u_depth k rows columns"], table: Float[Tensor, "u k *scope"]
-) -> Float[Tensor, "u k *scope"]:
-    """Undo `table_to_maps`."""
-    if table.ndim == 3:
-        return maps.squeeze(2)
-    return maps.unflatten(0, (table.shape[2], -1)).movedim(0, 2) if table.ndim == 5 else maps
+        padded[:, :, :, offset : offset + slices] += near[..., offset]
+    return padded[:, :, :, side // 2 : side // 2 + slices]

@@ -11,6 +11,11 @@ from torch.nn.functional import conv1d, conv2d, conv3d
 from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 
+# Measured: folded images up to which a convolution runs at about a third of its rate, and the smallest
+# window that is worth its overheads.
+FEW_IMAGES = 128
+SMALLEST_WINDOW = 49
+
 
 def run(
     queries: Float[Tensor, "b h k *size"],
@@ -114,14 +119,17 @@ def cost(problem: Problem) -> float:
     """2·b·n·|scope|·u·k·v for the lambdas, which are written once, permuted and read."""
     device = rates(problem.device)
     lambdas = problem.batch * problem.positions * problem.query_depth * problem.value_depth
-    forward = 2 * lambdas * math.prod(problem.reachable_scope) * problem.intra_depth
+    window = max(math.prod(problem.reachable_scope), SMALLEST_WINDOW)
+    forward = 2 * lambdas * window * problem.intra_depth
     moved = 2 * problem.item_bytes * lambdas
-    # Both gradients of a convolution with so few channels, and the forward again: measured, 3.5 to 5.
+    # Both gradients of a convolution with so few channels, and the forward again: measured, 3 to 5.
     effort, passes = (4, 3) if problem.backward else (1, 1)
+    if problem.batch * problem.value_depth <= FEW_IMAGES:
+        effort *= 3
     return (
         effort * forward / device.convolution_flops
         + passes * moved / device.bytes
-        + passes * 6 * device.launch_seconds
+        + passes * 20 * device.launch_seconds
     )
 
 

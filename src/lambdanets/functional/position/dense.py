@@ -9,11 +9,23 @@ from torch import Tensor
 from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional.position._embeddings import (
-    by_rows,
-    embedding_blocks,
-    fold_block,
+    Block,
+    arrange,
+    blocks,
+    column_chunks,
+    column_tables,
+    context_reached,
+    gather_context,
+    of_column_tables,
+    of_gather_context,
     product_precision,
+    queries_by_row,
+    write_rows,
 )
+from lambdanets.functional.position._maps import Arrangement
+
+# Rows whose scores are made at once: all of a small map, few of others, so that they stay in caches.
+SMALL_MAP_ROWS, BLOCK_ROWS = 8, 4
 
 
 def run(
@@ -24,18 +36,23 @@ def run(
 ) -> Float[Tensor, "b h v *size"]:
     """s = Σ_k q e, then y = Σ_m s v: the same chain of products, its left pair first.
 
-    Queries go by blocks of rows, which share their embeddings, and by parts of the batch.
+    Queries go by blocks of rows, which share their context, and by parts of the batch.
     """
-    dtype = product_precision(values)
-    output = queries.new_empty(*queries.shape[:2], values.shape[2], *queries.shape[3:])
-    for rows, embeddings in embedding_blocks(queries, table.to(dtype), workspace):
-        for part in _parts(embeddings, values, queries.shape[1], workspace):
-            asked = _by_position(by_rows(queries)[part, ..., rows, :].to(dtype))
-            scores = torch.bmm(asked, embeddings)  # n bh um
-            found = torch.bmm(scores.transpose(0, 1), _context(values[part].to(dtype), queries.shape[1]))
-            block = by_rows(output)[part, ..., rows, :]
-            block.copy_(_by_image(found, block))
-    return output
+    dtype, (h, v) = product_precision(values), (queries.shape[1], values.shape[2])
+    form = arrange(queries.shape[3:], table.shape[2:])
+    height = _height(form)
+    embeddings_maps, output = form.table(table.to(dtype)), form.empty(queries, v)
+    for columns in column_chunks(form, table, height, workspace):
+        embeddings = column_tables(form, embeddings_maps, columns, height)
+        for part in _parts(form, queries, values, workspace):
+            asked, found = (form.view(one[part])[..., columns] for one in (queries, output))
+            context = _for_heads(gather_context(form.view(values[part]), form.scope[0], dtype), h)
+            for block in blocks(form, len(table), height):
+                of_rows = queries_by_row(asked[..., block.rows, :], dtype)
+                scores = _scores(of_rows, embeddings, block)
+                applied = torch.bmm(scores.transpose(0, 1), context[:, block.context])  # maps_h n v
+                write_rows(_by_row(applied, of_rows), found[..., block.rows, :])
+    return form.crop(output, queries)
 
 
 def gradients(
@@ -47,68 +64,94 @@ def gradients(
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """ds = dy vᵀ; dq = ds eᵀ, de = qᵀ ds and dR its sum by offset; dv = sᵀ dy with s computed again."""
-    dtype, h = product_precision(values), queries.shape[1]
+    dtype, (h, k) = product_precision(values), queries.shape[1:3]
     exact = torch.promote_types(dtype, torch.float32)
-    of_queries = torch.empty_like(queries, memory_format=torch.contiguous_format)
-    of_context = torch.zeros_like(_context(values, 1), dtype=exact)  # b um v
-    of_table = torch.zeros_like(table, dtype=exact)
-    for rows, embeddings in embedding_blocks(queries, table.to(dtype), workspace):
+    form = arrange(queries.shape[3:], table.shape[2:])
+    height = _height(form)
+    embeddings_maps = form.table(table.to(dtype))
+    of_queries, of_values = form.empty(queries, k), form.empty(values, values.shape[2]).to(exact).zero_()
+    of_maps = torch.zeros_like(embeddings_maps, dtype=exact)
+    for columns in column_chunks(form, table, height, workspace):
+        embeddings = column_tables(form, embeddings_maps, columns, height)
         of_embeddings = torch.zeros_like(embeddings, dtype=exact)
-        for part in _parts(embeddings, values, 2 * h, workspace):
-            asked = _by_position(by_rows(queries)[part, ..., rows, :].to(dtype))  # n bh k
-            outer = _by_head(by_rows(gradient)[part, ..., rows, :].to(dtype))  # bh n v
-            if needed[0] or needed[2]:
-                of_scores = torch.bmm(outer, _context(values[part].to(dtype), h).mT).transpose(
-                    0, 1
-                )  # n bh um
-                block = by_rows(of_queries)[part, ..., rows, :]
-                block.copy_(_by_image(torch.bmm(of_scores, embeddings.mT).transpose(0, 1), block))
-                _accumulate(of_embeddings, asked.mT, of_scores)
+        for part in _parts(form, queries, values, workspace):
+            asked, outer, of_asked = (
+                form.view(one[part])[..., columns] for one in (queries, gradient, of_queries)
+            )
+            value_maps = form.view(values[part])
+            context = _for_heads(gather_context(value_maps, form.scope[0], dtype), h)
+            of_context = context.new_zeros(len(context) // h, *context.shape[1:], dtype=exact)
+            for block in blocks(form, len(table), height):
+                of_rows = queries_by_row(asked[..., block.rows, :], dtype)
+                outer_rows = _by_head(queries_by_row(outer[..., block.rows, :], dtype))
+                if needed[0] or needed[2]:
+                    of_scores = torch.bmm(outer_rows, context[:, block.context].mT).transpose(0, 1)
+                    found = _of_scores(of_scores, of_rows, embeddings, of_embeddings, block)
+                    write_rows(found, of_asked[..., block.rows, :])
+                if needed[1]:
+                    scores = _scores(of_rows, embeddings, block)
+                    of_heads = torch.bmm(scores.permute(1, 2, 0), outer_rows)  # maps_h window v
+                    of_context[:, block.context] += of_heads.unflatten(0, (-1, h)).sum(1)
             if needed[1]:
-                scores = torch.bmm(asked, embeddings)  # n bh um
-                found = torch.bmm(scores.permute(1, 2, 0), outer)  # bh um v
-                of_context[part] += found.unflatten(0, (-1, h)).sum(1)
+                form.view(of_values[part]).add_(of_gather_context(of_context, value_maps, form.scope[0]))
         if needed[2]:
-            of_table += fold_block(of_embeddings, rows.start, queries, table)
-    u = values.shape[1]
-    of_values = of_context.unflatten(1, (u, -1)).transpose(2, 3).unflatten(-1, values.shape[3:])
-    return of_queries, of_values, of_table
+            of_maps += of_column_tables(form, of_embeddings, embeddings_maps, columns, height)
+    return form.crop(of_queries, queries), form.crop(of_values, values), form.of_table(of_maps, table)
 
 
-def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
-    """Add a batched product; without a copy of it where the precisions agree."""
-    if total.dtype == left.dtype:
-        total.baddbmm_(left, right)
-    else:
-        total += torch.bmm(left, right)
+def _scores(
+    asked: Float[Tensor, "rows columns maps_h k"], embeddings: Float[Tensor, "columns k padded"], block: Block
+) -> Float[Tensor, "n maps_h window"]:
+    rows, columns, maps_h, _ = asked.shape
+    scores = asked.new_empty(rows, columns, maps_h, block.context.stop - block.context.start)
+    for row, offsets in enumerate(block.offsets):
+        torch.bmm(asked[row], embeddings[..., offsets], out=scores[row])
+    return scores.flatten(0, 1)
 
 
-def _by_position(block: Float[Tensor, "b h k rows rest"]) -> Float[Tensor, "n bh k"]:
-    """Queries position by position, the last one first, as `embedding_blocks` has the embeddings."""
-    # Contiguous: batched products copy an operand whose items have no stride of one, item by item.
-    return block.flatten(3).flip(-1).permute(3, 0, 1, 2).flatten(1, 2).contiguous()
+def _of_scores(
+    of_scores: Float[Tensor, "n maps_h window"],
+    asked: Float[Tensor, "rows columns maps_h k"],
+    embeddings: Float[Tensor, "columns k padded"],
+    of_embeddings: Float[Tensor, "columns k padded"],
+    block: Block,
+) -> Float[Tensor, "rows columns maps_h k"]:
+    """The queries' gradient; the embeddings' is added to what is there."""
+    found = torch.empty_like(asked)
+    by_row = of_scores.unflatten(0, asked.shape[:2])
+    for row, offsets in enumerate(block.offsets):
+        torch.bmm(by_row[row], embeddings[..., offsets].mT, out=found[row])
+        of_embeddings[..., offsets] += torch.bmm(asked[row].mT, by_row[row])
+    return found
 
 
-def _by_head(block: Float[Tensor, "b h v rows rest"]) -> Float[Tensor, "bh n v"]:
-    return block.flatten(3).flip(-1).transpose(2, 3).flatten(0, 1)
-
-
-def _by_image(found: Float[Tensor, "bh n v"], block: Float[Tensor, "b h v rows rest"]) -> Tensor:
-    """Undo the order of `_by_head`."""
-    return found.unflatten(0, block.shape[:2]).transpose(2, 3).flip(-1).view_as(block)
-
-
-def _context(values: Float[Tensor, "b u v *size"], h: int) -> Float[Tensor, "bh um v"]:
-    """The values once for each head."""
-    context = values.flatten(3).transpose(2, 3).flatten(1, 2)  # b um v
+def _for_heads(context: Float[Tensor, "maps context v"], h: int) -> Float[Tensor, "maps_h context v"]:
+    """The context once for each head."""
     return context.unsqueeze(1).expand(-1, h, -1, -1).flatten(0, 1)
 
 
-def _parts(embeddings: Float[Tensor, "n k um"], values: Tensor, h: int, workspace: int) -> Iterator[slice]:
-    """Parts of the batch whose scores and repeated values fit half the workspace."""
-    n, _, um = embeddings.shape
-    image_bytes = h * um * (n + values.shape[2]) * embeddings.element_size()
-    return chunks(len(values), image_bytes, workspace // 2)
+def _by_head(rows: Float[Tensor, "rows columns maps_h v"]) -> Float[Tensor, "maps_h n v"]:
+    return rows.flatten(0, 1).transpose(0, 1)
+
+
+def _by_row(
+    applied: Float[Tensor, "maps_h n v"], like: Float[Tensor, "rows columns maps_h k"]
+) -> Float[Tensor, "rows columns maps_h v"]:
+    return applied.transpose(0, 1).unflatten(0, like.shape[:2])
+
+
+def _height(form: Arrangement) -> int:
+    return form.size[1] if form.size[1] <= SMALL_MAP_ROWS else BLOCK_ROWS
+
+
+def _parts(form: Arrangement, queries: Tensor, values: Tensor, workspace: int) -> Iterator[slice]:
+    """Parts of the batch whose scores and repeated context, with their gradients, fit half the workspace."""
+    slices, rows, columns = form.size
+    height = _height(form)
+    window = min(rows, form.scope[1] + height - 1) * form.scope[0] * values.shape[1] * columns
+    context = rows * form.scope[0] * values.shape[1] * columns * values.shape[2]
+    numbers = slices * queries.shape[1] * (2 * height * columns * window + 2 * context)
+    return chunks(len(values), numbers * max(values.element_size(), 4), workspace // 2)
 
 
 def why_not(problem: Problem) -> str | None:
@@ -117,16 +160,19 @@ def why_not(problem: Problem) -> str | None:
 
 
 def cost(problem: Problem) -> float:
-    """2·b·n²·u·h·(k + v), every pair whether in scope or not; the scores are written and read twice."""
-    device, n = rates(problem.device), problem.positions
+    """2·b·n·u·h·(k + v) for each context element in reach of a block of rows."""
+    device, form = rates(problem.device), arrange(problem.size, problem.reachable_scope)
+    slices, rows, columns = form.size
     b, h, u = problem.batch, problem.heads, problem.intra_depth
     k, v = problem.query_depth, problem.value_depth
-    pairs = b * n * n * u * h
+    pairs = b * h * slices * columns * context_reached(form, u, _height(form))
     flops = 2 * pairs * (3 * k + 2 * v) if problem.backward else 2 * pairs * (k + v)
     item = max(problem.item_bytes, 4) if problem.device == "cpu" else problem.item_bytes
-    moved = item * n * n * u * (b * h + k)
-    passes = 2 if problem.backward else 1
-    return flops / device.product_flops + passes * (moved / device.bytes + 10 * device.launch_seconds)
+    # Scores are written, permuted and read; in backward so are their gradients.
+    passes, launches = (8, 4 * rows + 30) if problem.backward else (4, 2 * rows + 20)
+    return (
+        flops / device.product_flops + passes * item * pairs / device.bytes + launches * device.launch_seconds
+    )
 
 
 IMPLEMENTATION = Implementation("dense", why_not, cost, run, gradients)

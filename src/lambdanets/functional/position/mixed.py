@@ -1,45 +1,84 @@
-"""A Fourier transform along one axis and a direct band along the other, both as real matrix products."""
+"""A Fourier transform along the columns and a direct sum along the rows, both as real matrix products.
 
-import math
+Row by row: the spectra of the lambdas of one row, from those of the values in its window; the right half of
+the row back from real parts (even) and from imaginary parts (odd), whose sum are the lambdas there and whose
+difference those of the mirrored left half; both are applied to the queries of both halves.
+"""
+
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import pad
 
 from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional.position._maps import (
-    queries_from_maps,
-    queries_to_maps,
-    table_from_maps,
-    table_to_maps,
-    values_from_maps,
-    values_to_maps,
+from lambdanets.functional.position._maps import Arrangement, arrangements
+from lambdanets.functional.position._waves import (
+    Waves,
+    frequencies,
+    halves,
+    mirrored,
+    of_table_spectrum,
+    of_values_spectrum,
+    table_spectrum,
+    values_spectrum,
+    waves,
+    write_halves,
 )
 
-# Rows of the map that share one band matrix: its window is this and the scope high.
+# Rows whose queries are rearranged at once.
 BLOCK_ROWS = 8
+
+# Spectra and lambdas that stay in a processor's nearest caches: the rows of a step fill no more.
+STEP_BYTES = 2 << 20
 
 # What cosines and sines may take; they are kept from call to call.
 LARGEST_TRANSFORM_BYTES = 16 << 20
 
 
-class _Transform(NamedTuple):
-    """Cosines and sines for one width; f frequencies, real and imaginary parts beside each other.
+class _Step(NamedTuple):
+    """A few rows of a block, and what each of them needs.
 
     Attributes:
-        forward: From positions to frequencies.
-        inverse: Back, for the positions of the map.
-        offsets: From relative offsets to frequencies, conjugated: a correlation, not a convolution.
+        rows: Of the block.
+        context: The window of each, in the context.
+        offsets: And in the table.
     """
 
-    forward: Float[Tensor, "f2 width"]
-    inverse: Float[Tensor, "width f2"]
-    offsets: Float[Tensor, "f2 side"]
+    rows: slice
+    context: tuple[slice, ...]
+    offsets: tuple[slice, ...]
+
+
+class _Scratch(NamedTuple):
+    """What every step of a part of the batch is worked out in; the even and the odd part of each.
+
+    Attributes:
+        spectra: Of the lambdas, or of their gradients.
+        lambdas: For the right half of each row.
+        basis: From the first to the second.
+    """
+
+    spectra: Float[Tensor, "2 rows f maps_v k"]
+    lambdas: Float[Tensor, "2 rows half_maps v k"]
+    basis: Float[Tensor, "2 rows half f"]
+
+    def first(self, rows: int) -> "_Scratch":
+        """For a step of fewer rows."""
+        return self if rows == self.spectra.shape[1] else _Scratch(*(one[:, :rows].clone() for one in self))
+
+    def transform(self) -> None:
+        """From spectra to lambdas."""
+        out = self.lambdas.view(*self.basis.shape[:3], -1).flatten(0, 1)
+        torch.bmm(self.basis.flatten(0, 1), self.spectra.flatten(3).flatten(0, 1), out=out)
+
+    def transform_back(self) -> None:
+        """The adjoint of `transform`."""
+        found = self.lambdas.view(*self.basis.shape[:3], -1).flatten(0, 1)
+        torch.bmm(self.basis.flatten(0, 1).mT, found, out=self.spectra.flatten(3).flatten(0, 1))
 
 
 def run(
@@ -48,20 +87,25 @@ def run(
     table: Float[Tensor, "u k *scope"],
     workspace: int,
 ) -> Float[Tensor, "b h v *size"]:
-    """λ̂ = R̂ v̂ for each frequency of the last axis, a band of R̂ along the other; λ back; the queries."""
-    output = queries.new_empty(*queries.shape[:2], *values.shape[2:])
-    maps = table_to_maps(table)
-    transform = _transform_of(values, maps)
-    product, reach = _complex_product(_table_spectrum(maps, transform)), maps.shape[2] // 2
-    for part in _parts(values, table, workspace):
-        asked = queries_to_maps(queries[part]).to(product.dtype)
-        context = _spectrum(values_to_maps(values[part], table), transform)
-        found = asked.new_empty(*asked.shape[:2], values.shape[2], *asked.shape[3:])
-        for rows, window, band in _bands(product, asked.shape[3], reach):
-            lambdas = _lambdas(band, context[:, :, window], transform, table.shape[1], values.shape[2])
-            found[..., rows, :] = torch.einsum("bhkyx,xykbv->bhvyx", asked[..., rows, :], lambdas)
-        output[part] = queries_from_maps(found, queries[part])
-    return output
+    """λ̂ = R̂ v̂ for each row and frequency; λ back; the queries."""
+    form = _arrangement(queries, values, table)
+    basis = _basis(form, values)
+    embeddings = table_spectrum(form.table(table), basis)
+    output = form.empty(queries, values.shape[2])
+    for part in _parts(form, queries, values, workspace):
+        asked, found = form.view(queries[part]), form.view(output[part])
+        context = values_spectrum(form.view(values[part]), form.scope[0], basis)
+        scratch = _scratch(form, context, embeddings, basis, values.shape[2])
+        for block, steps in _blocks(form, context, scratch):
+            of_rows = halves(asked[..., block, :], context.dtype)
+            signed = mirrored(of_rows)
+            applied = of_rows.new_empty(*of_rows.shape[:-1], values.shape[2])
+            for step in steps:
+                used = scratch.first(len(step.context))
+                _make_lambdas(used, context, embeddings, step)
+                _apply(used.lambdas.mT, of_rows[step.rows], signed[step.rows], applied[step.rows])
+            write_halves(applied, found[..., block, :])
+    return form.crop(output, queries)
 
 
 def gradients(
@@ -73,216 +117,233 @@ def gradients(
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq = λ dy with λ computed again; of dλ = Σ_h q dyᵀ the transposed products, in the same order."""
-    maps = table_to_maps(table)
-    transform = _transform_of(values, maps)
-    product, reach = _complex_product(_table_spectrum(maps, transform)), maps.shape[2] // 2
-    of_product = torch.zeros_like(product)
-    of_queries, of_values = torch.empty_like(queries), torch.empty_like(values)
-    for part in _parts(values, table, workspace):
-        asked, outer = (queries_to_maps(one[part]).to(product.dtype) for one in (queries, gradient))
-        context = _spectrum(values_to_maps(values[part], table), transform)
-        of_context, of_asked = torch.zeros_like(context), torch.empty_like(asked)
-        for rows, window, band in _bands(product, asked.shape[3], reach):
-            seen = context[:, :, window]
+    form = _arrangement(queries, values, table)
+    basis = _basis(form, values)
+    table_maps = form.table(table)
+    embeddings = table_spectrum(table_maps, basis)
+    of_embeddings = torch.zeros_like(embeddings)
+    of_queries, of_values = (form.empty(one, one.shape[2]) for one in (queries, values))
+    for part in _parts(form, queries, values, workspace):
+        asked, outer = form.view(queries[part]), form.view(gradient[part])
+        context_maps, of_asked = form.view(values[part]), form.view(of_queries[part])
+        context = values_spectrum(context_maps, form.scope[0], basis)
+        of_context = torch.zeros_like(context)
+        scratch = _scratch(form, context, embeddings, basis, values.shape[2])
+        for block, steps in _blocks(form, context, scratch):
+            of_rows, outer_rows = (halves(one[..., block, :], context.dtype) for one in (asked, outer))
+            signed = mirrored(outer_rows)
+            applied = torch.empty_like(of_rows)
+            for step in steps:
+                used = scratch.first(len(step.context))
+                of_step, outer_step, signed_step = (one[step.rows] for one in (of_rows, outer_rows, signed))
+                if needed[0]:
+                    _make_lambdas(used, context, embeddings, step)
+                    _apply(used.lambdas, outer_step, signed_step, applied[step.rows])
+                if needed[1] or needed[2]:
+                    _of_lambdas(used, of_step, outer_step, signed_step)
+                    used.transform_back()
+                if needed[1]:
+                    _add_of_context(used, embeddings, of_context, step)
+                if needed[2]:
+                    _add_of_embeddings(used, context, of_embeddings, step)
             if needed[0]:
-                lambdas = _lambdas(band, seen, transform, table.shape[1], values.shape[2])
-                of_asked[..., rows, :] = torch.einsum("bhvyx,xykbv->bhkyx", outer[..., rows, :], lambdas)
-            if needed[1] or needed[2]:
-                of_rows = _of_rows(asked[..., rows, :], outer[..., rows, :], band, transform)
-            if needed[1]:
-                of_context[:, :, window] += torch.bmm(band.mT, of_rows).view_as(seen)
-            if needed[2]:
-                _fold_band(torch.bmm(of_rows, _columns(seen).mT), of_product, rows, window, reach)
-        if needed[0]:
-            of_queries[part] = queries_from_maps(of_asked, queries[part])
+                write_halves(applied, of_asked[..., block, :])
         if needed[1]:
-            back = _from_spectrum(of_context, transform, len(asked))
-            of_values[part] = values_from_maps(back, values[part], table)
-    of_maps = torch.einsum("fd,fuky->ukyd", transform.offsets, _of_spectrum(of_product).flatten(0, 1))
-    return of_queries, of_values, table_from_maps(of_maps, table)
+            back = of_values_spectrum(of_context, context_maps, form.scope[0], basis)
+            form.view(of_values[part]).copy_(back)
+    of_table = form.of_table(of_table_spectrum(of_embeddings, table_maps, basis), table)
+    return form.crop(of_queries, queries), form.crop(of_values, values), of_table
 
 
-@lru_cache(maxsize=16)
-def _transform(width: int, side: int, dtype: torch.dtype, device: torch.device) -> _Transform:
-    period = _period(width, side)
-    frequencies = torch.arange(period // 2 + 1, dtype=torch.float64)
-
-    def waves(places: Int[Tensor, " n"]) -> Float[Tensor, "f2 n"]:
-        angles = 2 * math.pi / period * frequencies[:, None] * places
-        return torch.stack([angles.cos(), -angles.sin()], dim=1).flatten(0, 1)
-
-    # Every frequency stands for itself and its mirror image, but for zero and the middle one.
-    weights = torch.full((len(frequencies),), 2 / period, dtype=torch.float64)
-    weights[[0, -1]] = 1 / period
-    forward = waves(torch.arange(width))
-    inverse = forward.T * weights.repeat_interleave(2)
-    offsets = waves(-torch.arange(-(side // 2), side // 2 + 1))
-    return _Transform(*(one.contiguous().to(device, dtype) for one in (forward, inverse, offsets)))
-
-
-def _period(width: int, side: int) -> int:
-    """Long enough for what wraps around to stay outside the map; even, so that half of it is a frequency."""
-    length = width + side // 2
-    return length + length % 2
-
-
-def _transform_of(values: Tensor, table: Tensor) -> _Transform:
-    dtype = torch.promote_types(values.dtype, torch.float32)
-    return _transform(values.shape[-1], table.shape[-1], dtype, values.device)
-
-
-def _table_spectrum(
-    table: Float[Tensor, "u k rows side"], transform: _Transform
-) -> Float[Tensor, "f 2 u k rows"]:
-    table = table.to(transform.offsets.dtype)
-    return torch.einsum("fd,ukyd->fuky", transform.offsets, table).unflatten(0, (-1, 2))
-
-
-def _spectrum(values: Tensor, transform: _Transform) -> Float[Tensor, "f 2 height u bv"]:
-    by_column = values.to(transform.forward.dtype).permute(4, 3, 1, 0, 2)  # width height u b v
-    height, u = by_column.shape[1:3]
-    return (transform.forward @ by_column.flatten(1)).view(-1, 2, height, u, by_column[0, 0, 0].numel())
-
-
-def _from_spectrum(
-    of_context: Float[Tensor, "f 2 height u bv"], transform: _Transform, b: int
-) -> Float[Tensor, "b u v height width"]:
-    """The adjoint of `_spectrum`."""
-    height, u = of_context.shape[2:4]
-    back = transform.forward.T @ of_context.flatten(0, 1).flatten(1)  # width height_u_b_v
-    return back.view(-1, height, u, b, of_context.shape[4] // b).permute(3, 2, 4, 1, 0)
-
-
-def _parts(values: Tensor, table: Tensor, workspace: int) -> Iterator[slice]:
-    """Parts of the batch whose spectrum and lambdas of a block fit the workspace, twice."""
-    *volume, width = values.shape[3:]
-    depth, height = (1, 1, *volume)[-2:]
-    u = values.shape[1] * (table.shape[2] if table.ndim == 5 else 1)
-    period = width + table.shape[-1] // 2
-    numbers = period * height * u + (period + 2 * width) * min(BLOCK_ROWS, height) * table.shape[1]
-    item = torch.promote_types(values.dtype, torch.float32).itemsize
-    return chunks(len(values), 2 * item * depth * values.shape[2] * numbers, workspace)
-
-
-def _bands(
-    product: Float[Tensor, "f 2 2 u k padded"], height: int, reach: int
-) -> Iterator[tuple[slice, slice, Float[Tensor, "f rows_k window_u"]]]:
-    """Blocks of rows, the window of rows they read, and the matrix from one to the other."""
-    band = torch.empty(0)
-    geometry: tuple[int, ...] = ()
-    for start in range(0, height, BLOCK_ROWS):
-        rows = slice(start, min(start + BLOCK_ROWS, height))
-        window = slice(max(0, start - reach), min(height, rows.stop + reach))
-        if (shape := (rows.stop - start, window.start - start, window.stop - start)) != geometry:
-            geometry, band = shape, _band(product, rows, window, reach)
-        yield rows, window, band
-
-
-def _complex_product(spectrum: Float[Tensor, "f 2 u k side"]) -> Float[Tensor, "f 2 2 u k padded"]:
-    """R̂ as the real 2×2 matrix that multiplies by it; zeros beside the scope, for the rows of a block."""
-    real, imaginary = spectrum.unbind(1)
-    upper, lower = torch.stack([real, -imaginary], dim=1), torch.stack([imaginary, real], dim=1)
-    return pad(torch.stack([upper, lower], dim=1), (BLOCK_ROWS - 1, BLOCK_ROWS - 1))
-
-
-def _of_spectrum(of_product: Float[Tensor, "f 2 2 u k padded"]) -> Float[Tensor, "f 2 u k side"]:
-    """The adjoint of `_complex_product`."""
-    inside = of_product[..., BLOCK_ROWS - 1 : 1 - BLOCK_ROWS]
-    real, imaginary = inside[:, 0, 0] + inside[:, 1, 1], inside[:, 1, 0] - inside[:, 0, 1]
-    return torch.stack([real, imaginary], dim=1)
-
-
-def _offsets(rows: slice, window: slice, reach: int) -> Iterator[slice]:
-    """For each row of a block, where in the padded table its window begins and ends."""
-    first = window.start - rows.start + reach + BLOCK_ROWS - 1
-    for row in range(rows.stop - rows.start):
-        yield slice(first - row, first - row + window.stop - window.start)
-
-
-def _band(
-    product: Float[Tensor, "f 2 2 u k padded"], rows: slice, window: slice, reach: int
-) -> Float[Tensor, "f rows_k window_u"]:
-    """Rows (part, row, k), columns (part, row of the window, u)."""
-    f, _, _, u, k, _ = product.shape
-    band = product.new_empty(f, 2, rows.stop - rows.start, k, 2, window.stop - window.start, u)
-    for row, offsets in enumerate(_offsets(rows, window, reach)):
-        band[:, :, row] = product[..., offsets].permute(0, 1, 4, 2, 5, 3)
-    return band.flatten(4).flatten(1, 3)
-
-
-def _fold_band(
-    of_band: Float[Tensor, "f rows_k window_u"],
-    of_product: Float[Tensor, "f 2 2 u k padded"],
-    rows: slice,
-    window: slice,
-    reach: int,
+def _make_lambdas(
+    scratch: _Scratch,
+    context: Float[Tensor, "f context maps_v"],
+    embeddings: Float[Tensor, "2 f window k"],
+    step: _Step,
 ) -> None:
-    """Add the adjoint of `_band` to `of_product`."""
-    f, _, _, u, k, _ = of_product.shape
-    whole = of_band.view(f, 2, rows.stop - rows.start, k, 2, window.stop - window.start, u)
-    for row, offsets in enumerate(_offsets(rows, window, reach)):
-        of_product[..., offsets] += whole[:, :, row].permute(0, 1, 3, 5, 2, 4)
+    even, odd = scratch.spectra
+    for row, (near, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
+        seen, table = context[:, near].mT, embeddings[:, :, offsets]
+        torch.bmm(seen, table[0], out=even[row])
+        torch.bmm(seen, table[1], out=odd[row])
+    scratch.transform()
 
 
-def _columns(context: Float[Tensor, "f 2 window u bv"]) -> Float[Tensor, "f window_u bv"]:
-    return context.flatten(1, 3)
+def _apply(
+    lambdas: Float[Tensor, "2 rows half_maps d e"],
+    asked: Float[Tensor, "rows half maps sides_h d"],
+    signed: Float[Tensor, "rows half maps sides_h d"],
+    out: Float[Tensor, "rows half maps sides_h e"],
+) -> None:
+    even, odd = lambdas.flatten(1, 2)
+    found = out.flatten(0, 2)
+    torch.bmm(asked.flatten(0, 2), even, out=found)
+    found.baddbmm_(signed.flatten(0, 2), odd)
 
 
-def _lambdas(
-    band: Float[Tensor, "f rows_k window_u"],
-    context: Float[Tensor, "f 2 window u bv"],
-    transform: _Transform,
-    k: int,
+def _of_lambdas(
+    scratch: _Scratch,
+    asked: Float[Tensor, "rows half maps sides_h k"],
+    outer: Float[Tensor, "rows half maps sides_h v"],
+    signed: Float[Tensor, "rows half maps sides_h v"],
+) -> None:
+    """The sum over the heads of both halves."""
+    even, odd = scratch.lambdas.flatten(1, 2)
+    torch.bmm(outer.flatten(0, 2).mT, asked.flatten(0, 2), out=even)
+    torch.bmm(signed.flatten(0, 2).mT, asked.flatten(0, 2), out=odd)
+
+
+def _add_of_context(
+    scratch: _Scratch,
+    embeddings: Float[Tensor, "2 f window k"],
+    total: Float[Tensor, "f context maps_v"],
+    step: _Step,
+) -> None:
+    even, odd = scratch.spectra
+    for row, (near, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
+        table = embeddings[:, :, offsets]
+        # Added to a slice, a product would go frequency by frequency: a product of its own, then the sum.
+        total[:, near] += torch.bmm(table[0], even[row].mT).baddbmm_(table[1], odd[row].mT)
+
+
+def _add_of_embeddings(
+    scratch: _Scratch,
+    context: Float[Tensor, "f context maps_v"],
+    total: Float[Tensor, "2 f window k"],
+    step: _Step,
+) -> None:
+    even, odd = scratch.spectra
+    for row, (near, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
+        seen, of_table = context[:, near], total[:, :, offsets]
+        of_table[0] += torch.bmm(seen, even[row])
+        of_table[1] += torch.bmm(seen, odd[row])
+
+
+def _arrangement(queries: Tensor, values: Tensor, table: Tensor) -> Arrangement:
+    return _cheapest(
+        tuple(queries.shape[3:]),
+        tuple(table.shape[2:]),
+        queries.shape[1],
+        queries.shape[2],
+        *values.shape[1:3],
+    )
+
+
+def _basis(form: Arrangement, values: Tensor) -> Waves:
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    return waves(form.size[2], form.scope[2], dtype, values.device)
+
+
+def _parts(form: Arrangement, queries: Tensor, values: Tensor, workspace: int) -> Iterator[slice]:
+    """Parts of the batch whose spectra, with their gradients, and lambdas of a row fit the workspace."""
+    (h, k), (u, v) = queries.shape[1:3], values.shape[1:3]
+    slices, rows, columns = form.size
+    f, window = frequencies(columns, form.scope[2]), u * form.scope[0]
+    spectra = 2 * f * window * v * (4 * rows + min(rows, form.scope[1]))
+    lambdas = (2 * f + columns) * k * v
+    rearranged = 3 * min(rows, BLOCK_ROWS) * columns * h * (k + v)
+    item = torch.promote_types(values.dtype, torch.float32).itemsize
+    return chunks(len(values), slices * item * (spectra + lambdas + rearranged), workspace)
+
+
+def _scratch(
+    form: Arrangement,
+    context: Float[Tensor, "f context maps_v"],
+    embeddings: Float[Tensor, "2 f window k"],
+    basis: Waves,
     v: int,
-) -> Float[Tensor, "width rows k b v"]:
-    """λ of a block of rows."""
-    spectrum = torch.bmm(band, _columns(context))  # f 2_rows_k bv
-    f, rows, bv = spectrum.shape[0], spectrum.shape[1] // (2 * k), spectrum.shape[2]
-    return (transform.inverse @ spectrum.view(2 * f, -1)).view(-1, rows, k, bv // v, v)
+) -> _Scratch:
+    f, _, maps_v = context.shape
+    k, half = embeddings.shape[3], len(basis.even)
+    row_bytes = 2 * (f + half) * maps_v * k * context.element_size()
+    rows = min(BLOCK_ROWS, form.size[1], max(1, STEP_BYTES // max(1, row_bytes)))
+    return _Scratch(
+        context.new_empty(2, rows, f, maps_v, k),
+        context.new_empty(2, rows, half * (maps_v // v), v, k),
+        torch.stack([basis.even, basis.odd]).unsqueeze(1).repeat(1, rows, 1, 1),
+    )
 
 
-def _of_rows(
-    asked: Float[Tensor, "b h k rows width"],
-    outer: Float[Tensor, "b h v rows width"],
-    band: Float[Tensor, "f rows_k window_u"],
-    transform: _Transform,
-) -> Float[Tensor, "f rows_k bv"]:
-    """The adjoint of `_lambdas`' transform, of dλ = Σ_h q dyᵀ."""
-    of_lambdas = torch.einsum("bhkyx,bhvyx->xykbv", asked, outer).flatten(1)
-    return (transform.inverse.T @ of_lambdas).view(*band.shape[:2], -1)
+def _blocks(
+    form: Arrangement, context: Float[Tensor, "f context maps_v"], scratch: _Scratch
+) -> Iterator[tuple[slice, list[_Step]]]:
+    """Blocks of rows, and the steps of each."""
+    height, reach = form.size[1], form.scope[1] // 2
+    row_items = context.shape[1] // height
+    for block in chunks(height, 1, BLOCK_ROWS):
+        steps = []
+        for rows in chunks(block.stop - block.start, 1, scratch.spectra.shape[1]):
+            places = [block.start + row for row in range(rows.start, rows.stop)]
+            windows = [(max(0, row - reach), min(height, row + reach + 1)) for row in places]
+            near = tuple(slice(first * row_items, last * row_items) for first, last in windows)
+            shifts = [(reach - row) * row_items for row in places]
+            offsets = tuple(
+                slice(one.start + shift, one.stop + shift) for one, shift in zip(near, shifts, strict=True)
+            )
+            steps.append(_Step(rows, near, offsets))
+        yield block, steps
 
 
 def why_not(problem: Problem) -> str | None:
-    """The matrices of its transforms grow with the square of the last axis."""
-    width, side = problem.size[-1], problem.reachable_scope[-1]
-    needed = 4 * 2 * (_period(width, side) // 2 + 1) * (2 * width + side)
+    """The matrices of its transforms grow with the square of the columns."""
+    needed = _transform_bytes(_form_of(problem))
     if needed > LARGEST_TRANSFORM_BYTES:
         return f"needs {needed >> 20} MiB of cosines, at most {LARGEST_TRANSFORM_BYTES >> 20} are allowed"
     return None
 
 
+def _transform_bytes(form: Arrangement) -> int:
+    return 4 * 2 * frequencies(form.size[2], form.scope[2]) * (2 * form.size[2] + form.scope[2])
+
+
 def cost(problem: Problem) -> float:
-    """Transforms 4·f·n·(u + k)·v and the band 8·f·height·window·u·k·v, for f frequencies; no trace of h."""
-    device = rates(problem.device)
-    b, k, u, v = problem.batch, problem.query_depth, problem.intra_depth, problem.value_depth
-    # A sequence is a map of height 1; a volume a batch of maps with the window's slices as intra-depth.
-    depth, height, width = (1, 1, *problem.size)[-3:]
-    side_z, side_y, side_x = (1, 1, *problem.reachable_scope)[-3:]
-    b, u = b * depth, u * side_z
-    f = _period(width, side_x) // 2 + 1
-    window = min(height, side_y + BLOCK_ROWS - 1)
-    transforms = 4 * f * height * width * (u + k) * v
-    band = 8 * f * height * window * u * k * v
-    applied = 2 * height * width * problem.heads * k * v
-    moved = 4 * (b * height * k * v * 1.5 * (f + width) + 8 * f * BLOCK_ROWS * k * window * u)
-    # With the lambdas computed again, two and a half forwards: measured.
-    passes = 2.5 if problem.backward else 1
-    blocks = -(-height // BLOCK_ROWS)
-    return passes * (
-        b * (transforms + band + applied) / device.product_flops
-        + moved / device.bytes
-        + (6 + 8 * blocks) * device.launch_seconds
+    """For f frequencies, the spectra 8·f·pairs of rows·u·k·v and transforms 4·f·n·k·v / 2; no trace of h."""
+    form, device = _form_of(problem), rates(problem.device)
+    k, v = problem.query_depth, problem.value_depth
+    sums, transforms, applied = _flops(form, problem.heads, k, problem.intra_depth, v)
+    slices, rows, columns = form.size
+    f = frequencies(columns, form.scope[2])
+    written = max(problem.item_bytes, 4) * slices * rows * (2 * f + columns) * k * v
+    if problem.backward:
+        sums, transforms, applied, written = 3 * sums, 2 * transforms, 2 * applied, 3 * written
+    # The transforms and the small products that apply lambdas are slower than the sums: measured.
+    flops = sums + 1.5 * transforms + 2 * applied
+    launches = (12 if problem.backward else 5) * rows
+    seconds = flops / device.product_flops + written / device.bytes
+    return problem.batch * seconds + launches * device.launch_seconds
+
+
+def _form_of(problem: Problem) -> Arrangement:
+    return _cheapest(
+        problem.size,
+        problem.reachable_scope,
+        problem.heads,
+        problem.query_depth,
+        problem.intra_depth,
+        problem.value_depth,
     )
+
+
+@lru_cache(maxsize=256)
+def _cheapest(size: tuple[int, ...], scope: tuple[int, ...], h: int, k: int, u: int, v: int) -> Arrangement:
+    """The arrangement of fewest operations, among those whose transforms fit."""
+
+    def effort(form: Arrangement) -> tuple[bool, float]:
+        return _transform_bytes(form) > LARGEST_TRANSFORM_BYTES, sum(_flops(form, h, k, u, v))
+
+    return min(arrangements(size, scope), key=effort)
+
+
+def _flops(form: Arrangement, h: int, k: int, u: int, v: int) -> tuple[float, float, float]:
+    """Of one image and one pass: the sums over rows, the transforms, the lambdas applied."""
+    slices, rows, columns = form.size
+    f, half = frequencies(columns, form.scope[2]), (columns + 1) // 2
+    reach = min(form.scope[1] // 2, rows - 1)
+    pairs = rows * (2 * reach + 1) - reach * (reach + 1)
+    sums = 8.0 * f * slices * pairs * form.scope[0] * u * k * v
+    transforms = 4.0 * f * slices * rows * (half * k + columns * u * form.scope[0]) * v
+    applied = 8.0 * slices * rows * half * h * k * v
+    return sums, transforms, applied
 
 
 IMPLEMENTATION = Implementation("mixed", why_not, cost, run, gradients)

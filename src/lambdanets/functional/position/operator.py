@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from lambdanets.functional._dispatch import Implementation, Problem, choose
+from lambdanets.functional._order import in_order_of
 from lambdanets.functional._precision import outside_autocast
 from lambdanets.functional.position import convolution, dense, lambda_first, mixed, reference
 
@@ -57,11 +58,11 @@ GRADIENTS: Final = torch.ops.lambdanets.position_gradients.default
 
 @torch.library.impl(_LIBRARY, "position_output", "CompositeExplicitAutograd")
 def compute(queries: Tensor, values: Tensor, table: Tensor, impl: str, workspace: int) -> Tensor:
-    """The output, "b h v *size", contiguous."""
+    """The output, "b h v *size", in the order of the queries."""
     problem = describe(queries, values, table, workspace=workspace)
     chosen = choose(IMPLEMENTATIONS, problem, impl)
     with outside_autocast(queries):
-        return chosen.run(queries, values, table, workspace).contiguous()
+        return in_order_of(chosen.run(queries, values, table, workspace), queries)
 
 
 @torch.library.impl(_LIBRARY, "position_gradients", "CompositeExplicitAutograd")
@@ -74,7 +75,7 @@ def differentiate(
     impl: str,
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of queries, values and table, contiguous; an empty tensor for each that is not needed."""
+    """The gradients of queries, values and table in their order; an empty tensor for each not needed."""
     problem = describe(queries, values, table, backward=True, workspace=workspace)
     chosen = choose(IMPLEMENTATIONS, problem, impl)
     assert chosen.gradients is not None
@@ -82,16 +83,20 @@ def differentiate(
         found = chosen.gradients(gradient, queries, values, table, needed, workspace)
     inputs = (queries, values, table)
     first, second, third = (
-        one.to(like.dtype).contiguous() if need else like.new_empty(0)
+        _in_place_of(like, one.to(like.dtype), need)
         for one, like, need in zip(found, inputs, needed, strict=True)
     )
     return first, second, third
 
 
+def _in_place_of(like: Tensor, gradient: Tensor, need: bool) -> Tensor:
+    return in_order_of(gradient, like) if need else like.new_empty(0)
+
+
 @torch.library.register_fake("lambdanets::position_output", lib=_LIBRARY)
 def _(queries: Tensor, values: Tensor, table: Tensor, impl: str, workspace: int) -> Tensor:
     b, h, _, *size = queries.shape
-    return queries.new_empty(b, h, values.shape[2], *size)
+    return in_order_of(queries.new_empty(b, h, values.shape[2], *size), queries)
 
 
 @torch.library.register_fake("lambdanets::position_gradients", lib=_LIBRARY)
@@ -105,7 +110,7 @@ def _(
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     first, second, third = (
-        one.new_empty(one.shape if need else (0,))
+        _in_place_of(one, one.new_empty(one.shape), need)
         for one, need in zip((queries, values, table), needed, strict=True)
     )
     return first, second, third
