@@ -9,10 +9,10 @@ from torch import Tensor
 from lambdanets.errors import Sizes, bind_shape, check_choice
 from lambdanets.functional._dispatch import Implementation, Problem, choose
 from lambdanets.functional._precision import outside_autocast
-from lambdanets.functional.content import reference
+from lambdanets.functional.content import one_pass, reference
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization
 
-IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (reference.IMPLEMENTATION,)
+IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (reference.IMPLEMENTATION, one_pass.IMPLEMENTATION)
 
 
 def content_output(
@@ -26,7 +26,8 @@ def content_output(
     """Apply the content lambda, made from what the elements of the context are.
 
     λᶜ = Σₘ k̄ₘ vₘᵀ with K̄ normalised over the whole context, summed over the intra-depth, and
-    yₙ = λᶜᵀ qₙ. Linear attention with several queries a position. Time and memory linear in n and m.
+    yₙ = λᶜᵀ qₙ. Linear attention with several queries a position. Time and memory linear in n and m;
+    `"one_pass"` keeps its inputs for backward and nothing else.
 
     Paper: §3.1, §B.4; Table 9 (content only); Table 11 for the normalisations.
 
@@ -36,7 +37,7 @@ def content_output(
         values: u value vectors for each context element.
         key_normalization: How keys are normalised over the context; see `normalize_keys`. The queries
             are taken as they are: `normalize_queries` is for the caller, who needs them twice.
-        impl: `"auto"` or `"reference"`.
+        impl: `"auto"`, `"one_pass"` or `"reference"`.
 
     Raises:
         ArgumentError: Shapes that do not fit, an unknown normalisation or implementation.

@@ -1,0 +1,213 @@
+"""One pass over the context, in parts that are joined by their norms; backward from the inputs."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lambdanets.functional._chunks import chunks
+from lambdanets.functional._dispatch import Implementation, Problem, default_workspace, rates
+from lambdanets.functional._order import in_order_of
+from lambdanets.functional.content import reference
+from lambdanets.functional.lambdas import L2_EPSILON, KeyNormalization, normalize_keys
+
+
+class _Summary(NamedTuple):
+    """What the normalised keys of a context come to.
+
+    Attributes:
+        norm: What keys are normalised by: the logarithm of a softmax's sum, or the l2 norm. None for a
+            softmax over a context of one part, which needs none.
+        lambdas: Σₘ k̄ₘ vₘᵀ for each intra-depth.
+    """
+
+    norm: Float[Tensor, "b u k 1"] | None
+    lambdas: Float[Tensor, "b u k v"]
+
+
+def run(
+    queries: Float[Tensor, "b h k *size"],
+    keys: Float[Tensor, "b u k *context"],
+    values: Float[Tensor, "b u v *context"],
+    key_normalization: KeyNormalization,
+) -> Float[Tensor, "b h v *size"]:
+    """y = (K̄ᵀ V)ᵀ q; the inputs are kept for backward and nothing else.
+
+    A compiler gets the reference: it fuses the passes and chooses what to keep itself.
+    """
+    if torch.compiler.is_compiling():
+        return reference.run(queries, keys, values, key_normalization)
+    of_keys = key_normalization if key_normalization in ("l2", "none") else "softmax"
+    if not torch.is_grad_enabled():
+        return _ContentOutput.forward(queries, keys, values, of_keys)
+    differentiable: Any = _ContentOutput.apply
+    output: Tensor = differentiable(queries, keys, values, of_keys)
+    return output
+
+
+class _ContentOutput(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        queries: Float[Tensor, "b h k *size"],
+        keys: Float[Tensor, "b u k *context"],
+        values: Float[Tensor, "b u v *context"],
+        key_normalization: KeyNormalization,
+    ) -> Float[Tensor, "b h v *size"]:
+        summary = _summarise(keys, values, key_normalization).lambdas.sum(1)
+        found = _rows(queries).to(summary.dtype) @ summary
+        return in_order_of(_from_rows(found, queries), queries).to(queries.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:3])
+        ctx.key_normalization = inputs[3]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values = ctx.saved_tensors
+        summary = _summarise(keys, values, ctx.key_normalization)
+        outer, of_queries, of_keys, of_values = _rows(gradient).to(summary.lambdas.dtype), None, None, None
+        if ctx.needs_input_grad[0]:
+            of_queries = _like(_from_rows(outer @ summary.lambdas.sum(1).mT, queries), queries)
+        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
+            of_lambdas = (_rows(queries).to(outer.dtype).mT @ outer).unsqueeze(1)  # b 1 k v
+            of_keys, of_values = _of_context(of_lambdas, summary, keys, values, ctx.key_normalization)
+        return of_queries, of_keys, of_values, None
+
+
+def _summarise(
+    keys: Float[Tensor, "b u k *context"],
+    values: Float[Tensor, "b u v *context"],
+    key_normalization: KeyNormalization,
+) -> _Summary:
+    parts = list(_parts(keys, values))
+    if len(parts) == 1 and key_normalization == "softmax":
+        ((near, seen),) = parts
+        return _Summary(None, normalize_keys(near) @ seen.mT)
+    total: _Summary | None = None
+    for near, seen in parts:
+        norm = _norm(near, key_normalization)
+        part = _Summary(norm, _weights(near, norm, key_normalization) @ seen.mT)
+        total = part if total is None else _join(total, part, key_normalization)
+    assert total is not None
+    return total
+
+
+def _norm(near: Float[Tensor, "b u k m"], key_normalization: KeyNormalization) -> Float[Tensor, "b u k 1"]:
+    if key_normalization == "softmax":
+        return near.logsumexp(-1, keepdim=True)
+    if key_normalization == "l2":
+        return torch.linalg.vector_norm(near, dim=-1, keepdim=True).clamp_min(L2_EPSILON)
+    return near.new_ones(*near.shape[:3], 1)
+
+
+def _weights(
+    near: Float[Tensor, "b u k m"],
+    norm: Float[Tensor, "b u k 1"] | None,
+    key_normalization: KeyNormalization,
+) -> Float[Tensor, "b u k m"]:
+    if norm is None:
+        return normalize_keys(near)
+    return (near - norm).exp() if key_normalization == "softmax" else near / norm
+
+
+def _join(total: _Summary, part: _Summary, key_normalization: KeyNormalization) -> _Summary:
+    """Both summaries relative to the norm of the two parts together."""
+    assert total.norm is not None and part.norm is not None
+    if key_normalization == "softmax":
+        norm = torch.logaddexp(total.norm, part.norm)
+        shares = (total.norm - norm).exp(), (part.norm - norm).exp()
+    elif key_normalization == "l2":
+        norm = torch.hypot(total.norm, part.norm)
+        shares = total.norm / norm, part.norm / norm
+    else:
+        norm, shares = total.norm, (total.norm, part.norm)
+    return _Summary(norm, total.lambdas * shares[0] + part.lambdas * shares[1])
+
+
+def _of_context(
+    of_lambdas: Float[Tensor, "b 1 k v"],
+    summary: _Summary,
+    keys: Float[Tensor, "b u k *context"],
+    values: Float[Tensor, "b u v *context"],
+    key_normalization: KeyNormalization,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the keys and of the values."""
+    # What the normalisation takes from every key alike: Σₘ k̄ₘ dk̄ₘ.
+    shared = (of_lambdas * summary.lambdas).sum(-1, keepdim=True)
+    of_keys, of_values = [], []
+    for near, seen in _parts(keys, values):
+        weights = _weights(near, summary.norm, key_normalization)
+        of_values.append(weights.mT @ of_lambdas)  # b u m v
+        of_weights = (seen.mT @ of_lambdas.mT).mT  # b u k m
+        of_keys.append(_of_keys(of_weights, weights, shared, summary.norm, key_normalization).mT)
+    first, second = (
+        _like(torch.cat(parts, dim=2).mT.unflatten(3, like.shape[3:]), like)
+        for parts, like in ((of_keys, keys), (of_values, values))
+    )
+    return first, second
+
+
+def _of_keys(
+    of_weights: Float[Tensor, "b u k m"],
+    weights: Float[Tensor, "b u k m"],
+    shared: Float[Tensor, "b u k 1"],
+    norm: Float[Tensor, "b u k 1"] | None,
+    key_normalization: KeyNormalization,
+) -> Float[Tensor, "b u k m"]:
+    if key_normalization == "softmax":
+        return weights * (of_weights - shared)
+    if key_normalization == "l2":
+        assert norm is not None
+        # Below the smallest norm the keys are divided by a constant.
+        return torch.where(norm > L2_EPSILON, of_weights - weights * shared, of_weights) / norm
+    return of_weights
+
+
+def _parts(keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Keys "b u k m" and values "b u v m" of parts of the context, whose copies fit a workspace."""
+    dtype = torch.promote_types(keys.dtype, torch.float32)
+    near, seen = keys.flatten(3), values.flatten(3)
+    element_bytes = 2 * dtype.itemsize * keys.shape[0] * keys.shape[1] * (keys.shape[2] + values.shape[2])
+    workspace = default_workspace(keys.device.type)
+    if near.shape[3] * element_bytes <= workspace:
+        yield near.to(dtype), seen.to(dtype)
+        return
+    for part in chunks(near.shape[3], element_bytes, workspace):
+        yield near[..., part].to(dtype), seen[..., part].to(dtype)
+
+
+def _rows(tensor: Float[Tensor, "b h k *size"]) -> Float[Tensor, "b n_h k"]:
+    """A view, where channels are last in memory."""
+    return tensor.movedim((1, 2), (-2, -1)).flatten(1, -2)
+
+
+def _from_rows(rows: Float[Tensor, "b n_h v"], like: Float[Tensor, "b h k *size"]) -> Tensor:
+    """Undo `_rows`."""
+    return rows.unflatten(1, (*like.shape[3:], like.shape[1])).movedim((-2, -1), (1, 2))
+
+
+def _like(gradient: Tensor, like: Tensor) -> Tensor:
+    return in_order_of(gradient, like).to(like.dtype)
+
+
+def why_not(problem: Problem) -> str | None:
+    """There must be a largest key."""
+    return None if problem.scope[0] else "needs a context of one element or more"
+
+
+def cost(problem: Problem) -> float:
+    """2·b·k·v·(m·u + n·h), with everything read once and the keys' weights written."""
+    device = rates(problem.device)
+    n, m = problem.positions, problem.scope[0]
+    k, u, v, h = problem.query_depth, problem.intra_depth, problem.value_depth, problem.heads
+    flops = 2 * problem.batch * k * v * (m * u + n * h)
+    moved = 4 * problem.batch * (m * u * (2 * k + v) + n * h * (k + v))
+    return flops / device.product_flops + moved / device.bytes + 6 * device.launch_seconds
+
+
+IMPLEMENTATION = Implementation("one_pass", why_not, cost, run)
