@@ -1,7 +1,7 @@
 """`LambdaLayer1d`, `LambdaLayer2d`, `LambdaLayer3d`: the lambda layer of maps with channels first."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -10,12 +10,24 @@ from torch import Tensor, nn
 from lambdanets.errors import ArgumentError, check_choice, check_positive
 from lambdanets.functional.content import content_output
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
-from lambdanets.nn.normalization import Normalization, fold_normalization, is_folded, make_normalization
+from lambdanets.nn.normalization import (
+    Normalization,
+    fold_normalization,
+    is_folded,
+    make_normalization,
+    normalize_rows,
+)
 from lambdanets.nn.position import Initialization, RelativePosition
+from lambdanets.nn.rows import channels_are_last, project_rows, to_channels_first
 
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_CONVOLVE: Final = (nn.functional.conv1d, nn.functional.conv2d, nn.functional.conv3d)
 _POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+
+
+class _Projected(NamedTuple):
+    queries: Float[Tensor, "b h k *size"]
+    keys: Float[Tensor, "b u k *size"] | None
+    values: Float[Tensor, "b u v *size"]
 
 
 class _LambdaLayerNd(nn.Module):
@@ -97,38 +109,49 @@ class _LambdaLayerNd(nn.Module):
                 f"{type(self).__name__}: inputs must have shape (b, d, *size) with d="
                 f"{self.to_queries.in_channels} and {self.num_axes} axes, got {tuple(inputs.shape)}."
             )
-        projected = self._project(inputs)
-        queries = projected[0].unflatten(1, (-1, self.query_depth))
+        queries, keys, values = self._project(inputs)
         queries = normalize_queries(queries, self.key_normalization)
-        values = projected[-1].unflatten(1, (self.intra_depth, -1))
-        if self.to_keys is None:
+        if keys is None:
             output = self._positional(queries, values)
         else:
-            keys = projected[1].unflatten(1, (self.intra_depth, -1))
             output = content_output(queries, keys, values, key_normalization=self.key_normalization)
             if self.position is not None:
-                output = output + self._positional(queries, values)
-        return self.pool(output.flatten(1, 2))
+                positional = self._positional(queries, values)
+                # In place where autograd does not look: maps of this size cost more to allocate than to add.
+                output = output + positional if torch.is_grad_enabled() else positional.add_(output)
+        output = self.pool(output.flatten(1, 2))
+        return output if channels_are_last(inputs) else to_channels_first(output)
 
-    def _project(self, inputs: Float[Tensor, "b d *size"]) -> list[Float[Tensor, "b _ *size"]]:
-        """Queries, keys if there are any, and values, normalised, by one convolution."""
-        convolve = _CONVOLVE[self.num_axes - 1]
+    def _project(self, inputs: Float[Tensor, "b d *size"]) -> _Projected:
+        """By one matrix product for each image; channels last in memory, as all that follows reads them."""
         layers = [
             (self.to_queries, self.norm_queries),
-            (self.to_keys, None),
             (self.to_values, self.norm_values),
+            (self.to_keys, nn.Identity()),
         ]
-        pairs = [(projection.weight, norm) for projection, norm in layers if projection is not None]
+        pairs = [
+            (projection.weight.flatten(1), norm) for projection, norm in layers if projection is not None
+        ]
         channels = [len(weight) for weight, _ in pairs]
+        bias = None
         if not self.training:
             folded = [fold_normalization(weight, norm) for weight, norm in pairs]
-            weights, biases = (torch.cat(part) for part in zip(*folded, strict=True))
-            pairs = [(weight, None if is_folded(norm) else norm) for weight, norm in pairs]
-            projected = convolve(inputs, weights, biases)
-        else:
-            projected = convolve(inputs, torch.cat([weight for weight, _ in pairs]))
-        parts = projected.split(channels, dim=1)
-        return [part if norm is None else norm(part) for part, (_, norm) in zip(parts, pairs, strict=True)]
+            bias = torch.cat([bias for _, bias in folded])
+            pairs = [
+                (weight, nn.Identity() if is_folded(norm) else norm)
+                for (weight, _), (_, norm) in zip(folded, pairs, strict=True)
+            ]
+        rows = project_rows(inputs, torch.cat([weight for weight, _ in pairs]), bias)
+        parts = [
+            normalize_rows(part, norm)
+            for part, (_, norm) in zip(rows.split(channels, dim=-1), pairs, strict=True)
+        ]
+        depths = (self.query_depth, self.value_depth, self.query_depth)
+        queries, values, *keys = (
+            part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:]).movedim((-2, -1), (1, 2))
+            for part, depth in zip(parts, depths, strict=False)
+        )
+        return _Projected(queries, keys[0] if keys else None, values)
 
     def _positional(
         self, queries: Float[Tensor, "b h k *size"], values: Float[Tensor, "b u v *size"]

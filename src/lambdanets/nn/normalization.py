@@ -73,3 +73,16 @@ def fold_normalization(
     bias = norm.bias.to(dtype) - norm.running_mean.to(dtype) * scale
     shape = (-1, *(1 for _ in weight.shape[1:]))
     return (weight.to(dtype) * scale.view(shape)).to(weight.dtype), bias.to(weight.dtype)
+
+
+def normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module) -> Float[Tensor, "b n d"]:
+    """A norm of maps applied to positions, each as a map of one element; only the channels matter to it.
+
+    Paper: none (ours).
+    """
+    if isinstance(norm, nn.Identity):
+        return rows
+    axes = 2 if isinstance(norm, nn.BatchNorm2d) else 3 if isinstance(norm, nn.BatchNorm3d) else 0
+    # Norms of channels that are not beside each other are several times slower.
+    flat = rows.contiguous().flatten(0, 1)
+    return norm(flat.view(*flat.shape, *(1,) * axes)).view(rows.shape)
