@@ -38,11 +38,15 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
+	@# Only the file of its layer is used, which needs torch alone.
+	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps timm
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/models.py
-	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/growth.py --sweeps n n-global operator
+	$(BIN)/python benchmarks/errors.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

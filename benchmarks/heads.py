@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 from ops import infer, train
-from timing import interleaved, options, write
+from timing import Result, interleaved, options, write
 
 from lambdanets.functional import position_output
 from lambdanets.functional._dispatch import choose, default_workspace
@@ -33,7 +33,7 @@ def main() -> None:
         forms = {name: partial(position_output, impl=name) for name in FORMS}
         workspace = default_workspace("cpu")
         problems = [describe(*tensors, backward=backward, workspace=workspace) for backward in (False, True)]
-        result = {"side": side, "channels": channels, "heads": heads}
+        result: Result = {"side": side, "channels": channels, "heads": heads}
         result["auto"] = [choose(IMPLEMENTATIONS, problem).name for problem in problems]
         for kind, call in (("infer", infer), ("train", train)):
             calls = {name: partial(call, form, tensors) for name, form in forms.items()}

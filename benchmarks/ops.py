@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 from problems import SHAPES, Shape
-from timing import interleaved, options, write
+from timing import Result, interleaved, options, write
 from torch import Tensor
 
 from lambdanets.functional import position_output
@@ -58,7 +58,7 @@ def train(form: Callable[..., Tensor], tensors: tuple[Tensor, ...]) -> None:
     torch.autograd.grad(output, tensors, torch.ones_like(output))
 
 
-def measure(shape: Shape, batch: int, repeats: int) -> dict:
+def measure(shape: Shape, batch: int, repeats: int) -> Result:
     """Medians of every form at one shape, and what `auto` takes in each direction."""
     tensors = make(shape, batch)
     reachable = (*tensors[:2], crop_table(tensors[2], (2 * shape.side - 1,) * 2))
@@ -91,7 +91,7 @@ def check(forms: dict[str, Callable[..., Tensor]], tensors: tuple[Tensor, ...], 
                 raise SystemExit(f"{name} is wrong at {shape.name}: {error:.1e}")
 
 
-def show(result: dict) -> None:
+def show(result: Result) -> None:
     """Two lines: forward, and forward with gradients."""
     for kind in ("infer", "train"):
         times = {name: row["median_ms"] for name, row in result[kind].items()}
