@@ -130,3 +130,54 @@ def test_float16_survives_large_keys_and_a_long_context(impl: str) -> None:
     exact = content_output(**{name: x.double() for name, x in tensors.items()}, impl="reference")
     assert_close(actual["output"], exact, torch.float16)
     assert all(gradient.isfinite().all() for gradient in actual.values())
+
+
+@each_normalization
+@pytest.mark.parametrize("workspace", [1, 600, 1 << 20])
+def test_a_context_in_parts_is_the_context_whole(
+    monkeypatch: pytest.MonkeyPatch, workspace: int, key_normalization: str
+) -> None:
+    tensors = Case(size=(3, 2), context=(13,), k=4, v=3, u=2, h=3).draw(*NAMES)
+    call = partial(content_output, key_normalization=key_normalization)
+    expected = outputs_and_gradients(call, tensors, impl="reference")
+    monkeypatch.setattr("lambdanets.functional.content.one_pass.default_workspace", lambda _: workspace)
+    assert_all_close(outputs_and_gradients(call, tensors, impl="one_pass"), expected)
+
+
+def test_large_keys_in_parts_stay_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = Case(size=(3,), context=(9,), k=4, v=3).draw(*NAMES, dtype=torch.float32)
+    tensors["keys"] = tensors["keys"] * 1e4
+    expected = outputs_and_gradients(content_output, tensors, impl="reference")
+    monkeypatch.setattr("lambdanets.functional.content.one_pass.default_workspace", lambda _: 1)
+    actual = outputs_and_gradients(content_output, tensors, impl="one_pass")
+    for name, one in actual.items():
+        assert one.isfinite().all(), name
+    assert_close(actual["output"], expected["output"], torch.float32)
+
+
+def test_inputs_are_all_that_is_kept_for_backward() -> None:
+    tensors = [
+        one.requires_grad_() for one in Case(size=(5, 4), context=(7,), k=4, v=3).draw(*NAMES).values()
+    ]
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):
+        content_output(*tensors)
+    assert {one.data_ptr() for one in kept} == {one.data_ptr() for one in tensors}
+
+
+@pytest.mark.usefixtures("unchecked")
+@each_normalization
+def test_can_be_differentiated_twice(key_normalization: str) -> None:
+    leaves = [
+        one.requires_grad_()
+        for one in Case(size=(2,), context=(3,), b=1, k=2, v=2, u=2, h=1).draw(*NAMES).values()
+    ]
+    call = partial(content_output, key_normalization=key_normalization, impl="one_pass")
+    assert torch.autograd.gradgradcheck(call, leaves)
+
+
+def test_an_empty_context_has_a_reason() -> None:
+    q, k, v = Case(size=(3,), context=(0,), k=4, v=3).draw(*NAMES).values()
+    assert content_output(q, k, v).count_nonzero() == 0
+    with pytest.raises(NotImplementedError, match="one_pass: needs a context of one element or more"):
+        content_output(q, k, v, impl="one_pass")

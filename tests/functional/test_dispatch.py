@@ -1,4 +1,4 @@
-"""The choice of an implementation: reasons, costs, names, and nothing remembered."""
+"""The choice of an implementation: reasons, costs and names."""
 
 import math
 from dataclasses import replace
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lambdanets.errors import ArgumentError
 from lambdanets.functional import content_output, position_output
-from lambdanets.functional._dispatch import RATES, Implementation, Problem, choose, rates
+from lambdanets.functional._dispatch import RATES, Implementation, Problem, choose, choose_again, rates
 from support.strategies import Case
 
 OPERATORS = {
@@ -71,6 +71,16 @@ def test_auto_takes_the_cheapest_that_can() -> None:
 @pytest.mark.parametrize("name", ["slow", "quick", "fair"])
 def test_a_named_one_runs_whatever_it_costs(name: str) -> None:
     assert choose(FAKES, PROBLEM, name).name == name
+
+
+@pytest.mark.parametrize("name", ["auto", "fair"])
+def test_the_same_is_chosen_again(name: str) -> None:
+    counted: list[str] = []
+    counting = tuple(replace(one, why_not=lambda _: counted.append("asked")) for one in FAKES)
+    for _ in range(3):
+        assert choose_again(counting, PROBLEM, name) is choose(counting, PROBLEM, name)
+    asked = len(FAKES) if name == "auto" else 1
+    assert len(counted) == (1 + 3) * asked
 
 
 def test_a_named_one_that_cannot_raises_its_reason_alone() -> None:

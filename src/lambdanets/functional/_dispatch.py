@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import torch
@@ -129,3 +130,17 @@ def choose(implementations: Sequence[Implementation], problem: Problem, name: st
         raise NotImplementedError(f"{problem.operation}: no implementation can run this call.\n{reasons}")
     costs = [one.cost(problem) for one in able]
     return able[costs.index(min(costs))]
+
+
+@lru_cache(maxsize=1024)
+def _remembered(implementations: tuple[Implementation, ...], problem: Problem, name: str) -> Implementation:
+    return choose(implementations, problem, name)
+
+
+def choose_again(
+    implementations: tuple[Implementation, ...], problem: Problem, name: str = "auto"
+) -> Implementation:
+    """As `choose`, which takes longer than a small layer's products, for calls that repeat."""
+    if torch.compiler.is_compiling():
+        return choose(implementations, problem, name)
+    return _remembered(implementations, problem, name)

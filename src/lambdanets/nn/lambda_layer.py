@@ -127,7 +127,7 @@ class _LambdaLayerNd(nn.Module):
         layers = [
             (self.to_queries, self.norm_queries),
             (self.to_values, self.norm_values),
-            (self.to_keys, nn.Identity()),
+            (self.to_keys, None),
         ]
         pairs = [
             (projection.weight.flatten(1), norm) for projection, norm in layers if projection is not None
@@ -138,7 +138,7 @@ class _LambdaLayerNd(nn.Module):
             folded = [fold_normalization(weight, norm) for weight, norm in pairs]
             bias = torch.cat([bias for _, bias in folded])
             pairs = [
-                (weight, nn.Identity() if is_folded(norm) else norm)
+                (weight, None if is_folded(norm) else norm)
                 for (weight, _), (_, norm) in zip(folded, pairs, strict=True)
             ]
         rows = project_rows(inputs, torch.cat([weight for weight, _ in pairs]), bias)

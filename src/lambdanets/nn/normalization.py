@@ -75,12 +75,12 @@ def fold_normalization(
     return (weight.to(dtype) * scale.view(shape)).to(weight.dtype), bias.to(weight.dtype)
 
 
-def normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module) -> Float[Tensor, "b n d"]:
+def normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module | None) -> Float[Tensor, "b n d"]:
     """A norm of maps applied to positions, each as a map of one element; only the channels matter to it.
 
     Paper: none (ours).
     """
-    if isinstance(norm, nn.Identity):
+    if norm is None or isinstance(norm, nn.Identity):
         return rows
     axes = 2 if isinstance(norm, nn.BatchNorm2d) else 3 if isinstance(norm, nn.BatchNorm3d) else 0
     # Norms of channels that are not beside each other are several times slower.

@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lambdanets.functional._autograd import called_often
+
 # Positions below which one product of a copy is faster than one product for each image.
 SMALL_MAP = 256
 
@@ -34,6 +36,7 @@ def project_rows(
     return rows
 
 
+@called_often
 class _Projection(torch.autograd.Function):
     """Its gradient comes back in the order of the inputs, as everything before expects it."""
 
@@ -89,6 +92,7 @@ def _of_inputs(
     return by_channel.unflatten(2, inputs.shape[2:])
 
 
+@called_often
 class _ToMap(torch.autograd.Function):
     """A copy whose gradient is copied back at once, in the place of once for everything that reads it."""
 
@@ -96,7 +100,8 @@ class _ToMap(torch.autograd.Function):
 
     @staticmethod
     def forward(inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d *size"]:
-        return inputs.contiguous()
+        # With the positions as one axis torch transposes by blocks.
+        return inputs.flatten(2).contiguous().unflatten(2, inputs.shape[2:])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -104,7 +109,8 @@ class _ToMap(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return gradient.movedim(1, -1).contiguous().movedim(-1, 1)
+        rows = gradient.flatten(2).transpose(1, 2).contiguous()
+        return rows.transpose(1, 2).unflatten(2, gradient.shape[2:])
 
 
 def to_channels_first(inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d *size"]:

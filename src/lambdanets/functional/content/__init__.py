@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.errors import Sizes, bind_shape, check_choice
-from lambdanets.functional._dispatch import Implementation, Problem, choose
+from lambdanets.functional._dispatch import Implementation, Problem, choose_again
 from lambdanets.functional._precision import outside_autocast
 from lambdanets.functional.content import one_pass, reference
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization
@@ -53,7 +53,7 @@ def content_output(
     bind_shape(who, "keys", keys, "b u k *context", sizes)
     bind_shape(who, "values", values, "b u v *context", sizes)
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
-    chosen = choose(IMPLEMENTATIONS, describe(queries, keys, values), impl)
+    chosen = choose_again(IMPLEMENTATIONS, describe(queries, keys, values), impl)
     with outside_autocast(queries):
         return chosen.run(queries, keys, values, key_normalization)
 

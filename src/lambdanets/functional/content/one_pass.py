@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lambdanets.functional._autograd import called_often
 from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, default_workspace, rates
 from lambdanets.functional._order import in_order_of
@@ -47,6 +48,7 @@ def run(
     return output
 
 
+@called_often
 class _ContentOutput(torch.autograd.Function):
     generate_vmap_rule = True
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from lambdanets.functional._dispatch import Implementation, Problem, choose
+from lambdanets.functional._autograd import called_often
+from lambdanets.functional._dispatch import Implementation, Problem, choose_again
 from lambdanets.functional._order import in_order_of
 from lambdanets.functional._precision import outside_autocast
 from lambdanets.functional.position import convolution, dense, lambda_first, mixed, reference
@@ -60,7 +61,7 @@ GRADIENTS: Final = torch.ops.lambdanets.position_gradients.default
 def compute(queries: Tensor, values: Tensor, table: Tensor, impl: str, workspace: int) -> Tensor:
     """The output, "b h v *size", in the order of the queries."""
     problem = describe(queries, values, table, workspace=workspace)
-    chosen = choose(IMPLEMENTATIONS, problem, impl)
+    chosen = choose_again(IMPLEMENTATIONS, problem, impl)
     with outside_autocast(queries):
         return in_order_of(chosen.run(queries, values, table, workspace), queries)
 
@@ -77,7 +78,7 @@ def differentiate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of queries, values and table in their order; an empty tensor for each not needed."""
     problem = describe(queries, values, table, backward=True, workspace=workspace)
-    chosen = choose(IMPLEMENTATIONS, problem, impl)
+    chosen = choose_again(IMPLEMENTATIONS, problem, impl)
     assert chosen.gradients is not None
     with outside_autocast(queries):
         found = chosen.gradients(gradient, queries, values, table, needed, workspace)
@@ -194,17 +195,37 @@ def _in_front(count: int, in_dims: Sequence[int | None], tensors: Sequence[Tenso
     ]
 
 
+@called_often
 class _Output(torch.autograd.Function):
     """The operator for eager mode: functorch differentiates autograd functions and not operators."""
 
-    forward = staticmethod(OUTPUT.__call__)
+    @staticmethod
+    def forward(queries: Tensor, values: Tensor, table: Tensor, impl: str, workspace: int) -> Tensor:
+        output: Tensor = OUTPUT(queries, values, table, impl, workspace)
+        return output
+
     setup_context = staticmethod(_keep_inputs)
     backward = staticmethod(_backward)
     vmap = staticmethod(_vmap_output)
 
 
+@called_often
 class _Gradients(torch.autograd.Function):
-    forward = staticmethod(GRADIENTS.__call__)
+    @staticmethod
+    def forward(
+        gradient: Tensor,
+        queries: Tensor,
+        values: Tensor,
+        table: Tensor,
+        needed: Sequence[bool],
+        impl: str,
+        workspace: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        found: tuple[Tensor, Tensor, Tensor] = GRADIENTS(
+            gradient, queries, values, table, needed, impl, workspace
+        )
+        return found
+
     setup_context = staticmethod(_keep_gradient_inputs)
     backward = staticmethod(_double_backward)
     vmap = staticmethod(_vmap_gradients)
