@@ -1,4 +1,4 @@
-"""Maps as rows of channels: the same from either order in memory, and gradients in the order of the inputs."""
+"""Maps as rows of channels: the same from either order, and gradients in the order of the inputs."""
 
 from collections.abc import Callable
 
