@@ -126,6 +126,20 @@ def of_gather_context(
     return of_near_slices(ordered.permute(0, 4, 6, 1, 2, 5, 3))
 
 
+def queries_by_map(
+    tensor: Float[Tensor, "b h k slices rows columns"], dtype: torch.dtype
+) -> Float[Tensor, "maps n_h k"]:
+    """A view, where channels are last in memory and the rows are all rows."""
+    by_position = tensor.permute(0, 3, 4, 5, 1, 2).to(dtype).contiguous()
+    return by_position.flatten(0, 1).flatten(1, 3)
+
+
+def write_maps(found: Float[Tensor, "maps n_h k"], out: Float[Tensor, "b h k slices rows columns"]) -> None:
+    """Undo `queries_by_map`."""
+    by_position = out.permute(0, 3, 4, 5, 1, 2)
+    by_position.copy_(found.view(by_position.shape))
+
+
 def queries_by_row(
     tensor: Float[Tensor, "b h k slices rows columns"], dtype: torch.dtype
 ) -> Float[Tensor, "rows columns maps_h k"]:

@@ -19,7 +19,9 @@ from lambdanets.functional.position._embeddings import (
     of_column_tables,
     of_gather_context,
     product_precision,
+    queries_by_map,
     queries_by_row,
+    write_maps,
     write_rows,
 )
 from lambdanets.functional.position._maps import Arrangement
@@ -38,20 +40,19 @@ def run(
 
     Queries go by blocks of rows, which share their context, and by parts of the batch.
     """
-    dtype, (h, v) = product_precision(values), (queries.shape[1], values.shape[2])
+    dtype = product_precision(values)
     form = arrange(queries.shape[3:], table.shape[2:])
     height = _height(form)
-    embeddings_maps, output = form.table(table.to(dtype)), form.empty(queries, v)
+    embeddings_maps, output = form.table(table.to(dtype)), form.empty(queries, values.shape[2])
     for columns in column_chunks(form, table, height, workspace):
         embeddings = column_tables(form, embeddings_maps, columns, height)
         for part in _parts(form, queries, values, workspace):
             asked, found = (form.view(one[part])[..., columns] for one in (queries, output))
-            context = _for_heads(gather_context(form.view(values[part]), form.scope[0], dtype), h)
+            context = gather_context(form.view(values[part]), form.scope[0], dtype)
             for block in blocks(form, len(table), height):
                 of_rows = queries_by_row(asked[..., block.rows, :], dtype)
-                scores = _scores(of_rows, embeddings, block)
-                applied = torch.bmm(scores.transpose(0, 1), context[:, block.context])  # maps_h n v
-                write_rows(_by_row(applied, of_rows), found[..., block.rows, :])
+                scores = _by_map(_scores(of_rows, embeddings, block), len(context))
+                write_maps(torch.bmm(scores, context[:, block.context]), found[..., block.rows, :])
     return form.crop(output, queries)
 
 
@@ -64,12 +65,13 @@ def gradients(
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """ds = dy vᵀ; dq = ds eᵀ, de = qᵀ ds and dR its sum by offset; dv = sᵀ dy with s computed again."""
-    dtype, (h, k) = product_precision(values), queries.shape[1:3]
+    dtype = product_precision(values)
     exact = torch.promote_types(dtype, torch.float32)
     form = arrange(queries.shape[3:], table.shape[2:])
     height = _height(form)
     embeddings_maps = form.table(table.to(dtype))
-    of_queries, of_values = form.empty(queries, k), form.empty(values, values.shape[2]).to(exact).zero_()
+    of_queries = form.empty(queries, queries.shape[2])
+    of_values = form.empty(values, values.shape[2]).to(exact).zero_()
     of_maps = torch.zeros_like(embeddings_maps, dtype=exact)
     for columns in column_chunks(form, table, height, workspace):
         embeddings = column_tables(form, embeddings_maps, columns, height)
@@ -79,19 +81,19 @@ def gradients(
                 form.view(one[part])[..., columns] for one in (queries, gradient, of_queries)
             )
             value_maps = form.view(values[part])
-            context = _for_heads(gather_context(value_maps, form.scope[0], dtype), h)
-            of_context = context.new_zeros(len(context) // h, *context.shape[1:], dtype=exact)
+            context = gather_context(value_maps, form.scope[0], dtype)
+            of_context = torch.zeros_like(context, dtype=exact)
             for block in blocks(form, len(table), height):
                 of_rows = queries_by_row(asked[..., block.rows, :], dtype)
-                outer_rows = _by_head(queries_by_row(outer[..., block.rows, :], dtype))
+                outer_maps = queries_by_map(outer[..., block.rows, :], dtype)
                 if needed[0] or needed[2]:
-                    of_scores = torch.bmm(outer_rows, context[:, block.context].mT).transpose(0, 1)
-                    found = _of_scores(of_scores, of_rows, embeddings, of_embeddings, block)
+                    of_scores = torch.bmm(outer_maps, context[:, block.context].mT)
+                    by_row = _by_row(of_scores, of_rows)
+                    found = _of_scores(by_row, of_rows, embeddings, of_embeddings, block)
                     write_rows(found, of_asked[..., block.rows, :])
                 if needed[1]:
-                    scores = _scores(of_rows, embeddings, block)
-                    of_heads = torch.bmm(scores.permute(1, 2, 0), outer_rows)  # maps_h window v
-                    of_context[:, block.context] += of_heads.unflatten(0, (-1, h)).sum(1)
+                    scores = _by_map(_scores(of_rows, embeddings, block), len(context))
+                    of_context[:, block.context] += torch.bmm(scores.mT, outer_maps)
             if needed[1]:
                 form.view(of_values[part]).add_(of_gather_context(of_context, value_maps, form.scope[0]))
         if needed[2]:
@@ -101,16 +103,15 @@ def gradients(
 
 def _scores(
     asked: Float[Tensor, "rows columns maps_h k"], embeddings: Float[Tensor, "columns k padded"], block: Block
-) -> Float[Tensor, "n maps_h window"]:
-    rows, columns, maps_h, _ = asked.shape
-    scores = asked.new_empty(rows, columns, maps_h, block.context.stop - block.context.start)
+) -> Float[Tensor, "rows columns maps_h window"]:
+    scores = asked.new_empty(*asked.shape[:3], block.context.stop - block.context.start)
     for row, offsets in enumerate(block.offsets):
         torch.bmm(asked[row], embeddings[..., offsets], out=scores[row])
-    return scores.flatten(0, 1)
+    return scores
 
 
 def _of_scores(
-    of_scores: Float[Tensor, "n maps_h window"],
+    of_scores: Float[Tensor, "rows columns maps_h window"],
     asked: Float[Tensor, "rows columns maps_h k"],
     embeddings: Float[Tensor, "columns k padded"],
     of_embeddings: Float[Tensor, "columns k padded"],
@@ -118,26 +119,26 @@ def _of_scores(
 ) -> Float[Tensor, "rows columns maps_h k"]:
     """The queries' gradient; the embeddings' is added to what is there."""
     found = torch.empty_like(asked)
-    by_row = of_scores.unflatten(0, asked.shape[:2])
     for row, offsets in enumerate(block.offsets):
-        torch.bmm(by_row[row], embeddings[..., offsets].mT, out=found[row])
-        of_embeddings[..., offsets] += torch.bmm(asked[row].mT, by_row[row])
+        torch.bmm(of_scores[row], embeddings[..., offsets].mT, out=found[row])
+        of_embeddings[..., offsets] += torch.bmm(asked[row].mT, of_scores[row])
     return found
 
 
-def _for_heads(context: Float[Tensor, "maps context v"], h: int) -> Float[Tensor, "maps_h context v"]:
-    """The context once for each head."""
-    return context.unsqueeze(1).expand(-1, h, -1, -1).flatten(0, 1)
-
-
-def _by_head(rows: Float[Tensor, "rows columns maps_h v"]) -> Float[Tensor, "maps_h n v"]:
-    return rows.flatten(0, 1).transpose(0, 1)
+def _by_map(
+    scores: Float[Tensor, "rows columns maps_h window"], maps: int
+) -> Float[Tensor, "maps n_h window"]:
+    """Every position's heads beside each other: a map's are one matrix, and the values need no copies."""
+    return scores.flatten(0, 1).unflatten(1, (maps, -1)).transpose(0, 1).contiguous().flatten(1, 2)
 
 
 def _by_row(
-    applied: Float[Tensor, "maps_h n v"], like: Float[Tensor, "rows columns maps_h k"]
-) -> Float[Tensor, "rows columns maps_h v"]:
-    return applied.transpose(0, 1).unflatten(0, like.shape[:2])
+    scores: Float[Tensor, "maps n_h window"], like: Float[Tensor, "rows columns maps_h k"]
+) -> Float[Tensor, "rows columns maps_h window"]:
+    """Undo `_by_map`."""
+    rows, columns = like.shape[:2]
+    whole = scores.unflatten(1, (rows, columns, -1)).permute(1, 2, 0, 3, 4)
+    return whole.contiguous().flatten(2, 3)
 
 
 def _height(form: Arrangement) -> int:
@@ -145,12 +146,12 @@ def _height(form: Arrangement) -> int:
 
 
 def _parts(form: Arrangement, queries: Tensor, values: Tensor, workspace: int) -> Iterator[slice]:
-    """Parts of the batch whose scores and repeated context, with their gradients, fit half the workspace."""
+    """Parts of the batch whose scores and context, with their gradients, fit half the workspace."""
     slices, rows, columns = form.size
     height = _height(form)
     window = min(rows, form.scope[1] + height - 1) * form.scope[0] * values.shape[1] * columns
     context = rows * form.scope[0] * values.shape[1] * columns * values.shape[2]
-    numbers = slices * queries.shape[1] * (2 * height * columns * window + 2 * context)
+    numbers = slices * (3 * queries.shape[1] * height * columns * window + 2 * context)
     return chunks(len(values), numbers * max(values.element_size(), 4), workspace // 2)
 
 
@@ -169,7 +170,7 @@ def cost(problem: Problem) -> float:
     flops = 2 * pairs * (3 * k + 2 * v) if problem.backward else 2 * pairs * (k + v)
     item = max(problem.item_bytes, 4) if problem.device == "cpu" else problem.item_bytes
     # Scores are written, permuted and read; in backward so are their gradients.
-    passes, launches = (8, 4 * rows + 30) if problem.backward else (4, 2 * rows + 20)
+    passes, launches = (6, 4 * rows + 30) if problem.backward else (3, 2 * rows + 20)
     return (
         flops / device.product_flops + passes * item * pairs / device.bytes + launches * device.launch_seconds
     )

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
@@ -200,7 +201,13 @@ class _Output(torch.autograd.Function):
     """The operator for eager mode: functorch differentiates autograd functions and not operators."""
 
     @staticmethod
-    def forward(queries: Tensor, values: Tensor, table: Tensor, impl: str, workspace: int) -> Tensor:
+    def forward(
+        queries: Float[Tensor, "b h k *size"],
+        values: Float[Tensor, "b u v *size"],
+        table: Float[Tensor, "u k *scope"],
+        impl: str,
+        workspace: int,
+    ) -> Float[Tensor, "b h v *size"]:
         output: Tensor = OUTPUT(queries, values, table, impl, workspace)
         return output
 
@@ -213,10 +220,10 @@ class _Output(torch.autograd.Function):
 class _Gradients(torch.autograd.Function):
     @staticmethod
     def forward(
-        gradient: Tensor,
-        queries: Tensor,
-        values: Tensor,
-        table: Tensor,
+        gradient: Float[Tensor, "b h v *size"],
+        queries: Float[Tensor, "b h k *size"],
+        values: Float[Tensor, "b u v *size"],
+        table: Float[Tensor, "u k *scope"],
         needed: Sequence[bool],
         impl: str,
         workspace: int,
