@@ -36,8 +36,6 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Threads that stay where they are: unpinned, two of them may share a core for seconds.
-bench: export OMP_PROC_BIND = true
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
 	@# Only the file of its layer is used, which needs torch alone.

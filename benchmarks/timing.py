@@ -104,7 +104,6 @@ def origin(program: str) -> dict[str, str]:
         "torch": torch.__version__,
         **{name: _version(name) for name in PACKAGES},
         "threads": str(torch.get_num_threads()),
-        "pinned": os.environ.get("OMP_PROC_BIND", "no"),
         "command": " ".join([program, *_without_result_file(sys.argv[1:])]),
     }
 
