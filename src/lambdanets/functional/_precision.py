@@ -16,3 +16,9 @@ def outside_autocast(tensor: Tensor) -> AbstractContextManager[None]:
     if torch.amp.is_autocast_available(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
+
+
+def product_precision(values: Tensor) -> torch.dtype:
+    """What matrix products of these values are made in."""
+    # Matrix products of a CPU in 16 bits are slow or inexact; a GPU's accumulate in 32.
+    return torch.promote_types(values.dtype, torch.float32) if values.is_cpu else values.dtype

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._autograd import called_often
+from lambdanets.functional._precision import product_precision
 
 # Positions below which one product of a copy is faster than one product for each image.
 SMALL_MAP = 256
@@ -48,12 +49,15 @@ class _Projection(torch.autograd.Function):
         weight: Float[Tensor, "out d"],
         bias: Float[Tensor, " out"] | None,
     ) -> Float[Tensor, "b n out"]:
-        rows = _rows(inputs)
+        dtype = product_precision(inputs)
+        rows, weight = _rows(inputs).to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
         if rows.is_contiguous():
-            return torch.nn.functional.linear(rows, weight, bias)
+            return torch.nn.functional.linear(rows, weight, bias).to(inputs.dtype)
         # A batched product reads the transposed rows where they are.
         weights = weight.T.expand(len(rows), -1, -1)
-        return torch.bmm(rows, weights) if bias is None else torch.baddbmm(bias, rows, weights)
+        projected = torch.bmm(rows, weights) if bias is None else torch.baddbmm(bias, rows, weights)
+        return projected.to(inputs.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
@@ -63,16 +67,18 @@ class _Projection(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         inputs, weight = ctx.saved_tensors
         of_inputs, of_weight, of_bias = None, None, None
+        outer = gradient.to(product_precision(gradient))
         if ctx.needs_input_grad[0]:
-            of_inputs = _of_inputs(gradient, weight.to(gradient.dtype), inputs)
+            of_inputs = _of_inputs(outer, weight.to(outer.dtype), inputs).to(inputs.dtype)
         if ctx.needs_input_grad[1]:
-            rows = _rows(inputs).to(gradient.dtype)
+            rows = _rows(inputs).to(outer.dtype)
             if rows.is_contiguous():
-                of_weight = gradient.flatten(0, 1).T @ rows.flatten(0, 1)
+                of_weight = outer.flatten(0, 1).T @ rows.flatten(0, 1)
             else:
-                of_weight = torch.bmm(rows.mT, gradient).sum(0).T
+                of_weight = torch.bmm(rows.mT, outer).sum(0).T
+            of_weight = of_weight.to(weight.dtype)
         if ctx.needs_input_grad[2]:
-            of_bias = gradient.sum((0, 1))
+            of_bias = outer.sum((0, 1)).to(weight.dtype)
         return of_inputs, of_weight, of_bias
 
 

@@ -29,12 +29,6 @@ class Block(NamedTuple):
     offsets: tuple[slice, ...]
 
 
-def product_precision(values: Tensor) -> torch.dtype:
-    """What matrix products of these values are made in."""
-    # Matrix products of a CPU in 16 bits are slow or inexact; a GPU's accumulate in 32.
-    return torch.promote_types(values.dtype, torch.float32) if values.is_cpu else values.dtype
-
-
 def arrange(size: tuple[int, ...], scope: tuple[int, ...]) -> Arrangement:
     """The axes as they are; long sequences in rows."""
     if len(size) == 1 and size[0] > FOLDED_WIDTH:

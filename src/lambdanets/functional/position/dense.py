@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional._precision import product_precision
 from lambdanets.functional.position._embeddings import (
     Block,
     arrange,
@@ -18,7 +19,6 @@ from lambdanets.functional.position._embeddings import (
     gather_context,
     of_column_tables,
     of_gather_context,
-    product_precision,
     queries_by_map,
     queries_by_row,
     write_maps,

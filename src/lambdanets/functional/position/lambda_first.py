@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional._precision import product_precision
 from lambdanets.functional.position._embeddings import (
     arrange,
     blocks,
@@ -17,7 +18,6 @@ from lambdanets.functional.position._embeddings import (
     gather_context,
     of_column_tables,
     of_gather_context,
-    product_precision,
 )
 from lambdanets.functional.position._maps import Arrangement
 
