@@ -126,3 +126,18 @@ def test_gradients_of_one_image_are_right(order: Callable[[Tensor], Tensor], b: 
         return found
 
     assert torch.autograd.gradcheck(with_parameters, (inputs, *layer.parameters()))
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_projection_of_16_bits_sums_in_more(dtype: torch.dtype, size: tuple[int, ...]) -> None:
+    leaves = [one.to(dtype).requires_grad_() for one in (draw(2, 300, *size), draw(5, 300), draw(5))]
+    exact = [one.detach().double().requires_grad_() for one in leaves]
+    outer = draw(2, size[0] * size[1], 5).to(dtype)
+    actual, expected = project_rows(*leaves), project_rows(*exact)
+    assert_close(actual.detach(), expected.detach(), dtype)
+    found = torch.autograd.grad(actual, leaves, outer)
+    for one, right in zip(found, torch.autograd.grad(expected, exact, outer.double()), strict=True):
+        assert one.dtype == dtype
+        # Rounded once, at the end.
+        assert_close(one, right, dtype)
