@@ -87,18 +87,21 @@ def write_result(path: Path, program: str, content: Mapping[str, object]) -> Non
     path.write_text(json.dumps({"origin": origin(program), **content}, indent=1) + "\n")
 
 
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    return found.stdout.strip()
+
+
+# What runs is what was there at the start.
+COMMIT = _commit()
+
+
 def origin(program: str) -> dict[str, str]:
     """What a result file says of itself."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude=*"],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parent,
-    )
     return {
         "date": datetime.date.today().isoformat(),
-        "commit": commit.stdout.strip(),
+        "commit": COMMIT,
         "machine": f"{platform.machine()}, {_processor()}, {_cores()} cores",
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -86,6 +86,12 @@ def test_waves_there_and_back_are_a_correlation(width: int, side: int) -> None:
 
 def test_the_transform_goes_along_the_axis_that_is_cheapest() -> None:
     """A direct sum along the short axis, whichever it is."""
-    for size in ((3, 40), (40, 3)):
-        form = mixed._cheapest(size, (5, 41) if size[0] == 3 else (41, 5), 4, 16, 1, 16)
-        assert form.size == (1, 3, 40)
+    for size, scope in (((3, 40), (5, 41)), ((40, 3), (41, 5))):
+        assert mixed._cheapest(size, scope, 8, 4, 16, 1, 16, "cpu").size == (1, 3, 40)
+
+
+def test_calls_count_as_well_as_operations() -> None:
+    """Two hundred short rows are fewer operations and many more calls."""
+    few, many = ((b, 4, 16, 1, 16, "cpu") for b in (1, 1000))
+    assert mixed._cheapest((4, 200), (3, 3), *few).size == (1, 4, 200)
+    assert mixed._cheapest((4, 200), (3, 3), *many).size == (1, 200, 4)

@@ -141,3 +141,9 @@ def test_a_projection_of_16_bits_sums_in_more(dtype: torch.dtype, size: tuple[in
         assert one.dtype == dtype
         # Rounded once, at the end.
         assert_close(one, right, dtype)
+
+
+def test_autocast_decides_the_precision_of_a_projection() -> None:
+    inputs, weight = draw(2, 6, *SMALL).float(), draw(5, 6).float()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert project_rows(inputs, weight).dtype == torch.bfloat16

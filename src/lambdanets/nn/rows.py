@@ -49,15 +49,16 @@ class _Projection(torch.autograd.Function):
         weight: Float[Tensor, "out d"],
         bias: Float[Tensor, " out"] | None,
     ) -> Float[Tensor, "b n out"]:
-        dtype = product_precision(inputs)
-        rows, weight = _rows(inputs).to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
+        precise = product_precision(inputs)
+        if precise != inputs.dtype:
+            shift = None if bias is None else bias.to(precise)
+            return _Projection.forward(inputs.to(precise), weight.to(precise), shift).to(inputs.dtype)
+        rows = _rows(inputs)
         if rows.is_contiguous():
-            return torch.nn.functional.linear(rows, weight, bias).to(inputs.dtype)
+            return torch.nn.functional.linear(rows, weight, bias)
         # A batched product reads the transposed rows where they are.
         weights = weight.T.expand(len(rows), -1, -1)
-        projected = torch.bmm(rows, weights) if bias is None else torch.baddbmm(bias, rows, weights)
-        return projected.to(inputs.dtype)
+        return torch.bmm(rows, weights) if bias is None else torch.baddbmm(bias, rows, weights)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:

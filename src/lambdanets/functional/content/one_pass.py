@@ -86,12 +86,10 @@ def _summarise(
     values: Float[Tensor, "b u v *context"],
     key_normalization: KeyNormalization,
 ) -> _Summary:
-    parts = list(_parts(keys, values))
-    if len(parts) == 1 and key_normalization == "softmax":
-        ((near, seen),) = parts
-        return _Summary(None, normalize_keys(near) @ seen.mT)
     total: _Summary | None = None
-    for near, seen in parts:
+    for near, seen in _parts(keys, values):
+        if near.shape[3] == keys.shape[3:].numel() and key_normalization == "softmax":
+            return _Summary(None, normalize_keys(near) @ seen.mT)
         norm = _norm(near, key_normalization)
         part = _Summary(norm, _weights(near, norm, key_normalization) @ seen.mT)
         total = part if total is None else _join(total, part, key_normalization)
@@ -103,7 +101,7 @@ def _norm(near: Float[Tensor, "b u k m"], key_normalization: KeyNormalization) -
     if key_normalization == "softmax":
         return near.logsumexp(-1, keepdim=True)
     if key_normalization == "l2":
-        return torch.linalg.vector_norm(near, dim=-1, keepdim=True).clamp_min(L2_EPSILON)
+        return torch.linalg.vector_norm(near, dim=-1, keepdim=True)
     return near.new_ones(*near.shape[:3], 1)
 
 
@@ -114,7 +112,7 @@ def _weights(
 ) -> Float[Tensor, "b u k m"]:
     if norm is None:
         return normalize_keys(near)
-    return (near - norm).exp() if key_normalization == "softmax" else near / norm
+    return (near - norm).exp() if key_normalization == "softmax" else near / norm.clamp_min(L2_EPSILON)
 
 
 def _join(total: _Summary, part: _Summary, key_normalization: KeyNormalization) -> _Summary:
@@ -125,7 +123,8 @@ def _join(total: _Summary, part: _Summary, key_normalization: KeyNormalization) 
         shares = (total.norm - norm).exp(), (part.norm - norm).exp()
     elif key_normalization == "l2":
         norm = torch.hypot(total.norm, part.norm)
-        shares = total.norm / norm, part.norm / norm
+        smallest, first, second = (one.clamp_min(L2_EPSILON) for one in (norm, total.norm, part.norm))
+        shares = first / smallest, second / smallest
     else:
         norm, shares = total.norm, (total.norm, part.norm)
     return _Summary(norm, total.lambdas * shares[0] + part.lambdas * shares[1])
@@ -166,7 +165,8 @@ def _of_keys(
     if key_normalization == "l2":
         assert norm is not None
         # Below the smallest norm the keys are divided by a constant.
-        return torch.where(norm > L2_EPSILON, of_weights - weights * shared, of_weights) / norm
+        inside = torch.where(norm > L2_EPSILON, of_weights - weights * shared, of_weights)
+        return inside / norm.clamp_min(L2_EPSILON)
     return of_weights
 
 

@@ -35,6 +35,9 @@ BLOCK_ROWS = 8
 # Spectra and lambdas that stay in a processor's nearest caches: the rows of a step fill no more.
 STEP_BYTES = 2 << 20
 
+# Calls of torch for a row, in time: for the output, and for the gradients.
+LAUNCHES, BACKWARD_LAUNCHES = 5, 12
+
 # What cosines and sines may take; they are kept from call to call.
 LARGEST_TRANSFORM_BYTES = 16 << 20
 
@@ -220,13 +223,9 @@ def _add_of_embeddings(
 
 
 def _arrangement(queries: Tensor, values: Tensor, table: Tensor) -> Arrangement:
-    return _cheapest(
-        tuple(queries.shape[3:]),
-        tuple(table.shape[2:]),
-        queries.shape[1],
-        queries.shape[2],
-        *values.shape[1:3],
-    )
+    b, h, k, *size = queries.shape
+    u, v = values.shape[1:3]
+    return _cheapest(tuple(size), tuple(table.shape[2:]), b, h, k, u, v, values.device.type)
 
 
 def _basis(form: Arrangement, values: Tensor) -> Waves:
@@ -304,32 +303,32 @@ def cost(problem: Problem) -> float:
     slices, rows, columns = form.size
     f = frequencies(columns, form.scope[2])
     written = max(problem.item_bytes, 4) * slices * rows * (2 * f + columns) * k * v
+    launches = LAUNCHES * rows
     if problem.backward:
         sums, transforms, applied, written = 3 * sums, 2 * transforms, 2 * applied, 3 * written
+        launches = BACKWARD_LAUNCHES * rows
     # The transforms and the small products that apply lambdas are slower than the sums: measured.
     flops = sums + 1.5 * transforms + 2 * applied
-    launches = (12 if problem.backward else 5) * rows
     seconds = flops / device.product_flops + written / device.bytes
     return problem.batch * seconds + launches * device.launch_seconds
 
 
 def _form_of(problem: Problem) -> Arrangement:
-    return _cheapest(
-        problem.size,
-        problem.reachable_scope,
-        problem.heads,
-        problem.query_depth,
-        problem.intra_depth,
-        problem.value_depth,
-    )
+    depths = (problem.heads, problem.query_depth, problem.intra_depth, problem.value_depth)
+    return _cheapest(problem.size, problem.reachable_scope, problem.batch, *depths, problem.device)
 
 
-@lru_cache(maxsize=256)
-def _cheapest(size: tuple[int, ...], scope: tuple[int, ...], h: int, k: int, u: int, v: int) -> Arrangement:
-    """The arrangement of fewest operations, among those whose transforms fit."""
+@lru_cache(maxsize=1024)
+def _cheapest(
+    size: tuple[int, ...], scope: tuple[int, ...], b: int, h: int, k: int, u: int, v: int, kind: str
+) -> Arrangement:
+    """The arrangement whose operations and calls take least, among those whose transforms fit."""
+    device = rates(kind)
 
     def effort(form: Arrangement) -> tuple[bool, float]:
-        return _transform_bytes(form) > LARGEST_TRANSFORM_BYTES, sum(_flops(form, h, k, u, v))
+        operations = b * sum(_flops(form, h, k, u, v)) / device.product_flops
+        calls = LAUNCHES * form.size[1] * device.launch_seconds
+        return _transform_bytes(form) > LARGEST_TRANSFORM_BYTES, operations + calls
 
     return min(arrangements(size, scope), key=effort)
 
