@@ -95,7 +95,7 @@ def fold_embeddings(
 
 
 def fold_axis(
-    table: Float[Tensor, "*rest"], length: int, context_length: int, side: int, first: int = 0
+    table: Float[Tensor, "*rest"], length: int, context_length: int, side: int
 ) -> Float[Tensor, "*folded"]:
     """Sum the last two axes, queries and context, along their diagonals: offset m - n becomes an index.
 
@@ -106,14 +106,13 @@ def fold_axis(
         length: Queries along the axis.
         context_length: Context elements along the axis.
         side: Offsets of the result, odd; zero is in the middle.
-        first: Position of the first query.
     """
     # Rows written at one pitch and read at a pitch less by one slide by one place each.
     rows = torch.nn.functional.pad(table.flip(-2), (0, length)).flatten(-2)
     pitch = length + context_length - 1
     offsets = rows[..., : length * pitch].unflatten(-1, (length, pitch)).sum(-2)
     # Offset zero is at index length - 1; the scope has it at side // 2.
-    before, after = side // 2 - (length - 1) - first, side // 2 - (context_length - 1) + first
+    before, after = side // 2 - (length - 1), side // 2 - (context_length - 1)
     return torch.nn.functional.pad(offsets, (before, after))
 
 
