@@ -88,8 +88,9 @@ class Rates(NamedTuple):
     launch_seconds: float
 
 
-# Origin: cpu, least squares over the forms and shapes of benchmarks/ops.py (two threads of an AMD EPYC,
-# float32; docs/performance.md); cuda, orders of magnitude from data sheets, not measured.
+# Origin: cpu, fitted by least squares to times of all forms at shapes like those of benchmarks/ops.py, and
+# rounded (two threads of an AMD EPYC, float32; its result file has estimates beside times); cuda, orders
+# of magnitude from data sheets, not measured.
 RATES: Final[dict[str, Rates]] = {
     "cpu": Rates(product_flops=110e9, convolution_flops=50e9, bytes=16e9, launch_seconds=10e-6),
     "cuda": Rates(product_flops=200e12, convolution_flops=15e12, bytes=3e12, launch_seconds=5e-6),
