@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lambdanets.functional import position_output
+from lambdanets.functional._dispatch import Problem
 from lambdanets.functional.position import _embeddings, mixed
 from lambdanets.functional.position._maps import Arrangement, arrangements, fold
 from lambdanets.functional.position._waves import frequencies, waves
@@ -36,7 +37,7 @@ def test_every_arrangement_gives_the_same(
 ) -> None:
     tensors = case.draw(*NAMES)
     expected = outputs_and_gradients(position_output, tensors, impl="reference")
-    monkeypatch.setattr(mixed, "_cheapest", lambda *_: form)
+    monkeypatch.setattr(mixed, "_form_of", lambda _: form)
     assert_all_close(outputs_and_gradients(position_output, tensors, impl="mixed"), expected)
 
 
@@ -84,14 +85,17 @@ def test_waves_there_and_back_are_a_correlation(width: int, side: int) -> None:
     assert len(even) == frequencies(width, side)
 
 
+def problem(size: tuple[int, ...], scope: tuple[int, ...], batch: int) -> Problem:
+    return Problem("position_output", batch, 4, 16, 1, 16, size, scope, torch.float32, "cpu", False, 0)
+
+
 def test_the_transform_goes_along_the_axis_that_is_cheapest() -> None:
     """A direct sum along the short axis, whichever it is."""
     for size, scope in (((3, 40), (5, 41)), ((40, 3), (41, 5))):
-        assert mixed._cheapest(size, scope, 8, 4, 16, 1, 16, "cpu").size == (1, 3, 40)
+        assert mixed._form_of(problem(size, scope, batch=8)).size == (1, 3, 40)
 
 
 def test_calls_count_as_well_as_operations() -> None:
     """Two hundred short rows are fewer operations and many more calls."""
-    few, many = ((b, 4, 16, 1, 16, "cpu") for b in (1, 1000))
-    assert mixed._cheapest((4, 200), (3, 3), *few).size == (1, 4, 200)
-    assert mixed._cheapest((4, 200), (3, 3), *many).size == (1, 200, 4)
+    assert mixed._form_of(problem((4, 200), (3, 3), batch=1)).size == (1, 4, 200)
+    assert mixed._form_of(problem((4, 200), (3, 3), batch=1000)).size == (1, 200, 4)

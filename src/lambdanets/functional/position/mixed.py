@@ -91,7 +91,7 @@ def run(
     workspace: int,
 ) -> Float[Tensor, "b h v *size"]:
     """λ̂ = R̂ v̂ for each row and frequency; λ back; the queries."""
-    form = _arrangement(queries, values, table)
+    form = _arrangement(queries, values, table, backward=False)
     basis = _basis(form, values)
     embeddings = table_spectrum(form.table(table), basis)
     output = form.empty(queries, values.shape[2])
@@ -120,7 +120,7 @@ def gradients(
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq = λ dy with λ computed again; of dλ = Σ_h q dyᵀ the transposed products, in the same order."""
-    form = _arrangement(queries, values, table)
+    form = _arrangement(queries, values, table, backward=True)
     basis = _basis(form, values)
     table_maps = form.table(table)
     embeddings = table_spectrum(table_maps, basis)
@@ -222,10 +222,13 @@ def _add_of_embeddings(
         of_table[1] += torch.bmm(seen, odd[row])
 
 
-def _arrangement(queries: Tensor, values: Tensor, table: Tensor) -> Arrangement:
+def _arrangement(queries: Tensor, values: Tensor, table: Tensor, *, backward: bool) -> Arrangement:
     b, h, k, *size = queries.shape
     u, v = values.shape[1:3]
-    return _cheapest(tuple(size), tuple(table.shape[2:]), b, h, k, u, v, values.device.type)
+    device, scope = values.device.type, tuple(table.shape[2:])
+    return _form_of(
+        Problem("position_output", b, h, k, u, v, tuple(size), scope, values.dtype, device, backward, 0)
+    )
 
 
 def _basis(form: Arrangement, values: Tensor) -> Waves:
@@ -285,7 +288,7 @@ def _blocks(
 
 def why_not(problem: Problem) -> str | None:
     """The matrices of its transforms grow with the square of the columns."""
-    needed = _transform_bytes(_form_of(problem))
+    needed = _transform_bytes(_form_of(problem._replace(workspace=0)))
     if needed > LARGEST_TRANSFORM_BYTES:
         return f"needs {needed >> 20} MiB of cosines, at most {LARGEST_TRANSFORM_BYTES >> 20} are allowed"
     return None
@@ -297,8 +300,21 @@ def _transform_bytes(form: Arrangement) -> int:
 
 def cost(problem: Problem) -> float:
     """For f frequencies, the spectra 8·f·pairs of rows·u·k·v and transforms 4·f·n·k·v / 2; no trace of h."""
-    form, device = _form_of(problem), rates(problem.device)
-    k, v = problem.query_depth, problem.value_depth
+    return _seconds(_form_of(problem._replace(workspace=0)), problem)
+
+
+@lru_cache(maxsize=1024)
+def _form_of(problem: Problem) -> Arrangement:
+    """The cheapest arrangement, among those whose transforms fit."""
+
+    def effort(form: Arrangement) -> tuple[bool, float]:
+        return _transform_bytes(form) > LARGEST_TRANSFORM_BYTES, _seconds(form, problem)
+
+    return min(arrangements(problem.size, problem.reachable_scope), key=effort)
+
+
+def _seconds(form: Arrangement, problem: Problem) -> float:
+    device, k, v = rates(problem.device), problem.query_depth, problem.value_depth
     sums, transforms, applied = _flops(form, problem.heads, k, problem.intra_depth, v)
     slices, rows, columns = form.size
     f = frequencies(columns, form.scope[2])
@@ -311,26 +327,6 @@ def cost(problem: Problem) -> float:
     flops = sums + 1.5 * transforms + 2 * applied
     seconds = flops / device.product_flops + written / device.bytes
     return problem.batch * seconds + launches * device.launch_seconds
-
-
-def _form_of(problem: Problem) -> Arrangement:
-    depths = (problem.heads, problem.query_depth, problem.intra_depth, problem.value_depth)
-    return _cheapest(problem.size, problem.reachable_scope, problem.batch, *depths, problem.device)
-
-
-@lru_cache(maxsize=1024)
-def _cheapest(
-    size: tuple[int, ...], scope: tuple[int, ...], b: int, h: int, k: int, u: int, v: int, kind: str
-) -> Arrangement:
-    """The arrangement whose operations and calls take least, among those whose transforms fit."""
-    device = rates(kind)
-
-    def effort(form: Arrangement) -> tuple[bool, float]:
-        operations = b * sum(_flops(form, h, k, u, v)) / device.product_flops
-        calls = LAUNCHES * form.size[1] * device.launch_seconds
-        return _transform_bytes(form) > LARGEST_TRANSFORM_BYTES, operations + calls
-
-    return min(arrangements(size, scope), key=effort)
 
 
 def _flops(form: Arrangement, h: int, k: int, u: int, v: int) -> tuple[float, float, float]:
