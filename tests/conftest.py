@@ -1,10 +1,15 @@
 """Seeds, one thread, and a switch for the shape checks."""
 
+import os
 from collections.abc import Iterator
 
 import jaxtyping
 import pytest
 import torch
+
+# Without a GPU the kernels run in Python. Triton looks when it is imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 torch.set_num_threads(1)
 

@@ -20,6 +20,8 @@ FILES = [
 
 LONGEST_FILE = 500
 LONGEST_FUNCTION = 60
+# A kernel is one loop with everything it knows as arguments.
+LONGEST_KERNEL = 100
 BANNED_NAMES = {"utils", "helpers", "misc", "common", "base", "manager", "process", "handle"}
 BANNED_PREFIXES = ("do_", "my_", "handle_", "process_")
 # What a letter of the paper must not be called, as an argument or as a local.
@@ -62,7 +64,8 @@ def test_a_file_fits_in_the_head(path: Path) -> None:
 
 @each_source
 def test_a_function_fits_on_a_screen(path: Path) -> None:
-    long = {node.name: code_lines(node) for node in functions(path) if code_lines(node) > LONGEST_FUNCTION}
+    most = LONGEST_KERNEL if path.name == "_triton_kernels.py" else LONGEST_FUNCTION
+    long = {node.name: code_lines(node) for node in functions(path) if code_lines(node) > most}
     assert not long
 
 
@@ -102,6 +105,7 @@ def test_a_file_begins_with_the_line_of_the_tree(path: Path) -> None:
 
 @each_source
 def test_no_switch_is_read_from_the_environment_below_the_jobs(path: Path) -> None:
-    """No environment variables of our own, no global mode."""
+    """No environment variables of our own, no global mode; Triton's are Triton's."""
     if path.relative_to(ROOT).parts[0] in {"functional", "nn", "models", "analysis"}:
-        assert not re.search(r"\bos\.environ|\bgetenv\(|^\s*global\s", path.read_text(), flags=re.MULTILINE)
+        switches = r"\bos\.environ(?!\.get\(\"TRITON_)|\bgetenv\(|^\s*global\s"
+        assert not re.search(switches, path.read_text(), flags=re.MULTILINE)

@@ -32,6 +32,7 @@ FROZEN = {
         "channel_lambda",
         "content_lambda",
         "content_output",
+        "content_summary",
         "lambda_layer",
         "multihead_lambda_layer",
         "normalize_keys",

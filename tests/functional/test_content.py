@@ -1,4 +1,4 @@
-"""yₙ = (Σₘ k̄ₘ vₘᵀ)ᵀ qₙ: the content lambda applied, by every implementation."""
+"""λᶜ = Σₘ k̄ₘ vₘᵀ and yₙ = λᶜᵀ qₙ: the content lambda and its application, by every implementation."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,12 +8,13 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from lambdanets.functional import content_output, normalize_queries
-from lambdanets.functional.content import IMPLEMENTATIONS, reference
+from lambdanets.functional import apply_lambdas, content_output, content_summary, normalize_queries
+from lambdanets.functional._order import channels_last
+from lambdanets.functional.content import reference
 from support.compare import assert_close
 from support.gradients import assert_all_close, outputs_and_gradients
 from support.oracles import assert_specified, loop_lambda_layer
-from support.parameters import each_layout, each_normalization, each_precision
+from support.parameters import CONTENT_FORMS, LAYOUTS, each_layout, each_normalization, each_precision
 from support.strategies import Case, layer_cases
 
 SMALL_CASES = [
@@ -31,7 +32,7 @@ CASES = [
 ]
 NAMES = ("queries", "keys", "values")
 
-each_implementation = pytest.mark.parametrize("impl", [one.name for one in IMPLEMENTATIONS])
+each_implementation = pytest.mark.parametrize("impl", [one.name for one in CONTENT_FORMS])
 
 
 def content_loops(queries: Tensor, keys: Tensor, values: Tensor, key_normalization: str) -> Tensor:
@@ -41,11 +42,16 @@ def content_loops(queries: Tensor, keys: Tensor, values: Tensor, key_normalizati
     return output.unflatten(-1, queries.shape[3:])
 
 
+def exact_output(queries: Tensor, keys: Tensor, values: Tensor, key_normalization: str) -> Tensor:
+    output = apply_lambdas(queries.flatten(3), reference.run(keys, values, key_normalization))
+    return output.unflatten(-1, queries.shape[3:])
+
+
 @each_normalization
 @pytest.mark.parametrize("case", SMALL_CASES, ids=str)
 def test_reference_is_the_sum_over_the_context(case: Case, key_normalization: str) -> None:
     q, k, v = case.draw(*NAMES).values()
-    actual = reference.run(normalize_queries(q, key_normalization), k, v, key_normalization)
+    actual = exact_output(normalize_queries(q, key_normalization), k, v, key_normalization)
     assert_specified(actual, content_loops(q, k, v, key_normalization))
 
 
@@ -59,8 +65,31 @@ def test_every_implementation_equals_the_reference(
     tensors = case.draw(*NAMES, dtype=dtype)
     actual = outputs_and_gradients(content_output, tensors, impl=impl, key_normalization=key_normalization)
     exact = {name: x.double() for name, x in tensors.items()}
-    expected = outputs_and_gradients(partial(reference.run, key_normalization=key_normalization), exact)
+    expected = outputs_and_gradients(exact_output, exact, key_normalization=key_normalization)
     assert_all_close(actual, expected, dtype)
+
+
+@each_precision
+@each_normalization
+@each_implementation
+def test_a_summary_is_as_exact_as_float32_can_be(
+    impl: str, key_normalization: str, dtype: torch.dtype
+) -> None:
+    """It is a long sum; whoever adds it to something else rounds it."""
+    k, v = Case(size=(7, 5), context=(13, 11), k=5, v=3, u=2).draw("keys", "values", dtype=dtype).values()
+    summary = content_summary(k, v, impl=impl, key_normalization=key_normalization)
+    assert summary.dtype == torch.promote_types(dtype, torch.float32)
+    expected = reference.run(k.double(), v.double(), key_normalization)
+    assert_close(summary, expected, summary.dtype)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", *LAYOUTS])
+def test_an_output_lies_in_memory_as_the_queries_do(layout: str) -> None:
+    q, k, v = Case(size=(5, 4), context=(3,), k=4, v=3, h=3).draw(*NAMES).values()
+    output = content_output(LAYOUTS.get(layout, torch.clone)(q), k, v)
+    if layout == "channels_last":
+        output = output.movedim((1, 2), (-2, -1))
+    assert output.is_contiguous()
 
 
 @each_layout
@@ -155,14 +184,23 @@ def test_large_keys_in_parts_stay_finite(monkeypatch: pytest.MonkeyPatch) -> Non
     assert_close(actual["output"], expected["output"], torch.float32)
 
 
-def test_inputs_are_all_that_is_kept_for_backward() -> None:
-    tensors = [
-        one.requires_grad_() for one in Case(size=(5, 4), context=(7,), k=4, v=3).draw(*NAMES).values()
-    ]
+@pytest.mark.parametrize("place", [torch.clone, channels_last], ids=["contiguous", "rows"])
+def test_inputs_and_the_summary_are_all_that_is_kept_for_backward(place: Callable[[Tensor], Tensor]) -> None:
+    drawn = Case(size=(5, 4), context=(7, 6), k=4, v=3).draw(*NAMES).values()
+    q, k, v = (place(one).requires_grad_() for one in drawn)
+    summary, of_summary = kept_by(lambda: content_summary(k, v))
+    assert {one.data_ptr() for one in of_summary} == {one.data_ptr() for one in (k, v)}
+    _, of_output = kept_by(lambda: content_output(q, k, v))
+    inputs = {one.data_ptr() for one in (q, k, v)}
+    others = [one for one in of_output if one.data_ptr() not in inputs]
+    assert inputs < {one.data_ptr() for one in of_output}
+    assert {one.untyped_storage().nbytes() for one in others} <= {summary.nbytes, q.shape[1] * summary.nbytes}
+
+
+def kept_by(call: Callable[[], Tensor]) -> tuple[Tensor, list[Tensor]]:
     kept: list[Tensor] = []
     with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one) or one, lambda one: one):
-        content_output(*tensors)
-    assert {one.data_ptr() for one in kept} == {one.data_ptr() for one in tensors}
+        return call(), kept
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -176,8 +214,9 @@ def test_can_be_differentiated_twice(key_normalization: str) -> None:
     assert torch.autograd.gradgradcheck(call, leaves)
 
 
-def test_an_empty_context_has_a_reason() -> None:
+@pytest.mark.parametrize("impl", ["one_pass", "triton"])
+def test_an_empty_context_has_a_reason(impl: str) -> None:
     q, k, v = Case(size=(3,), context=(0,), k=4, v=3).draw(*NAMES).values()
     assert content_output(q, k, v).count_nonzero() == 0
-    with pytest.raises(NotImplementedError, match="one_pass: needs a context of one element or more"):
-        content_output(q, k, v, impl="one_pass")
+    with pytest.raises(NotImplementedError, match=f"{impl}: needs a context of one element or more"):
+        content_output(q, k, v, impl=impl)

@@ -12,16 +12,16 @@ from torch import Tensor
 from lambdanets.functional import (
     causal_lambda_layer,
     content_output,
+    content_summary,
     lambda_layer,
     multihead_lambda_layer,
     position_output,
 )
-from lambdanets.functional import content as content_operator
 from lambdanets.functional._dispatch import Problem
 from lambdanets.functional.layer import causal
-from lambdanets.functional.position import operator as position_operator
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
+from support.parameters import CONTENT_FORMS, POSITION_FORMS
 from support.strategies import Case
 
 
@@ -55,12 +55,13 @@ def calls() -> list[Call]:
                 (*qkv[::2], "table"),
                 *mapped,
             )
-            for one in position_operator.IMPLEMENTATIONS
+            for one in POSITION_FORMS
         ),
         *(
-            Call(f"content_output-{one.name}", partial(content_output, impl=one.name), qkv, *mapped)
-            for one in content_operator.IMPLEMENTATIONS
+            Call(f"content_summary-{one.name}", partial(content_summary, impl=one.name), qkv[1:], *mapped)
+            for one in CONTENT_FORMS
         ),
+        Call("content_output", content_output, qkv, *mapped),
         Call("lambda_layer", lambda_layer, dense, *flat),
         Call("causal_lambda_layer", causal_lambda_layer, (*qkv, "table"), *line),
         Call("multihead_lambda_layer", multihead_lambda_layer, dense, *flat),

@@ -17,6 +17,7 @@ from lambdanets.functional import (
     channel_lambda,
     content_lambda,
     content_output,
+    content_summary,
     lambda_layer,
     multihead_lambda_layer,
     normalize_keys,
@@ -80,6 +81,19 @@ MESSAGES: dict[str, Callable[[], object]] = {
         f"position_output: impl must be one of {POSITION_NAMES}, got 'convolutional'. Closest: convolution."
     ): lambda: position_output(MAP_Q, MAP_V, R, impl="convolutional"),
     "position_output: no implementation can run this call.\n  triton: needs a CUDA tensor": unable,
+    ("content_summary: keys must have shape (b, u, k, *context), got (2, 7)."): lambda: content_summary(
+        K[:, 0, 0], V
+    ),
+    (
+        "content_summary: values must have shape (b, u, v, *context) with b=2, u=1, *context=(7,) taken from "
+        "keys, got (2, 1, 5, 6)."
+    ): lambda: content_summary(K, V[..., :6]),
+    f"content_summary: key_normalization must be one of {CHOICES}, got 'l1'.": lambda: content_summary(
+        K, V, key_normalization="l1"
+    ),
+    f"content_summary: impl must be one of {CONTENT_NAMES}, got 'fast'.": lambda: content_summary(
+        K, V, impl="fast"
+    ),
     "content_output: queries must have shape (b, h, k, *size), got (3, 4, 6).": lambda: content_output(
         Q[0], K, V
     ),

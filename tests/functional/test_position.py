@@ -9,15 +9,14 @@ from hypothesis import given
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lambdanets.functional import lambda_layer, position_output
+from lambdanets.functional import apply_lambdas, lambda_layer, position_output
 from lambdanets.functional._dispatch import Implementation
 from lambdanets.functional.position import reference
-from lambdanets.functional.position.operator import IMPLEMENTATIONS
 from lambdanets.functional.relative_position import dense_embeddings
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
 from support.oracles import assert_specified, loop_embeddings, loop_lambda_layer
-from support.parameters import each_layout, each_precision
+from support.parameters import LAYOUTS, POSITION_FORMS, each_layout, each_precision
 from support.strategies import Case, map_cases
 
 SMALL_CASES = [
@@ -40,7 +39,7 @@ CASES = [
 NAMES = ("queries", "values", "table")
 PAPER_CASE = Case(size=(14, 13), scope=(23, 23), b=1, k=16, v=8, h=4)
 
-each_implementation = pytest.mark.parametrize("impl", [one.name for one in IMPLEMENTATIONS])
+each_implementation = pytest.mark.parametrize("impl", [one.name for one in POSITION_FORMS])
 
 
 def dense_loops(queries: Tensor, values: Tensor, table: Tensor) -> Tensor:
@@ -59,7 +58,7 @@ def test_an_offset_is_read_from_the_query_to_its_context() -> None:
     """R[+1] reads the element after the query: a cross-correlation, not a convolution."""
     table = torch.tensor([0.0, 0.0, 1.0]).view(1, 1, 3)
     values = torch.tensor([1.0, 2.0, 3.0]).view(1, 1, 1, 3)
-    for one in IMPLEMENTATIONS:
+    for one in POSITION_FORMS:
         output = position_output(torch.ones(1, 1, 1, 3), values, table, impl=one.name)
         assert output.flatten().tolist() == pytest.approx([2.0, 3.0, 0.0], abs=1e-6)
 
@@ -72,6 +71,24 @@ def test_every_implementation_equals_the_reference(impl: str, case: Case, dtype:
     actual = outputs_and_gradients(position_output, tensors, impl=impl)
     exact = outputs_and_gradients(reference.run, {name: x.double() for name, x in tensors.items()})
     assert_all_close(actual, exact, dtype)
+
+
+@pytest.mark.parametrize("layout", [torch.clone, *LAYOUTS.values()], ids=["contiguous", *LAYOUTS])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@each_implementation
+def test_a_shared_lambda_is_added_to_every_other(
+    impl: str, dtype: torch.dtype, layout: Callable[[Tensor], Tensor]
+) -> None:
+    """y = (λᵖ + λ)ᵀ q: as much as two outputs, added in float64."""
+    tensors = Case(size=(4, 3), scope=(3, 5), b=2, k=4, v=3, u=2, h=3).draw(*NAMES, "shared", dtype=dtype)
+    placed = {name: x if name == "shared" else layout(x) for name, x in tensors.items()}
+
+    def separate(shared: Tensor, **inputs: Tensor) -> Tensor:
+        own = reference.run(**inputs).flatten(3)
+        return (own + apply_lambdas(inputs["queries"].flatten(3), shared)).unflatten(-1, (4, 3))
+
+    exact = outputs_and_gradients(separate, {name: x.double() for name, x in tensors.items()})
+    assert_all_close(outputs_and_gradients(position_output, placed, impl=impl), exact, dtype)
 
 
 @each_layout
@@ -166,7 +183,7 @@ class Convolutions(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("case", [Case(size=(5,), scope=(3,)), Case(size=(4, 3), scope=(3, 3), u=2)], ids=str)
-@pytest.mark.parametrize("one", IMPLEMENTATIONS, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", POSITION_FORMS, ids=lambda one: one.name)
 def test_no_convolution_has_more_axes_than_the_map(one: Implementation, case: Case) -> None:
     """Values go into the batch: a 2-d map never needs a Conv3d, which is slow where it exists."""
     tensors = case.draw(*NAMES).values()
@@ -185,7 +202,7 @@ def test_implementations_see_no_offset_that_joins_nothing(monkeypatch: pytest.Mo
         return queries.new_zeros(queries.shape[0], queries.shape[1], *values.shape[2:])
 
     module = "lambdanets.functional.position.operator.IMPLEMENTATIONS"
-    monkeypatch.setattr(module, (replace(IMPLEMENTATIONS[0], run=record),))
+    monkeypatch.setattr(module, (replace(POSITION_FORMS[0], run=record),))
     position_output(*Case(size=(2, 7), scope=(23, 5)).draw(*NAMES).values())
     assert seen == [(3, 5)]
 

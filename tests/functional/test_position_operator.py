@@ -17,12 +17,12 @@ from lambdanets.functional.position.operator import (
 )
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
-from support.parameters import LAYOUTS
+from support.parameters import LAYOUTS, POSITION_FORMS
 from support.strategies import Case
 
 NAMES = ("queries", "values", "table")
 WORKSPACE = 1 << 16
-FAST = [one for one in IMPLEMENTATIONS if one.name != "reference"]
+FAST = POSITION_FORMS[1:]
 
 each_fast = pytest.mark.parametrize("one", FAST, ids=lambda one: one.name)
 
@@ -46,19 +46,20 @@ def test_opcheck(case: Case, layout: str, dtype: torch.dtype) -> None:
     place = LAYOUTS.get(layout, torch.clone)
     tensors = [place(tensor).requires_grad_() for tensor in case.draw(*NAMES, dtype=dtype).values()]
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(OUTPUT, (*tensors, "auto", WORKSPACE), test_utils=checks)
-    gradient = torch.randn_like(OUTPUT(*tensors, "auto", WORKSPACE)).detach()
+    lambdas = case.draw("shared", dtype=dtype)["shared"]
+    gradient = torch.randn_like(OUTPUT(*tensors, None, "auto", WORKSPACE)).detach()
     inputs = [tensor.detach() for tensor in tensors]
-    torch.library.opcheck(
-        GRADIENTS, (gradient, *inputs, [True, False, True], "auto", WORKSPACE), test_utils=checks
-    )
+    for shared, needed in ((None, [True, False, True, False]), (lambdas, [False, True, False, True])):
+        torch.library.opcheck(OUTPUT, (*tensors, shared, "auto", WORKSPACE), test_utils=checks)
+        arguments = (gradient, *inputs, shared, needed, "auto", WORKSPACE)
+        torch.library.opcheck(GRADIENTS, arguments, test_utils=checks)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 def test_opcheck_under_dynamic_shapes() -> None:
     tensors = [one.requires_grad_() for one in Case(size=(4, 3), scope=(3, 5)).draw(*NAMES).values()]
-    torch.library.opcheck(OUTPUT, (*tensors, "auto", WORKSPACE))
+    torch.library.opcheck(OUTPUT, (*tensors, None, "auto", WORKSPACE))
 
 
 def test_inputs_are_all_that_is_kept_for_backward() -> None:
@@ -148,6 +149,32 @@ def test_vmap_is_a_loop(axes: tuple[int | None, ...]) -> None:
     mapped = torch.vmap(position_output, in_dims=axes)(*tensors)
     for index in range(3):
         assert_close(mapped[index], position_output(*item(index)))
+
+
+@pytest.mark.parametrize("table_axis", [0, None])
+def test_vmap_over_a_shared_lambda(table_axis: int | None) -> None:
+    drawn = Case(size=(4, 3), scope=(3, 5)).draw(*NAMES, "shared")
+    q, v, table, shared = (torch.stack([one, one + 1]) for one in drawn.values())
+    tables = table if table_axis == 0 else table[0]
+
+    def layer(q: Tensor, v: Tensor, table: Tensor, shared: Tensor) -> Tensor:
+        return position_output(q, v, table, shared=shared)
+
+    mapped = torch.vmap(layer, in_dims=(0, 0, table_axis, 0))(q, v, tables, shared)
+    for item in range(2):
+        own = table[item] if table_axis == 0 else table[0]
+        assert_close(mapped[item], layer(q[item], v[item], own, shared[item]))
+
+
+def test_a_shared_lambda_has_second_derivatives() -> None:
+    tensors = Case(size=(3, 2), scope=(3, 3), b=2, k=2, v=2, h=2).draw(*NAMES, "shared")
+    leaves = [one.requires_grad_() for one in tensors.values()]
+
+    def layer(q: Tensor, v: Tensor, table: Tensor, shared: Tensor) -> Tensor:
+        return position_output(q, v, table, shared=shared)
+
+    assert torch.autograd.gradcheck(layer, leaves)
+    assert torch.autograd.gradgradcheck(layer, leaves)
 
 
 def test_gradients_of_each_item_under_vmap() -> None:

@@ -6,10 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from lambdanets.functional import content
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS
+from lambdanets.functional.position.operator import IMPLEMENTATIONS
 
 LOW_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = {"float64": torch.float64, **LOW_PRECISIONS}
+
+# Implementations of `position_output` and `content_summary` that torch runs. Kernels, which an interpreter
+# runs slowly, have tests of their own.
+POSITION_FORMS = tuple(one for one in IMPLEMENTATIONS if one.name != "triton")
+CONTENT_FORMS = tuple(one for one in content.IMPLEMENTATIONS if one.name != "triton")
 
 each_normalization = pytest.mark.parametrize("key_normalization", KEY_NORMALIZATIONS)
 each_precision = pytest.mark.parametrize("dtype", PRECISIONS.values(), ids=PRECISIONS)

@@ -47,6 +47,7 @@ class Case:
             "keys": (self.b, self.u, self.k, *context),
             "values": (self.b, self.u, self.v, *context),
             "table": (self.u, self.k, *self.scope),
+            "shared": (self.b, self.k, self.v),
             "embeddings": (self.n, self.m, self.u, self.k),
         }
         generator = torch.Generator().manual_seed(seed)

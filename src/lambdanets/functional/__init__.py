@@ -6,7 +6,7 @@ from lambdanets._lazy import resolve_lazily
 
 if TYPE_CHECKING:
     from lambdanets.functional import relative_position
-    from lambdanets.functional.content import content_output
+    from lambdanets.functional.content import content_output, content_summary
     from lambdanets.functional.lambdas import (
         apply_lambdas,
         channel_lambda,
@@ -29,6 +29,7 @@ __all__ = [
     "channel_lambda",
     "content_lambda",
     "content_output",
+    "content_summary",
     "lambda_layer",
     "multihead_lambda_layer",
     "normalize_keys",
@@ -49,6 +50,7 @@ __getattr__, __dir__ = resolve_lazily(
         "channel_lambda": "lambdanets.functional.lambdas",
         "content_lambda": "lambdanets.functional.lambdas",
         "content_output": "lambdanets.functional.content",
+        "content_summary": "lambdanets.functional.content",
         "lambda_layer": "lambdanets.functional.layer.dense",
         "multihead_lambda_layer": "lambdanets.functional.layer.multihead",
         "normalize_keys": "lambdanets.functional.lambdas",

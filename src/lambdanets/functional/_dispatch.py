@@ -70,6 +70,7 @@ class Implementation:
         run: The computation; the operator's tensors in, its output out.
         gradients: The gradient of the output first, then what `run` takes; out come the gradients of the
             tensors. None where autograd differentiates `run`.
+        adds_shared: Whether both take a lambda that all positions share, and add it by themselves.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Implementation:
     cost: Callable[[Problem], float]
     run: Callable[..., Tensor]
     gradients: Callable[..., tuple[Tensor, ...]] | None = None
+    adds_shared: bool = False
 
 
 class Rates(NamedTuple):

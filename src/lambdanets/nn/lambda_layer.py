@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
-from lambdanets.functional.content import content_output
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
 from lambdanets.nn.normalization import (
     Normalization,
@@ -17,7 +16,7 @@ from lambdanets.nn.normalization import (
     make_normalization,
     normalize_rows,
 )
-from lambdanets.nn.position import Initialization, RelativePosition
+from lambdanets.nn.position import Initialization, RelativePosition, lambda_output
 from lambdanets.nn.rows import channels_are_last, project_rows, to_channels_first
 
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -111,14 +110,7 @@ class _LambdaLayerNd(nn.Module):
             )
         queries, keys, values = self._project(inputs)
         queries = normalize_queries(queries, self.key_normalization)
-        if keys is None:
-            output = self._positional(queries, values)
-        else:
-            output = content_output(queries, keys, values, key_normalization=self.key_normalization)
-            if self.position is not None:
-                positional = self._positional(queries, values)
-                # In place where autograd does not look: maps of this size cost more to allocate than to add.
-                output = output + positional if torch.is_grad_enabled() else positional.add_(output)
+        output = lambda_output(self.position, queries, keys, values, self.key_normalization)
         output = self.pool(output.flatten(1, 2))
         return output if channels_are_last(inputs) else to_channels_first(output)
 
@@ -152,12 +144,6 @@ class _LambdaLayerNd(nn.Module):
             for part, depth in zip(parts, depths, strict=False)
         )
         return _Projected(queries, keys[0] if keys else None, values)
-
-    def _positional(
-        self, queries: Float[Tensor, "b h k *size"], values: Float[Tensor, "b u v *size"]
-    ) -> Float[Tensor, "b h v *size"]:
-        assert self.position is not None
-        return self.position(queries, values)
 
     def extra_repr(self) -> str:
         """The depths by name."""

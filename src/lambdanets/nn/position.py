@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
+from lambdanets.functional.content import content_output, content_summary
+from lambdanets.functional.lambdas import KeyNormalization
 from lambdanets.functional.position import position_output
 from lambdanets.functional.relative_position import check_scope, dense_embeddings, resize_table
 
@@ -89,20 +91,24 @@ class RelativePosition(nn.Module):
         reach = tuple(max(a, b) for a, b in zip(size, context_size, strict=True))
         return dense_embeddings(self.table_for(reach), size, context_size)
 
-    def bias_output(self, queries: Float[Tensor, "b h k *size"]) -> Float[Tensor, "b h 1 *size"] | None:
-        """What the bias adds to every value channel, q·bias; None without one."""
-        if self.bias is None:
-            return None
-        shape = (-1, *(1 for _ in queries.shape[3:]))
-        return (queries * self.bias.view(shape)).sum(2, keepdim=True)
-
     def forward(
-        self, queries: Float[Tensor, "b h k *size"], values: Float[Tensor, "b u v *size"]
+        self,
+        queries: Float[Tensor, "b h k *size"],
+        values: Float[Tensor, "b u v *size"],
+        shared: Float[Tensor, "b k v"] | None = None,
     ) -> Float[Tensor, "b h v *size"]:
-        """Apply each position's lambda to its queries."""
-        output = position_output(queries, values, self.table_for(tuple(queries.shape[3:])), impl=self.impl)
-        bias = self.bias_output(queries)
-        return output if bias is None else output + bias
+        """Apply each position's lambda to its queries, and with it the lambda that all positions share."""
+        table = self.table_for(tuple(queries.shape[3:]))
+        return position_output(queries, values, table, shared=self._with_bias(shared, values), impl=self.impl)
+
+    def _with_bias(
+        self, shared: Float[Tensor, "b k v"] | None, values: Float[Tensor, "b u v *size"]
+    ) -> Float[Tensor, "b k v"] | None:
+        """The bias is a lambda too, the same for all positions and value channels."""
+        if self.bias is None:
+            return shared
+        bias = self.bias[:, None]
+        return bias.expand(len(values), -1, values.shape[2]) if shared is None else shared + bias
 
     def extra_repr(self) -> str:
         """Scope and depths."""
@@ -163,6 +169,25 @@ class DensePosition(nn.Module):
                 f"embeddings were made for, got {asked[0]} and {asked[1]}. RelativePosition takes any length."
             )
         return self.table
+
+
+def lambda_output(
+    position: RelativePosition | None,
+    queries: Float[Tensor, "b h k *size"],
+    keys: Float[Tensor, "b u k *size"] | None,
+    values: Float[Tensor, "b u v *size"],
+    key_normalization: KeyNormalization,
+) -> Float[Tensor, "b h v *size"]:
+    """Content and position lambdas of one map, applied together; one of the two may be missing.
+
+    Paper: §3.1; Table 9.
+    """
+    if position is None:
+        assert keys is not None
+        return content_output(queries, keys, values, key_normalization=key_normalization)
+    if keys is None:
+        return position(queries, values)
+    return position(queries, values, content_summary(keys, values, key_normalization=key_normalization))
 
 
 def set_implementation(model: nn.Module, impl: str) -> None:

@@ -7,13 +7,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
-from lambdanets.functional.content import content_output
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
 from lambdanets.functional.layer.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.layer.dense import lambda_layer
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
 from lambdanets.nn.normalization import Normalization, make_normalization
-from lambdanets.nn.position import DensePosition, Initialization, RelativePosition
+from lambdanets.nn.position import DensePosition, Initialization, RelativePosition, lambda_output
 
 POSITIONS: Final = ("relative", "dense", "none")
 
@@ -170,12 +169,9 @@ class LambdaLayer(nn.Module):
         values: Float[Tensor, "b u v n"],
     ) -> Float[Tensor, "b h v n"]:
         queries = normalize_queries(queries, self.key_normalization)
-        parts = []
-        if keys is not None:
-            parts.append(content_output(queries, keys, values, key_normalization=self.key_normalization))
-        if self.position is not None:
-            parts.append(self.position(queries, values))
-        return sum(parts[1:], parts[0])
+        # Dense embeddings are for lengths of their own, which the general form takes.
+        assert not isinstance(self.position, DensePosition)
+        return lambda_output(self.position, queries, keys, values, self.key_normalization)
 
     def _general(
         self,

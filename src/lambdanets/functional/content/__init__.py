@@ -1,18 +1,64 @@
-"""`content_output`: the content lambda, shared by all positions, applied to the queries."""
+"""`content_summary`, the content lambda that all positions share, and `content_output`, which applies it."""
 
 import math
 from typing import Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.errors import Sizes, bind_shape, check_choice
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again
-from lambdanets.functional._precision import outside_autocast
-from lambdanets.functional.content import one_pass, reference
+from lambdanets.functional._order import channels_are_last, of_rows, rows_of
+from lambdanets.functional._precision import outside_autocast, product_precision
+from lambdanets.functional.content import one_pass, reference, triton
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization
 
-IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (reference.IMPLEMENTATION, one_pass.IMPLEMENTATION)
+IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
+    reference.IMPLEMENTATION,
+    one_pass.IMPLEMENTATION,
+    triton.IMPLEMENTATION,
+)
+
+
+def content_summary(
+    keys: Float[Tensor, "b u k *context"],
+    values: Float[Tensor, "b u v *context"],
+    *,
+    key_normalization: KeyNormalization = "softmax",
+    impl: str = "auto",
+) -> Float[Tensor, "b k v"]:
+    """Summarise the context once for all positions, by what its elements are.
+
+    λᶜ = Σₘ k̄ₘ vₘᵀ with K̄ normalised over the whole context, summed over the intra-depth. Time linear
+    in m; for backward `"one_pass"` keeps its inputs and nothing else, `"triton"` in addition numbers
+    whose count does not depend on m.
+
+    Paper: §3.1, §B.4; Table 9 (content only); Table 11 for the normalisations.
+
+    Args:
+        keys: u key vectors for each context element.
+        values: u value vectors for each context element.
+        key_normalization: How keys are normalised over the context; see `normalize_keys`.
+        impl: `"auto"`, `"one_pass"`, `"triton"` or `"reference"`. All are exact and differ by rounding.
+
+    Returns:
+        A k×v linear map for each image, in float32 at least: a mean over the context, which is long.
+
+    Raises:
+        ArgumentError: Shapes that do not fit, an unknown normalisation or implementation.
+        NotImplementedError: The implementation asked for cannot run this call; the message says why.
+
+    Example:
+        >>> summary = content_summary(torch.ones(2, 1, 16, 9), torch.ones(2, 1, 8, 9))
+        >>> summary.shape, round(summary[0, 0, 0].item(), 3)
+        (torch.Size([2, 16, 8]), 1.0)
+    """
+    who = "content_summary"
+    sizes: Sizes = {}
+    bind_shape(who, "keys", keys, "b u k *context", sizes)
+    bind_shape(who, "values", values, "b u v *context", sizes)
+    return _summarise(who, keys, values, key_normalization, impl)
 
 
 def content_output(
@@ -25,9 +71,8 @@ def content_output(
 ) -> Float[Tensor, "b h v *size"]:
     """Apply the content lambda, made from what the elements of the context are.
 
-    λᶜ = Σₘ k̄ₘ vₘᵀ with K̄ normalised over the whole context, summed over the intra-depth, and
-    yₙ = λᶜᵀ qₙ. Linear attention with several queries a position. Time and memory linear in n and m;
-    `"one_pass"` keeps its inputs for backward and nothing else.
+    yₙ = λᶜᵀ qₙ with the λᶜ of `content_summary`. Linear attention with several queries a position. Time
+    and memory linear in n and m; for backward the summary is kept beside what `content_summary` keeps.
 
     Paper: §3.1, §B.4; Table 9 (content only); Table 11 for the normalisations.
 
@@ -37,10 +82,11 @@ def content_output(
         values: u value vectors for each context element.
         key_normalization: How keys are normalised over the context; see `normalize_keys`. The queries
             are taken as they are: `normalize_queries` is for the caller, who needs them twice.
-        impl: `"auto"`, `"one_pass"` or `"reference"`.
+        impl: As in `content_summary`.
 
     Raises:
         ArgumentError: Shapes that do not fit, an unknown normalisation or implementation.
+        NotImplementedError: The implementation asked for cannot run this call; the message says why.
 
     Example:
         >>> y = content_output(torch.ones(2, 4, 16, 7, 5), torch.ones(2, 1, 16, 9), torch.ones(2, 1, 8, 9))
@@ -52,25 +98,46 @@ def content_output(
     bind_shape(who, "queries", queries, "b h k *size", sizes)
     bind_shape(who, "keys", keys, "b u k *context", sizes)
     bind_shape(who, "values", values, "b u v *context", sizes)
-    check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
-    chosen = choose_again(IMPLEMENTATIONS, describe(queries, keys, values), impl)
+    summary = _summarise(who, keys, values, key_normalization, impl)
     with outside_autocast(queries):
-        return chosen.run(queries, keys, values, key_normalization)
+        return _apply(queries, summary)
 
 
-def describe(queries: Tensor, keys: Tensor, values: Tensor) -> Problem:
-    """The call as plain data, its context in the place of the scope."""
-    b, h, k, *size = queries.shape
-    u, v, *context = values.shape[1:]
+def _summarise(
+    who: str, keys: Tensor, values: Tensor, key_normalization: KeyNormalization, impl: str
+) -> Float[Tensor, "b k v"]:
+    check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    of_keys = "softmax" if key_normalization == "softmax_keys_and_queries" else key_normalization
+    chosen = choose_again(IMPLEMENTATIONS, describe(keys, values, who), impl)
+    with outside_autocast(values):
+        return chosen.run(keys, values, of_keys)
+
+
+def _apply(
+    queries: Float[Tensor, "b h k *size"], summary: Float[Tensor, "b k v"]
+) -> Float[Tensor, "b h v *size"]:
+    """One matrix product of the queries as they lie in memory; the output lies as they do."""
+    dtype = product_precision(queries)
+    asked, summary = queries.to(dtype), summary.to(dtype)
+    if channels_are_last(queries):
+        return of_rows(rows_of(asked) @ summary, queries).to(queries.dtype)
+    output = torch.matmul(summary.mT.unsqueeze(1), asked.flatten(3))  # b h v n
+    return output.unflatten(-1, queries.shape[3:]).to(queries.dtype)
+
+
+def describe(keys: Tensor, values: Tensor, operation: str = "content_summary") -> Problem:
+    """The call as plain data; the context is its only map."""
+    b, u, k, *context = keys.shape
+    m = (math.prod(context),)
     return Problem(
-        operation="content_output",
+        operation=operation,
         batch=b,
-        heads=h,
+        heads=1,
         query_depth=k,
         intra_depth=u,
-        value_depth=v,
-        size=(math.prod(size),),
-        scope=(math.prod(context),),
+        value_depth=values.shape[2],
+        size=m,
+        scope=m,
         dtype=values.dtype,
         device=values.device.type,
         backward=False,

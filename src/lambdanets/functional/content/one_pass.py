@@ -29,56 +29,45 @@ class _Summary(NamedTuple):
 
 
 def run(
-    queries: Float[Tensor, "b h k *size"],
     keys: Float[Tensor, "b u k *context"],
     values: Float[Tensor, "b u v *context"],
     key_normalization: KeyNormalization,
-) -> Float[Tensor, "b h v *size"]:
-    """y = (K̄ᵀ V)ᵀ q; the inputs are kept for backward and nothing else.
+) -> Float[Tensor, "b k v"]:
+    """λᶜ = K̄ᵀ V; keys and values are kept for backward and nothing else.
 
     A compiler gets the reference: it fuses the passes and chooses what to keep itself.
     """
     if torch.compiler.is_compiling():
-        return reference.run(queries, keys, values, key_normalization)
-    of_keys = key_normalization if key_normalization in ("l2", "none") else "softmax"
+        return reference.run(keys, values, key_normalization)
     if not torch.is_grad_enabled():
-        return _ContentOutput.forward(queries, keys, values, of_keys)
-    differentiable: Any = _ContentOutput.apply
-    output: Tensor = differentiable(queries, keys, values, of_keys)
-    return output
+        return _ContentSummary.forward(keys, values, key_normalization)
+    differentiable: Any = _ContentSummary.apply
+    summary: Tensor = differentiable(keys, values, key_normalization)
+    return summary
 
 
 @called_often
-class _ContentOutput(torch.autograd.Function):
+class _ContentSummary(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        queries: Float[Tensor, "b h k *size"],
         keys: Float[Tensor, "b u k *context"],
         values: Float[Tensor, "b u v *context"],
         key_normalization: KeyNormalization,
-    ) -> Float[Tensor, "b h v *size"]:
-        summary = _summarise(keys, values, key_normalization).lambdas.sum(1)
-        found = _rows(queries).to(summary.dtype) @ summary
-        return in_order_of(_from_rows(found, queries), queries).to(queries.dtype)
+    ) -> Float[Tensor, "b k v"]:
+        return _summarise(keys, values, key_normalization).lambdas.sum(1)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:3])
-        ctx.key_normalization = inputs[3]
+        ctx.save_for_backward(*inputs[:2])
+        ctx.key_normalization = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        queries, keys, values = ctx.saved_tensors
+        keys, values = ctx.saved_tensors
         summary = _summarise(keys, values, ctx.key_normalization)
-        outer, of_queries, of_keys, of_values = _rows(gradient).to(summary.lambdas.dtype), None, None, None
-        if ctx.needs_input_grad[0]:
-            of_queries = _like(_from_rows(outer @ summary.lambdas.sum(1).mT, queries), queries)
-        if ctx.needs_input_grad[1] or ctx.needs_input_grad[2]:
-            of_lambdas = (_rows(queries).to(outer.dtype).mT @ outer).unsqueeze(1)  # b 1 k v
-            of_keys, of_values = _of_context(of_lambdas, summary, keys, values, ctx.key_normalization)
-        return of_queries, of_keys, of_values, None
+        return (*_of_context(gradient.unsqueeze(1), summary, keys, values, ctx.key_normalization), None)
 
 
 def _summarise(
@@ -172,7 +161,7 @@ def _of_keys(
 
 def _parts(keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Keys "b u k m" and values "b u v m" of parts of the context, whose copies fit a workspace."""
-    dtype = torch.promote_types(keys.dtype, torch.float32)
+    dtype = torch.promote_types(values.dtype, torch.float32)
     near, seen = keys.flatten(3), values.flatten(3)
     element_bytes = 2 * dtype.itemsize * keys.shape[0] * keys.shape[1] * (keys.shape[2] + values.shape[2])
     workspace = default_workspace(keys.device.type)
@@ -183,33 +172,22 @@ def _parts(keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         yield near[..., part].to(dtype), seen[..., part].to(dtype)
 
 
-def _rows(tensor: Float[Tensor, "b h k *size"]) -> Float[Tensor, "b n_h k"]:
-    """A view, where channels are last in memory."""
-    return tensor.movedim((1, 2), (-2, -1)).flatten(1, -2)
-
-
-def _from_rows(rows: Float[Tensor, "b n_h v"], like: Float[Tensor, "b h k *size"]) -> Tensor:
-    """Undo `_rows`."""
-    return rows.unflatten(1, (*like.shape[3:], like.shape[1])).movedim((-2, -1), (1, 2))
-
-
 def _like(gradient: Tensor, like: Tensor) -> Tensor:
     return in_order_of(gradient, like).to(like.dtype)
 
 
 def why_not(problem: Problem) -> str | None:
     """There must be a largest key."""
-    return None if problem.scope[0] else "needs a context of one element or more"
+    return None if problem.positions else "needs a context of one element or more"
 
 
 def cost(problem: Problem) -> float:
-    """2·b·k·v·(m·u + n·h), with everything read once and the keys' weights written."""
-    device = rates(problem.device)
-    n, m = problem.positions, problem.scope[0]
-    k, u, v, h = problem.query_depth, problem.intra_depth, problem.value_depth, problem.heads
-    flops = 2 * problem.batch * k * v * (m * u + n * h)
-    moved = 4 * problem.batch * (m * u * (2 * k + v) + n * h * (k + v))
-    return flops / device.product_flops + moved / device.bytes + 6 * device.launch_seconds
+    """2·b·m·u·k·v, with everything read once and the keys' weights written."""
+    device, m = rates(problem.device), problem.positions
+    k, u, v = problem.query_depth, problem.intra_depth, problem.value_depth
+    flops = 2 * problem.batch * m * u * k * v
+    moved = 4 * problem.batch * m * u * (2 * k + v)
+    return flops / device.product_flops + moved / device.bytes + 4 * device.launch_seconds
 
 
 IMPLEMENTATION = Implementation("one_pass", why_not, cost, run)

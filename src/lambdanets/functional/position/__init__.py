@@ -14,6 +14,7 @@ def position_output(
     values: Float[Tensor, "b u v *size"],
     table: Float[Tensor, "u k *scope"],
     *,
+    shared: Float[Tensor, "b k v"] | None = None,
     impl: str = "auto",
     workspace: int | None = None,
 ) -> Float[Tensor, "b h v *size"]:
@@ -30,8 +31,11 @@ def position_output(
         queries: h queries for each position.
         values: u value vectors for each position.
         table: One embedding for each relative offset; every side odd.
-        impl: `"auto"`, `"reference"`, `"convolution"`, `"dense"`, `"mixed"` or `"lambda_first"`. All are
-            exact and differ by rounding. The output and the gradients may take different ones under `"auto"`.
+        shared: A lambda of each image that all its positions share, such as the content's, to be added to
+            each position's own: yₙ = (λᵖₙ + λ)ᵀ qₙ, with one pass over the output.
+        impl: `"auto"`, `"reference"`, `"convolution"`, `"dense"`, `"mixed"`, `"lambda_first"` or `"triton"`.
+            All are exact and differ by rounding. The output and the gradients may take different ones under
+            `"auto"`.
         workspace: Bytes of scratch memory to work in, whatever the batch and the map; 16 MiB on a CPU and
             64 MiB on a GPU by default. One image, or one row of it, is the least that is worked on.
 
@@ -45,20 +49,22 @@ def position_output(
         >>> y.shape, y[0, 0, 0, 3, 2].item()
         (torch.Size([2, 4, 8, 7, 5]), 144.0)
     """
-    _check(queries, values, table)
+    _check(queries, values, table, shared)
     if workspace is None:
         workspace = default_workspace(queries.device.type)
     check_positive("position_output", workspace=workspace)
     reachable = crop_table(table, tuple(2 * length - 1 for length in queries.shape[3:]))
-    return position_operator(queries, values, reachable, impl, workspace)
+    return position_operator(queries, values, reachable, shared, impl, workspace)
 
 
-def _check(queries: Tensor, values: Tensor, table: Tensor) -> None:
+def _check(queries: Tensor, values: Tensor, table: Tensor, shared: Tensor | None) -> None:
     who = "position_output"
     sizes: Sizes = {}
     bind_shape(who, "queries", queries, "b h k *size", sizes)
     bind_shape(who, "values", values, "b u v *size", sizes)
     bind_shape(who, "table", table, "u k *scope", sizes)
+    if shared is not None:
+        bind_shape(who, "shared", shared, "b k v", sizes)
     axes = queries.ndim - 3
     check_scope(who, tuple(table.shape[2:]), axes)
     if axes > 3:

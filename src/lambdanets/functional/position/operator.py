@@ -11,9 +11,9 @@ from torch.utils.flop_counter import register_flop_formula
 
 from lambdanets.functional._autograd import called_often
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again
-from lambdanets.functional._order import in_order_of
-from lambdanets.functional._precision import outside_autocast
-from lambdanets.functional.position import convolution, dense, lambda_first, mixed, reference
+from lambdanets.functional._order import in_order_of, of_rows, rows_of
+from lambdanets.functional._precision import outside_autocast, product_precision
+from lambdanets.functional.position import convolution, dense, lambda_first, mixed, reference, triton
 
 IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
     reference.IMPLEMENTATION,
@@ -21,7 +21,11 @@ IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
     dense.IMPLEMENTATION,
     mixed.IMPLEMENTATION,
     lambda_first.IMPLEMENTATION,
+    triton.IMPLEMENTATION,
 )
+
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def describe(
@@ -47,24 +51,28 @@ def describe(
 
 
 _LIBRARY: Final = torch.library.Library("lambdanets", "FRAGMENT")
+_INPUTS: Final = "Tensor queries, Tensor values, Tensor table, Tensor? shared"
+_LIBRARY.define(f"position_output({_INPUTS}, str impl, int workspace) -> Tensor")
 _LIBRARY.define(
-    "position_output(Tensor queries, Tensor values, Tensor table, str impl, int workspace) -> Tensor"
-)
-_LIBRARY.define(
-    "position_gradients(Tensor gradient, Tensor queries, Tensor values, Tensor table, bool[] needed, "
-    "str impl, int workspace) -> (Tensor, Tensor, Tensor)"
+    f"position_gradients(Tensor gradient, {_INPUTS}, bool[] needed, str impl, int workspace)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
 )
 OUTPUT: Final = torch.ops.lambdanets.position_output.default
 GRADIENTS: Final = torch.ops.lambdanets.position_gradients.default
 
 
 @torch.library.impl(_LIBRARY, "position_output", "CompositeExplicitAutograd")
-def compute(queries: Tensor, values: Tensor, table: Tensor, impl: str, workspace: int) -> Tensor:
+def compute(
+    queries: Tensor, values: Tensor, table: Tensor, shared: Tensor | None, impl: str, workspace: int
+) -> Tensor:
     """The output, "b h v *size", in the order of the queries."""
     problem = describe(queries, values, table, workspace=workspace)
     chosen = choose_again(IMPLEMENTATIONS, problem, impl)
     with outside_autocast(queries):
-        return in_order_of(chosen.run(queries, values, table, workspace), queries)
+        if chosen.adds_shared:
+            return in_order_of(chosen.run(queries, values, table, workspace, shared), queries)
+        output = in_order_of(chosen.run(queries, values, table, workspace), queries)
+        return output if shared is None else _add_product(output, queries, shared)
 
 
 @torch.library.impl(_LIBRARY, "position_gradients", "CompositeExplicitAutograd")
@@ -73,30 +81,60 @@ def differentiate(
     queries: Tensor,
     values: Tensor,
     table: Tensor,
+    shared: Tensor | None,
     needed: Sequence[bool],
     impl: str,
     workspace: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of queries, values and table in their order; an empty tensor for each not needed."""
+) -> Gradients:
+    """The gradients of the inputs in their order; an empty tensor for each not needed."""
     problem = describe(queries, values, table, backward=True, workspace=workspace)
     chosen = choose_again(IMPLEMENTATIONS, problem, impl)
     assert chosen.gradients is not None
-    with outside_autocast(queries):
-        found = chosen.gradients(gradient, queries, values, table, needed, workspace)
     inputs = (queries, values, table)
-    first, second, third = (
-        _in_place_of(like, one.to(like.dtype), need)
-        for one, like, need in zip(found, inputs, needed, strict=True)
-    )
-    return first, second, third
+    with outside_autocast(queries):
+        arguments = (gradient, *inputs, needed[:3], workspace)
+        found = chosen.gradients(*arguments, shared) if chosen.adds_shared else chosen.gradients(*arguments)
+        first, second, third = (
+            _in_place_of(like, one.to(like.dtype), need)
+            for one, like, need in zip(found, inputs, needed[:3], strict=True)
+        )
+        if shared is None:
+            return first, second, third, queries.new_empty(0)
+        if needed[0] and not chosen.adds_shared:
+            first = _add_product(first, gradient, shared.mT)
+        of_shared = _of_shared(gradient, queries, shared) if needed[3] else shared.new_empty(0)
+    return first, second, third, of_shared
 
 
 def _in_place_of(like: Tensor, gradient: Tensor, need: bool) -> Tensor:
     return in_order_of(gradient, like) if need else like.new_empty(0)
 
 
+def _add_product(
+    output: Float[Tensor, "b h v *size"],
+    queries: Float[Tensor, "b h k *size"],
+    shared: Float[Tensor, "b k v"],
+) -> Float[Tensor, "b h v *size"]:
+    """Apply the shared lambda to every query, and add."""
+    dtype = product_precision(queries)
+    rows = torch.baddbmm(rows_of(output).to(dtype), rows_of(queries).to(dtype), shared.to(dtype))
+    return in_order_of(of_rows(rows.to(output.dtype), output), output)
+
+
+def _of_shared(
+    gradient: Float[Tensor, "b h v *size"],
+    queries: Float[Tensor, "b h k *size"],
+    shared: Float[Tensor, "b k v"],
+) -> Float[Tensor, "b k v"]:
+    """dλ = Σₙₕ q dyᵀ."""
+    dtype = product_precision(queries)
+    return (rows_of(queries).to(dtype).mT @ rows_of(gradient).to(dtype)).to(shared.dtype)
+
+
 @torch.library.register_fake("lambdanets::position_output", lib=_LIBRARY)
-def _(queries: Tensor, values: Tensor, table: Tensor, impl: str, workspace: int) -> Tensor:
+def _(
+    queries: Tensor, values: Tensor, table: Tensor, shared: Tensor | None, impl: str, workspace: int
+) -> Tensor:
     b, h, _, *size = queries.shape
     return in_order_of(queries.new_empty(b, h, values.shape[2], *size), queries)
 
@@ -107,24 +145,26 @@ def _(
     queries: Tensor,
     values: Tensor,
     table: Tensor,
+    shared: Tensor | None,
     needed: Sequence[bool],
     impl: str,
     workspace: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Gradients:
     first, second, third = (
         _in_place_of(one, one.new_empty(one.shape), need)
-        for one, need in zip((queries, values, table), needed, strict=True)
+        for one, need in zip((queries, values, table), needed[:3], strict=True)
     )
-    return first, second, third
+    like = queries if shared is None else shared
+    return first, second, third, like.new_empty(like.shape if shared is not None and needed[3] else (0,))
 
 
 def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.impl, ctx.workspace = inputs[3:]
+    ctx.save_for_backward(*inputs[:4])
+    ctx.impl, ctx.workspace = inputs[4:]
 
 
 def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    needed = list(ctx.needs_input_grad[:3])
+    needed = list(ctx.needs_input_grad[:4])
     found = _gradient_operator(gradient, *ctx.saved_tensors, needed, ctx.impl, ctx.workspace)
     return (*(one if need else None for one, need in zip(found, needed, strict=True)), None, None)
 
@@ -135,24 +175,31 @@ torch.library.register_autograd(
 
 
 def _keep_gradient_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.save_for_backward(*inputs[:4])
-    ctx.needed = inputs[4]
+    ctx.save_for_backward(*inputs[:5])
+    ctx.needed = inputs[5]
 
 
 def _double_backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor | None, ...]:
     """Through the reference, which autograd differentiates twice."""
     with torch.enable_grad():
-        gradient, *inputs = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
-        first = torch.autograd.grad(reference.run(*inputs), inputs, gradient, create_graph=True)
+        # The shared lambda, which may be missing, is the last.
+        given = (one.detach().requires_grad_() for one in ctx.saved_tensors if one is not None)
+        gradient, queries, values, table, *shared = given
+        output = reference.run(queries, values, table)
+        if shared:
+            output = output + of_rows(rows_of(queries) @ shared[0].to(queries.dtype), queries)
+        leaves = [queries, values, table, *shared]
+        first = torch.autograd.grad(output, leaves, gradient, create_graph=True)
+        # Without a shared lambda the last gradient stands for nothing.
         pairs = [
             (one, other)
-            for one, other, need in zip(first, outer, ctx.needed, strict=True)
+            for one, other, need in zip(first, outer, ctx.needed, strict=False)
             if need and other is not None
         ]
         second = torch.autograd.grad(
-            [one for one, _ in pairs], (gradient, *inputs), [other for _, other in pairs], allow_unused=True
+            [one for one, _ in pairs], [gradient, *leaves], [other for _, other in pairs], allow_unused=True
         )
-    return (*second, None, None, None)
+    return (*second, *(None for _ in range(8 - len(second))))
 
 
 torch.library.register_autograd(
@@ -160,40 +207,44 @@ torch.library.register_autograd(
 )
 
 
-def _vmap_output(
-    info: Any,
-    in_dims: tuple[Any, ...],
-    queries: Tensor,
-    values: Tensor,
-    table: Tensor,
-    impl: str,
-    workspace: int,
-) -> tuple[Tensor, int]:
+def _vmap_output(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Tensor, int]:
     """Fold the mapped axis into the batch; a table of its own for each item needs a call for each."""
     count = info.batch_size
-    tensors = _in_front(count, in_dims[:3], (queries, values, table))
+    tensors = _in_front(count, in_dims[:4], arguments[:4])
     if in_dims[2] is not None:
-        found = [position_operator(q, v, r, impl, workspace) for q, v, r in zip(*tensors, strict=True)]
-        return torch.stack(found), 0
-    output = position_operator(tensors[0].flatten(0, 1), tensors[1].flatten(0, 1), table, impl, workspace)
+        run: Any = position_operator
+        return torch.stack([run(*items, *arguments[4:]) for items in _each(count, tensors)]), 0
+    queries, values, _, shared = (None if one is None else one.flatten(0, 1) for one in tensors)
+    assert queries is not None
+    assert values is not None
+    output = position_operator(queries, values, arguments[2], shared, *arguments[4:])
     return output.unflatten(0, (count, -1)), 0
 
 
 def _vmap_gradients(
     info: Any, in_dims: tuple[Any, ...], *arguments: Any
-) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[int, int, int]]:
-    tensors = _in_front(info.batch_size, in_dims[:4], arguments[:4])
-    found = [_gradient_operator(*items, *arguments[4:]) for items in zip(*tensors, strict=True)]
-    first, second, third = (torch.stack(one) for one in zip(*found, strict=True))
-    return (first, second, third), (0, 0, 0)
+) -> tuple[Gradients, tuple[int, int, int, int]]:
+    tensors = _in_front(info.batch_size, in_dims[:5], arguments[:5])
+    found = [_gradient_operator(*items, *arguments[5:]) for items in _each(info.batch_size, tensors)]
+    first, second, third, fourth = (torch.stack(one) for one in zip(*found, strict=True))
+    return (first, second, third, fourth), (0, 0, 0, 0)
 
 
-def _in_front(count: int, in_dims: Sequence[int | None], tensors: Sequence[Tensor]) -> list[Tensor]:
+def _in_front(
+    count: int, in_dims: Sequence[int | None], tensors: Sequence[Tensor | None]
+) -> list[Tensor | None]:
     """The mapped axis first, in every tensor."""
     return [
-        tensor.expand(count, *tensor.shape) if axis is None else tensor.movedim(axis, 0)
+        None
+        if tensor is None
+        else (tensor.expand(count, *tensor.shape) if axis is None else tensor.movedim(axis, 0))
         for axis, tensor in zip(in_dims, tensors, strict=True)
     ]
+
+
+def _each(count: int, tensors: Sequence[Tensor | None]) -> list[tuple[Tensor | None, ...]]:
+    """The tensors of each mapped item."""
+    return [tuple(None if one is None else one[item] for one in tensors) for item in range(count)]
 
 
 @called_often
@@ -205,10 +256,11 @@ class _Output(torch.autograd.Function):
         queries: Float[Tensor, "b h k *size"],
         values: Float[Tensor, "b u v *size"],
         table: Float[Tensor, "u k *scope"],
+        shared: Float[Tensor, "b k v"] | None,
         impl: str,
         workspace: int,
     ) -> Float[Tensor, "b h v *size"]:
-        output: Tensor = OUTPUT(queries, values, table, impl, workspace)
+        output: Tensor = OUTPUT(queries, values, table, shared, impl, workspace)
         return output
 
     setup_context = staticmethod(_keep_inputs)
@@ -224,13 +276,12 @@ class _Gradients(torch.autograd.Function):
         queries: Float[Tensor, "b h k *size"],
         values: Float[Tensor, "b u v *size"],
         table: Float[Tensor, "u k *scope"],
+        shared: Float[Tensor, "b k v"] | None,
         needed: Sequence[bool],
         impl: str,
         workspace: int,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        found: tuple[Tensor, Tensor, Tensor] = GRADIENTS(
-            gradient, queries, values, table, needed, impl, workspace
-        )
+    ) -> Gradients:
+        found: Gradients = GRADIENTS(gradient, queries, values, table, shared, needed, impl, workspace)
         return found
 
     setup_context = staticmethod(_keep_gradient_inputs)
@@ -238,13 +289,15 @@ class _Gradients(torch.autograd.Function):
     vmap = staticmethod(_vmap_gradients)
 
 
-def position_operator(queries: Tensor, values: Tensor, table: Tensor, impl: str, workspace: int) -> Tensor:
+def position_operator(
+    queries: Tensor, values: Tensor, table: Tensor, shared: Tensor | None, impl: str, workspace: int
+) -> Tensor:
     """The output, differentiable; torch.compile and torch.export see the registered operator alone."""
     run: Any = OUTPUT if torch.compiler.is_compiling() else _Output.apply
-    return run(queries, values, table, impl, workspace)
+    return run(queries, values, table, shared, impl, workspace)
 
 
-def _gradient_operator(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+def _gradient_operator(*arguments: Any) -> Gradients:
     run: Any = GRADIENTS if torch.compiler.is_compiling() else _Gradients.apply
     return run(*arguments)
 
@@ -255,24 +308,20 @@ def pairs_in_bounds(size: Sequence[int], scope: Sequence[int]) -> int:
     return math.prod(length * (2 * p + 1) - p * (p + 1) for length, p in zip(size, reach, strict=True))
 
 
-@register_flop_formula(torch.ops.lambdanets.position_output)
-def _(queries: Sequence[int], values: Sequence[int], table: Sequence[int], *_: Any, **__: Any) -> int:
-    """Twice the multiply-adds that are in bounds: the lambdas, and the lambdas applied."""
+def _flops(queries: Sequence[int], values: Sequence[int], table: Sequence[int], shared: Any) -> int:
+    """Twice the multiply-adds that are in bounds: lambdas, and lambdas applied, the shared one too."""
     b, h, k, *size = queries
     u, v = values[1:3]
-    return 2 * b * k * v * (pairs_in_bounds(size, table[2:]) * u + math.prod(size) * h)
+    applied = h if shared is None else 2 * h
+    return 2 * b * k * v * (pairs_in_bounds(size, table[2:]) * u + math.prod(size) * applied)
+
+
+@register_flop_formula(torch.ops.lambdanets.position_output)
+def _(queries: Any, values: Any, table: Any, shared: Any, *_: Any, **__: Any) -> int:
+    return _flops(queries, values, table, shared)
 
 
 @register_flop_formula(torch.ops.lambdanets.position_gradients)
-def _(
-    gradient: Sequence[int],
-    queries: Sequence[int],
-    values: Sequence[int],
-    table: Sequence[int],
-    *_: Any,
-    **__: Any,
-) -> int:
-    """Twice that: each of the two products has two gradients."""
-    b, h, k, *size = queries
-    u, v = values[1:3]
-    return 4 * b * k * v * (pairs_in_bounds(size, table[2:]) * u + math.prod(size) * h)
+def _(gradient: Any, queries: Any, values: Any, table: Any, shared: Any, *_: Any, **__: Any) -> int:
+    """Twice that: each of the products has two gradients."""
+    return 2 * _flops(queries, values, table, shared)

@@ -1,0 +1,217 @@
+"""Sizes of the tiles that Triton's kernels work on: a rule for every call, and what was found faster."""
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import torch
+
+from lambdanets.functional._dispatch import Problem
+from lambdanets.functional._triton import SMALLEST_DEPTH, power_of_two
+from lambdanets.functional.position._maps import lift_sizes
+
+Kernel = Literal["output", "values_gradient", "queries_gradient", "table_gradient"]
+
+KERNELS: Final[tuple[Kernel, ...]] = ("output", "values_gradient", "queries_gradient", "table_gradient")
+
+# Rows of a tile, which are lines by columns by heads, for numbers of two bytes.
+ROWS: Final = 256
+
+# The fewest programs that fill a GPU; with fewer, smaller tiles are faster.
+FULL: Final = 256
+
+# Bytes of the largest tile that is tried: more does not fit a program's registers.
+LARGEST_TILE: Final = 65536
+
+# The device's name where kernels run in Python, to which every program is a cost.
+INTERPRETER: Final = "interpreter"
+
+
+class Tiles(NamedTuple):
+    """What one program works on.
+
+    Attributes:
+        lines: Rows of a map, or the same row of so many images.
+        columns: Columns of queries.
+        near: Columns of context.
+        channels: Value channels.
+        warps: Groups of 32 threads.
+        stages: Steps whose loads are under way at once.
+        by_image: Whether the lines are of different images.
+    """
+
+    lines: int
+    columns: int
+    near: int
+    channels: int
+    warps: int = 8
+    stages: int = 2
+    by_image: bool = False
+
+    def own(self, kernel: Kernel) -> int:
+        """Columns whose result a program makes."""
+        return self.near if kernel == "values_gradient" else self.columns
+
+    def other(self, kernel: Kernel) -> int:
+        """Columns of the tiles it goes through."""
+        return self.columns if kernel == "values_gradient" else self.near
+
+
+# Measured faster than the rule: GPU -> bucket -> tiles, in the words of `bucket`. None yet: no GPU was
+# measured.
+TUNED: Final[Mapping[str, Mapping[str, Tiles]]] = {}
+
+
+def tiles_for(kernel: Kernel, problem: Problem, gpu: str) -> Tiles:
+    """The tiles of a call: those found on this GPU by the user, those found by us, or the rule's.
+
+    A call too small to fill a GPU takes smaller ones of the same columns, so that its sums keep their order.
+    """
+    name = bucket(kernel, problem)
+    found = saved_tiles().get(gpu, {}).get(name) or TUNED.get(gpu, {}).get(name)
+    return _shrink(kernel, problem, found or rule(kernel, problem), 1 if gpu == INTERPRETER else FULL)
+
+
+def bucket(kernel: Kernel, problem: Problem) -> str:
+    """Calls that take the same tiles, whatever their batch and height."""
+    columns, reach = _columns_and_reach(problem)
+    return (
+        f"{kernel}-{8 * problem.item_bytes}bit-columns{power_of_two(min(columns, 64))}"
+        f"-reach{power_of_two(min(reach, 64) + 1)}-h{problem.heads}-k{problem.query_depth}"
+        f"-v{power_of_two(problem.value_depth)}"
+    )
+
+
+def rule(kernel: Kernel, problem: Problem) -> Tiles:
+    """Tiles for a call that fills a GPU, from its sizes and its type alone."""
+    heads, channels = power_of_two(problem.heads), power_of_two(problem.value_depth, SMALLEST_DEPTH)
+    columns, near = _widths(kernel, problem)
+    if kernel in ("output", "values_gradient"):
+        channels = min(channels, 32 if columns == 32 else 64)
+    rows = ROWS * 2 // problem.item_bytes * 64 // max(64, channels)
+    lines = min(8, max(1, rows // (columns * heads)))
+    # Below 16 lines by heads the products of a column are padded, and so is the sum of the table's gradient.
+    if kernel == "table_gradient" or columns == 32:
+        lines = max(lines, SMALLEST_DEPTH // heads)
+    by_image = problem.batch >= lines and (lift_sizes(problem.size)[1] <= 16 or kernel == "table_gradient")
+    stages = 1 if kernel == "values_gradient" else 2
+    return _with_warps(Tiles(lines, columns, near, channels, stages=stages, by_image=by_image), problem)
+
+
+def _widths(kernel: Kernel, problem: Problem) -> tuple[int, int]:
+    """Columns of queries and of context: whole rows where they are short, else a part and its reach."""
+    width, reach = _columns_and_reach(problem)
+    if kernel == "values_gradient":
+        # It loads queries and gradients in each step: small tiles leave room for more programs.
+        columns = max(4, power_of_two(width)) if width <= 16 else 8
+        return max(columns, SMALLEST_DEPTH // power_of_two(problem.heads)), 16
+    if width <= 16:
+        return max(4, power_of_two(width)), 16
+    if width <= 32 and reach >= 9 and problem.value_depth <= 32 and problem.item_bytes == 2:
+        return 32, 32
+    return 8, 16 if 8 + 2 * reach <= 16 else 32
+
+
+def _shrink(kernel: Kernel, problem: Problem, tiles: Tiles, fewest: int) -> Tiles:
+    """Halve the channels, then the lines, until there are programs enough."""
+    if kernel == "table_gradient":
+        return tiles
+    smaller = tiles
+    while programs(kernel, problem, smaller) < fewest:
+        if kernel != "queries_gradient" and smaller.channels > SMALLEST_DEPTH:
+            smaller = smaller._replace(channels=smaller.channels // 2)
+        elif smaller.lines > 1:
+            smaller = smaller._replace(lines=smaller.lines // 2)
+        else:
+            break
+    return tiles if smaller == tiles else _with_warps(smaller, problem)
+
+
+def _with_warps(tiles: Tiles, problem: Problem) -> Tiles:
+    held = tiles.lines * tiles.columns * power_of_two(problem.heads) * max(tiles.channels, tiles.near)
+    return tiles._replace(warps=8 if held >= 8192 else 4)
+
+
+def candidates(kernel: Kernel, problem: Problem) -> Iterator[Tiles]:
+    """Tiles worth trying on a GPU, the rule's first."""
+    first = rule(kernel, problem)
+    yield first
+    heads, tried = power_of_two(problem.heads), {first}
+    widths = [width for width in (8, 16, 32) if width < 2 * problem.size[-1]]
+    whole = {first.channels} if kernel.startswith(("queries", "table")) else {16, 32, 64, 128}
+    depth = power_of_two(problem.value_depth, SMALLEST_DEPTH)
+    for lines, columns, near, channels in product(
+        (1, 2, 4, 8, 16), widths or [4], (16, 32, 64), sorted(one for one in whole if one <= depth)
+    ):
+        rows, summed = lines * columns * heads, {"values_gradient": columns, "table_gradient": lines}
+        if not 64 <= rows <= 1024 or rows * max(channels, near) > LARGEST_TILE // problem.item_bytes:
+            continue
+        if summed.get(kernel, SMALLEST_DEPTH) * heads < SMALLEST_DEPTH or near > max(
+            SMALLEST_DEPTH, 4 * problem.size[-1]
+        ):
+            continue
+        for warps, stages, by_image in product((4, 8), (1, 2, 3), (False, True)):
+            tiles = Tiles(lines, columns, near, channels, warps, stages, by_image)
+            if tiles not in tried and (not by_image or lines <= problem.batch):
+                yield tiles
+
+
+def programs(kernel: Kernel, problem: Problem, tiles: Tiles) -> int:
+    """Programs of a launch, without the parts of sums."""
+    count = blocks(problem, tiles.own(kernel), tiles)
+    if kernel in ("output", "values_gradient"):
+        count *= -(-problem.value_depth // tiles.channels)
+    return count * (problem.intra_depth if kernel == "values_gradient" else 1)
+
+
+def blocks(problem: Problem, width: int, tiles: Tiles) -> int:
+    """Blocks of lines and columns that cover all maps."""
+    slices, rows, columns = lift_sizes(problem.size)
+    if tiles.by_image:
+        lines = -(-problem.batch // tiles.lines) * slices * rows
+    else:
+        lines = problem.batch * slices * -(-rows // tiles.lines)
+    return lines * -(-columns // width)
+
+
+def near_tiles(problem: Problem, own: int, other: int) -> tuple[int, int]:
+    """Where the tiles of the other side's columns begin, from a program's first column, and their number."""
+    columns, reach = _columns_and_reach(problem)
+    if own >= columns:
+        return 0, -(-columns // other)
+    return -reach, -(-(own + 2 * reach) // other)
+
+
+def _columns_and_reach(problem: Problem) -> tuple[int, int]:
+    return problem.size[-1], problem.reachable_scope[-1] // 2
+
+
+def cache_file() -> Path:
+    """Where tiles found on this machine are kept, beside what torch keeps."""
+    return Path(torch.hub.get_dir()).parent / "lambdanets" / "tiles.json"
+
+
+@cache
+def saved_tiles() -> dict[str, dict[str, Tiles]]:
+    """What `save_tiles` has kept; read once, so that no run changes its tiles midway."""
+    path = cache_file()
+    if not path.is_file():
+        return {}
+    saved = json.loads(path.read_text())
+    return {gpu: {name: Tiles(*one) for name, one in found.items()} for gpu, found in saved.items()}
+
+
+def save_tiles(gpu: str, found: Mapping[str, Tiles]) -> Path:
+    """Keep tiles for a GPU, beside those of other buckets and GPUs."""
+    path = cache_file()
+    kept = {name: dict(one) for name, one in saved_tiles().items()}
+    kept[gpu] = {**kept.get(gpu, {}), **found}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(kept, indent=1))
+    partial.replace(path)
+    saved_tiles.cache_clear()
+    return path

@@ -1,0 +1,249 @@
+"""The attention form in Triton kernels: neither lambdas nor scores are written to memory."""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lambdanets.functional._dispatch import Implementation, Problem
+from lambdanets.functional._order import empty_in_order_of
+from lambdanets.functional._triton import (
+    SMALLEST_DEPTH,
+    cannot_launch,
+    input_precision,
+    kernel_rates,
+    on_device,
+    power_of_two,
+    sum_type,
+)
+from lambdanets.functional.position._maps import Arrangement, lift_sizes
+from lambdanets.functional.position._tiles import (
+    INTERPRETER,
+    KERNELS,
+    Kernel,
+    Tiles,
+    blocks,
+    near_tiles,
+    rule,
+    tiles_for,
+)
+
+# What a program holds whole: more would not fit its registers.
+LARGEST = {"heads": 64, "query_depth": 64, "value_depth": 256}
+
+# Embeddings that one program of the last kernel sums up.
+FOLDED = 16
+
+# Programs among which the sum of the table's gradient is split: some for each multiprocessor.
+PROGRAMS = 512
+
+
+class _Call(NamedTuple):
+    """What all kernels of a call are given.
+
+    Attributes:
+        problem: For the choice of tiles.
+        embeddings: The table by offset, k last.
+        geometry: size, depths, reach, as the kernels name them.
+        constants: Powers of two, precision.
+        gpu: The device's name.
+        tiles: In the place of those for the device.
+    """
+
+    problem: Problem
+    embeddings: Float[Tensor, "u slices rows columns k"]
+    geometry: tuple[tuple[int, ...], ...]
+    constants: dict[str, Any]
+    gpu: str
+    tiles: Tiles | None
+
+    def tiles_of(self, kernel: Kernel) -> Tiles:
+        """What a kernel of this call works on at once."""
+        return self.tiles or tiles_for(kernel, self.problem, self.gpu)
+
+
+def run(
+    queries: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b u v *size"],
+    table: Float[Tensor, "u k *scope"],
+    workspace: int,
+    shared: Float[Tensor, "b k v"] | None = None,
+    tiles: Tiles | None = None,
+) -> Float[Tensor, "b h v *size"]:
+    """s = q e and y = s v, for tiles of queries and context; `shared` is added to every lambda."""
+    call = _prepare(queries, values, table, tiles, backward=False)
+    queries, lambdas = queries.to(values.dtype), None if shared is None else shared.to(values.dtype)
+    output = empty_in_order_of(queries, queries.shape[1], values.shape[2])
+    if output.numel():
+        maps, strides = _maps(queries, values, output)
+        tensors = (*maps[:2], call.embeddings, lambdas, maps[2])
+        all_strides = (*strides[:2], _strides_of(lambdas), strides[2])
+        _launch("output", call, tensors, all_strides)
+    return output
+
+
+def gradients(
+    gradient: Float[Tensor, "b h v *size"],
+    queries: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b u v *size"],
+    table: Float[Tensor, "u k *scope"],
+    needed: Sequence[bool],
+    workspace: int,
+    shared: Float[Tensor, "b k v"] | None = None,
+    tiles: Tiles | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """dv = sᵀ dy; of ds = dy vᵀ, dq = ds e and de = dsᵀ q, which is summed over the pairs of an offset."""
+    call = _prepare(queries, values, table, tiles, backward=True)
+    gradient, queries = gradient.to(values.dtype), queries.to(values.dtype)
+    of_queries = empty_in_order_of(queries, *queries.shape[1:3])
+    of_values = empty_in_order_of(values, *values.shape[1:3])
+    of_table = torch.zeros_like(table)
+    if gradient.numel():
+        maps, strides = _maps(gradient, queries, values, of_queries, of_values)
+        outer, asked, context, asked_out, context_out = maps
+        g, q, v, q_out, v_out = strides
+        if needed[0]:
+            lambdas = None if shared is None else shared.to(values.dtype)
+            tensors = (outer, context, call.embeddings, lambdas, asked_out)
+            _launch("queries_gradient", call, tensors, (g, v, _strides_of(lambdas), q_out))
+        if needed[1]:
+            _launch("values_gradient", call, (outer, asked, call.embeddings, context_out), (g, q, v_out))
+        if needed[2]:
+            of_table = _of_table(call, (outer, asked, context), (g, q, v), workspace).reshape(table.shape)
+    return of_queries, of_values, of_table
+
+
+def _prepare(queries: Tensor, values: Tensor, table: Tensor, tiles: Tiles | None, *, backward: bool) -> _Call:
+    b, h, k, *size = queries.shape
+    u, v = values.shape[1:3]
+    scope = tuple(table.shape[2:])
+    device = values.device
+    problem = Problem(
+        "position_output", b, h, k, u, v, tuple(size), scope, values.dtype, device.type, backward, 0
+    )
+    form = Arrangement(lift_sizes(tuple(size)), lift_sizes(scope))
+    embeddings = form.table(table.to(values.dtype)).movedim(1, -1).contiguous()
+    geometry = ((b, *form.size), (h, k, v, u), tuple(side // 2 for side in form.scope))
+    constants = {
+        "H": power_of_two(h),
+        "K": power_of_two(k, SMALLEST_DEPTH),
+        "PRECISION": input_precision(),
+        "SUM": sum_type(values.dtype),
+    }
+    return _Call(problem, embeddings, geometry, constants, device_name(device), tiles)
+
+
+@cache
+def device_name(device: torch.device) -> str:
+    """Under which tiles are kept for a device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else INTERPRETER
+
+
+def _kernels() -> Any:
+    """The kernels; Triton is imported when they are first used."""
+    from lambdanets.functional.position import _triton_kernels
+
+    return _triton_kernels
+
+
+def _maps(*tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[int, ...], ...]]:
+    """Views "b c d slices rows columns", and their strides."""
+    lifted = tuple(
+        tensor.reshape(*tensor.shape[:3], *lift_sizes(tuple(tensor.shape[3:]))) for tensor in tensors
+    )
+    return lifted, tuple(tensor.stride() for tensor in lifted)
+
+
+def _strides_of(shared: Tensor | None) -> tuple[int, ...]:
+    return (0, 0, 0) if shared is None else shared.stride()
+
+
+def _launch(kernel: Kernel, call: _Call, tensors: tuple[Any, ...], strides: tuple[Any, ...]) -> None:
+    """One program for each block of the result, and for each part of its channels."""
+    tiles = call.tiles_of(kernel)
+    grid = [blocks(call.problem, tiles.own(kernel), tiles)]
+    if kernel in ("output", "values_gradient"):
+        grid += [-(-call.problem.value_depth // tiles.channels)]
+    if kernel == "values_gradient":
+        grid += [call.problem.intra_depth]
+    span = near_tiles(call.problem, tiles.own(kernel), tiles.other(kernel))
+    arguments = (*tensors, *call.geometry, *span, *strides)
+    start(f"{kernel}_kernel", tuple(grid), arguments, _constants(call, tiles))
+
+
+def _constants(call: _Call, tiles: Tiles) -> dict[str, Any]:
+    return {
+        "LINES": tiles.lines,
+        "COLUMNS": tiles.columns,
+        "NEAR": tiles.near,
+        "V": tiles.channels,
+        "BY_IMAGE": tiles.by_image,
+        "num_warps": tiles.warps,
+        "num_stages": tiles.stages,
+        **call.constants,
+    }
+
+
+def start(kernel: str, grid: tuple[int, ...], arguments: Sequence[Any], constants: dict[str, Any]) -> None:
+    """Launch one kernel, on the device of its first tensor."""
+    with on_device(arguments[0]):
+        getattr(_kernels(), kernel)[grid](*arguments, **constants)
+
+
+def _of_table(
+    call: _Call, maps: tuple[Tensor, ...], strides: tuple[Any, ...], workspace: int
+) -> Float[Tensor, "u k slices rows columns"]:
+    """In parts that fit the workspace, added in their order."""
+    u, *lines, columns, k = call.embeddings.shape
+    tiles = call.tiles_of("table_gradient")
+    first, count = near_tiles(call.problem, tiles.columns, tiles.near)
+    sums = maps[0].new_empty(0, dtype=torch.promote_types(maps[0].dtype, torch.float32))
+    offsets, block = u * math.prod(lines), (tiles.columns, call.constants["K"], tiles.near)
+    bytes_each = offsets * count * math.prod(block) * sums.element_size()
+    wanted = 2 if call.gpu == INTERPRETER else -(-PROGRAMS // (offsets * count))
+    parts = max(1, min(wanted, workspace // bytes_each, blocks(call.problem, columns, tiles)))
+    partial = sums.new_empty(offsets * count, parts, *block)
+    arguments = (*maps, partial, *call.geometry, first, count, *strides)
+    start("table_gradient_kernel", (offsets * count, parts), arguments, _constants(call, tiles))
+    folded = sums.new_empty(u, *lines, columns, k)
+    constants = {"COLUMNS": tiles.columns, "NEAR": tiles.near, "OFFSETS": FOLDED}
+    constants |= {name: call.constants[name] for name in ("K", "SUM")}
+    arguments = (partial, folded, k, columns // 2, first, count, parts)
+    start("fold_kernel", (offsets, -(-columns // FOLDED)), arguments, constants)
+    return folded.movedim(-1, 1)
+
+
+def why_not(problem: Problem) -> str | None:
+    """What it needs of the device, and depths that a program can hold."""
+    for name, most in LARGEST.items():
+        if getattr(problem, name) > most:
+            return f"needs {name} of {most} or less, got {getattr(problem, name)}"
+    return cannot_launch(problem)
+
+
+def cost(problem: Problem) -> float:
+    """2·b·u·h·(k + v) for each pair of a tile, everything read once."""
+    device, b = kernel_rates(problem.device), problem.batch
+    h, k, u, v = problem.heads, problem.query_depth, problem.intra_depth, problem.value_depth
+    tiles = rule("output", problem)
+    _, count = near_tiles(problem, tiles.columns, tiles.near)
+    rows = math.prod(
+        min(scope, size) for scope, size in zip(problem.reachable_scope[:-1], problem.size[:-1], strict=True)
+    )
+    pairs = problem.positions * rows * min(count, -(-problem.size[-1] // tiles.near)) * tiles.near
+    heads, depth = power_of_two(h), power_of_two(k, SMALLEST_DEPTH)
+    effort = (3 * depth + 3 * v) if problem.backward else (depth + v)
+    moved = problem.item_bytes * b * problem.positions * (h * k + u * v + h * v)
+    launches = len(KERNELS) + 2 if problem.backward else 2
+    return (
+        2 * b * u * pairs * heads * effort / device.product_flops
+        + (4 if problem.backward else 1) * moved / device.bytes
+        + launches * device.launch_seconds
+    )
+
+
+IMPLEMENTATION = Implementation("triton", why_not, cost, run, gradients, adds_shared=True)
