@@ -94,11 +94,13 @@ def test_bench_explains_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
         "dense",
         "mixed",
         "lambda_first",
+        "triton",
     }
     for direction in ("output", "gradients"):
         own = [row for row in rows if row["direction"] == direction]
         (chosen,) = [row for row in own if row["chosen"]]
-        assert chosen["milliseconds"] == min(row["milliseconds"] for row in own)
+        times = [row["milliseconds"] for row in own if row["reason"] is None]
+        assert chosen["milliseconds"] == min(times)
         assert chosen["implementation"] == "dense"
 
 
@@ -115,6 +117,12 @@ def test_bench_explains_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
         (("bench", "ops", "--explain", "7x7", "--scope", "3x3x3"), "scope must have 2 sides"),
         (("bench", "ops", "--explain", "7x7", "--scope", "all"), "scope must be a number, such as 23 or 3x7"),
         (("bench", "ops", "--explain", "7x7", "--num-heads", "3"), "channels must be divisible by num-heads"),
+        (("bench", "ops", "--explain", "7x7", "--tune", "7x7"), "not allowed with argument --explain"),
+        (("bench", "ops", "--tune", "7", "--device", "cuda"), "bench: tune needs a CUDA device"),
+        (
+            ("bench", "ops", "--tune", "7", "--device", "cpu", "--num-heads", "128"),
+            "bench: tune cannot run this call: needs heads of 64 or less, got 128.",
+        ),
     ],
 )
 @pytest.mark.usefixtures("unchecked")

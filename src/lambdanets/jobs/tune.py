@@ -1,0 +1,135 @@
+"""The job `tune`: the fastest tiles of the Triton kernels on the GPU at hand, kept for later runs."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from lambdanets.errors import ArgumentError
+from lambdanets.functional._dispatch import Problem
+from lambdanets.functional.position import triton
+from lambdanets.functional.position._tiles import KERNELS, Kernel, Tiles, bucket, candidates, save_tiles
+
+# Times that a candidate runs before and while it is timed.
+WARM, TIMED = 2, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """The fastest tiles of one kernel at one shape.
+
+    Attributes:
+        kernel: Which of the four.
+        bucket: The calls that will take these tiles.
+        tiles: The fastest.
+        milliseconds: Their median.
+        rule_milliseconds: That of the tiles that the rule gives, None where those cannot run.
+        tried: How many candidates ran.
+        failed: How many did not compile or did not fit.
+    """
+
+    kernel: Kernel
+    bucket: str
+    tiles: Tiles
+    milliseconds: float
+    rule_milliseconds: float | None
+    tried: int
+    failed: int
+
+
+def tune(problem: Problem, *, seconds: float = 60.0, most: int | None = None) -> list[Tuned]:
+    """Time candidates of every kernel at one shape, and keep the fastest for all calls like it.
+
+    Args:
+        problem: Sizes, with the device to run on; its direction is not read.
+        seconds: For all four kernels together; the rule's tiles are always timed.
+        most: Candidates of each kernel at most.
+
+    Raises:
+        ArgumentError: The kernels cannot run on this device.
+    """
+    if reason := triton.why_not(problem):
+        raise ArgumentError(f"bench: tune cannot run this call: {reason}.")
+    problem = problem._replace(scope=problem.reachable_scope)
+    gpu = triton.device_name(torch.device(problem.device))
+    found = []
+    for kernel, call in _calls(problem).items():
+        end = time.monotonic() + seconds / len(KERNELS)
+        found.append(_fastest(kernel, problem, call, end, most))
+    save_tiles(gpu, {one.bucket: one.tiles for one in found})
+    return found
+
+
+def _fastest(
+    kernel: Kernel, problem: Problem, call: Callable[[Tiles], object], end: float, most: int | None
+) -> Tuned:
+    times: dict[Tiles, float] = {}
+    failed = 0
+    tried = list(islice(candidates(kernel, problem), most))
+    for tiles in tried:
+        if times and time.monotonic() > end:
+            break
+        try:
+            times[tiles] = _median_ms(call, tiles, problem.device)
+        # What a compiler or a driver says of tiles that do not fit differs from version to version.
+        except Exception:
+            failed += 1
+    if not times:
+        raise ArgumentError(f"bench: tune found no tiles of {kernel} that run at this shape.")
+    fastest = min(times, key=times.__getitem__)
+    return Tuned(
+        kernel=kernel,
+        bucket=bucket(kernel, problem),
+        tiles=fastest,
+        milliseconds=times[fastest],
+        rule_milliseconds=times.get(tried[0]),
+        tried=len(times),
+        failed=failed,
+    )
+
+
+def _calls(problem: Problem) -> dict[Kernel, Callable[[Tiles], object]]:
+    """A call that runs each kernel alone, with random numbers and channels last."""
+    b, h, k, v = problem.batch, problem.heads, problem.query_depth, problem.value_depth
+
+    def rows(c: int, d: int) -> Tensor:
+        numbers = torch.randn(b, *problem.size, c, d, dtype=problem.dtype, device=problem.device)
+        return numbers.movedim((-2, -1), (1, 2))
+
+    queries, values, gradient = rows(h, k), rows(problem.intra_depth, v), rows(h, v)
+    table = torch.randn(problem.intra_depth, k, *problem.scope, device=problem.device)
+
+    def backward(*needed: bool) -> Callable[[Tiles], object]:
+        return lambda tiles: triton.gradients(
+            gradient, queries, values, table, needed, problem.workspace, tiles=tiles
+        )
+
+    return {
+        "output": lambda tiles: triton.run(queries, values, table, problem.workspace, tiles=tiles),
+        "values_gradient": backward(False, True, False),
+        "queries_gradient": backward(True, False, False),
+        "table_gradient": backward(False, False, True),
+    }
+
+
+def _median_ms(call: Callable[[Tiles], object], tiles: Tiles, device: str) -> float:
+    for _ in range(WARM):
+        call(tiles)
+    return sorted(_milliseconds(lambda: call(tiles), device))[TIMED // 2]
+
+
+def _milliseconds(call: Callable[[], object], device: str) -> Iterator[float]:
+    for _ in range(TIMED):
+        _wait(device)
+        start = time.perf_counter()
+        call()
+        _wait(device)
+        yield 1e3 * (time.perf_counter() - start)
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
