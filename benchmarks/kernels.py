@@ -1,0 +1,282 @@
+"""What the compiler makes of the Triton kernels for an H200, without one: registers, spills, loops.
+
+Times are predictions, from what the inner loop of each kernel issues, multiplies and loads, against rates
+of data sheets: they rank tiles, and have not been compared with a GPU. `--search` compiles other tiles too.
+"""
+
+import argparse
+import collections
+import itertools
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+os.environ["TRITON_INTERPRET"] = "0"
+
+import torch
+import triton
+from problems import NUM_HEADS, QUERY_DEPTH, SHAPES, Shape
+from timing import Result, write
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from lambdanets.functional.position import _triton_kernels
+from lambdanets.functional.position import triton as form
+from lambdanets.functional.position._tiles import Tiles
+
+TARGET = GPUTarget("cuda", 90, 32)
+PROGRAMS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.float64: "fp64"}
+
+# Origin: data sheet and the usual figures for an H200, not measured.
+MULTIPROCESSORS, CLOCK = 132, 1.7e9
+ISSUED_A_CLOCK = 4
+MULTIPLIED_A_CLOCK = 1280
+L2_BYTES_A_CLOCK = 24
+L1_BYTES_A_CLOCK = 64
+SHARED_BYTES_A_CLOCK = 128
+# Of one mma instruction of 16 by 8 by 16, and of one warp's load of 16 bytes a thread.
+MULTIPLIED, LOADED = 2048, 512
+REGISTERS, SHARED_BYTES = 65536, 227 << 10
+
+
+class Launch(NamedTuple):
+    """One kernel call, as the launcher makes it."""
+
+    kernel: str
+    grid: tuple[int, ...]
+    arguments: tuple[Any, ...]
+    constants: dict[str, Any]
+
+
+class Compiled(NamedTuple):
+    """What a launch compiles to."""
+
+    registers: int
+    spilled_bytes: int
+    shared_bytes: int
+    loop: collections.Counter[str]
+
+
+def launches(shape: Shape, batch: int, dtype: torch.dtype, tiles: Tiles | None = None) -> list[Launch]:
+    """What a forward and a backward call start, on tensors that hold nothing."""
+    side, v = shape.side, shape.value_depth
+    reach = min(shape.table_side, 2 * side - 1)
+
+    def rows(c: int, d: int) -> torch.Tensor:
+        return torch.empty(batch, side, side, c, d, dtype=dtype, device="meta").movedim((3, 4), (1, 2))
+
+    queries, values, gradient = rows(NUM_HEADS, QUERY_DEPTH), rows(1, v), rows(NUM_HEADS, v)
+    table = torch.empty(1, QUERY_DEPTH, reach, reach, device="meta")
+    shared = torch.empty(batch, QUERY_DEPTH, v, device="meta")
+    found: list[Launch] = []
+
+    def record(kernel: str, grid: tuple[int, ...], arguments: Any, constants: dict[str, Any]) -> None:
+        found.append(Launch(kernel, grid, tuple(arguments), constants))
+
+    with patch.object(form, "start", record), patch.object(form, "device_name", lambda _: "no device"):
+        form.run(queries, values, table, 64 << 20, shared, tiles)
+        form.gradients(gradient, queries, values, table, [True, True, True], 64 << 20, shared, tiles)
+    return found
+
+
+def compile_ahead(launch: Launch) -> Compiled:
+    """The kernel with the specialisations that its arguments would get."""
+    function = getattr(_triton_kernels, launch.kernel)
+    constants = {name: one for name, one in launch.constants.items() if not name.startswith("num_")}
+    options = {name: one for name, one in launch.constants.items() if name.startswith("num_")}
+    signature: dict[str, Any] = {}
+    known: dict[tuple[int, ...], Any] = {}
+    divisible: dict[tuple[int, ...], Any] = {}
+
+    def describe(place: tuple[int, ...], value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(describe((*place, index), one) for index, one in enumerate(value))
+        if isinstance(value, torch.Tensor):
+            divisible[place] = [["tt.divisibility", 16]]
+            return f"*{TYPES[value.dtype]}"
+        if value is None or value == 1:
+            known[place] = value
+            return "constexpr"
+        if value % 16 == 0:
+            divisible[place] = [["tt.divisibility", 16]]
+        return "i32" if abs(value) < 1 << 31 else "i64"
+
+    for index, name in enumerate(function.arg_names):
+        if name in constants:
+            signature[name], known[(index,)] = "constexpr", constants[name]
+        else:
+            signature[name] = describe((index,), launch.arguments[index])
+    source = ASTSource(function, signature, known, divisible)
+    kernel = triton.compile(source, target=TARGET, options=options)
+    return _read(kernel.asm["cubin"], kernel.metadata.shared)
+
+
+def _read(cubin: bytes, shared_bytes: int) -> Compiled:
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage, assembly = (
+            subprocess.run(
+                [PROGRAMS / words[0], *words[1:], file.name], capture_output=True, text=True
+            ).stdout
+            for words in (("cuobjdump", "--dump-resource-usage"), ("nvdisasm", "-c"))
+        )
+    registers, stack = (int(re.search(rf"{word}:(\d+)", usage)[1]) for word in ("REG", "STACK"))  # type: ignore[index]
+    return Compiled(registers, stack, shared_bytes, _innermost_loop(assembly))
+
+
+def _innermost_loop(assembly: str) -> collections.Counter[str]:
+    """Instructions of the shortest loop that multiplies."""
+    labels: dict[str, int] = {}
+    names: list[str] = []
+    loops: list[list[str]] = []
+    for line in assembly.splitlines():
+        if label := re.match(r"\s*(\.L_x_\d+):", line):
+            labels[label[1]] = len(names)
+        elif instruction := re.search(r"/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z0-9_]+)(.*)", line):
+            names.append(instruction[1])
+            target = re.search(r"`\((\.L_x_\d+)\)", instruction[2])
+            if instruction[1] == "BRA" and target and labels.get(target[1], len(names)) < len(names):
+                loops.append(names[labels[target[1]] :])
+    multiplying = [loop for loop in loops if {"HMMA", "HGMMA", "DMMA", "FFMA"} & set(loop)]
+    return collections.Counter(min(multiplying, key=len, default=[]))
+
+
+def clocks(compiled: Compiled, constants: dict[str, Any], kernel: str) -> dict[str, float]:
+    """Of one step of the inner loop on one multiprocessor, by what it is limited by."""
+    count, warps = compiled.loop, constants["num_warps"]
+    shared = count["LDSM"] + count["STSM"] + count["LDGSTS"] + count["LDS"] / 2 + count["STS"]
+    # Loads that are copied to shared memory behind the program's back go past L1; the others find there
+    # the embeddings, and of neighbouring rows all but one, which the step before has left.
+    missed = warps * (count["LDGSTS"] + count["LDG"]) * LOADED
+    if not count["LDGSTS"] and kernel != "table_gradient_kernel":
+        missed -= 2 * constants["COLUMNS"] * constants["NEAR"] * constants["K"]
+        missed /= 1 if constants["BY_IMAGE"] else constants["LINES"]
+    return {
+        "issue": warps * count.total() / ISSUED_A_CLOCK,
+        "multiply": warps * count["HMMA"] * MULTIPLIED / MULTIPLIED_A_CLOCK,
+        "L2": missed / L2_BYTES_A_CLOCK,
+        "L1": warps * count["LDG"] * LOADED / L1_BYTES_A_CLOCK,
+        "shared memory": warps * LOADED * shared / SHARED_BYTES_A_CLOCK,
+    }
+
+
+def predict(launch: Launch, compiled: Compiled, steps: float) -> dict[str, Any]:
+    """Microseconds, if the programs that fit a multiprocessor hide each other's waiting."""
+    warps = launch.constants["num_warps"]
+    by_limit = clocks(compiled, launch.constants, launch.kernel)
+    limit = max(by_limit, key=by_limit.__getitem__)
+    resident = min(
+        REGISTERS // (32 * warps * max(compiled.registers, 1)), SHARED_BYTES // compiled.shared_bytes
+    )
+    # One program alone waits for its own loads, barriers and products in turn.
+    waiting = {0: 4.0, 1: 2.0, 2: 1.5}.get(resident, 1.3)
+    programs = 1
+    for count in launch.grid:
+        programs *= count
+    waves = -(-programs // (MULTIPROCESSORS * max(resident, 1))) * max(resident, 1)
+    return {
+        "limit": limit,
+        "resident": resident,
+        "predicted_us": waves * steps * by_limit[limit] * waiting / CLOCK * 1e6,
+    }
+
+
+def steps_of(launch: Launch, shape: Shape, batch: int) -> float:
+    """Steps of the inner loop that a program goes through, in the mean."""
+    one, side = launch.constants, shape.side
+    reach = min(shape.table_side // 2, side - 1)
+    seen = (side * (2 * reach + 1) - reach * (reach + 1)) / side
+    if launch.kernel == "table_gradient_kernel":
+        lines = -(-batch // one["LINES"]) * seen / (2 * reach + 1) * side
+        if not one["BY_IMAGE"]:
+            lines = batch * seen / (2 * reach + 1) * side / one["LINES"]
+        return lines * -(-side // one["COLUMNS"]) / launch.grid[1]
+    own, other = (one["COLUMNS"], one["NEAR"])
+    if launch.kernel == "values_gradient_kernel":
+        own, other = other, own
+    tiles = 1 if own >= side else min(-(-(own + 2 * reach) // other), -(-side // other) + 1)
+    tiles = tiles if own < side else -(-side // other)
+    return tiles * (seen if one["BY_IMAGE"] else min(2 * reach + 1, seen + one["LINES"] / 2))
+
+
+def measure(shape: Shape, batch: int, dtype: torch.dtype, tiles: Tiles | None = None) -> Iterator[Result]:
+    """One line a kernel."""
+    for launch in launches(shape, batch, dtype, tiles):
+        if launch.kernel == "fold_kernel":
+            continue
+        compiled = compile_ahead(launch)
+        yield {
+            "shape": shape.name,
+            "kernel": launch.kernel.removesuffix("_kernel"),
+            "tiles": [launch.constants[name] for name in ("LINES", "COLUMNS", "NEAR", "V")],
+            "warps": launch.constants["num_warps"],
+            "stages": launch.constants["num_stages"],
+            "by_image": launch.constants["BY_IMAGE"],
+            "programs": list(launch.grid),
+            "registers": compiled.registers,
+            "spilled_bytes": compiled.spilled_bytes,
+            "shared_bytes": compiled.shared_bytes,
+            "loop": compiled.loop.total(),
+            "products": compiled.loop["HMMA"],
+            **predict(launch, compiled, steps_of(launch, shape, batch)),
+        }
+
+
+def candidates(shape: Shape) -> Iterator[Tiles]:
+    """Tiles that a search compiles."""
+    sides = (8, 16, 32)
+    for lines, columns, near, channels in itertools.product(
+        (2, 4, 8, 16), sides, (16, 32, 64), (16, 32, 64, 128)
+    ):
+        rows = lines * columns * NUM_HEADS
+        if columns >= 2 * shape.side > 8 or near >= 4 * shape.side or channels > max(16, shape.value_depth):
+            continue
+        if 128 <= rows <= 1024 and rows * max(channels, near) <= 512 * 64:
+            warps = 4 if rows * max(channels, near) < 8192 else 8
+            for stages, by_image in itertools.product((1, 2), (False, True)):
+                yield Tiles(lines, columns, near, channels, warps, stages, by_image)
+
+
+def show(row: Result) -> None:
+    tiles = "x".join(map(str, row["tiles"]))
+    print(
+        f"{row['shape']:18} {row['kernel']:17} {tiles:12} {row['warps']:2}w {row['stages']}s "
+        f"{'image' if row['by_image'] else 'row':5} {row['registers']:4} registers "
+        f"{row['spilled_bytes']:5} B spilled {row['shared_bytes'] // 1024:4} KiB {row['products']:4}/{row['loop']:4} {row['limit']:13} "
+        f"{row['resident']} resident {row['predicted_us']:8.1f} us predicted",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
+    parser.add_argument("--shapes", nargs="*", help="such as 28x28-d128-r23; all by default")
+    parser.add_argument("--search", action="store_true", help="other tiles too")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    dtype = getattr(torch, arguments.dtype)
+    results = []
+    for shape in SHAPES:
+        if arguments.shapes and shape.name not in arguments.shapes:
+            continue
+        for tiles in [None, *(candidates(shape) if arguments.search else ())]:
+            try:
+                for row in measure(shape, arguments.batch, dtype, tiles):
+                    show(row)
+                    results.append(row)
+            except Exception as error:
+                print(shape.name, tiles, type(error).__name__, str(error).splitlines()[-1][:90], flush=True)
+    write("benchmarks/kernels.py", arguments, results)
+
+
+if __name__ == "__main__":
+    main()
