@@ -7,7 +7,22 @@ from typing import Final, Literal
 from lambdanets.errors import ArgumentError, check_choice, check_positive
 
 STAGES: Final = ("c2", "c3", "c4", "c5")
-LETTERS: Final = {"C": "3×3 convolution", "L": "lambda layer"}
+LETTERS: Final = {"C": "3×3 convolution", "L": "lambda layer", "A": "attention, by the name in `mixer`"}
+
+# What the letter A can be.
+ATTENTIONS: Final = (
+    "augmented_convolution",
+    "axial_attention",
+    "double_attention",
+    "efficient_attention",
+    "global_attention",
+    "linear_attention",
+    "local_attention",
+    "local_relation",
+    "pairwise_attention",
+    "patchwise_attention",
+    "relative_attention",
+)
 
 # Channels out of a bottleneck, over its width.
 EXPANSION: Final = 4
@@ -15,11 +30,11 @@ EXPANSION: Final = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ResNetConfig:
-    """A bottleneck ResNet whose 3×3 convolutions may be lambda layers.
+    """A bottleneck ResNet whose 3×3 convolutions may be lambda layers or attention.
 
     Attributes:
         depths: Blocks of the stages c2 to c5.
-        layers: One letter a stage: C convolution, L lambda layer.
+        layers: One letter a stage: C convolution, L lambda layer, A attention.
         lambda_blocks: Stage -> blocks, counted from 1, that are lambda layers in a convolution stage.
         widths: Channels of the 3×3 convolution or lambda layer in each stage; blocks put out 4 times as many.
         strides: Stride of the first block of each stage, 1 or 2.
@@ -41,6 +56,10 @@ class ResNetConfig:
         key_normalization: As in `LambdaLayer2d`.
         normalization: Of queries and values, as in `LambdaLayer2d`.
         initialization: As in `LambdaLayer2d`.
+        mixer: Which attention the letter A is; one of `ATTENTIONS`. `"linear_attention"` is the content
+            lambda, with the lambdas' own depths.
+        attention_heads: h of attention.
+        attention_window: Side of its window where it is local.
         image_size: Images the tables of a global context are sized for; any size runs.
         num_classes: Width of the classifier.
         in_channels: Of the images.
@@ -68,6 +87,9 @@ class ResNetConfig:
     key_normalization: Literal["softmax", "softmax_keys_and_queries", "l2", "none"] = "softmax"
     normalization: Literal["batch", "layer", "none"] = "batch"
     initialization: Literal["paper", "unit"] = "paper"
+    mixer: str | None = None
+    attention_heads: int = 8
+    attention_window: int = 7
     image_size: int | tuple[int, int] = 224
     num_classes: int = 1000
     in_channels: int = 3
@@ -99,6 +121,7 @@ class ResNetConfig:
         for stage in self.squeeze_excitation:
             check_choice(who, "squeeze_excitation", stage, STAGES)
         self._check_layers(who)
+        self._check_attention(who)
 
     def _check_layers(self, who: str) -> None:
         letters = ", ".join(LETTERS)
@@ -117,6 +140,20 @@ class ResNetConfig:
                 raise ArgumentError(
                     f"{who}: lambda_blocks of {stage} must be from 1 to {depth}, got {tuple(blocks)}."
                 )
+
+    def _check_attention(self, who: str) -> None:
+        if self.mixer is not None:
+            check_choice(who, "mixer", self.mixer, ATTENTIONS)
+        if ("A" in self.layers) != (self.mixer is not None):
+            raise ArgumentError(
+                f"{who}: mixer must be given when layers have the letter A, and then alone, "
+                f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(ATTENTIONS)}."
+            )
+        check_positive(who, attention_heads=self.attention_heads)
+        if self.attention_window < 1 or self.attention_window % 2 == 0:
+            raise ArgumentError(
+                f"{who}: attention_window must be positive and odd, got {self.attention_window}."
+            )
 
     def mixers(self, stage: str) -> str:
         """One letter for each block of a stage."""

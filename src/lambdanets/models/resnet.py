@@ -1,4 +1,4 @@
-"""The bottleneck ResNet with convolutions or lambda layers, as its config says."""
+"""The bottleneck ResNet with convolutions, lambda layers or attention, as its config says."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
+from lambdanets.models.mixers import make_mixer
 from lambdanets.models.registry import model_config
-from lambdanets.nn.lambda_layer import LambdaLayer2d
+from lambdanets.nn.channel_attention import SqueezeExcitation
 from lambdanets.nn.position import RelativePosition
-from lambdanets.nn.squeeze_excitation import SqueezeExcitation
 from lambdanets.nn.stochastic_depth import StochasticDepth
 
 
@@ -115,7 +115,7 @@ def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **ove
 class Bottleneck(nn.Module):
     """1×1 convolution, mixer, 1×1 convolution, and a shortcut around them.
 
-    Each is followed by batch norm and ReLU, as in ResNet-v1, also where the mixer is a lambda layer.
+    Each is followed by batch norm and ReLU, as in ResNet-v1, whatever the mixer.
 
     Paper: §4, Appendix C.1.
 
@@ -160,39 +160,6 @@ class Bottleneck(nn.Module):
         maps = torch.relu(self.norm_mixer(self.mixer(maps)))
         maps = self.squeeze_excitation(self.norm_expand(self.expand(maps)))
         return torch.relu(self.stochastic_depth(maps) + self.shortcut(inputs))
-
-
-def make_mixer(
-    letter: str,
-    config: ResNetConfig,
-    stage: str,
-    width: int,
-    stride: int,
-    position: RelativePosition | None,
-) -> nn.Module:
-    """What stands where the 3×3 convolution stood."""
-    match letter:
-        case "C":
-            return nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        case "L":
-            entering, leaving = config.map_sizes(stage)
-            return LambdaLayer2d(
-                width,
-                query_depth=config.query_depth,
-                num_heads=config.num_heads,
-                intra_depth=config.intra_depth,
-                scope_size=config.scope_size,
-                feature_size=entering if stride > 1 else leaving,
-                content=config.content,
-                positional=config.positional,
-                position=position,
-                stride=stride,
-                key_normalization=config.key_normalization,
-                normalization=config.normalization,
-                initialization=config.initialization,
-            )
-        case _:
-            raise AssertionError(f"ResNetConfig let the letter {letter!r} through")
 
 
 def make_stem(config: ResNetConfig) -> nn.Sequential:
@@ -258,11 +225,10 @@ def _make_shortcut(config: ResNetConfig, in_channels: int, channels: int, stride
 def initialize(model: ResNet) -> None:
     """He initialisation for convolutions, 0.01 for the classifier, zero for the last scale of each branch.
 
-    Lambda layers keep their own. Paper: §4 (zero-gamma).
+    Lambda layers and attentions keep their own. Paper: §4 (zero-gamma).
     """
-    own = {
-        id(part) for layer in model.modules() if isinstance(layer, LambdaLayer2d) for part in layer.modules()
-    }
+    mixers = [block.mixer for block in model.modules() if isinstance(block, Bottleneck)]
+    own = {id(part) for mixer in mixers if not isinstance(mixer, nn.Conv2d) for part in mixer.modules()}
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and id(module) not in own:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
