@@ -52,6 +52,13 @@ _DIGITS: Final = ResNetConfig(
 VARIANTS: Final[dict[str, ResNetConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
     **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in HYBRIDS},
+    # Attention of Tables 3 and 4. Attention-augmented convolutions begin at c3.
+    **{
+        f"resnet50_{mixer}": ResNetConfig(layers="AAAA", mixer=mixer)
+        for mixer in ("relative_attention", "axial_attention", "local_attention")
+    },
+    "resnet50_augmented_convolution": ResNetConfig(layers="CAAA", mixer="augmented_convolution"),
+    "resnet50_se": ResNetConfig(squeeze_excitation=STAGES, squeeze_ratio=1 / 16),
     **{
         f"resnet_rs{depth}": replace(_RESNET_RS, depths=depths, squeeze_excitation=STAGES)
         for depth, depths in DEPTHS.items()

@@ -56,9 +56,9 @@ def make_pool(stride: int) -> nn.Module:
     return nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False) if stride == 2 else nn.Identity()
 
 
-def depth_of(who: str, out_channels: int, num_heads: int, query_depth: int | None) -> int:
+def depth_of(who: str, d: int, out_channels: int, num_heads: int, query_depth: int | None) -> int:
     """k: what was asked for, or that of the values."""
-    check_attention(who, 1, out_channels, num_heads, 1 if query_depth is None else query_depth, 1)
+    check_attention(who, d, out_channels, num_heads, 1 if query_depth is None else query_depth, 1)
     return out_channels // num_heads if query_depth is None else query_depth
 
 

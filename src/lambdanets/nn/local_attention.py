@@ -52,7 +52,7 @@ class LocalAttention2d(ProjectedAttention2d):
         impl: str = "auto",
     ) -> None:
         who, d = "LocalAttention2d", in_channels if out_channels is None else out_channels
-        k = depth_of(who, d, num_heads, query_depth)
+        k = depth_of(who, in_channels, d, num_heads, query_depth)
         window_sides(who, window_size, 2)
         if k < 2:
             raise ArgumentError(f"{who}: query_depth must be at least 2, a half for each axis, got {k}.")
@@ -202,9 +202,12 @@ class VectorAttention2d(nn.Module):
         self, inputs: Float[Tensor, "b d height width"], to_places: nn.Conv2d
     ) -> Float[Tensor, "b h r height width"]:
         queries, keys = self.to_queries(inputs), self.to_keys(inputs)
-        sides = (torch.linspace(-1, 1, side).to(inputs) for side in inputs.shape[2:])
+        like = to_places.weight
+        sides = (
+            torch.linspace(-1, 1, side, dtype=like.dtype, device=like.device) for side in inputs.shape[2:]
+        )
         places = to_places(torch.stack(torch.meshgrid(*sides, indexing="ij")).unsqueeze(0))
-        places = places.expand(len(inputs), -1, -1, -1)
+        places = places.expand(len(inputs), -1, -1, -1)  # b 2 height width
         asked, near = torch.cat([queries, places], 1), torch.cat([keys, places], 1)
         pairs = asked.unsqueeze(2) - window_values(near, self.window_size)  # b e+2 r height width
         return self.to_weights(pairs.flatten(3)).unflatten(3, inputs.shape[2:])

@@ -10,8 +10,8 @@ from torch.nn.functional import pad
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional._order import in_order_of
 from lambdanets.functional._precision import product_precision
+from lambdanets.functional.attention.fused import attend_rows
 from lambdanets.functional.attention.relative import Tables, axis_embeddings
-from lambdanets.functional.attention.sdpa import attend_rows
 from lambdanets.functional.relative_position import Size
 
 # Queries along one side of a block, by the number of axes. A block of s² queries reads (s + r - 1)² elements.
@@ -109,9 +109,9 @@ def cost(problem: Problem) -> float:
     """2·b·h·n·|reach|·(k + v), with the reach of every block copied."""
     device, depth = rates(problem.device), problem.query_depth + problem.value_depth
     block = _sides(problem.size)
-    blocks = math.prod(-(-length // side) for length, side in zip(problem.size, block, strict=True))
-    queries = math.prod(block)
-    reach = math.prod(side + around - 1 for side, around in zip(block, problem.reachable_scope, strict=True))
+    counts = [-(-length // side) for length, side in zip(problem.size, block, strict=True)]
+    reaches = [side + around - 1 for side, around in zip(block, problem.reachable_scope, strict=True)]
+    blocks, queries, reach = math.prod(counts), math.prod(block), math.prod(reaches)
     flops = 2 * blocks * queries * reach * depth
     moved = problem.item_bytes * blocks * reach * depth
     seconds = flops / device.product_flops + moved / device.bytes

@@ -1,4 +1,4 @@
-"""Queries, keys and values of several heads: their checks, and a call as plain data."""
+"""Queries, keys and values of several heads: checks, a call as plain data, and how alike two things are."""
 
 from torch import Tensor
 
@@ -34,3 +34,11 @@ def describe(
         backward=False,
         workspace=0,
     )
+
+
+def compare(queries: Tensor, keys: Tensor, appearance: str) -> Tensor:
+    """Φ(q, k) of "b h k …" and "b h k …", which may broadcast: q·k, -|q - k|² or -Σ|q - k|."""
+    if appearance == "product":
+        return (queries * keys).sum(2)
+    differences = queries - keys
+    return -(differences.square() if appearance == "squared_difference" else differences.abs()).sum(2)

@@ -103,7 +103,7 @@ def local_relation(
     check_heads(who, queries, keys, values, sizes, "*size")
     bind_shape(who, "prior", prior, "h *scope", sizes)
     window = tuple(prior.shape[1:])
-    check_scope(who, window, queries.ndim - 3)
+    check_scope(who, window, queries.ndim - 3, "prior")
     check_choice(who, "appearance", appearance, APPEARANCES)
     chosen = choose_again(RELATIONS, describe(who, queries, keys, values, window), impl)
     with outside_autocast(queries):

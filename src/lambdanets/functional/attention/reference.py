@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional.attention.heads import compare
 from lambdanets.functional.attention.relative import Tables, pair_embeddings
 from lambdanets.functional.relative_position import Size, dense_embeddings, relative_offsets, scope_mask
 
@@ -40,14 +41,6 @@ def relate(
     logits = compare(asked[..., :, None], near[..., None, :], appearance)
     geometry = dense_embeddings(prior.to(dtype).unsqueeze(0), tuple(queries.shape[3:]))  # n m 1 h
     return _summarise(logits + geometry[:, :, 0].movedim(-1, 0), queries, values, tuple(prior.shape[1:]))
-
-
-def compare(queries: Tensor, keys: Tensor, appearance: str) -> Tensor:
-    """Φ(q, k) of "b h k …" and "b h k …", which may broadcast: q·k, -|q - k|² or -Σ|q - k|."""
-    if appearance == "product":
-        return (queries * keys).sum(2)
-    differences = queries - keys
-    return -(differences.square() if appearance == "squared_difference" else differences.abs()).sum(2)
 
 
 def _summarise(logits: Tensor, queries: Tensor, values: Tensor, window: Size | None) -> Tensor:

@@ -66,4 +66,4 @@ def check_tables(who: str, tables: Tables | None, axes: int, sizes: Sizes) -> No
         raise ArgumentError(f"{who}: tables must be {axes}, one for each axis, got {len(tables)}.")
     for table in tables:
         bind_shape(who, "tables", table, "k r", {"k": sizes["k"]})
-        check_scope(who, (table.shape[1],), 1)
+        check_scope(who, (table.shape[1],), 1, "length of tables")

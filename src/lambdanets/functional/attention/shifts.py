@@ -11,7 +11,7 @@ from lambdanets.functional._autograd import called_often
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional._order import in_order_of
 from lambdanets.functional._precision import product_precision
-from lambdanets.functional.attention.reference import compare
+from lambdanets.functional.attention.heads import compare
 from lambdanets.functional.attention.windows import crop_window, neighbours, on_map, pad_window, views
 from lambdanets.functional.relative_position import Size
 
@@ -41,7 +41,7 @@ def aggregate(
     if normalize:
         outside = ~on_map(tuple(values.shape[3:]), window, weights.device)
         shares = shares.masked_fill(outside, -torch.inf).softmax(2)
-    summed: Any = _Sum.apply
+    summed: Any = _Sum.forward if torch.compiler.is_compiling() else _Sum.apply
     return in_order_of(summed(shares, values.to(dtype), window), values).to(values.dtype)
 
 

@@ -69,7 +69,7 @@ def on_map(size: Size, window: Size, device: torch.device) -> Bool[Tensor, "r *s
 def window_sides(who: str, window_size: int | Size, axes: int) -> Size:
     """One odd side for each axis."""
     window = (window_size,) * axes if isinstance(window_size, int) else tuple(window_size)
-    check_scope(who, window, axes)
+    check_scope(who, window, axes, "window_size")
     return window
 
 
