@@ -15,7 +15,9 @@ from lambdanets.functional import (
     linear_attention,
     normalize_queries,
 )
+from lambdanets.functional._dispatch import choose
 from lambdanets.functional.attention import full
+from lambdanets.functional.attention.heads import describe
 from support.attention import loop_attention
 from support.attention_calls import CALLS, AttentionCall
 from support.compare import assert_close
@@ -150,3 +152,17 @@ def test_linear_attention_is_attention_where_all_keys_are_alike() -> None:
     q, k, v = draw((1, 2, 3, 5), (1, 2, 3, 1), (1, 2, 4, 7))
     k = k.expand(-1, -1, -1, 7)
     assert_close(linear_attention(q, k, v), global_attention(q, k, v))
+
+
+def test_short_lines_are_multiplied_and_large_maps_fused() -> None:
+    for size, b, expected in [((14,), 56, "products"), ((7, 7), 8, "products"), ((56, 56), 8, "sdpa")]:
+        tensors = [torch.empty(b, 8, 16, *size, device="meta")] * 3
+        problem = describe("global_attention", *tensors, relative=True)._replace(device="cpu")
+        assert choose(full.IMPLEMENTATIONS, problem).name == expected
+
+
+def test_an_empty_context_gives_zero_and_the_kernel_says_why_it_cannot() -> None:
+    q, k = torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 0)
+    assert not global_attention(q, k, k).any()
+    with pytest.raises(NotImplementedError, match="sdpa: needs a context of one element or more"):
+        global_attention(q, k, k, impl="sdpa")

@@ -249,8 +249,8 @@ MESSAGES: dict[str, Callable[[], object]] = {
     ),
     (
         "local_relation: appearance must be one of 'squared_difference', 'difference', 'product', got "
-        "'diffrence'. Closest: difference, squared_difference."
-    ): lambda: local_relation(HEAD_Q, HEAD_Q, HEAD_V, zeros(3, 3, 3), appearance="diffrence"),
+        "'absolute'."
+    ): lambda: local_relation(HEAD_Q, HEAD_Q, HEAD_V, zeros(3, 3, 3), appearance="absolute"),
     (
         "vector_attention: weights must have shape (b, h, r, *size) with r=9, one for each offset of the "
         "window, got (2, 3, 4, 6, 7)."

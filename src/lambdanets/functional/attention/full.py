@@ -59,7 +59,8 @@ def global_attention(
             f"global_attention: keys must have {queries.ndim - 3} axes of positions when tables are given, "
             f"got {keys.ndim - 3}."
         )
-    chosen = choose_again(IMPLEMENTATIONS, describe("global_attention", queries, keys, values), impl)
+    problem = describe("global_attention", queries, keys, values, relative=tables is not None)
+    chosen = choose_again(IMPLEMENTATIONS, problem, impl)
     with outside_autocast(queries):
         return chosen.run(queries, keys, values, tables)
 
@@ -104,7 +105,7 @@ def axial_attention(
     if not -axes <= axis < axes:
         raise ArgumentError(f"{who}: axis must be from {-axes} to {axes - 1}, got {axis}.")
     q, k, v = (_lines(tensor, axis % axes) for tensor in (queries, keys, values))
-    chosen = choose_again(IMPLEMENTATIONS, describe(who, q, k, v), impl)
+    chosen = choose_again(IMPLEMENTATIONS, describe(who, q, k, v, relative=table is not None), impl)
     with outside_autocast(queries):
         output = chosen.run(q, k, v, tables)
     return _map(output, queries, axis % axes)

@@ -16,15 +16,23 @@ def check_heads(
 
 
 def describe(
-    operation: str, queries: Tensor, keys: Tensor, values: Tensor, window: tuple[int, ...] | None = None
+    operation: str,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    window: tuple[int, ...] | None = None,
+    relative: bool = False,
 ) -> Problem:
-    """The call as plain data; its context, or its window, in the place of the scope."""
+    """The call as plain data; its context, or its window, in the place of the scope.
+
+    With relative positions the depth of a query is that with its logits of all places along each axis.
+    """
     b, h, k, *size = queries.shape
     return Problem(
         operation=operation,
         batch=b,
         heads=h,
-        query_depth=k,
+        query_depth=k + sum(keys.shape[3:]) * relative,
         intra_depth=1,
         value_depth=values.shape[2],
         size=tuple(size),
