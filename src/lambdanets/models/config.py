@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, Protocol, runtime_checkable
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
 
@@ -102,19 +102,9 @@ class ResNetConfig:
                 raise ArgumentError(
                     f"{who}: {name} must have 4 numbers, one a stage, got {getattr(self, name)}."
                 )
-        check_positive(who, num_classes=self.num_classes, in_channels=self.in_channels)
-        sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size
-        check_positive(who, image_size=min(sides))
-        if self.scope_size is not None and self.scope_size % 2 == 0:
-            raise ArgumentError(
-                f"{who}: scope_size must be odd, got {self.scope_size}. None is the global context."
-            )
+        check_network(who, self)
         for stage, depth, width in zip(STAGES, self.depths, self.widths, strict=True):
             check_positive(who, **{f"depth of {stage}": depth, f"width of {stage}": width})
-        if not set(self.strides) <= {1, 2}:
-            raise ArgumentError(f"{who}: strides must be 1 or 2, got {self.strides}.")
-        if not 0 <= self.dropout < 1:
-            raise ArgumentError(f"{who}: dropout must be at least 0 and below 1, got {self.dropout}.")
         check_choice(who, "stem", self.stem, ("classic", "deep", "small"))
         check_choice(who, "shortcut", self.shortcut, ("convolution", "pool"))
         check_choice(who, "share_position", self.share_position, ("none", "stage"))
@@ -172,3 +162,36 @@ class ResNetConfig:
         for stride in self.strides[: STAGES.index(stage) + 1]:
             entering, leaving = leaving, (-(-leaving[0] // stride), -(-leaving[1] // stride))
         return entering, leaving
+
+
+@runtime_checkable
+class _Network(Protocol):
+    """What the config of every network holds."""
+
+    @property
+    def strides(self) -> tuple[int, ...]: ...
+    @property
+    def dropout(self) -> float: ...
+    @property
+    def scope_size(self) -> int | None: ...
+    @property
+    def image_size(self) -> int | tuple[int, int]: ...
+    @property
+    def num_classes(self) -> int: ...
+    @property
+    def in_channels(self) -> int: ...
+
+
+def check_network(who: str, config: _Network) -> None:
+    """Raise unless the fields that every network has are such as can be built."""
+    check_positive(who, num_classes=config.num_classes, in_channels=config.in_channels)
+    sides = (config.image_size,) if isinstance(config.image_size, int) else config.image_size
+    check_positive(who, image_size=min(sides))
+    if config.scope_size is not None and config.scope_size % 2 == 0:
+        raise ArgumentError(
+            f"{who}: scope_size must be odd, got {config.scope_size}. None is the global context."
+        )
+    if not set(config.strides) <= {1, 2}:
+        raise ArgumentError(f"{who}: strides must be 1 or 2, got {config.strides}.")
+    if not 0 <= config.dropout < 1:
+        raise ArgumentError(f"{who}: dropout must be at least 0 and below 1, got {config.dropout}.")

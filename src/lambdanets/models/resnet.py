@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
+from lambdanets.models.initialization import initialize_layers
 from lambdanets.models.mixers import make_mixer
-from lambdanets.models.registry import model_config
 from lambdanets.nn.channel_attention import SqueezeExcitation
 from lambdanets.nn.position import RelativePosition
 from lambdanets.nn.stochastic_depth import StochasticDepth
@@ -88,28 +87,6 @@ class ResNet(nn.Module):
     def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
         """Logits."""
         return self.classifier(self.dropout(self.features(images)["c5"].mean((2, 3))))
-
-
-def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **overrides: Any) -> ResNet:
-    """Build a model by its name, with random weights.
-
-    Args:
-        name: One of `list_models()`.
-        num_classes: Width of the classifier.
-        in_channels: Channels of the images.
-        **overrides: Any field of `ResNetConfig`, such as `layers="CCLL"`, `query_depth=8`, `num_heads=8`,
-            `intra_depth=4`, `scope_size=7` (None: global), `content=False`, `positional=False`,
-            `share_position="stage"`, `key_normalization="l2"`, `image_size=288`.
-
-    Raises:
-        ArgumentError: An unknown name or override, with the nearest known ones; values that do not fit.
-
-    Example:
-        >>> model = create_model("resnet50_llll", scope_size=7)
-        >>> sum(parameter.numel() for parameter in model.parameters())
-        14872712
-    """
-    return ResNet(model_config(name, num_classes=num_classes, in_channels=in_channels, **overrides))
 
 
 class Bottleneck(nn.Module):
@@ -223,21 +200,15 @@ def _make_shortcut(config: ResNetConfig, in_channels: int, channels: int, stride
 
 
 def initialize(model: ResNet) -> None:
-    """He initialisation for convolutions, 0.01 for the classifier, zero for the last scale of each branch.
+    """He initialisation, and zero for the last scale of each branch.
 
     Lambda layers and attentions keep their own. Paper: §4 (zero-gamma).
     """
     mixers = [block.mixer for block in model.modules() if isinstance(block, Bottleneck)]
-    own = {id(part) for mixer in mixers if not isinstance(mixer, nn.Conv2d) for part in mixer.modules()}
+    initialize_layers(model, [mixer for mixer in mixers if not isinstance(mixer, nn.Conv2d)])
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and id(module) not in own:
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, Bottleneck) and model.config.zero_gamma:
+        if isinstance(module, Bottleneck) and model.config.zero_gamma:
             nn.init.zeros_(module.norm_expand.weight)
-    nn.init.normal_(model.classifier.weight, std=0.01)
-    nn.init.zeros_(model.classifier.bias)
 
 
 def _once(
