@@ -249,7 +249,8 @@ def show(row: Result) -> None:
     print(
         f"{row['shape']:18} {row['kernel']:17} {tiles:12} {row['warps']:2}w {row['stages']}s "
         f"{'image' if row['by_image'] else 'row':5} {row['registers']:4} registers "
-        f"{row['spilled_bytes']:5} B spilled {row['shared_bytes'] // 1024:4} KiB {row['products']:4}/{row['loop']:4} {row['limit']:13} "
+        f"{row['spilled_bytes']:5} B spilled {row['shared_bytes'] // 1024:4} KiB "
+        f"{row['products']:4}/{row['loop']:4} {row['limit']:13} "
         f"{row['resident']} resident {row['predicted_us']:8.1f} us predicted",
         flush=True,
     )

@@ -89,7 +89,11 @@ def write_result(path: Path, program: str, content: Mapping[str, object]) -> Non
 
 def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+    except (OSError, subprocess.CalledProcessError):
+        # A copy of the files alone, or no git.
+        return os.environ.get("COMMIT", "unknown")
     return found.stdout.strip()
 
 

@@ -34,7 +34,7 @@ __getattr__, __dir__ = resolve_lazily(
         "LambdaLayer1d": "lambdanets.nn.lambda_layer",
         "LambdaLayer2d": "lambdanets.nn.lambda_layer",
         "LambdaLayer3d": "lambdanets.nn.lambda_layer",
-        "create_model": "lambdanets.models.resnet",
+        "create_model": "lambdanets.models.create",
         "list_models": "lambdanets.models.registry",
     },
     submodules=("functional", "models", "nn"),

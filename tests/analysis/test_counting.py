@@ -4,8 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from lambdanets.analysis.counting import count, layer_flops
-from lambdanets.nn import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
+from lambdanets.analysis.counting import count, count_layers, layer_flops
+from lambdanets.nn import (
+    AxialAttention2d,
+    GlobalAttention2d,
+    LambdaLayer1d,
+    LambdaLayer2d,
+    LambdaLayer3d,
+    LinearAttention2d,
+    LocalAttention2d,
+    VectorAttention2d,
+)
 
 
 def test_convolution_and_linear_layers() -> None:
@@ -59,3 +68,26 @@ def test_the_model_is_left_alone() -> None:
     assert model.training
     assert not model[0]._forward_hooks
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_attention_is_counted_by_what_each_query_reaches() -> None:
+    n, d = 6 * 5, 16
+    rows = {
+        "global": (GlobalAttention2d(d, num_heads=2, feature_size=(6, 5)), 2 * n * n * d),
+        "axial": (AxialAttention2d(d, num_heads=2, feature_size=(6, 5)), 2 * n * (6 + 5) * d),
+        "local": (LocalAttention2d(d, num_heads=2, window_size=7), 2 * n * n * d),
+        "narrow": (LocalAttention2d(d, num_heads=2, window_size=3), 2 * n * 9 * d),
+        "linear": (LinearAttention2d(d, num_heads=2), 2 * n * d * (d // 2)),
+    }
+    for name, (layer, products) in rows.items():
+        projections = sum(part.weight.numel() for part in layer.modules() if isinstance(part, nn.Conv2d))
+        counted = sum(row.flops for row in count_layers(layer, (d, 6, 5)))
+        assert counted == 2 * (n * projections + products), name
+        own = sum(row.parameters for row in count_layers(layer, (d, 6, 5)))
+        assert own == sum(parameter.numel() for parameter in layer.parameters()), name
+
+
+def test_window_sums_are_counted_without_their_weights_network() -> None:
+    layer = VectorAttention2d(16, window_size=3)
+    sums = [row for row in count_layers(layer, (16, 6, 5)) if row.kind == "WindowSum"]
+    assert [row.flops for row in sums] == [2 * 30 * 9 * 16]

@@ -12,13 +12,18 @@ from lambdanets import functional
 from lambdanets.errors import ArgumentError, ArgumentTypeError
 from lambdanets.functional import (
     apply_lambdas,
+    axial_attention,
     causal_lambda_layer,
     causal_lambda_step,
     channel_lambda,
     content_lambda,
     content_output,
     content_summary,
+    global_attention,
     lambda_layer,
+    linear_attention,
+    local_attention,
+    local_relation,
     multihead_lambda_layer,
     normalize_keys,
     normalize_queries,
@@ -26,6 +31,8 @@ from lambdanets.functional import (
     position_output,
     relative_position,
     spatial_lambdas,
+    vector_attention,
+    window_values,
 )
 from lambdanets.functional import content as content_operator
 from lambdanets.functional._dispatch import Implementation, choose
@@ -49,6 +56,8 @@ def unable() -> None:
 Q, K, V, E = zeros(2, 3, 4, 6), zeros(2, 1, 4, 7), zeros(2, 1, 5, 7), zeros(6, 7, 1, 4)
 MAP_Q, MAP_V, R = zeros(2, 3, 4, 6, 7), zeros(2, 1, 5, 6, 7), zeros(1, 4, 3, 3)
 PAST_K, PAST_V, PAST_R = zeros(2, 1, 4, 6), zeros(2, 1, 5, 6), zeros(1, 4, 3)
+# b=2, h=3, k=4, v=5 of attention.
+HEAD_Q, HEAD_V, ROWS, COLUMNS = zeros(2, 3, 4, 6, 7), zeros(2, 3, 5, 6, 7), zeros(4, 3), zeros(4, 5)
 CHOICES = "'softmax', 'softmax_keys_and_queries', 'l2', 'none'"
 POSITION_NAMES, CONTENT_NAMES = (
     ", ".join(["auto", *(one.name for one in operator.IMPLEMENTATIONS)])
@@ -207,6 +216,68 @@ MESSAGES: dict[str, Callable[[], object]] = {
     "spatial_lambdas: query_depth must be at least 1, got 0.": lambda: spatial_lambdas(
         zeros(2, 6), query_depth=0
     ),
+    "global_attention: queries must have shape (b, h, k, *size), got (2, 3, 4).": lambda: global_attention(
+        Q[..., 0], K, V
+    ),
+    (
+        "global_attention: keys must have shape (b, h, k, *context) with b=2, h=3, k=4 taken from queries, "
+        "got (2, 1, 4, 7)."
+    ): lambda: global_attention(Q, K, V),
+    (
+        "global_attention: values must have shape (b, h, v, *context) with b=2, h=3 taken from queries, "
+        "*context=(6, 7) taken from keys, got (2, 3, 5, 6, 6)."
+    ): lambda: global_attention(HEAD_Q, HEAD_Q, HEAD_V[..., :6]),
+    "global_attention: tables must be 2, one for each axis, got 1.": lambda: global_attention(
+        HEAD_Q, HEAD_Q, HEAD_V, [ROWS]
+    ),
+    ("global_attention: tables must have shape (k, r) with k=4 taken from queries, got (2, 5)."): lambda: (
+        global_attention(HEAD_Q, HEAD_Q, HEAD_V, [ROWS, COLUMNS[:2]])
+    ),
+    (
+        "global_attention: length of tables must be odd, got 4. An even window has no centre; use 3 or 5."
+    ): lambda: global_attention(HEAD_Q, HEAD_Q, HEAD_V, [ROWS, COLUMNS[:, :4]]),
+    ("global_attention: keys must have 2 axes of positions when tables are given, got 1."): lambda: (
+        global_attention(HEAD_Q, HEAD_Q.flatten(3), HEAD_V.flatten(3), [ROWS, COLUMNS])
+    ),
+    ("global_attention: impl must be one of auto, reference, products, sdpa, got 'flash'."): lambda: (
+        global_attention(HEAD_Q, HEAD_Q, HEAD_V, impl="flash")
+    ),
+    "axial_attention: axis must be from -2 to 1, got 2.": lambda: axial_attention(
+        HEAD_Q, HEAD_Q, HEAD_V, ROWS, axis=2
+    ),
+    (
+        "axial_attention: keys must have shape (b, h, k, *size) with b=2, h=3, k=4, *size=(6, 7) taken from "
+        "queries, got (2, 3, 4, 6, 6)."
+    ): lambda: axial_attention(HEAD_Q, HEAD_Q[..., :6], HEAD_V[..., :6], axis=0),
+    ("local_attention: window_size must be odd, got 4. An even window has no centre; use 3 or 5."): lambda: (
+        local_attention(HEAD_Q, HEAD_Q, HEAD_V, window_size=4)
+    ),
+    ("local_attention: window_size must have 2 sides, one for each axis, got (3,)."): lambda: local_attention(
+        HEAD_Q, HEAD_Q, HEAD_V, window_size=(3,)
+    ),
+    (
+        "local_relation: prior must have shape (h, *scope) with h=3 taken from queries, got (2, 3, 3)."
+    ): lambda: local_relation(HEAD_Q, HEAD_Q, HEAD_V, zeros(2, 3, 3)),
+    ("local_relation: prior must be odd, got 2. An even window has no centre; use 1 or 3."): lambda: (
+        local_relation(HEAD_Q, HEAD_Q, HEAD_V, zeros(3, 3, 2))
+    ),
+    (
+        "local_relation: appearance must be one of 'squared_difference', 'difference', 'product', got "
+        "'absolute'."
+    ): lambda: local_relation(HEAD_Q, HEAD_Q, HEAD_V, zeros(3, 3, 3), appearance="absolute"),
+    (
+        "vector_attention: weights must have shape (b, h, r, *size) with r=9, one for each offset of the "
+        "window, got (2, 3, 4, 6, 7)."
+    ): lambda: vector_attention(HEAD_Q, HEAD_V, window_size=3),
+    (
+        "vector_attention: weights must have shape (b, h, r, *size) with b=2, h=3, *size=(6, 7) taken from "
+        "values, got (2, 1, 9, 6, 7)."
+    ): lambda: vector_attention(zeros(2, 1, 9, 6, 7), HEAD_V, window_size=3),
+    "window_values: maps must have shape (b, d, *size), got (2, 3).": lambda: window_values(zeros(2, 3), 3),
+    (
+        "linear_attention: values must have shape (b, h, v, *context) with b=2, h=3 taken from queries, "
+        "*context=(6, 7) taken from keys, got (2, 3, 5, 6)."
+    ): lambda: linear_attention(HEAD_Q, HEAD_Q, HEAD_V[..., 0]),
     "scope_mask: scope must be odd, got 2. An even window has no centre; use 1 or 3.": lambda: (
         relative_position.scope_mask((4,), (2,))
     ),

@@ -46,7 +46,7 @@ def test_map_sizes_are_those_of_the_network(image_size: int, maps: list[int]) ->
 
 
 def test_list_models_matches_shell_patterns() -> None:
-    assert list_models("resnet50_l*") == ["resnet50_lccc", "resnet50_llcc", "resnet50_lllc", "resnet50_llll"]
+    assert list_models("resnet50_l??c") == ["resnet50_lccc", "resnet50_llcc", "resnet50_lllc"]
     assert set(list_models("lambda*")) < set(list_models())
     assert list_models("nothing*") == []
 
@@ -72,7 +72,7 @@ def test_every_name_builds() -> None:
         ),
         (
             lambda: ResNetConfig(layers="CCLX"),
-            r"layers must use the letters C, L, got 'CCLX' \(unknown 'X' at c5\)",
+            r"layers must use the letters C, L, A, got 'CCLX' \(unknown 'X' at c5\)",
         ),
         (lambda: ResNetConfig(layers="CCL"), "layers must have 4 letters, one a stage, got 'CCL'"),
         (lambda: ResNetConfig(depths=(3, 4, 6)), r"depths must have 4 numbers, one a stage, got \(3, 4, 6\)"),
@@ -91,6 +91,23 @@ def test_every_name_builds() -> None:
             lambda: ResNetConfig(lambda_blocks={"c4": (7,)}),
             r"lambda_blocks of c4 must be from 1 to 6, got \(7,\)",
         ),
+        (
+            lambda: ResNetConfig(layers="CCCA"),
+            r"mixer must be given when layers have the letter A, .* got None and 'CCCA'\. Known: augm",
+        ),
+        (
+            lambda: ResNetConfig(mixer="local_attention"),
+            "must be given when layers have the letter A, and then alone, got 'local_attention' and 'CCCC'",
+        ),
+        (
+            lambda: ResNetConfig(layers="CCCA", mixer="axil_attention"),
+            r"mixer must be one of 'augmented_convolution', .*got 'axil_attention'\. Closest: axial_att",
+        ),
+        (
+            lambda: ResNetConfig(layers="CCCA", mixer="local_attention", attention_window=4),
+            "attention_window must be positive and odd, got 4",
+        ),
+        (lambda: ResNetConfig(attention_heads=0), "attention_heads must be at least 1, got 0"),
         (lambda: ResNetConfig(num_classes=0), "num_classes must be at least 1, got 0"),
         (lambda: ResNetConfig(image_size=0), "image_size must be at least 1, got 0"),
         (lambda: ResNetConfig(scope_size=8), "scope_size must be odd, got 8"),

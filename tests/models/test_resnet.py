@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lambdanets.models import ResNet, ResNetConfig, create_model
+from lambdanets.models.config import ATTENTIONS
 from lambdanets.models.resnet import Bottleneck, make_stem
 from lambdanets.nn import LambdaLayer2d, RelativePosition
 from support.compare import assert_close, assert_equal
@@ -34,6 +35,30 @@ def test_features_have_the_channels_and_strides_they_claim(size, stem: str, shor
         expected = (model.channels[stage], *(-(-side // stride) for side in size))
         assert tuple(maps.shape[1:]) == expected
     assert model(torch.randn(2, 3, *size)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("mixer", ATTENTIONS)
+def test_every_attention_serves_any_stage_on_any_map(mixer: str) -> None:
+    model = small(
+        stem="small", layers="AAAA", mixer=mixer, attention_heads=2, attention_window=3, image_size=(9, 6)
+    )
+    for size in [(9, 6), (5, 13), (1, 2)]:
+        images = torch.randn(2, 3, *size)
+        features = model.features(images)
+        assert [tuple(maps.shape[2:]) for maps in features.values()] == [
+            tuple(-(-side // stride) for side in size) for stride in model.strides.values()
+        ]
+        model(images).sum().backward()
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        assert all(gradient.isfinite().all() for gradient in gradients)
+    with torch.device("meta"):
+        assert small(layers="CACA", mixer=mixer, attention_heads=2).c3[0].mixer is not None
+
+
+def test_attention_keeps_its_own_initialization() -> None:
+    model = small(layers="AAAA", mixer="axial_attention", widths=(64, 64, 64, 64))
+    std = model.c2[0].mixer.rows.to_queries.weight.std().item()
+    assert std == pytest.approx(64**-0.5, rel=0.1)
 
 
 def test_every_residual_branch_starts_at_zero() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lambdanets.analysis.memory import live_bytes_peak, saved_bytes
+from lambdanets.nn.attention_products import AttentionProduct, LinearProduct, WindowSum
 from lambdanets.nn.lambda_layer import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
 
 LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d
@@ -145,8 +146,23 @@ def layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: t
             return 2 * math.prod(output_shape) * module.in_features
         case LambdaLayer1d() | LambdaLayer2d() | LambdaLayer3d():
             return _lambda_flops(module, input_shape[1:])
+        case AttentionProduct():
+            return _attention_flops(module, input_shape, output_shape)
         case _:
             return 0
+
+
+def _attention_flops(
+    product: AttentionProduct, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+) -> int:
+    """Queries with what they reach, and the values by that; the softmax is not counted, nor are positions."""
+    h, k, *size = input_shape
+    v, n = output_shape[1], math.prod(size)
+    if isinstance(product, LinearProduct):
+        return 2 * h * k * v * 2 * n
+    # The weights of a `WindowSum` come from a network, which is counted by itself.
+    depth = v if isinstance(product, WindowSum) else k + v
+    return 2 * h * n * product.reach(tuple(size)) * depth
 
 
 def _lambda_flops(layer: LambdaLayers, size: tuple[int, ...]) -> int:

@@ -22,8 +22,9 @@ def main(arguments: argparse.Namespace) -> int:
     print(f"{'model':<24} {'blocks of c2 to c5':<20} lambda layers among them")
     for name in names:
         config = model_config(name)
-        blocks = "-".join(map(str, config.depths))
-        lambdas = "-".join(str(config.mixers(stage).count("L")) for stage in STAGES)
+        mixers = [config.mixers(stage) for stage in STAGES]
+        blocks = "-".join(str(len(letters)) for letters in mixers)
+        lambdas = "-".join(str(letters.count("L")) for letters in mixers)
         print(f"{name:<24} {blocks:<20} {lambdas}")
     print(f"{len(names)} models")
     return 0

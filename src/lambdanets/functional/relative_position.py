@@ -179,15 +179,15 @@ def _interpolation(old: int, new: int) -> Float[Tensor, "new old"]:
     return (1 - (places[:, None] - torch.arange(old)).abs()).clamp(min=0)
 
 
-def check_scope(who: str, scope: Size, axes: int) -> None:
+def check_scope(who: str, scope: Size, axes: int, argument: str = "scope") -> None:
     """Raise unless there is one odd side for each axis."""
     if len(scope) != axes:
-        raise ArgumentError(f"{who}: scope must have {axes} sides, one for each axis, got {scope}.")
+        raise ArgumentError(f"{who}: {argument} must have {axes} sides, one for each axis, got {scope}.")
     for side in scope:
         if side < 1:
-            raise ArgumentError(f"{who}: scope must be positive and odd, got {side}.")
+            raise ArgumentError(f"{who}: {argument} must be positive and odd, got {side}.")
         if side % 2 == 0:
             raise ArgumentError(
-                f"{who}: scope must be odd, got {side}. "
+                f"{who}: {argument} must be odd, got {side}. "
                 f"An even window has no centre; use {side - 1} or {side + 1}."
             )

@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import nn
 
+from lambdanets.nn.attention_products import AttentionProduct
 from lambdanets.nn.position import DensePosition, RelativePosition
 
 
@@ -23,7 +24,9 @@ def parameter_groups(
     undecayed: set[int] = set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            is_position = isinstance(module, RelativePosition | DensePosition) and name == "table"
+            is_position = isinstance(module, AttentionProduct) or (
+                isinstance(module, RelativePosition | DensePosition) and name == "table"
+            )
             if (is_position and not decay_position) or (not is_position and parameter.ndim <= 1):
                 undecayed.add(id(parameter))
     parameters = list(model.parameters())

@@ -6,21 +6,20 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lambdanets.errors import ArgumentError, did_you_mean
-from lambdanets.models.config import ResNetConfig
-from lambdanets.models.variants import VARIANTS
+from lambdanets.models.variants import VARIANTS, NetworkConfig
 
 
-def model_config(name: str, **overrides: Any) -> ResNetConfig:
+def model_config(name: str, **overrides: Any) -> NetworkConfig:
     """The config of a model by its name, with overrides.
 
-    Another pattern of `layers` drops the row's `lambda_blocks`, unless these are given too.
+    Another pattern of a ResNet's `layers` drops the row's `lambda_blocks`, unless these are given too.
     """
     if name not in VARIANTS:
         raise ArgumentError(
             f"create_model: unknown model {name!r}.{did_you_mean(name, VARIANTS)} "
             f"list_models() shows all {len(VARIANTS)}."
         )
-    known = [field.name for field in fields(ResNetConfig)]
+    known = [field.name for field in fields(VARIANTS[name])]
     for override in overrides:
         if override not in known:
             raise ArgumentError(

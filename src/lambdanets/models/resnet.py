@@ -1,8 +1,7 @@
-"""The bottleneck ResNet with convolutions or lambda layers, as its config says."""
+"""The bottleneck ResNet with convolutions, lambda layers or attention, as its config says."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,10 +9,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
-from lambdanets.models.registry import model_config
-from lambdanets.nn.lambda_layer import LambdaLayer2d
+from lambdanets.models.initialization import initialize_layers
+from lambdanets.models.mixers import make_mixer
+from lambdanets.nn.channel_attention import SqueezeExcitation
 from lambdanets.nn.position import RelativePosition
-from lambdanets.nn.squeeze_excitation import SqueezeExcitation
 from lambdanets.nn.stochastic_depth import StochasticDepth
 
 
@@ -90,32 +89,10 @@ class ResNet(nn.Module):
         return self.classifier(self.dropout(self.features(images)["c5"].mean((2, 3))))
 
 
-def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **overrides: Any) -> ResNet:
-    """Build a model by its name, with random weights.
-
-    Args:
-        name: One of `list_models()`.
-        num_classes: Width of the classifier.
-        in_channels: Channels of the images.
-        **overrides: Any field of `ResNetConfig`, such as `layers="CCLL"`, `query_depth=8`, `num_heads=8`,
-            `intra_depth=4`, `scope_size=7` (None: global), `content=False`, `positional=False`,
-            `share_position="stage"`, `key_normalization="l2"`, `image_size=288`.
-
-    Raises:
-        ArgumentError: An unknown name or override, with the nearest known ones; values that do not fit.
-
-    Example:
-        >>> model = create_model("resnet50_llll", scope_size=7)
-        >>> sum(parameter.numel() for parameter in model.parameters())
-        14872712
-    """
-    return ResNet(model_config(name, num_classes=num_classes, in_channels=in_channels, **overrides))
-
-
 class Bottleneck(nn.Module):
     """1×1 convolution, mixer, 1×1 convolution, and a shortcut around them.
 
-    Each is followed by batch norm and ReLU, as in ResNet-v1, also where the mixer is a lambda layer.
+    Each is followed by batch norm and ReLU, as in ResNet-v1, whatever the mixer.
 
     Paper: §4, Appendix C.1.
 
@@ -160,39 +137,6 @@ class Bottleneck(nn.Module):
         maps = torch.relu(self.norm_mixer(self.mixer(maps)))
         maps = self.squeeze_excitation(self.norm_expand(self.expand(maps)))
         return torch.relu(self.stochastic_depth(maps) + self.shortcut(inputs))
-
-
-def make_mixer(
-    letter: str,
-    config: ResNetConfig,
-    stage: str,
-    width: int,
-    stride: int,
-    position: RelativePosition | None,
-) -> nn.Module:
-    """What stands where the 3×3 convolution stood."""
-    match letter:
-        case "C":
-            return nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        case "L":
-            entering, leaving = config.map_sizes(stage)
-            return LambdaLayer2d(
-                width,
-                query_depth=config.query_depth,
-                num_heads=config.num_heads,
-                intra_depth=config.intra_depth,
-                scope_size=config.scope_size,
-                feature_size=entering if stride > 1 else leaving,
-                content=config.content,
-                positional=config.positional,
-                position=position,
-                stride=stride,
-                key_normalization=config.key_normalization,
-                normalization=config.normalization,
-                initialization=config.initialization,
-            )
-        case _:
-            raise AssertionError(f"ResNetConfig let the letter {letter!r} through")
 
 
 def make_stem(config: ResNetConfig) -> nn.Sequential:
@@ -256,22 +200,15 @@ def _make_shortcut(config: ResNetConfig, in_channels: int, channels: int, stride
 
 
 def initialize(model: ResNet) -> None:
-    """He initialisation for convolutions, 0.01 for the classifier, zero for the last scale of each branch.
+    """He initialisation, and zero for the last scale of each branch.
 
-    Lambda layers keep their own. Paper: §4 (zero-gamma).
+    Lambda layers and attentions keep their own. Paper: §4 (zero-gamma).
     """
-    own = {
-        id(part) for layer in model.modules() if isinstance(layer, LambdaLayer2d) for part in layer.modules()
-    }
+    mixers = [block.mixer for block in model.modules() if isinstance(block, Bottleneck)]
+    initialize_layers(model, [mixer for mixer in mixers if not isinstance(mixer, nn.Conv2d)])
     for module in model.modules():
-        if isinstance(module, nn.Conv2d) and id(module) not in own:
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, Bottleneck) and model.config.zero_gamma:
+        if isinstance(module, Bottleneck) and model.config.zero_gamma:
             nn.init.zeros_(module.norm_expand.weight)
-    nn.init.normal_(model.classifier.weight, std=0.01)
-    nn.init.zeros_(model.classifier.bias)
 
 
 def _once(

@@ -4,6 +4,9 @@ from dataclasses import replace
 from typing import Final
 
 from lambdanets.models.config import STAGES, ResNetConfig
+from lambdanets.models.mobilenet_config import MobileNetConfig
+
+NetworkConfig = ResNetConfig | MobileNetConfig
 
 # Blocks of c2 to c5. Table 19 of the paper; ResNet-RS has the same.
 DEPTHS: Final[dict[int, tuple[int, ...]]] = {
@@ -49,9 +52,16 @@ _DIGITS: Final = ResNetConfig(
     image_size=8,
 )
 
-VARIANTS: Final[dict[str, ResNetConfig]] = {
+VARIANTS: Final[dict[str, NetworkConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
     **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in HYBRIDS},
+    # Attention of Tables 3 and 4. Attention-augmented convolutions begin at c3.
+    **{
+        f"resnet50_{mixer}": ResNetConfig(layers="AAAA", mixer=mixer)
+        for mixer in ("relative_attention", "axial_attention", "local_attention")
+    },
+    "resnet50_augmented_convolution": ResNetConfig(layers="CAAA", mixer="augmented_convolution"),
+    "resnet50_se": ResNetConfig(squeeze_excitation=STAGES, squeeze_ratio=1 / 16),
     **{
         f"resnet_rs{depth}": replace(_RESNET_RS, depths=depths, squeeze_excitation=STAGES)
         for depth, depths in DEPTHS.items()
@@ -69,4 +79,7 @@ VARIANTS: Final[dict[str, ResNetConfig]] = {
     },
     "lambda_resnet_digits": replace(_DIGITS, layers="LLLL"),
     "resnet_digits": _DIGITS,
+    "mobilenetv2": MobileNetConfig(),
+    # Counted from 1: the last blocks of 64 and of 160 channels.
+    "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),
 }

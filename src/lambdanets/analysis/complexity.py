@@ -1,0 +1,238 @@
+"""Time and memory of Tables 2, 4, 6 and 7 in closed form, and the rule of Table 4's gigabytes.
+
+Letters are the library's: b, n, m, k, h, u, d as everywhere, v = d / h, r the side of a window (the paper's r
+is the number of offsets in it, here r²), and l layers. The forms say what grows; `time_factor`,
+`space_factor` and what is left out say what a plain computation, written as the formula is, counts exactly.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from lambdanets.analysis.forms import Form
+
+_FLOAT32_BYTES: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Complexity:
+    """One row: a layer, and how its time and its memory grow.
+
+    Attributes:
+        source: The table, or the section of what stands in the text alone.
+        layer: What the row shows.
+        time: Multiply-adds.
+        space: Numbers kept for backward, beside the layer's inputs.
+        time_factor: Multiply-adds of a plain computation, over `time`.
+        time_left_out: Its other multiply-adds, which grow no faster in n and m.
+        space_factor: Numbers a plain computation keeps, over `space`.
+        space_left_out: What else it keeps, of which the paper's row does not speak.
+        sizes: Letters that the row itself settles.
+        note: What to know when reading it beside the paper.
+    """
+
+    source: str
+    layer: str
+    time: Form
+    space: Form
+    time_factor: int = 1
+    time_left_out: Form | None = None
+    space_factor: int = 1
+    space_left_out: Form | None = None
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    note: str = ""
+
+    def multiply_adds(self, **sizes: int) -> int | float:
+        """Of a plain computation, exactly; FLOPs are twice as many."""
+        return _exact(self.time_factor, self.time, self.time_left_out, {**sizes, **self.sizes})
+
+    def numbers_kept(self, **sizes: int) -> int | float:
+        """By a plain computation for backward, exactly, beside the layer's inputs."""
+        return _exact(self.space_factor, self.space, self.space_left_out, {**sizes, **self.sizes})
+
+
+def _exact(factor: int, form: Form, left_out: Form | None, sizes: Mapping[str, int]) -> int | float:
+    rest = 0 if left_out is None else left_out.at(**sizes)
+    return factor * form.at(**sizes) + rest
+
+
+def paper_gibibytes(
+    row: Complexity,
+    *,
+    b: int = 128,
+    h: int = 8,
+    k: int = 16,
+    m: int = 49,
+    sides: tuple[int, ...] = (56, 28, 14, 7),
+    layers: tuple[int, ...] = (3, 4, 6, 3),
+) -> float:
+    """The memory column of Table 4 as the paper counts it.
+
+    Attention maps alone, or embeddings of all pairs alone, as float32, over the stages of a ResNet-50 at
+    224 pixels. Left out are the lambdas (b·n·k·v), gradients, and the larger map a stage's first layer sees.
+
+    Paper: Table 4.
+
+    Args:
+        row: One of `TABLE_4`; what it settles itself goes before the arguments.
+        b: Batch.
+        h: Heads of the attentions.
+        k: Query depth of the lambda layers.
+        m: Positions in a local window.
+        sides: Of the map of each stage.
+        layers: Of each stage.
+
+    Example:
+        >>> {row.layer: round(paper_gibibytes(row), 2) for row in TABLE_4 if "axial" in row.layer}
+        {'axial attention': 4.82}
+    """
+    numbers = sum(
+        row.space.at(**{"b": b, "h": h, "k": k, "m": m, "l": count, "n": side * side, **row.sizes})
+        for side, count in zip(sides, layers, strict=True)
+    )
+    return _FLOAT32_BYTES * row.space_factor * numbers / 2**30
+
+
+_LAMBDA: Final = Complexity(
+    source="Table 2",
+    layer="lambda layer",
+    time=Form("b n m k d / h"),
+    space=Form("k n m + b n k d / h"),
+    time_left_out=Form("b m k d / h + b n k d"),
+    space_left_out=Form("b m k"),
+)
+
+TABLE_2: Final = (
+    Complexity(
+        source="Table 2",
+        layer="self-attention",
+        time=Form("b n m (h k + d)"),
+        space=Form("b h n m"),
+        note="relative positions add scores and embeddings, of the same growth in n and m",
+    ),
+    Complexity(
+        source="Table 2",
+        layer="linear attention",
+        time=Form("b n k d"),
+        space=Form("b k d"),
+        time_factor=2,
+        space_left_out=Form("b n h k"),
+        note="for m = n; left out are the normalised keys",
+    ),
+    _LAMBDA,
+)
+
+SECTION_3: Final = (
+    Complexity(
+        source="§3.1",
+        layer="lambda layer, one query",
+        time=Form("b n m k v"),
+        space=Form("k n m + b n k v"),
+        time_left_out=Form("b m k v + b n k v"),
+        space_left_out=Form("b m k"),
+        note="h = 1, so v = d",
+    ),
+    Complexity(
+        source="§3.2",
+        layer="lambda convolution",
+        time=Form("b n r² k d / h"),
+        space=Form("k r² + b n k d / h"),
+        time_left_out=Form("b n k d / h + b n k d"),
+        space_left_out=Form("b n k"),
+        note="on images; the paper's r is the number of offsets, here r²",
+    ),
+)
+
+_NO_TIME: Final = "the paper prints no time here"
+
+_LAMBDAS: Final = Complexity(
+    source="Table 4",
+    layer="lambda layer",
+    time=Form("b l n² k d / h"),
+    space=Form("l k n²"),
+    time_left_out=Form("b l n k d / h + b l n k d"),
+    space_left_out=Form("b l n k d / h + b l n k"),
+    note=f"{_NO_TIME}; it leaves out the lambdas, b n k d / h a layer",
+)
+
+TABLE_4: Final = (
+    Complexity(
+        source="Table 4",
+        layer="global self-attention",
+        time=Form("b l n² (h k + d)"),
+        space=Form("b l h n²"),
+        note=f"{_NO_TIME}; 122.8 GiB by its rule, printed 120",
+    ),
+    Complexity(
+        source="Table 4",
+        layer="axial attention",
+        time=Form("b l n √n (h k + d)"),
+        space=Form("b l h n √n"),
+        time_factor=2,
+        space_factor=2,
+        note=f"{_NO_TIME}; one map for rows and one for columns",
+    ),
+    Complexity(
+        source="Table 4",
+        layer="local attention, 7×7",
+        time=Form("b l n m (h k + d)"),
+        space=Form("b l h n m"),
+        space_left_out=Form("b l n m (h k + d)"),
+        sizes={"m": 49},
+        note=f"{_NO_TIME}; left out are the windows of keys and values, which a kernel need not keep",
+    ),
+    _LAMBDAS,
+    replace(
+        _LAMBDAS,
+        layer="lambda layer, k = 8",
+        sizes={"k": 8},
+        note=f"{_NO_TIME}; 0.96 GiB by its rule, printed 0.95",
+    ),
+    replace(
+        _LAMBDAS,
+        layer="lambda layer, shared embeddings",
+        space=Form("k n²"),
+        note=f"{_NO_TIME}; shared by the layers of a stage",
+    ),
+    replace(
+        _LAMBDAS,
+        layer="lambda convolution, 7×7",
+        time=Form("b l n m k d / h"),
+        space=Form("l k n m"),
+        space_left_out=Form("b l n m d / h + b l n k d / h + b l n k"),
+        sizes={"m": 49},
+        note=f"{_NO_TIME}; the space is that of embeddings of all pairs, a convolution keeps k m a layer",
+    ),
+)
+
+TABLE_6: Final = (
+    Complexity(
+        source="Table 6",
+        layer="multi-head lambda layer",
+        time=Form("b n m k d"),
+        space=Form("h k n m + b n k d"),
+        time_left_out=Form("b m k d + b n k d"),
+        space_left_out=Form("b h m k"),
+        note="printed as Θ(k n m + b n k d): the h is in the other row",
+    ),
+    replace(
+        _LAMBDA,
+        source="Table 6",
+        layer="multi-query lambda layer",
+        note="printed as Θ(h k n m + b n k d / h): the h belongs to the other row",
+    ),
+)
+
+TABLE_7: Final = (
+    replace(_LAMBDA, source="Table 7"),
+    Complexity(
+        source="Table 7",
+        layer="lambda layer with intra-depth",
+        time=Form("b n m k u d / h"),
+        space=Form("k n m u + b n k d / h"),
+        time_left_out=Form("b m k u d / h + b n k d"),
+        space_left_out=Form("b m k u"),
+    ),
+)
+
+COMPLEXITIES: Final = (*TABLE_2, *SECTION_3, *TABLE_4, *TABLE_6, *TABLE_7)

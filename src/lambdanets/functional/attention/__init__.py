@@ -1,0 +1,1 @@
+"""Attention, which the paper compares lambdas with: global, axial, local and linear."""

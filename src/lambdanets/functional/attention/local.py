@@ -1,0 +1,149 @@
+"""`local_attention`, `local_relation`, `vector_attention`: every query with the window around it."""
+
+import math
+from typing import Final, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lambdanets.errors import Sizes, bind_shape, check_choice
+from lambdanets.functional._dispatch import Implementation, choose_again
+from lambdanets.functional._precision import outside_autocast
+from lambdanets.functional.attention import blocks, reference, shifts
+from lambdanets.functional.attention.heads import check_heads, describe
+from lambdanets.functional.attention.relative import Tables, check_tables
+from lambdanets.functional.attention.windows import bind_window, window_sides
+from lambdanets.functional.relative_position import Size, check_scope
+
+Appearance = Literal["squared_difference", "difference", "product"]
+
+APPEARANCES: Final[tuple[Appearance, ...]] = ("squared_difference", "difference", "product")
+
+ATTENTIONS: Final[tuple[Implementation, ...]] = (reference.ATTEND, blocks.IMPLEMENTATION)
+RELATIONS: Final[tuple[Implementation, ...]] = (reference.RELATE, shifts.RELATE)
+AGGREGATIONS: Final[tuple[Implementation, ...]] = (reference.AGGREGATE, shifts.AGGREGATE)
+
+
+def local_attention(
+    queries: Float[Tensor, "b h k *size"],
+    keys: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b h v *size"],
+    tables: Tables | None = None,
+    *,
+    window_size: int | Size,
+    impl: str = "auto",
+) -> Float[Tensor, "b h v *size"]:
+    """Weigh the elements of the window around each query.
+
+    As `global_attention`, with the softmax over the elements of the window that are on the map. Time
+    b·h·n·|window|·(k + v); `"blocks"` computes a few times as much and keeps no matrix of pairs.
+
+    Paper: §2; Table 4 (local self-attention); Table 3 for stand-alone self-attention.
+
+    Args:
+        queries: One query for each head and position.
+        keys: One key for each head and position.
+        values: One value for each head and position.
+        tables: For each axis one embedding for each offset along it, as in `global_attention`.
+        window_size: Side of the window, or one for each axis; odd.
+        impl: `"auto"`, `"blocks"` or `"reference"`. `"blocks"` has no second derivatives.
+
+    Raises:
+        ArgumentError: Shapes that do not fit, an even window, an unknown implementation.
+
+    Example:
+        >>> q = torch.ones(2, 4, 8, 7, 5)
+        >>> local_attention(q, q, q, window_size=3).shape
+        torch.Size([2, 4, 8, 7, 5])
+    """
+    who = "local_attention"
+    sizes: Sizes = {}
+    check_heads(who, queries, keys, values, sizes, "*size")
+    check_tables(who, tables, queries.ndim - 3, sizes)
+    window = window_sides(who, window_size, queries.ndim - 3)
+    chosen = choose_again(ATTENTIONS, describe(who, queries, keys, values, window), impl)
+    with outside_autocast(queries):
+        return chosen.run(queries, keys, values, tables, window)
+
+
+def local_relation(
+    queries: Float[Tensor, "b h k *size"],
+    keys: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b h v *size"],
+    prior: Float[Tensor, "h *scope"],
+    *,
+    appearance: Appearance = "squared_difference",
+    impl: str = "auto",
+) -> Float[Tensor, "b h v *size"]:
+    """Weigh the window around each position by how things look together and by where they stand.
+
+    yₙ = Σₘ softmaxₘ(Φ(qₙ, kₘ) + g[m - n]) vₘ over the window of the prior g, where it is on the map. Each of
+    the h groups of channels shares one weight for each pair; k is 1 in the published network.
+
+    Paper: Table 3 (local relation).
+
+    Args:
+        queries: One query for each group and position.
+        keys: One key for each group and position.
+        values: The v channels of each group.
+        prior: A logit for each group and offset; every side odd.
+        appearance: Φ: `"squared_difference"` -|q - k|², `"difference"` -Σ|q - k| or `"product"` q·k.
+        impl: `"auto"`, `"shifts"` or `"reference"`.
+
+    Raises:
+        ArgumentError: Shapes that do not fit, an even window, an unknown choice.
+
+    Example:
+        >>> q, v = torch.ones(2, 4, 1, 7, 5), torch.ones(2, 4, 8, 7, 5)
+        >>> local_relation(q, q, v, torch.zeros(4, 3, 3)).shape
+        torch.Size([2, 4, 8, 7, 5])
+    """
+    who = "local_relation"
+    sizes: Sizes = {}
+    check_heads(who, queries, keys, values, sizes, "*size")
+    bind_shape(who, "prior", prior, "h *scope", sizes)
+    window = tuple(prior.shape[1:])
+    check_scope(who, window, queries.ndim - 3, "prior")
+    check_choice(who, "appearance", appearance, APPEARANCES)
+    chosen = choose_again(RELATIONS, describe(who, queries, keys, values, window), impl)
+    with outside_autocast(queries):
+        return chosen.run(queries, keys, values, prior, appearance)
+
+
+def vector_attention(
+    weights: Float[Tensor, "b h r *size"],
+    values: Float[Tensor, "b h v *size"],
+    *,
+    window_size: int | Size,
+    normalize: bool = True,
+    impl: str = "auto",
+) -> Float[Tensor, "b h v *size"]:
+    """Sum the window around each position with weights of its own for each group of channels.
+
+    yₙ = Σₘ w[m - n, n] vₘ, or with a softmax of w over the window where it is on the map. What gives the
+    weights is the caller's: a network of pairs or of whole windows (`window_values`).
+
+    Paper: Table 3 (self-attention networks).
+
+    Args:
+        weights: For each group, offset of the window (row by row) and position.
+        values: The v channels of each group.
+        window_size: Side of the window, or one for each axis; odd.
+        normalize: Take a softmax of the weights.
+        impl: `"auto"`, `"shifts"` or `"reference"`.
+
+    Raises:
+        ArgumentError: Shapes that do not fit, an even window, an unknown implementation.
+
+    Example:
+        >>> vector_attention(torch.zeros(2, 4, 9, 7, 5), torch.ones(2, 4, 8, 7, 5), window_size=3).mean()
+        tensor(1.)
+    """
+    who = "vector_attention"
+    sizes: Sizes = {}
+    bind_shape(who, "values", values, "b h v *size", sizes)
+    window = window_sides(who, window_size, values.ndim - 3)
+    bind_window(who, "weights", weights, math.prod(window), sizes)
+    chosen = choose_again(AGGREGATIONS, describe(who, weights[:, :, :1], values, values, window), impl)
+    with outside_autocast(values):
+        return chosen.run(weights, values, window, normalize)

@@ -1,0 +1,1 @@
+"""Other libraries: what they have and this one does not write again."""

@@ -1,0 +1,74 @@
+"""Models of timm that the paper compares with, by the names its tables use."""
+
+import importlib
+from types import ModuleType
+from typing import Final
+
+import torch
+from torch import nn
+
+from lambdanets.errors import ArgumentError, DependencyError, did_you_mean
+
+# Ours -> timm's. The paper's EfficientNets are TensorFlow's, which timm has as `tf_`: they pad as it does.
+BASELINES: Final[dict[str, str]] = {
+    **{f"efficientnet_b{size}": f"tf_efficientnet_b{size}" for size in range(8)},
+    "mobilenetv2_100": "mobilenetv2_100",
+    **{f"resnetrs{depth}": f"resnetrs{depth}" for depth in (50, 101, 152, 200, 270, 350, 420)},
+    "vit_large_patch16_384": "vit_large_patch16_384",
+}
+
+_INSTALL: Final = "pip install 'lambdanets[tables]'."
+
+
+def create_baseline(name: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
+    """Build a model of timm that the paper compares with, with random weights.
+
+    Args:
+        name: A key of `BASELINES`.
+        num_classes: Width of the classifier.
+        in_channels: Channels of the images.
+
+    Raises:
+        ArgumentError: An unknown name, with the nearest known ones.
+        DependencyError: timm, or the torchvision it needs, cannot be imported.
+    """
+    if name not in BASELINES:
+        raise ArgumentError(
+            f"create_baseline: unknown model {name!r}.{did_you_mean(name, BASELINES)} "
+            f"Known: {', '.join(BASELINES)}."
+        )
+    model: nn.Module = _timm().create_model(BASELINES[name], num_classes=num_classes, in_chans=in_channels)
+    return model
+
+
+def _timm() -> ModuleType:
+    try:
+        _import_torchvision()
+        return importlib.import_module("timm")
+    except ImportError as error:
+        raise DependencyError(
+            f"create_baseline: timm must be installed, got {str(error)!r}. {_INSTALL}"
+        ) from error
+
+
+# The operators live as long as this object.
+_declared: list[torch.library.Library] = []
+
+
+def _import_torchvision() -> None:
+    """Import torchvision, which timm needs, also where its binary is of another build than torch.
+
+    PyPI's binary needs CUDA's libraries and does not load beside torch for a CPU. torchvision's Python code
+    then fails because two operators are missing of which it wants to say what shape they return. timm's
+    models use neither, so they are declared here; to call one is an error, as it is without its binary.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "operator torchvision::" not in str(error) or _declared:
+            raise
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _declared.append(library)
+        importlib.import_module("torchvision")

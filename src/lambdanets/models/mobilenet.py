@@ -1,0 +1,138 @@
+"""MobileNetV2 with depthwise convolutions or lambda layers, as its config says."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lambdanets.models.config import STAGES
+from lambdanets.models.initialization import initialize_layers
+from lambdanets.models.mobilenet_config import STAGE_GROUPS, STEM_STRIDE, BlockConfig, MobileNetConfig
+from lambdanets.nn.lambda_layer import LambdaLayer2d
+
+
+class MobileNetV2(nn.Module):
+    """A small classifier, and the backbone of detectors.
+
+    `stem`, the stages `c1` to `c5` (`nn.Sequential` of `InvertedBottleneck`), `head` (a 1×1 convolution),
+    `dropout` and `classifier`. Runs on images of any size.
+
+    Paper: Table 17; the network without lambda blocks is Sandler et al. 2018, Table 2.
+
+    Args:
+        config: What it is made of.
+
+    Example:
+        >>> from lambdanets.models import create_model
+        >>> model = create_model("lambda_mobilenetv2", num_classes=10)
+        >>> features = model.features(torch.ones(1, 3, 64, 75))
+        >>> {stage: tuple(map.shape[1:]) for stage, map in features.items()}["c5"]
+        (320, 2, 3)
+    """
+
+    def __init__(self, config: MobileNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.stem = nn.Sequential(
+            *_conv_norm_relu(config.in_channels, config.stem_width, 3, stride=STEM_STRIDE)
+        )
+        for stage in STAGE_GROUPS:
+            blocks = [InvertedBottleneck(config, block) for block in config.blocks(stage)]
+            self.add_module(stage, nn.Sequential(*blocks))
+        self.head = nn.Sequential(*_conv_norm_relu(config.widths[-1], config.head_width, 1))
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.head_width, config.num_classes)
+        initialize_layers(self, (layer for layer in self.modules() if isinstance(layer, LambdaLayer2d)))
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Channels of each stage's output."""
+        return {stage: self.config.widths[STAGE_GROUPS[stage][-1]] for stage in STAGES}
+
+    @property
+    def strides(self) -> dict[str, int]:
+        """Pixels of the image from one position of each stage's output to the next."""
+        stride = STEM_STRIDE
+        strides = {}
+        for stage, groups in STAGE_GROUPS.items():
+            for group in groups:
+                stride *= self.config.strides[group]
+            strides[stage] = stride
+        return {stage: strides[stage] for stage in STAGES}
+
+    def features(self, images: Float[Tensor, "b c height width"]) -> dict[str, Float[Tensor, "b d _ _"]]:
+        """The output of each stage from c2, by name; see `channels` and `strides`."""
+        maps = self.stem(images)
+        outputs = {}
+        for stage in STAGE_GROUPS:
+            maps = self.get_submodule(stage)(maps)
+            outputs[stage] = maps
+        return {stage: outputs[stage] for stage in STAGES}
+
+    def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
+        """Logits."""
+        return self.classifier(self.dropout(self.head(self.features(images)["c5"]).mean((2, 3))))
+
+
+class InvertedBottleneck(nn.Module):
+    """1×1 convolution, mixer, 1×1 convolution, and a shortcut around them where the shapes agree.
+
+    Batch norm follows each, and ReLU6 each but the last. The mixer is a depthwise 3×3 convolution of
+    `expansion` times as many channels, or a lambda layer of as many as come in.
+
+    Paper: Table 17 (lambda blocks).
+
+    Args:
+        config: Of the whole network.
+        block: Of this block.
+    """
+
+    def __init__(self, config: MobileNetConfig, block: BlockConfig) -> None:
+        super().__init__()
+        width = block.in_channels * (1 if block.is_lambda else block.expansion)
+        # The first block of the network neither expands nor has a 1×1 convolution that would.
+        reads_inputs = block.is_lambda or block.expansion > 1
+        self.expand = (
+            nn.Sequential(*_conv_norm_relu(block.in_channels, width, 1)) if reads_inputs else nn.Identity()
+        )
+        projected = config.lambda_projection or not block.is_lambda
+        mixed = width if projected else block.out_channels
+        self.mixer = _make_mixer(config, block, width, mixed)
+        self.norm_mixer = nn.BatchNorm2d(mixed)
+        # The end of a block is linear, as MobileNetV2 has it.
+        self.activation = nn.ReLU6() if projected else nn.Identity()
+        project = nn.Conv2d(mixed, block.out_channels, 1, bias=False)
+        self.project = (
+            nn.Sequential(project, nn.BatchNorm2d(block.out_channels)) if projected else nn.Identity()
+        )
+        self.has_shortcut = block.stride == 1 and block.in_channels == block.out_channels
+
+    def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
+        """Mix, and add the inputs where the shapes agree."""
+        maps = self.activation(self.norm_mixer(self.mixer(self.expand(inputs))))
+        maps = self.project(maps)
+        return inputs + maps if self.has_shortcut else maps
+
+
+def _make_mixer(config: MobileNetConfig, block: BlockConfig, width: int, out_channels: int) -> nn.Module:
+    """What stands between the 1×1 convolutions."""
+    if not block.is_lambda:
+        return nn.Conv2d(width, width, 3, stride=block.stride, padding=1, groups=width, bias=False)
+    return LambdaLayer2d(
+        width,
+        out_channels,
+        query_depth=config.query_depth,
+        num_heads=config.num_heads,
+        intra_depth=config.intra_depth,
+        scope_size=config.scope_size,
+        feature_size=block.map_size,
+        content=config.content,
+        positional=config.positional,
+        stride=block.stride,
+        key_normalization=config.key_normalization,
+        normalization=config.normalization,
+        initialization=config.initialization,
+    )
+
+
+def _conv_norm_relu(d: int, out_channels: int, side: int, stride: int = 1) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(d, out_channels, side, stride=stride, padding=side // 2, bias=False)
+    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU6()

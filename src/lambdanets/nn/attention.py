@@ -1,0 +1,199 @@
+"""Attention layers for maps: global, axial, linear, and attention beside a convolution."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.nn.attention_products import GlobalProduct, LinearProduct, LineProduct
+from lambdanets.nn.attention_projections import ProjectedAttention2d, check_attention, depth_of, make_pool
+
+# Of a head's keys in attention-augmented convolutions, however few channels these have.
+SMALLEST_DEPTH = 20
+
+
+class GlobalAttention2d(ProjectedAttention2d):
+    """Self-attention over the whole map, with Bello's (2019) relative positions or without any.
+
+    yₙ = Σₘ softmaxₘ(qₙ·(kₘ + R_rows[m - n] + R_columns[m - n]) / √k) vₘ for each head. The tables are
+    shared by the heads. Time and memory of the logits b·h·n².
+
+    Paper: §2; Table 4 (global self-attention).
+
+    Args:
+        in_channels: d of the inputs.
+        out_channels: d of the outputs; as `in_channels` by default.
+        num_heads: h.
+        query_depth: k; out_channels / h by default.
+        feature_size: Map the tables are sized for; they fit others. None for no positions.
+        stride: 2 adds a 3×3 average pool behind.
+        impl: Implementation of `global_attention`.
+
+    Example:
+        >>> GlobalAttention2d(64, feature_size=(7, 7), stride=2)(torch.ones(1, 64, 5, 9)).shape
+        torch.Size([1, 64, 3, 5])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        num_heads: int = 8,
+        query_depth: int | None = None,
+        feature_size: tuple[int, int] | None = None,
+        stride: int = 1,
+        impl: str = "auto",
+    ) -> None:
+        out_channels = in_channels if out_channels is None else out_channels
+        k = depth_of("GlobalAttention2d", in_channels, out_channels, num_heads, query_depth)
+        product = GlobalProduct(k, feature_size, impl)
+        super().__init__(in_channels, out_channels, num_heads, k, product, stride)
+
+
+class AxialAttention2d(nn.Module):
+    """Attention within rows, then within columns, each with its own projections and relative positions.
+
+    Every position reaches every other in two steps. Time b·h·n·√n on square maps.
+
+    Paper: §2; Table 4 (axial self-attention).
+
+    Args:
+        in_channels: d of the inputs.
+        out_channels: d of the outputs; as `in_channels` by default.
+        num_heads: h.
+        query_depth: k; out_channels / h by default.
+        feature_size: Map the tables are sized for; they fit others.
+        stride: 2 adds a 3×3 average pool behind.
+        impl: Implementation of `axial_attention`.
+
+    Example:
+        >>> AxialAttention2d(64, feature_size=(7, 7))(torch.ones(1, 64, 5, 9)).shape
+        torch.Size([1, 64, 5, 9])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        num_heads: int = 8,
+        query_depth: int | None = None,
+        feature_size: tuple[int, int],
+        stride: int = 1,
+        impl: str = "auto",
+    ) -> None:
+        super().__init__()
+        d = in_channels if out_channels is None else out_channels
+        k = depth_of("AxialAttention2d", in_channels, d, num_heads, query_depth)
+        height, width = feature_size
+        within_rows, within_columns = LineProduct(k, 1, width, impl), LineProduct(k, 0, height, impl)
+        self.rows = ProjectedAttention2d(in_channels, d, num_heads, k, within_rows)
+        self.columns = ProjectedAttention2d(d, d, num_heads, k, within_columns, stride)
+
+    def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
+        """Rows, then columns."""
+        return self.columns(self.rows(inputs))
+
+
+class LinearAttention2d(nn.Module):
+    """Shen's (2018) efficient attention, and with one head Chen's (2018) double attention.
+
+    The softmax of keys over positions gathers features into one matrix for each head, the softmax of queries
+    over channels distributes them; a 1×1 convolution brings them back to d. Time b·n·h·k·v.
+
+    Paper: §2, §C.4; Table 3 (linear attention).
+
+    Args:
+        in_channels: d of the inputs.
+        out_channels: d of the outputs; as `in_channels` by default.
+        num_heads: h; 1 for double attention.
+        query_depth: k; out_channels / h by default. Double attention's number of gathered features.
+        value_depth: v; as k by default. Double attention's channels of a feature.
+        stride: 2 adds a 3×3 average pool behind.
+        impl: Implementation of `content_output`.
+
+    Example:
+        >>> LinearAttention2d(64, num_heads=1, query_depth=32)(torch.ones(1, 64, 5, 9)).shape
+        torch.Size([1, 64, 5, 9])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        num_heads: int = 8,
+        query_depth: int | None = None,
+        value_depth: int | None = None,
+        stride: int = 1,
+        impl: str = "auto",
+    ) -> None:
+        super().__init__()
+        d = in_channels if out_channels is None else out_channels
+        k = depth_of("LinearAttention2d", in_channels, d, num_heads, query_depth)
+        v = num_heads * (k if value_depth is None else value_depth)
+        self.attention = ProjectedAttention2d(in_channels, v, num_heads, k, LinearProduct(impl), stride)
+        self.to_outputs = nn.Conv2d(v, d, 1, bias=False)
+
+    def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
+        """Gather, distribute, project."""
+        return self.to_outputs(self.attention(inputs))
+
+
+class AugmentedConvolution2d(nn.Module):
+    """Bello's (2019) attention-augmented convolution: a 3×3 convolution with channels of attention beside it.
+
+    The heads' outputs are mixed by a 1×1 convolution. With a stride the attention reads the pooled map.
+
+    Paper: Table 3 (relative self-attention).
+
+    Args:
+        in_channels: d of the inputs.
+        out_channels: d of the outputs, of which `value_ratio`, to the nearest multiple of h, are attention's.
+        num_heads: h.
+        key_ratio: Channels of all keys together, in parts of `out_channels`; k is at least 20.
+        value_ratio: Channels of all values together, in parts of `out_channels`.
+        feature_size: Map behind the stride that the tables are sized for; they fit others.
+        stride: Of the convolution; 1 or 2.
+        impl: Implementation of `global_attention`.
+
+    Example:
+        >>> AugmentedConvolution2d(128, feature_size=(7, 7), stride=2)(torch.ones(1, 128, 5, 9)).shape
+        torch.Size([1, 128, 3, 5])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int | None = None,
+        *,
+        num_heads: int = 8,
+        key_ratio: float = 0.2,
+        value_ratio: float = 0.1,
+        feature_size: tuple[int, int],
+        stride: int = 1,
+        impl: str = "auto",
+    ) -> None:
+        super().__init__()
+        d = in_channels if out_channels is None else out_channels
+        check_attention("AugmentedConvolution2d", in_channels, d, 1, SMALLEST_DEPTH, stride)
+        check_positive("AugmentedConvolution2d", num_heads=num_heads)
+        k = max(round(key_ratio * d / num_heads), SMALLEST_DEPTH)
+        v = num_heads * max(round(value_ratio * d / num_heads), 1)
+        if v >= d:
+            raise ArgumentError(
+                f"AugmentedConvolution2d: out_channels must be more than the {v} of attention, got {d}. "
+                "Fewer heads have fewer channels."
+            )
+        self.convolution = nn.Conv2d(in_channels, d - v, 3, stride=stride, padding=1, bias=False)
+        nn.init.kaiming_normal_(self.convolution.weight, mode="fan_out", nonlinearity="relu")
+        self.pool = make_pool(stride)
+        product = GlobalProduct(k, feature_size, impl)
+        self.attention = ProjectedAttention2d(in_channels, v, num_heads, k, product)
+        self.to_outputs = nn.Conv2d(v, v, 1, bias=False)
+
+    def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
+        """The convolution's channels, then the attention's."""
+        attended = self.to_outputs(self.attention(self.pool(inputs)))
+        return torch.cat([self.convolution(inputs), attended], dim=1)

@@ -1,0 +1,78 @@
+"""Channel attention: squeeze-and-excitation and FiLM, which are lambdas that are diagonal."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lambdanets.errors import check_positive
+from lambdanets.functional.lambdas import channel_lambda
+
+
+class SqueezeExcitation(nn.Module):
+    """Scale each channel by a weight computed from the channels' means over the map.
+
+    y = x · σ(W₂ relu(W₁ mean(x) + b₁) + b₂). Read as a lambda: a diagonal one, shared by all positions.
+
+    Paper: §C.4; Tables 3 and 13.
+
+    Args:
+        channels: Channels of the map.
+        hidden_channels: Channels of the bottleneck; channels / 4 in the 350-epoch family, / 16 in Table 3.
+    """
+
+    def __init__(self, channels: int, hidden_channels: int) -> None:
+        super().__init__()
+        check_positive("SqueezeExcitation", channels=channels, hidden_channels=hidden_channels)
+        self.squeeze = nn.Conv2d(channels, hidden_channels, 1)
+        self.excite = nn.Conv2d(hidden_channels, channels, 1)
+
+    def weights(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b d 1 1"]:
+        """One weight for each channel."""
+        means = inputs.mean((2, 3), keepdim=True)
+        return torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
+
+    def lambdas(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b d d"]:
+        """The linear map that the layer applies to each position: `apply_lambdas` with it is `forward`."""
+        return channel_lambda(self.weights(inputs).flatten(1))
+
+    def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b d height width"]:
+        """Scale the channels."""
+        return inputs * self.weights(inputs)
+
+
+class FiLM(nn.Module):
+    """Scale and shift each channel by what a condition says.
+
+    y = γ(c) x + β(c), both linear in the condition. It starts as the identity. Read as a lambda: a
+    diagonal one, shared by all positions, and a vector added to what it gives.
+
+    Paper: §C.4.
+
+    Args:
+        channels: Channels of the map.
+        condition_channels: Depth of the condition.
+
+    Example:
+        >>> FiLM(8, 3)(torch.ones(2, 8, 5, 4), torch.zeros(2, 3)).shape
+        torch.Size([2, 8, 5, 4])
+    """
+
+    def __init__(self, channels: int, condition_channels: int) -> None:
+        super().__init__()
+        check_positive("FiLM", channels=channels, condition_channels=condition_channels)
+        self.to_scales = nn.Linear(condition_channels, channels)
+        self.to_shifts = nn.Linear(condition_channels, channels)
+        for projection, start in ((self.to_scales, 1.0), (self.to_shifts, 0.0)):
+            nn.init.zeros_(projection.weight)
+            nn.init.constant_(projection.bias, start)
+
+    def lambdas(self, condition: Float[Tensor, "b e"]) -> Float[Tensor, "b d d"]:
+        """The linear map that the layer applies to each position before the shifts."""
+        return channel_lambda(self.to_scales(condition))
+
+    def forward(
+        self, inputs: Float[Tensor, "b d height width"], condition: Float[Tensor, "b e"]
+    ) -> Float[Tensor, "b d height width"]:
+        """Scale and shift the channels."""
+        scales, shifts = self.to_scales(condition), self.to_shifts(condition)
+        return torch.addcmul(shifts[:, :, None, None], scales[:, :, None, None], inputs)

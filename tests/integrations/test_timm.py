@@ -1,0 +1,112 @@
+"""Baselines of timm: their published sizes, and what is said where timm or torchvision does not import."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lambdanets.analysis.counting import count_layers
+from lambdanets.integrations.timm import BASELINES, create_baseline
+from support.baselines import baseline_or_skip
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters_m"),
+    [
+        # Tan and Le 2019, Table 2; the LambdaNetworks paper has 43 for B6 in Table 15.
+        ("efficientnet_b0", 5.3),
+        ("efficientnet_b4", 19.3),
+        ("efficientnet_b6", 43.0),
+        # Table 17.
+        ("mobilenetv2_100", 3.5),
+        # Table 13: ResNet-101 with squeeze-and-excitation.
+        ("resnetrs101", 63.6),
+        # Table 5 prints 307, which no head of 1000 classes gives.
+        ("vit_large_patch16_384", 304.7),
+    ],
+)
+def test_parameters_are_the_published(name: str, parameters_m: float) -> None:
+    with torch.device("meta"):
+        model = baseline_or_skip(name)
+    assert round(sum(one.numel() for one in model.parameters()) / 1e6, 1) == parameters_m
+
+
+def test_flops_of_efficientnet_b6_are_those_of_table_16() -> None:
+    with torch.device("meta"):
+        model = baseline_or_skip("efficientnet_b6")
+    layers = count_layers(model, (3, 528, 528))
+    assert round(sum(layer.flops for layer in layers) / 1e9) == 38
+
+
+def test_every_name_is_one_of_timm() -> None:
+    for name in BASELINES:
+        with torch.device("meta"):
+            model = baseline_or_skip(name, num_classes=7, in_channels=1)
+        assert model.num_classes == 7
+        assert next(model.parameters()).numel() > 0
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_an_unknown_name_is_named() -> None:
+    with pytest.raises(
+        ValueError,
+        match=r"create_baseline: unknown model 'efficientnet_b9'\. Closest: efficientnet_b\d.* Known: eff",
+    ):
+        create_baseline("efficientnet_b9")
+
+
+def run_with(folder: Path, code: str) -> str:
+    """The last line of what a fresh interpreter prints that finds the packages of a folder first."""
+    code = f"import sys\nsys.path.insert(0, {str(folder)!r})\n{code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    return (done.stdout + done.stderr).strip().splitlines()[-1]
+
+
+def write_package(folder: Path, name: str, code: str) -> None:
+    (folder / name).mkdir()
+    (folder / name / "__init__.py").write_text(code)
+
+
+CREATE = """
+from lambdanets.integrations.timm import create_baseline
+print(create_baseline("resnetrs50", num_classes=3))
+"""
+FAKE_TIMM = "def create_model(name, num_classes, in_chans):\n    return name, num_classes, in_chans\n"
+# What torchvision does when it is imported, beside a binary that did not load.
+WANTS_OPERATORS = """
+import torch
+torch.library.register_fake("torchvision::nms")(lambda *boxes: boxes)
+torch.library.register_fake("torchvision::qnms")(lambda *boxes: boxes)
+"""
+CALL = """
+import torch
+try:
+    torch.ops.torchvision.nms(torch.ones(1, 4), torch.ones(1), 0.5)
+except NotImplementedError:
+    print("refused")
+"""
+
+
+def test_without_timm_the_extra_is_named(tmp_path: Path) -> None:
+    write_package(tmp_path, "torchvision", "")
+    write_package(tmp_path, "timm", "raise ImportError('no timm here')")
+    last = run_with(tmp_path, CREATE)
+    assert last == (
+        "lambdanets.errors.DependencyError: create_baseline: timm must be installed, got 'no timm here'. "
+        "pip install 'lambdanets[tables]'."
+    )
+
+
+def test_torchvision_without_its_binary_serves(tmp_path: Path) -> None:
+    write_package(tmp_path, "torchvision", WANTS_OPERATORS)
+    write_package(tmp_path, "timm", FAKE_TIMM)
+    assert run_with(tmp_path, CREATE) == "('resnetrs50', 3, 3)"
+    assert run_with(tmp_path, CREATE + CALL) == "refused"
+
+
+def test_any_other_fault_of_torchvision_is_loud(tmp_path: Path) -> None:
+    write_package(tmp_path, "torchvision", "raise RuntimeError('out of order')")
+    write_package(tmp_path, "timm", FAKE_TIMM)
+    assert run_with(tmp_path, CREATE) == "RuntimeError: out of order"
