@@ -274,7 +274,7 @@ def test_few_programs_are_made_more(kernel: Kernel) -> None:
 def test_candidates_begin_with_the_rule_and_can_be_compiled(kernel: Kernel) -> None:
     for size in ((56, 56), (14, 14), (7, 7), (5,)):
         asked = problem(size, scope=(23,) * len(size), heads=2)
-        found = list(_tiles.candidates(kernel, asked))
+        found = _tiles.candidates(kernel, asked)
         assert found[0] == _tiles.rule(kernel, asked)
         assert len(found) == len(set(found)) > 10
         for tiles in found:

@@ -46,14 +46,14 @@ def test_the_fastest_tiles_are_kept_and_used(cache: Path) -> None:
 def test_tiles_that_do_not_run_are_left_out(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = _tiles.Tiles(lines=3, columns=4, near=16, channels=16)
     right = _tiles.Tiles(lines=4, columns=4, near=16, channels=16)
-    monkeypatch.setattr("lambdanets.jobs.tune.candidates", lambda *_: iter([wrong, right]))
+    monkeypatch.setattr("lambdanets.jobs.tune.candidates", lambda *_: [wrong, right])
     for one in tune(SMALL):
         assert (one.tiles, one.tried, one.failed, one.rule_milliseconds) == (right, 1, 1, None)
 
 
 def test_no_tiles_that_run(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = _tiles.Tiles(lines=3, columns=4, near=16, channels=16)
-    monkeypatch.setattr("lambdanets.jobs.tune.candidates", lambda *_: iter([wrong]))
+    monkeypatch.setattr("lambdanets.jobs.tune.candidates", lambda *_: [wrong])
     with pytest.raises(ValueError, match="bench: tune found no tiles of output that run at this shape"):
         tune(SMALL)
     assert not cache.exists()
@@ -63,7 +63,7 @@ def test_the_command_prints_what_it_found(
     cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiles = [_tiles.Tiles(4, 4, 16, 16), _tiles.Tiles(8, 4, 16, 16)]
-    monkeypatch.setattr("lambdanets.jobs.tune.candidates", lambda *_: iter(tiles))
+    monkeypatch.setattr("lambdanets.jobs.tune.candidates", lambda *_: tiles)
     small = ("--scope", "1x3", "--batch", "1", "--channels", "8", "--query-depth", "2", "--num-heads", "4")
     assert run(("bench", "ops", "--tune", "2x3", "--device", DEVICE, *small)) == 0
     printed = capsys.readouterr().out

@@ -1,9 +1,8 @@
 """The job `tune`: the fastest tiles of the Triton kernels on the GPU at hand, kept for later runs."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -68,7 +67,7 @@ def _fastest(
 ) -> Tuned:
     times: dict[Tiles, float] = {}
     failed = 0
-    tried = list(islice(candidates(kernel, problem), most))
+    tried = candidates(kernel, problem)[:most]
     for tiles in tried:
         if times and time.monotonic() > end:
             break
@@ -118,18 +117,21 @@ def _calls(problem: Problem) -> dict[Kernel, Callable[[Tiles], object]]:
 def _median_ms(call: Callable[[Tiles], object], tiles: Tiles, device: str) -> float:
     for _ in range(WARM):
         call(tiles)
-    return sorted(_milliseconds(lambda: call(tiles), device))[TIMED // 2]
+    elapsed = _on_gpu if device == "cuda" else _on_cpu
+    return sorted(elapsed(lambda: call(tiles)) for _ in range(TIMED))[TIMED // 2]
 
 
-def _milliseconds(call: Callable[[], object], device: str) -> Iterator[float]:
-    for _ in range(TIMED):
-        _wait(device)
-        start = time.perf_counter()
-        call()
-        _wait(device)
-        yield 1e3 * (time.perf_counter() - start)
+def _on_gpu(call: Callable[[], object]) -> float:
+    """Milliseconds of the device's own clock: those of the launch are not counted."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
 
 
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()
+def _on_cpu(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)

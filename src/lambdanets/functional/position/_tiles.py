@@ -1,6 +1,7 @@
 """Sizes of the tiles that Triton's kernels work on: a rule for every call, and what was found faster."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import product
@@ -135,28 +136,37 @@ def _with_warps(tiles: Tiles, problem: Problem) -> Tiles:
     return tiles._replace(warps=8 if held >= 8192 else 4)
 
 
-def candidates(kernel: Kernel, problem: Problem) -> Iterator[Tiles]:
-    """Tiles worth trying on a GPU, the rule's first."""
+def candidates(kernel: Kernel, problem: Problem) -> list[Tiles]:
+    """Tiles worth trying on a GPU: the rule's first, then the others by how much they differ from it."""
     first = rule(kernel, problem)
-    yield first
-    heads, tried = power_of_two(problem.heads), {first}
-    widths = [width for width in (8, 16, 32) if width < 2 * problem.size[-1]]
-    whole = {first.channels} if kernel.startswith(("queries", "table")) else {16, 32, 64, 128}
+    others = {tiles for tiles in _possible(kernel, problem, first.channels) if tiles != first}
+    return [first, *sorted(others, key=lambda tiles: (_distance(first, tiles), tiles))]
+
+
+def _possible(kernel: Kernel, problem: Problem, whole: int) -> Iterator[Tiles]:
+    """Tiles that compile and may fit the registers; `whole` channels where a kernel needs all."""
+    heads, width = power_of_two(problem.heads), problem.size[-1]
     depth = power_of_two(problem.value_depth, SMALLEST_DEPTH)
+    parts = [one for one in (16, 32, 64, 128) if one <= depth]
     for lines, columns, near, channels in product(
-        (1, 2, 4, 8, 16), widths or [4], (16, 32, 64), sorted(one for one in whole if one <= depth)
+        (1, 2, 4, 8, 16),
+        [one for one in (8, 16, 32) if one < 2 * width] or [4],
+        [one for one in (16, 32, 64) if one <= max(SMALLEST_DEPTH, 4 * width)],
+        [whole] if kernel.startswith(("queries", "table")) else parts,
     ):
         rows, summed = lines * columns * heads, {"values_gradient": columns, "table_gradient": lines}
-        if not 64 <= rows <= 1024 or rows * max(channels, near) > LARGEST_TILE // problem.item_bytes:
-            continue
-        if summed.get(kernel, SMALLEST_DEPTH) * heads < SMALLEST_DEPTH or near > max(
-            SMALLEST_DEPTH, 4 * problem.size[-1]
-        ):
-            continue
-        for warps, stages, by_image in product((4, 8), (1, 2, 3), (False, True)):
-            tiles = Tiles(lines, columns, near, channels, warps, stages, by_image)
-            if tiles not in tried and (not by_image or lines <= problem.batch):
-                yield tiles
+        fits = 64 <= rows <= 1024 and rows * max(channels, near) <= LARGEST_TILE // problem.item_bytes
+        if fits and summed.get(kernel, SMALLEST_DEPTH) * heads >= SMALLEST_DEPTH:
+            for warps, stages, by_image in product((4, 8), (1, 2, 3), (False, True)):
+                if not by_image or lines <= problem.batch:
+                    yield Tiles(lines, columns, near, channels, warps, stages, by_image)
+
+
+def _distance(one: Tiles, other: Tiles) -> float:
+    """Doublings of a side, and half as much for what does not change the tile."""
+    sides = sum(abs(math.log2(a / b)) for a, b in zip(one[:4], other[:4], strict=True))
+    unlike = (one.warps != other.warps) + abs(one.stages - other.stages) + (one.by_image != other.by_image)
+    return sides + 0.5 * unlike
 
 
 def programs(kernel: Kernel, problem: Problem, tiles: Tiles) -> int:

@@ -78,11 +78,9 @@ def run(
     call = _prepare(queries, values, table, tiles, backward=False)
     queries, lambdas = queries.to(values.dtype), None if shared is None else shared.to(values.dtype)
     output = empty_in_order_of(queries, queries.shape[1], values.shape[2])
-    if output.numel():
-        maps, strides = _maps(queries, values, output)
-        tensors = (*maps[:2], call.embeddings, lambdas, maps[2])
-        all_strides = (*strides[:2], _strides_of(lambdas), strides[2])
-        _launch("output", call, tensors, all_strides)
+    (asked, context, out), (q, v, o) = _maps(queries, values, output)
+    tensors = (asked, context, call.embeddings, lambdas, out)
+    _launch("output", call, tensors, (q, v, _strides_of(lambdas), o))
     return output
 
 
@@ -99,21 +97,20 @@ def gradients(
     """dv = sᵀ dy; of ds = dy vᵀ, dq = ds e and de = dsᵀ q, which is summed over the pairs of an offset."""
     call = _prepare(queries, values, table, tiles, backward=True)
     gradient, queries = gradient.to(values.dtype), queries.to(values.dtype)
-    of_queries = empty_in_order_of(queries, *queries.shape[1:3])
-    of_values = empty_in_order_of(values, *values.shape[1:3])
-    of_table = torch.zeros_like(table)
-    if gradient.numel():
-        maps, strides = _maps(gradient, queries, values, of_queries, of_values)
-        outer, asked, context, asked_out, context_out = maps
-        g, q, v, q_out, v_out = strides
-        if needed[0]:
-            lambdas = None if shared is None else shared.to(values.dtype)
-            tensors = (outer, context, call.embeddings, lambdas, asked_out)
-            _launch("queries_gradient", call, tensors, (g, v, _strides_of(lambdas), q_out))
-        if needed[1]:
-            _launch("values_gradient", call, (outer, asked, call.embeddings, context_out), (g, q, v_out))
-        if needed[2]:
-            of_table = _of_table(call, (outer, asked, context), (g, q, v), workspace).reshape(table.shape)
+    of_queries, of_values, of_table = (values.new_empty(0) for _ in range(3))
+    if needed[0]:
+        of_queries = empty_in_order_of(queries, *queries.shape[1:3])
+        lambdas = None if shared is None else shared.to(values.dtype)
+        (outer, context, out), (g, v, o) = _maps(gradient, values, of_queries)
+        tensors = (outer, context, call.embeddings, lambdas, out)
+        _launch("queries_gradient", call, tensors, (g, v, _strides_of(lambdas), o))
+    if needed[1]:
+        of_values = empty_in_order_of(values, *values.shape[1:3])
+        (outer, asked, out), strides = _maps(gradient, queries, of_values)
+        _launch("values_gradient", call, (outer, asked, call.embeddings, out), strides)
+    if needed[2]:
+        maps, strides = _maps(gradient, queries, values)
+        of_table = _of_table(call, maps, strides, workspace).reshape(table.shape)
     return of_queries, of_values, of_table
 
 
@@ -164,6 +161,8 @@ def _strides_of(shared: Tensor | None) -> tuple[int, ...]:
 
 def _launch(kernel: Kernel, call: _Call, tensors: tuple[Any, ...], strides: tuple[Any, ...]) -> None:
     """One program for each block of the result, and for each part of its channels."""
+    if not call.problem.batch:
+        return
     tiles = call.tiles_of(kernel)
     grid = [blocks(call.problem, tiles.own(kernel), tiles)]
     if kernel in ("output", "values_gradient"):
@@ -199,13 +198,15 @@ def _of_table(
 ) -> Float[Tensor, "u k slices rows columns"]:
     """In parts that fit the workspace, added in their order."""
     u, *lines, columns, k = call.embeddings.shape
+    if not call.problem.batch:
+        return torch.zeros_like(call.embeddings).movedim(-1, 1)
     tiles = call.tiles_of("table_gradient")
     first, count = near_tiles(call.problem, tiles.columns, tiles.near)
     sums = maps[0].new_empty(0, dtype=torch.promote_types(maps[0].dtype, torch.float32))
     offsets, block = u * math.prod(lines), (tiles.columns, call.constants["K"], tiles.near)
     bytes_each = offsets * count * math.prod(block) * sums.element_size()
     wanted = 2 if call.gpu == INTERPRETER else -(-PROGRAMS // (offsets * count))
-    parts = max(1, min(wanted, workspace // bytes_each, blocks(call.problem, columns, tiles)))
+    parts = max(1, min(wanted, workspace // bytes_each, blocks(call.problem, call.problem.size[-1], tiles)))
     partial = sums.new_empty(offsets * count, parts, *block)
     arguments = (*maps, partial, *call.geometry, first, count, *strides)
     start("table_gradient_kernel", (offsets * count, parts), arguments, _constants(call, tiles))
