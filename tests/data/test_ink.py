@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from lambdanets.data.digits import MEAN, STD
-from lambdanets.data.ink import InkPreprocessing, light_ink, read_grey
+from lambdanets.data.ink import InkPreprocessing, light_ink
+from lambdanets.data.pictures import read_grey
 from lambdanets.errors import DataError, PathError
 
 INK = InkPreprocessing()
@@ -145,13 +146,13 @@ def test_unreadable_files_are_named(tmp_path, content, message):
     path = tmp_path / "bad.jpg"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
-        read_grey(path)
+        read_grey(path, "predict")
 
 
 @pytest.mark.parametrize("name", ["nowhere.png", "."])
 def test_a_missing_file_is_a_path_error(tmp_path, name):
     with pytest.raises(PathError, match=r"predict: image must be a file, got "):
-        read_grey(tmp_path / name)
+        read_grey(tmp_path / name, "predict")
 
 
 def test_the_description_makes_the_trip():

@@ -15,6 +15,7 @@ COMMANDS: Final[dict[str, str]] = {
     "train": "train a recipe, or continue where it stood",
     "eval": "evaluate a finished or running run",
     "predict": "classify image files with a trained run",
+    "explain": "draw what a lambda network looks at in an image",
     "compare": "put finished runs side by side",
     "models": "list the models by name",
     "info": "parameters, FLOPs and memory of a model",

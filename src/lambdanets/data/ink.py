@@ -1,24 +1,19 @@
 """A foreign picture of a digit, made to look like the bundled ones."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter
 from torch import Tensor
 
 from lambdanets.data.digits import MEAN, STD
-from lambdanets.errors import DataError, PathError
-
-# What Pillow may open: formats that hold pictures, and no interpreters of page descriptions.
-FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-
-Plane = Float[np.ndarray, "_ _"]
+from lambdanets.data.pictures import Plane, read_grey
+from lambdanets.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +48,12 @@ class InkPreprocessing:
         """What `to_dict` gave."""
         return cls(**{name: value for name, value in values.items() if name != "method"})
 
-    def read(self, path: Path) -> tuple[Float[Tensor, "1 size size"], bool]:
+    def read(self, path: Path, who: str = "predict") -> tuple[Float[Tensor, "1 size size"], bool]:
         """Read an image file.
+
+        Args:
+            path: The file.
+            who: The job that complains.
 
         Returns:
             The picture as the network takes it, and whether dark and light were exchanged.
@@ -63,9 +62,9 @@ class InkPreprocessing:
             PathError: There is no such file.
             DataError: The file cannot be read, or the picture is blank.
         """
-        ink, inverted = light_ink(read_grey(path))
+        ink, inverted = light_ink(read_grey(path, who))
         if ink is None:
-            raise DataError(f"predict: {path} must show a digit, got a picture of one brightness.")
+            raise DataError(f"{who}: {path} must show a digit, got a picture of one brightness.")
         grid = self._fine_grid(ink)
         blocks = grid.reshape(self.size, self.fine_size // self.size, self.size, -1).mean(axis=(1, 3))
         return torch.tensor((blocks - self.mean) / self.std, dtype=torch.float32).unsqueeze(0), inverted
@@ -80,35 +79,6 @@ class InkPreprocessing:
         return np.asarray(strokes, dtype=np.float32) / 255
 
 
-def read_grey(path: Path) -> Plane:
-    """Read an image file as brightness from 0 to 1, upright, with transparent parts as paper.
-
-    Raises:
-        PathError: There is no such file.
-        DataError: The file cannot be read.
-    """
-    if not path.is_file():
-        raise PathError(f"predict: image must be a file, got {path}, which does not exist.")
-    try:
-        with warnings.catch_warnings():
-            # A picture larger than Pillow trusts is refused, not only remarked.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as picture:
-                return _grey(ImageOps.exif_transpose(picture))
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"predict: {path} must be an image ({', '.join(FORMATS)}), got another kind of file."
-        ) from error
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise DataError(f"predict: {path} cannot be read as an image: {error}.") from error
-
-
 def light_ink(grey: Plane) -> tuple[Plane | None, bool]:
     """Make ink light (1) on dark paper (0); the border tells what the paper is.
 
@@ -120,25 +90,6 @@ def light_ink(grey: Plane) -> tuple[Plane | None, bool]:
     inverted = paper - grey.min() > grey.max() - paper
     ink = np.clip(paper - grey if inverted else grey - paper, 0, None)
     return (ink / ink.max(), bool(inverted)) if ink.max() > 0.02 else (None, bool(inverted))
-
-
-def _grey(picture: Image.Image) -> Plane:
-    if picture.mode.startswith("I") or picture.mode == "F":
-        deep: Plane = np.asarray(picture, dtype=np.float32)
-        return deep / np.float32(max(deep.max(), 1e-9))
-    if picture.has_transparency_data:
-        return _on_paper(picture.convert("RGBA"))
-    return np.asarray(picture.convert("RGB").convert("L"), dtype=np.float32) / 255
-
-
-def _on_paper(picture: Image.Image) -> Plane:
-    # Light ink without a background of its own needs dark paper.
-    opacity = np.asarray(picture.getchannel("A"), dtype=np.float32) / 255
-    grey = np.asarray(picture.convert("RGB").convert("L"), dtype=np.float32) / 255
-    light = (grey * opacity).sum() > opacity.sum() / 2
-    paper = 0.0 if light else 1.0
-    blended: Plane = grey * opacity + paper * (1 - opacity)
-    return blended
 
 
 def _cropped(ink: Plane) -> Plane:

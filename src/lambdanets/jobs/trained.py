@@ -11,6 +11,7 @@ from lambdanets.data.ink import InkPreprocessing
 from lambdanets.errors import PathError
 from lambdanets.jobs.tasks import Task
 from lambdanets.models import create_model
+from lambdanets.models.create import Network
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState, load_state
@@ -28,7 +29,7 @@ class Trained:
         description: All that `best.json` says.
     """
 
-    model: nn.Module
+    model: Network
     labels: tuple[str, ...]
     preprocessing: InkPreprocessing
     description: dict[str, Any]
