@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, str]] = {
     "compare": "put finished runs side by side",
     "models": "list the models by name",
     "info": "parameters, FLOPs and memory of a model",
+    "tables": "the paper's tables with ours beside the published",
     "bench": "what each implementation of an operator would cost",
 }
 
