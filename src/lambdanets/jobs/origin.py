@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +39,7 @@ def versions() -> dict[str, str]:
     return found
 
 
+@cache
 def commit() -> str:
     """The commit of this library's repository, with `-dirty` when files differ; `unknown` elsewhere."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]

@@ -243,6 +243,18 @@ FORMATS: Final[dict[str, Callable[[Sequence[Table]], str]]] = {
 }
 
 
+def differences(tables: Sequence[Table]) -> str:
+    """The cells that are not the published ones within their rounding, and why, as Markdown."""
+    lines = [_markdown_row(["table", "row", "quantity", "paper", "ours", "why"]), _markdown_row(["---"] * 6)]
+    for table in tables:
+        for line, column, cell in table.differences:
+            why = cell.note or line.note or "unexplained"
+            ours = column.our_text(cell.findings[0])
+            cells = [str(table.number), line.label, column.title, column.paper_text(cell), ours, why]
+            lines.append(_markdown_row(cells))
+    return "\n".join(lines)
+
+
 def summary(tables: Sequence[Table]) -> str:
     """One line a table: its title, and how many of its cells are filled, by origin."""
     rows = [("table", "", "filled", "of", "by")]
