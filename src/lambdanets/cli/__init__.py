@@ -19,6 +19,8 @@ COMMANDS: Final[dict[str, str]] = {
     "compare": "put finished runs side by side",
     "models": "list the models by name",
     "info": "parameters, FLOPs and memory of a model",
+    "tables": "the paper's tables with ours beside the published",
+    "figure": "the paper's Figure 4 with ours beside the published",
     "bench": "what each implementation of an operator would cost",
 }
 

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import torch
 
-from lambdanets.errors import PathError
+from lambdanets.data.ink import InkPreprocessing
+from lambdanets.errors import ArgumentError, PathError
 from lambdanets.jobs.trained import Trained, load_trained
 
 TOP: Final = 5
@@ -42,6 +43,7 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
 
     Raises:
         PathError: There is no run, or a file does not exist.
+        ArgumentError: The network's data set has no pictures from outside.
         DataError: A file cannot be read.
         CheckpointError: The weights are damaged.
     """
@@ -51,12 +53,17 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
             f"predict: images must be files, got {', '.join(map(str, missing))}, which do not exist."
         )
     trained = load_trained(run)
-    return [_predict_one(trained, path) for path in images]
+    preprocessing = trained.preprocessing
+    if preprocessing is None:
+        raise ArgumentError(
+            f"predict: run must be one that files can be given to, got {run}, whose pictures are drawn."
+        )
+    return [_predict_one(trained, preprocessing, path) for path in images]
 
 
 @torch.inference_mode()
-def _predict_one(trained: Trained, path: Path) -> Prediction:
-    picture, inverted = trained.preprocessing.read(path)
+def _predict_one(trained: Trained, preprocessing: InkPreprocessing, path: Path) -> Prediction:
+    picture, inverted = preprocessing.read(path)
     probabilities = trained.model(picture.unsqueeze(0)).softmax(dim=1)[0]
     values, indices = probabilities.topk(min(TOP, len(trained.labels)))
     top = tuple(

@@ -2,18 +2,33 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 from torch import nn
 
-from lambdanets.data.digits import LABELS, AugmentedDigits, Digits, load_digits
+from lambdanets.data import digits, relation
+from lambdanets.data.digits import AugmentedDigits, load_digits
 from lambdanets.data.ink import InkPreprocessing
 from lambdanets.models import create_model
 from lambdanets.training.config import ModelConfig, TrainConfig
+from lambdanets.training.loop import TrainingData
 from lambdanets.training.metrics import Batch
 
 # More pictures at once are no faster on a processor core, and this many fit anywhere.
 _TEST_BATCH: Final = 250
+
+
+@runtime_checkable
+class TestData(Protocol):
+    """Pictures to judge by."""
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        ...
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Each picture once in order, as a network takes it."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,14 +40,14 @@ class Task:
         test: As they are stored.
         labels: The name of each class.
         in_channels: Channels of a picture.
-        preprocessing: For files from outside.
+        preprocessing: For files from outside; None where there can be none.
     """
 
-    train: AugmentedDigits
-    test: Digits
+    train: TrainingData
+    test: TestData
     labels: tuple[str, ...]
     in_channels: int
-    preprocessing: InkPreprocessing
+    preprocessing: InkPreprocessing | None
 
     def test_batches(self) -> Iterator[Batch]:
         """Each test picture once, in stored order."""
@@ -47,6 +62,20 @@ class Task:
 
 def load_task(config: TrainConfig) -> Task:
     """Load the data set of a config."""
+    return _relation(config) if config.data.name == "relation" else _digits(config)
+
+
+def _relation(config: TrainConfig) -> Task:
+    return Task(
+        train=relation.RelationTraining(seed=config.seed),
+        test=relation.RelationTest(),
+        labels=relation.LABELS,
+        in_channels=1,
+        preprocessing=None,
+    )
+
+
+def _digits(config: TrainConfig) -> Task:
     train, test = load_digits()
     return Task(
         train=AugmentedDigits(
@@ -57,7 +86,7 @@ def load_task(config: TrainConfig) -> Task:
             max_scaling=config.data.max_scaling,
         ),
         test=test,
-        labels=LABELS,
+        labels=digits.LABELS,
         in_channels=1,
         preprocessing=InkPreprocessing(),
     )

@@ -25,13 +25,13 @@ class Trained:
     Attributes:
         model: In evaluation mode.
         labels: The name of each class.
-        preprocessing: From a file to what the network takes.
+        preprocessing: From a file to what the network takes; None where no file can be.
         description: All that `best.json` says.
     """
 
     model: Network
     labels: tuple[str, ...]
-    preprocessing: InkPreprocessing
+    preprocessing: InkPreprocessing | None
     description: dict[str, Any]
 
 
@@ -49,7 +49,7 @@ def save_trained(path: Path, state: TrainState, config: TrainConfig, task: Task)
         "parameters": count_parameters(state.model),
         "metric": state.best,
         "labels": list(task.labels),
-        "preprocessing": task.preprocessing.to_dict(),
+        "preprocessing": task.preprocessing and task.preprocessing.to_dict(),
     }
     save_weights(path, state.ema.module.state_dict(), description)
 
@@ -70,7 +70,7 @@ def load_trained(run: Path) -> Trained:
             f"load_trained: {run} must hold best.safetensors, got none. It comes with the first epoch."
         )
     tensors, description = load_weights(path)
-    wanted = description["model"]
+    wanted, preprocessing = description["model"], description["preprocessing"]
     model = create_model(
         wanted["name"],
         num_classes=wanted["num_classes"],
@@ -81,7 +81,7 @@ def load_trained(run: Path) -> Trained:
     return Trained(
         model=model.eval(),
         labels=tuple(description["labels"]),
-        preprocessing=InkPreprocessing.from_dict(description["preprocessing"]),
+        preprocessing=preprocessing and InkPreprocessing.from_dict(preprocessing),
         description=description,
     )
 

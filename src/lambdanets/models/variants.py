@@ -52,6 +52,17 @@ _DIGITS: Final = ResNetConfig(
     image_size=8,
 )
 
+# One pair of marks on 20×28 pixels. Nothing is strided: a unit of the convolutions sees 11×11. Branches that
+# start at zero would wait long for so small a signal.
+_RELATION: Final = replace(
+    _DIGITS,
+    widths=(8, 8, 8, 8),
+    strides=(1, 1, 1, 1),
+    scope_size=23,
+    zero_gamma=False,
+    image_size=(20, 28),
+)
+
 VARIANTS: Final[dict[str, NetworkConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
     **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in HYBRIDS},
@@ -79,6 +90,8 @@ VARIANTS: Final[dict[str, NetworkConfig]] = {
     },
     "lambda_resnet_digits": replace(_DIGITS, layers="LLLL"),
     "resnet_digits": _DIGITS,
+    "lambda_resnet_relation": replace(_RELATION, layers="LLLL"),
+    "resnet_relation": _RELATION,
     "mobilenetv2": MobileNetConfig(),
     # Counted from 1: the last blocks of 64 and of 160 channels.
     "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),

@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Final
 
 from lambdanets.errors import check_choice
-from lambdanets.recipes.demo import digits, digits_conv
+from lambdanets.recipes.demo import digits, digits_conv, relation, relation_conv
 from lambdanets.training.config import CkptConfig, TrainConfig
 
 RECIPES: Final[dict[str, Callable[[], TrainConfig]]] = {
     "digits": digits,
     "digits-conv": digits_conv,
+    "relation": relation,
+    "relation-conv": relation_conv,
 }
 
 

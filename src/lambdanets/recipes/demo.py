@@ -46,3 +46,35 @@ def digits_conv() -> TrainConfig:
     Command: `lambdanets train digits-conv`.
     """
     return replace(digits(), recipe="digits-conv", model=ModelConfig(name="resnet_digits"))
+
+
+def relation() -> TrainConfig:
+    """A LambdaResNet that says whether two marks stand at one fixed offset: why positions matter.
+
+    Paper: none (ours).
+    Expected: EXPECTED
+    Cost: COST
+    Command: `lambdanets train relation`.
+    """
+    return TrainConfig(
+        recipe="relation",
+        num_threads=1,
+        global_batch_size=32,
+        ema_decay=0.98,
+        model=ModelConfig(name="lambda_resnet_relation"),
+        data=DataConfig(name="relation"),
+        optim=OptimConfig(learning_rate=0.1, momentum=0.9, weight_decay=1e-4),
+        sched=SchedConfig(epochs=4, warmup_epochs=1.0),
+        ckpt=CkptConfig(every_epochs=1),
+    )
+
+
+def relation_conv() -> TrainConfig:
+    """The twin of `relation`: 3×3 convolutions, none of whose windows holds both marks.
+
+    Paper: none (ours).
+    Expected: EXPECTED
+    Cost: COST
+    Command: `lambdanets train relation-conv`.
+    """
+    return replace(relation(), recipe="relation-conv", model=ModelConfig(name="resnet_relation"))

@@ -12,7 +12,7 @@ from lambdanets.errors import ArgumentError, check_choice, did_you_mean
 
 T = TypeVar("T")
 
-DATA_SETS: Final = ("digits",)
+DATA_SETS: Final = ("digits", "relation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +49,10 @@ class DataConfig:
         _require(self, "max_shift", self.max_shift >= 0, "be at least 0")
         _require(self, "max_rotation", 0 <= self.max_rotation <= 180, "lie between 0 and 180 degrees")
         _require(self, "max_scaling", 0 <= self.max_scaling < 1, "be at least 0 and below 1")
+        if self.name == "relation":
+            for motion in ("max_shift", "max_rotation", "max_scaling"):
+                unmoved = getattr(self, motion) == 0
+                _require(self, motion, unmoved, "be 0 for relation, whose pictures are drawn anew")
 
 
 @dataclass(frozen=True, kw_only=True)

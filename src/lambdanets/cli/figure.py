@@ -1,0 +1,25 @@
+"""`lambdanets figure 4`: speed against accuracy, with the paper's points and ours."""
+
+import argparse
+from pathlib import Path
+
+from lambdanets.cli.tables import add_results
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("number", type=int, choices=(4,), help="the paper's Figure 4")
+    parser.add_argument("--out", type=Path, default=Path("figure_4.png"), metavar="FILE.png")
+    add_results(parser)
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Draw the figure and say where it is and what it shows."""
+    from lambdanets.jobs.origin import machine_name
+    from lambdanets.jobs.tables.figure import draw
+    from lambdanets.jobs.tables.results import Results, read_results
+
+    results = Results(results=read_results(arguments.results), machine=arguments.machine, here=machine_name())
+    print(draw(results, arguments.out))
+    print(arguments.out)
+    return 0

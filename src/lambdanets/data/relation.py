@@ -1,0 +1,108 @@
+"""Two marks on an empty map: do they stand at one fixed offset from each other? Why positions matter."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+LABELS: Final = ("apart", "related")
+SIZE: Final = (20, 28)
+
+# From the first mark to the second one, in rows and columns. No window of 11×11, which is what one unit of
+# `resnet_relation` sees, holds both.
+OFFSET: Final = (3, 11)
+
+# A mark is at least this far from the border, so that what is local cannot tell where it stands.
+MARGIN: Final = 4
+
+NUM_TRAIN: Final = 1920
+NUM_TEST: Final = 480
+
+# Standard deviation of the pixels: two marks among 560.
+STD: Final = 0.0597
+
+# First words of a seed: order, training pictures and test pictures never draw the same numbers.
+_ORDER, _TRAIN, _TEST = 3, 4, 5
+
+Place = tuple[int, int]
+Pictures = Float[Tensor, "n 1 20 28"]
+Labels = Int[Tensor, " n"]
+
+
+def places() -> tuple[tuple[Place, ...], tuple[Place, ...]]:
+    """Where the first mark may stand, in training and in the test.
+
+    The test's places, a fifth of all and spread evenly, are never shown in training.
+    """
+    height, width = SIZE
+    every = [
+        (row, column)
+        for row in range(MARGIN, height - MARGIN - OFFSET[0])
+        for column in range(MARGIN, width - MARGIN - OFFSET[1])
+    ]
+    test = tuple((row, column) for row, column in every if (2 * row + column) % 5 == 0)
+    return tuple(place for place in every if place not in test), test
+
+
+def draw(first: Place, second: Place) -> Float[Tensor, "1 20 28"]:
+    """A picture of two marks: one at the first place, the other at `OFFSET` from the second place.
+
+    The marks are at the offset from each other when both places are one.
+    """
+    picture = torch.zeros(1, *SIZE)
+    picture[0, first[0], first[1]] = 1
+    picture[0, second[0] + OFFSET[0], second[1] + OFFSET[1]] = 1
+    return picture / STD
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelationTraining:
+    """Training pictures, new ones in each epoch: a pure function of (seed, epoch, index).
+
+    Pictures of even index are apart, those of odd index related. Of both, the first mark is at each of its
+    places equally often, and so is the second: a mark by itself says nothing, the pair alone does. Without
+    positions (content lambdas alone) every picture therefore gets one and the same score.
+
+    Attributes:
+        seed: The seed of the run.
+    """
+
+    seed: int
+
+    def __len__(self) -> int:
+        return NUM_TRAIN
+
+    def order(self, epoch: int) -> Labels:
+        """The order of an epoch: each index once."""
+        return torch.from_numpy(np.random.default_rng((_ORDER, self.seed, epoch)).permutation(len(self)))
+
+    def batch(self, epoch: int, indices: Labels) -> tuple[Pictures, Labels]:
+        """The pictures of these indices in this epoch, and their labels."""
+        train, _ = places()
+        pictures = [_picture(train, (_TRAIN, self.seed, epoch, int(index))) for index in indices]
+        return torch.stack(pictures), indices % 2
+
+
+@dataclass(frozen=True)
+class RelationTest:
+    """The test pictures, the same ones for every seed."""
+
+    def __len__(self) -> int:
+        return NUM_TEST
+
+    def batches(self, size: int) -> Iterator[tuple[Pictures, Labels]]:
+        """Each picture once in order, as a network takes it."""
+        _, test = places()
+        for start in range(0, len(self), size):
+            indices = torch.arange(start, min(start + size, len(self)))
+            yield torch.stack([_picture(test, (_TEST, int(index))) for index in indices]), indices % 2
+
+
+def _picture(where: Sequence[Place], seed: tuple[int, ...]) -> Float[Tensor, "1 20 28"]:
+    """A picture of the class of its index, the last word of its seed."""
+    first, second = np.random.default_rng(seed).choice(len(where), size=2, replace=False)
+    return draw(where[first], where[first if seed[-1] % 2 else second])

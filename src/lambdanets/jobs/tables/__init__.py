@@ -1,0 +1,1 @@
+"""The paper's tables with ours beside the published, each number with how it was obtained."""

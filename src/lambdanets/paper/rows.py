@@ -1,0 +1,36 @@
+"""One row of a table of the paper, and how its model is made here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# A whole number is printed without a point: 66, and not 66.0.
+Number = int | float
+Value = Number | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Published numbers of one row.
+
+    Attributes:
+        table: Number of the table in the camera-ready paper.
+        label: What the row shows.
+        values: Quantity -> the published number, or words. The unit is in the quantity's name: `parameters_m`
+            (millions), `flops_g` (billions, 2 × multiply-adds), `memory_gib`, `inference_images_per_s` and
+            `training_images_per_s` (8 TPUv3 cores), `step_s` (a training step on 1024 images, 8 TPUv3 cores),
+            `top1` (ImageNet, percent), `top1_pseudo` (with pseudo-labels), `gain` (of top-1, over the same
+            work's convolutions), `box_ap…` and `mask_ap…` (COCO).
+        model: Name for `create_model`, `create_baseline` or `related_work`; empty where none is meant.
+        overrides: Of `create_model`.
+        image_size: Side of the images, in pixels.
+        notes: Quantity -> why the published number is doubtful or not met; `label` for the row as a whole.
+    """
+
+    table: int
+    label: str
+    values: Mapping[str, Value] = field(default_factory=dict)
+    model: str = ""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int = 224
+    notes: Mapping[str, str] = field(default_factory=dict)
