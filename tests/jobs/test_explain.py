@@ -2,6 +2,8 @@
 
 import json
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from lambdanets.errors import ArgumentError, CheckpointError, NumericError, Path
 from lambdanets.jobs import subject as subject_module
 from lambdanets.jobs.explain import explain
 from lambdanets.jobs.subject import load_subject
+from lambdanets.jobs.trained import check_reads_files
 from lambdanets.models import create_model
 
 MODEL = "lambda_resnet_digits"
@@ -197,3 +200,12 @@ def test_neither_a_run_nor_a_model_is_named(picture, tmp_path):
     message = "explain: weights must be left out for a run, which has its own, got .* the name of a model."
     with pytest.raises(ArgumentError, match=message):
         explain(str(tmp_path), picture, tmp_path / "out", weights=picture)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_whose_pictures_are_drawn_reads_no_files() -> None:
+    trained = SimpleNamespace(preprocessing=None)
+    with pytest.raises(
+        ArgumentError, match="explain: run must be one that files can be given to, got runs/a"
+    ):
+        check_reads_files("explain", Path("runs/a"), trained)

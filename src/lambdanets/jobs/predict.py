@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 
 from lambdanets.data.ink import InkPreprocessing
-from lambdanets.errors import ArgumentError, PathError
-from lambdanets.jobs.trained import Trained, load_trained
+from lambdanets.errors import PathError
+from lambdanets.jobs.trained import Trained, check_reads_files, load_trained
 
 TOP: Final = 5
 
@@ -53,11 +53,7 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
             f"predict: images must be files, got {', '.join(map(str, missing))}, which do not exist."
         )
     trained = load_trained(run)
-    preprocessing = trained.preprocessing
-    if preprocessing is None:
-        raise ArgumentError(
-            f"predict: run must be one that files can be given to, got {run}, whose pictures are drawn."
-        )
+    preprocessing = check_reads_files("predict", run, trained)
     return [_predict_one(trained, preprocessing, path) for path in images]
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lambdanets.data.pictures import PlainPreprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_positive, did_you_mean
-from lambdanets.jobs.trained import Trained, load_trained
+from lambdanets.jobs.trained import Trained, check_reads_files, load_trained
 from lambdanets.models import create_model, list_models
 from lambdanets.models.create import Network
 from lambdanets.training.run_folder import RunFolder
@@ -85,7 +85,7 @@ def load_subject(
 
 def _of_run(who: str, run: Path, image: Path, size: int | None) -> Subject:
     trained = load_trained(run)
-    preprocessing = trained.preprocessing
+    preprocessing = check_reads_files(who, run, trained)
     if size is not None:
         blocks = preprocessing.fine_size // preprocessing.size
         preprocessing = replace(preprocessing, size=size, fine_size=blocks * size)

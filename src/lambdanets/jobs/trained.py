@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from lambdanets.data.ink import InkPreprocessing
-from lambdanets.errors import PathError
+from lambdanets.errors import ArgumentError, PathError
 from lambdanets.jobs.tasks import Task
 from lambdanets.models import create_model
 from lambdanets.models.create import Network
@@ -33,6 +33,15 @@ class Trained:
     labels: tuple[str, ...]
     preprocessing: InkPreprocessing | None
     description: dict[str, Any]
+
+
+def check_reads_files(who: str, run: Path, trained: Trained) -> InkPreprocessing:
+    """How a network takes pictures from outside, or an error where its data set has none."""
+    if trained.preprocessing is None:
+        raise ArgumentError(
+            f"{who}: run must be one that files can be given to, got {run}, whose pictures are drawn."
+        )
+    return trained.preprocessing
 
 
 def save_trained(path: Path, state: TrainState, config: TrainConfig, task: Task) -> None:
