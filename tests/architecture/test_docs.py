@@ -32,7 +32,7 @@ def commands() -> list[str]:
     return [
         line
         for line in lines
-        if line.startswith(("lambdanets models", "lambdanets info", "lambdanets bench"))
+        if line.startswith(("lambdanets models", "lambdanets info", "lambdanets bench", "lambdanets tables "))
     ]
 
 
