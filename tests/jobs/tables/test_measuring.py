@@ -5,6 +5,7 @@ import subprocess
 from dataclasses import asdict, replace
 
 import pytest
+import torch
 
 from lambdanets.errors import ArgumentError
 from lambdanets.jobs.tables import measuring
@@ -33,7 +34,7 @@ class Child:
 
 def test_a_model_is_measured_in_a_process_of_its_own() -> None:
     # A peak of this process that its child must not report.
-    bytearray(2**30)
+    torch.ones(2**27)
     said: list[str] = []
     found = run(TINY, 120.0, said.append)
     assert found is not None, said
@@ -42,7 +43,7 @@ def test_a_model_is_measured_in_a_process_of_its_own() -> None:
     assert 0 < measurement.fastest <= measurement.seconds <= measurement.slowest < 60
     assert measurement.repeats >= 3
     # 36 thousand weights, their gradients and momentum, and little else.
-    assert 36_000 * 12 < measurement.peak_bytes < 2**29
+    assert 36_000 * 12 < measurement.peak_bytes < 2**28
     assert "batch 4" in said[0]
 
 
