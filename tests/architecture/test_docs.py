@@ -32,7 +32,9 @@ def commands() -> list[str]:
     return [
         line
         for line in lines
-        if line.startswith(("lambdanets models", "lambdanets info", "lambdanets bench ops --explain"))
+        if line.startswith(
+            ("lambdanets models", "lambdanets info", "lambdanets bench ops --explain", "lambdanets tables ")
+        )
     ]
 
 

@@ -50,13 +50,16 @@ def test_the_options_of_a_recipe_are_frozen(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("digit",), "recipe must be one of 'digits', 'digits-conv', got 'digit'. Closest: digits"),
+        (
+            ("digit",),
+            "'relation', 'relation-conv', got 'digit'. Closest: digits",
+        ),
         (("--out", "x", "digits"), "recipe must come first, got '--out'"),
         (("digits", "--optim.learning-rat", "1"), "--optim.learning-rate FLOAT"),
         (("digits", "--optim.learning-rate", "fast"), "could not convert string to float: 'fast'"),
         (("digits", "--optim.learning-rate", "-1"), "learning_rate must be positive and finite, got -1.0."),
         (("digits", "--sched.epochs", "0"), "epochs must be at least 1, got 0."),
-        (("digits", "--data.name", "digit"), "name must be one of 'digits', got 'digit'."),
+        (("digits", "--data.name", "digit"), "name must be one of 'digits', 'relation', got 'digit'."),
         (("digits", "surplus"), "surplus"),
     ],
 )

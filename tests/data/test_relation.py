@@ -42,7 +42,7 @@ def test_places_of_the_test_are_never_shown_in_training() -> None:
 
 @pytest.mark.parametrize("where", [TRAIN, TEST], ids=["training", "test"])
 def test_marks_by_themselves_say_nothing(where) -> None:
-    """The mean of all related pictures is the mean of all that are apart: each mark is as often everywhere."""
+    """The mean of all related pictures is that of all that are apart: each mark is as often anywhere."""
     related = torch.stack([draw(place, place) for place in where]).double().mean(dim=0)
     apart = torch.stack([draw(*pair) for pair in itertools.permutations(where, 2)]).double().mean(dim=0)
     torch.testing.assert_close(apart, related, atol=1e-12, rtol=0)

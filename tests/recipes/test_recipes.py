@@ -14,7 +14,7 @@ from lambdanets.training.config import differences
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_a_lab_note(name):
     fields = describe_recipe(name)
-    assert re.fullmatch(r"\d+\.\d % of the 500 held-out digits.*", fields["Expected"])
+    assert re.fullmatch(r"\d+\.\d % of the (500 held-out digits|480 held-out pictures).*", fields["Expected"])
     assert fields["Command"] == f"`lambdanets train {name}`."
     assert {"Summary", "Paper", "Cost"} <= fields.keys()
 
@@ -27,13 +27,15 @@ def test_a_recipe_knows_its_name_and_a_model(name):
     assert config == get_recipe(name)
 
 
-def test_the_twin_differs_in_the_network_alone():
-    changed = differences(get_recipe("digits"), get_recipe("digits-conv"))
+@pytest.mark.parametrize("name", ["digits", "relation"])
+def test_the_twin_differs_in_the_network_alone(name):
+    changed = differences(get_recipe(name), get_recipe(f"{name}-conv"))
     assert set(changed) <= {"recipe", "model.name", "model.overrides"}
 
 
 def test_an_unknown_name_gets_the_nearest():
-    message = r"recipe must be one of 'digits', 'digits-conv', got 'digits-con'\. Closest: digits-conv"
+    names = "'digits', 'digits-conv', 'relation', 'relation-conv'"
+    message = rf"recipe must be one of {names}, got 'digits-con'\. Closest: digits-conv"
     with pytest.raises(ArgumentError, match=message):
         get_recipe("digits-con")
 

@@ -74,7 +74,11 @@ def test_json_keeps_every_value(learning_rate, epochs, seed, overrides):
         (lambda: CkptConfig(keep=0), "CkptConfig: keep must be at least 1, got 0."),
         (
             lambda: DataConfig(name="digit"),
-            "DataConfig: name must be one of 'digits', got 'digit'. Closest: digits.",
+            "DataConfig: name must be one of 'digits', 'relation', got 'digit'. Closest: digits.",
+        ),
+        (
+            lambda: DataConfig(name="relation", max_rotation=3.0),
+            "max_rotation must be 0 for relation, whose pictures are drawn anew, got 3.0.",
         ),
         (lambda: DataConfig(name="digits", max_shift=-1.0), "max_shift must be at least 0, got -1.0."),
         (

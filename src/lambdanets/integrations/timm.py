@@ -1,6 +1,8 @@
 """Models of timm that the paper compares with, by the names its tables use."""
 
+import contextlib
 import importlib
+import sys
 from types import ModuleType
 from typing import Final
 
@@ -43,8 +45,10 @@ def create_baseline(name: str, num_classes: int = 1000, in_channels: int = 3) ->
 
 def _timm() -> ModuleType:
     try:
-        _import_torchvision()
-        return importlib.import_module("timm")
+        # What libraries say while they are imported is no part of what a command prints.
+        with contextlib.redirect_stdout(sys.stderr):
+            _import_torchvision()
+            return importlib.import_module("timm")
     except ImportError as error:
         raise DependencyError(
             f"create_baseline: timm must be installed, got {str(error)!r}. {_INSTALL}"

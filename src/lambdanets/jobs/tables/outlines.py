@@ -77,8 +77,9 @@ OUTLINES: Final[dict[int, Outline]] = {
     4: Outline(
         title="Memory, speed and accuracy of long-range layers in a ResNet-50",
         caption="Memory is the paper's rule: attention maps alone, or embeddings of all pairs alone, float32,"
-        " 128 images of 224 pixels, 8 heads. The peak is what a training step really takes, beside weights,"
-        f" gradients and images too. {_SPEED} {_SMALL}",
+        " 128 images of 224 pixels, 8 heads. The peak is what a training step of the"
+        " batch that is named really takes, with weights, gradients, momentum and images."
+        f" {_SPEED} {_SMALL}",
         columns=(
             SPACE,
             Column(key="memory_gib", heading="memory by the rule", unit="GiB", our_decimals=2),

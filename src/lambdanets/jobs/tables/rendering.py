@@ -91,9 +91,10 @@ class _Block:
         self.grid: list[list[tuple[str, str, str]]] = [[("paper", "ours", "how")] * len(columns)]
         for line in table.lines:
             cells = dict(zip(table.columns, line.cells, strict=True))
+            label = f"{line.label}{notes.mark(line.note)}"
             triples = [triple_texts(column, cells[column], notes) for column in columns]
             for index in range(max(map(len, triples))):
-                self.labels.append(f"{line.label}{notes.mark(line.note)}" if index == 0 else "")
+                self.labels.append(label if index == 0 else "")
                 self.grid.append([one[index] if index < len(one) else ("", "", "") for one in triples])
         self.label_width = max(map(len, self.labels))
         self.widths = [
@@ -150,11 +151,12 @@ def _markdown(table: Table) -> str:
         head += [f"{column.title}: paper", "ours", "how"]
     lines = [_markdown_row(head), _markdown_row(["---"] * len(head))]
     for line in table.lines:
+        label = f"{line.label}{notes.mark(line.note)}"
         cells = [
             triple_texts(column, cell, notes) for column, cell in zip(table.columns, line.cells, strict=True)
         ]
         for index in range(max(map(len, cells))):
-            row = [f"{line.label}{notes.mark(line.note)}" if index == 0 else ""]
+            row = [label if index == 0 else ""]
             for triple in cells:
                 row += triple[index] if index < len(triple) else ("", "", "")
             lines.append(_markdown_row(row))
