@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, str]] = {
     "info": "parameters, FLOPs and memory of a model",
     "tables": "the paper's tables with ours beside the published",
     "figure": "the paper's Figure 4 with ours beside the published",
+    "report": "one web page with all tables, the figure and runs",
     "bench": "what each implementation of an operator would cost",
 }
 
