@@ -1,4 +1,4 @@
-"""The web page of `lambdanets report`: complete, closed in itself, well formed, and with the tables' own words."""
+"""The web page of `lambdanets report`: complete, closed in itself, well formed, in the tables' own words."""
 
 import re
 from html.parser import HTMLParser
