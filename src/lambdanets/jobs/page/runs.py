@@ -34,7 +34,9 @@ def run_section(summary: RunSummary, place: int) -> Html:
         ("training speed", f"{summary.images_per_s:.0f} images/s"),
     ]
     anchor = f"run-{place}"
-    caption = f"{summary.recipe}: {summary.model}. Accuracy is of held-out pictures, from which the best is chosen."
+    caption = (
+        f"{summary.recipe}: {summary.model}. Accuracy is of held-out pictures, from which the best is chosen."
+    )
     grid = plain_table(anchor, caption, ("quantity", "value"), rows)
     figures = (figure(picture) for picture in _pictures(summary.path))
     return section(anchor, run_title(summary), grid, *figures)
