@@ -8,6 +8,7 @@ import pytest
 
 from lambdanets.cli import run
 from lambdanets.errors import DataError, StorageError
+from lambdanets.jobs.compare import RunSummary
 from lambdanets.jobs.page.document import page, write_page
 from lambdanets.jobs.page.figures import Picture
 from lambdanets.jobs.page.markup import element
@@ -128,3 +129,29 @@ def test_the_command_writes_one_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert Reader(text).open == []
     assert "Figure 4: speed and accuracy" in text
     assert str(tmp_path) not in text
+
+
+def test_a_run_is_shown_with_its_numbers_and_pictures(tmp_path: Path, tables: list[Table]) -> None:
+    for name in ("another", "field", "curves"):
+        (tmp_path / f"{name}.png").write_bytes(PNG)
+    summary = RunSummary(
+        path=tmp_path,
+        recipe="digits",
+        model="lambda_resnet_digits",
+        parameters=36234,
+        correct=495,
+        total=500,
+        best_correct=496,
+        epochs=(25, 25),
+        seconds=40.0,
+        images_per_s=800.0,
+    )
+    text = page(tables[:1], runs=[summary])
+    assert Reader(text).open == []
+    assert "99.00%, 495 of 500" in text
+    shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert [one.partition(":")[0] for one in shown] == [
+        "Loss, error and learning rate over the epochs.",
+        "Explained on a picture",
+        "another",
+    ]

@@ -14,6 +14,9 @@ _CAPTIONS: Final = {
     "curves": "Loss, error and learning rate over the epochs.",
     "confusion": "Which class is taken for which.",
     "lambdas": "Learned position tables: what each query channel reads at each relative offset.",
+    "positions": "Explained on a picture: the position table of one layer, for each key.",
+    "field": "Explained on a picture: what one position reads, and which pixels move it.",
+    "content": "Explained on a picture: what the content's summary is made of, for each key.",
 }
 
 
