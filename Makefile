@@ -38,8 +38,6 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
-	@# Only the file of its layer is used, which needs torch alone.
-	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps timm
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/layers.py
 	$(BIN)/python benchmarks/heads.py

@@ -36,9 +36,9 @@ def test_the_constants_normalise_the_training_pictures():
 
 
 def test_batches_hold_each_test_picture_once():
-    batches = list(TEST.batches(150))
-    assert [len(labels) for _, labels in batches] == [150, 150, 150, 50]
-    assert torch.equal(torch.cat([images for images, _ in batches]), normalize(TEST.images))
+    batches = [TEST.batch(part) for part in torch.arange(len(TEST)).split(150)]
+    assert [len(labels) for _, labels, _ in batches] == [150, 150, 150, 50]
+    assert torch.equal(torch.cat([images for images, _, _ in batches]), normalize(TEST.images))
 
 
 @given(seed=st.integers(0, 2**40), epoch=st.integers(0, 10**6))
@@ -59,7 +59,7 @@ def test_an_order_is_a_permutation_decided_by_seed_and_epoch(seed, epoch):
 @settings(max_examples=40, deadline=None)
 def test_a_picture_does_not_depend_on_its_company(seed, epoch, indices):
     data = _augmented(seed, max_scaling=0.2)
-    images, labels = data.batch(epoch, torch.tensor(indices))
+    images, labels, _ = data.batch(epoch, torch.tensor(indices))
     assert torch.equal(labels, TRAIN.labels[indices])
     for image, index in zip(images, indices, strict=True):
         assert torch.equal(image, data.batch(epoch, torch.tensor([index]))[0][0])
@@ -76,7 +76,7 @@ def test_epoch_index_and_seed_each_change_the_picture():
 
 def test_without_motion_pictures_stay_as_they_are():
     indices = torch.arange(40)
-    images, _ = AugmentedDigits(digits=TRAIN, seed=3).batch(7, indices)
+    images, *_ = AugmentedDigits(digits=TRAIN, seed=3).batch(7, indices)
     torch.testing.assert_close(images, normalize(TRAIN.images[indices]), atol=1e-6, rtol=0)
 
 
@@ -86,7 +86,7 @@ def test_a_shift_moves_the_ink_by_whole_pixels(monkeypatch):
             return np.array([0.0, 0.0, 0.0, 1.0, -1.0])
 
     monkeypatch.setattr(module.np.random, "default_rng", lambda seed: Always())
-    images, _ = _augmented(max_shift=2.0, max_rotation=0.0).batch(0, torch.tensor([0]))
+    images, *_ = _augmented(max_shift=2.0, max_rotation=0.0).batch(0, torch.tensor([0]))
     expected = torch.zeros(8, 8)
     expected[2:, :-2] = TRAIN.images[0, 0][:-2, 2:]
     torch.testing.assert_close(images, normalize(expected[None, None]), atol=1e-5, rtol=0)
@@ -98,7 +98,7 @@ def test_half_a_turn_is_the_picture_upside_down(monkeypatch):
             return np.array([1.0, 0.0, 0.0, 0.0, 0.0])
 
     monkeypatch.setattr(module.np.random, "default_rng", lambda seed: Always())
-    images, _ = _augmented(max_rotation=180.0).batch(0, torch.tensor([3]))
+    images, *_ = _augmented(max_rotation=180.0).batch(0, torch.tensor([3]))
     torch.testing.assert_close(images, normalize(TRAIN.images[3:4]).flip(2, 3), atol=1e-5, rtol=0)
 
 

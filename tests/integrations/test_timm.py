@@ -95,7 +95,7 @@ def test_without_timm_the_extra_is_named(tmp_path: Path) -> None:
     last = run_with(tmp_path, CREATE)
     assert last == (
         "lambdanets.errors.DependencyError: create_baseline: timm must be installed, got 'no timm here'. "
-        "pip install 'lambdanets[tables]'."
+        "pip install 'lambdanets[train]'."
     )
 
 

@@ -11,8 +11,8 @@ from lambdanets.jobs.evaluate import evaluate_run
 from lambdanets.jobs.predict import predict
 from lambdanets.jobs.train import train
 from lambdanets.recipes import get_recipe
-from lambdanets.training.config import SchedConfig
 from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.settings import SchedConfig
 
 
 @pytest.fixture(scope="module")

@@ -19,8 +19,8 @@ from lambdanets.jobs.tasks import load_task
 from lambdanets.jobs.train import new_state, train
 from lambdanets.jobs.trained import load_trained
 from lambdanets.recipes import get_recipe
-from lambdanets.training.config import CkptConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.settings import CkptConfig, SchedConfig
 from lambdanets.training.weights import load_weights, save_weights
 from support.runs import assert_same_run, records
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from lambdanets.batches import Batch
 from lambdanets.recipes import get_recipe
-from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.ema import ExponentialMovingAverage
 from lambdanets.training.loop import Plan
 from lambdanets.training.optimizer import make_optimizer
+from lambdanets.training.settings import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.state import TrainState
 
 NUM_CLASSES = 4
@@ -70,7 +71,20 @@ class TinyData:
             torch.randn(1, 6, 6, generator=torch.Generator().manual_seed(1000 * epoch + int(i)))
             for i in indices
         ]
-        return self.images[indices] + self.noise * torch.stack(noise), self.labels[indices]
+        return Batch(self.images[indices] + self.noise * torch.stack(noise), self.labels[indices])
+
+
+class Stored:
+    """The pictures of `TinyData` without noise."""
+
+    def __init__(self, data):
+        self._data = data
+
+    def __len__(self):
+        return len(self._data)
+
+    def batch(self, indices):
+        return Batch(self._data.images[indices], self._data.labels[indices])
 
 
 def tiny_plan(config, data=None, stop_requested=lambda: False):
@@ -78,7 +92,7 @@ def tiny_plan(config, data=None, stop_requested=lambda: False):
     return Plan(
         config=config,
         data=data,
-        test_batches=lambda: [(data.images, data.labels)],
+        test=Stored(data),
         num_classes=NUM_CLASSES,
         stop_requested=stop_requested,
     )

@@ -11,15 +11,8 @@ from hypothesis import strategies as st
 
 from lambdanets.errors import ArgumentError
 from lambdanets.recipes import RECIPES, get_recipe
-from lambdanets.training.config import (
-    CkptConfig,
-    DataConfig,
-    OptimConfig,
-    SchedConfig,
-    TrainConfig,
-    differences,
-    flatten,
-)
+from lambdanets.training.config import TrainConfig, differences, flatten
+from lambdanets.training.settings import CkptConfig, DataConfig, OptimConfig, SchedConfig
 
 DIGITS = get_recipe("digits")
 
@@ -74,11 +67,11 @@ def test_json_keeps_every_value(learning_rate, epochs, seed, overrides):
         (lambda: CkptConfig(keep=0), "CkptConfig: keep must be at least 1, got 0."),
         (
             lambda: DataConfig(name="digit"),
-            "DataConfig: name must be one of 'digits', 'relation', got 'digit'. Closest: digits.",
+            "DataConfig: name must be one of 'digits', 'semi', 'relation', .*, got 'digit'. Closest: digits.",
         ),
         (
             lambda: DataConfig(name="relation", max_rotation=3.0),
-            "max_rotation must be 0 for relation, whose pictures are drawn anew, got 3.0.",
+            "max_rotation must be left at 0.0 for relation: it is for digits, semi, got 3.0.",
         ),
         (lambda: DataConfig(name="digits", max_shift=-1.0), "max_shift must be at least 0, got -1.0."),
         (
@@ -108,7 +101,7 @@ def test_unknown_and_missing_fields_are_named():
     values = json.loads(DIGITS.to_json())
     values["optim"]["learning_rat"] = values["optim"].pop("learning_rate")
     with pytest.raises(
-        ArgumentError, match=r"OptimConfig: fields must be learning_rate, .*got unknown learning_rat"
+        ArgumentError, match=r"OptimConfig: fields must be name, learning_rate, .*got unknown learning_rat"
     ):
         TrainConfig.from_dict(values)
     del values["optim"]["learning_rat"]

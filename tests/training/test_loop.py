@@ -8,8 +8,8 @@ import torch
 
 from lambdanets.errors import ArgumentError, NumericError, StoppedError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
-from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.loop import fit
+from lambdanets.training.settings import CkptConfig, OptimConfig, SchedConfig
 from support.training import (
     Notes,
     TinyData,

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from lambdanets.batches import Batch
 from lambdanets.training.metrics import Evaluation, Meter, confusion_matrix, evaluate
 
 
@@ -20,8 +21,8 @@ def _pictures(num):
 def test_any_cut_gives_the_same_whole_numbers(num, size):
     images, labels = _pictures(num)
     model = nn.Flatten()
-    whole = evaluate(model, [(images, labels)], 3)
-    cut = evaluate(model, zip(images.split(size), labels.split(size), strict=True), 3)
+    whole = evaluate(model, [Batch(images, labels)], 3)
+    cut = evaluate(model, map(Batch, images.split(size), labels.split(size)), 3)
     assert torch.equal(whole.confusion, cut.confusion)
     assert cut.loss == pytest.approx(whole.loss, abs=1e-6)
     assert cut.total == num
@@ -29,7 +30,7 @@ def test_any_cut_gives_the_same_whole_numbers(num, size):
 
 def test_counts_against_a_literal_loop():
     images, labels = _pictures(40)
-    result = evaluate(nn.Flatten(), [(images, labels)], 3)
+    result = evaluate(nn.Flatten(), [Batch(images, labels)], 3)
     counts = [[0] * 3 for _ in range(3)]
     loss = 0.0
     for picture, label in zip(images.flatten(1).tolist(), labels.tolist(), strict=True):
@@ -44,7 +45,8 @@ def test_counts_against_a_literal_loop():
 def test_the_mode_of_the_model_comes_back():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).train()
     images, labels = _pictures(20)
-    assert evaluate(model, [(images, labels)], 3).loss == evaluate(model, [(images, labels)], 3).loss
+    batches = [Batch(images, labels)]
+    assert evaluate(model, batches, 3).loss == evaluate(model, batches, 3).loss
     assert model.training and model[1].training
 
 

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from lambdanets.errors import CheckpointError
-from lambdanets.training.config import OptimConfig
 from lambdanets.training.optimizer import (
     gradient_norm,
     make_optimizer,
@@ -13,6 +12,7 @@ from lambdanets.training.optimizer import (
     restore_optimizer,
     set_learning_rate,
 )
+from lambdanets.training.settings import OptimConfig
 from support.training import tiny_config, tiny_model, tiny_state
 
 

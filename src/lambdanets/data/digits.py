@@ -1,7 +1,6 @@
 """Scikit-learn's bundled handwritten digits: 1,797 grey 8x8 pictures by 13 writers."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
+from lambdanets.batches import Batch
 from lambdanets.errors import DataError, DependencyError
 
 NUM_TEST: Final = 500
@@ -38,10 +38,9 @@ class Digits:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batches(self, size: int) -> Iterator[tuple[Pictures, Labels]]:
-        """Each picture once in stored order, normalised, as a network takes it."""
-        for start in range(0, len(self), size):
-            yield normalize(self.images[start : start + size]), self.labels[start : start + size]
+    def batch(self, indices: Labels) -> Batch:
+        """The pictures of these indices, normalised, as a network takes them."""
+        return Batch(normalize(self.images[indices]), self.labels[indices])
 
 
 def load_digits() -> tuple[Digits, Digits]:
@@ -101,12 +100,13 @@ class AugmentedDigits:
         """The order of an epoch: each index once."""
         return torch.from_numpy(np.random.default_rng((_ORDER, self.seed, epoch)).permutation(len(self)))
 
-    def batch(self, epoch: int, indices: Labels) -> tuple[Pictures, Labels]:
+    def batch(self, epoch: int, indices: Labels) -> Batch:
         """The pictures of these indices as this epoch shows them, and their labels."""
         motions = torch.stack([self._motion(epoch, int(index)) for index in indices])  # n 2 3
         images = self.digits.images[indices]
         grid = affine_grid(motions, list(images.shape), align_corners=False)
-        return normalize(grid_sample(images, grid, align_corners=False)), self.digits.labels[indices]
+        moved = grid_sample(images, grid, align_corners=False)
+        return Batch(normalize(moved), self.digits.labels[indices])
 
     def _motion(self, epoch: int, index: int) -> Float[Tensor, "2 3"]:
         # Where each pixel of the result is read: rotation and scale about the centre, then the shift.

@@ -1,6 +1,6 @@
 """Two marks on an empty map: do they stand at one fixed offset from each other? Why positions matter."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from lambdanets.batches import Batch
 
 LABELS: Final = ("apart", "related")
 SIZE: Final = (20, 28)
@@ -80,11 +82,11 @@ class RelationTraining:
         """The order of an epoch: each index once."""
         return torch.from_numpy(np.random.default_rng((_ORDER, self.seed, epoch)).permutation(len(self)))
 
-    def batch(self, epoch: int, indices: Labels) -> tuple[Pictures, Labels]:
+    def batch(self, epoch: int, indices: Labels) -> Batch:
         """The pictures of these indices in this epoch, and their labels."""
         train, _ = places()
         pictures = [_picture(train, (_TRAIN, self.seed, epoch, int(index))) for index in indices]
-        return torch.stack(pictures), indices % 2
+        return Batch(torch.stack(pictures), indices % 2)
 
 
 @dataclass(frozen=True)
@@ -94,12 +96,10 @@ class RelationTest:
     def __len__(self) -> int:
         return NUM_TEST
 
-    def batches(self, size: int) -> Iterator[tuple[Pictures, Labels]]:
-        """Each picture once in order, as a network takes it."""
+    def batch(self, indices: Labels) -> Batch:
+        """The pictures of these indices, and their labels."""
         _, test = places()
-        for start in range(0, len(self), size):
-            indices = torch.arange(start, min(start + size, len(self)))
-            yield torch.stack([_picture(test, (_TEST, int(index))) for index in indices]), indices % 2
+        return Batch(torch.stack([_picture(test, (_TEST, int(index))) for index in indices]), indices % 2)
 
 
 def _picture(where: Sequence[Place], seed: tuple[int, ...]) -> Float[Tensor, "1 20 28"]:

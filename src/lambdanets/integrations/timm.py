@@ -6,9 +6,9 @@ import sys
 from types import ModuleType
 from typing import Final
 
-import torch
 from torch import nn
 
+from lambdanets.data._torchvision import import_torchvision
 from lambdanets.errors import ArgumentError, DependencyError, did_you_mean
 
 # Ours -> timm's. The paper's EfficientNets are TensorFlow's, which timm has as `tf_`: they pad as it does.
@@ -19,7 +19,7 @@ BASELINES: Final[dict[str, str]] = {
     "vit_large_patch16_384": "vit_large_patch16_384",
 }
 
-_INSTALL: Final = "pip install 'lambdanets[tables]'."
+_INSTALL: Final = "pip install 'lambdanets[train]'."
 
 
 def create_baseline(name: str, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
@@ -47,32 +47,9 @@ def _timm() -> ModuleType:
     try:
         # What libraries say while they are imported is no part of what a command prints.
         with contextlib.redirect_stdout(sys.stderr):
-            _import_torchvision()
+            import_torchvision()
             return importlib.import_module("timm")
     except ImportError as error:
         raise DependencyError(
             f"create_baseline: timm must be installed, got {str(error)!r}. {_INSTALL}"
         ) from error
-
-
-# The operators live as long as this object.
-_declared: list[torch.library.Library] = []
-
-
-def _import_torchvision() -> None:
-    """Import torchvision, which timm needs, also where its binary is of another build than torch.
-
-    PyPI's binary needs CUDA's libraries and does not load beside torch for a CPU. torchvision's Python code
-    then fails because two operators are missing of which it wants to say what shape they return. timm's
-    models use neither, so they are declared here; to call one is an error, as it is without its binary.
-    """
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError as error:
-        if "operator torchvision::" not in str(error) or _declared:
-            raise
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _declared.append(library)
-        importlib.import_module("torchvision")

@@ -6,6 +6,7 @@ from typing import Any
 
 from lambdanets.jobs.tasks import load_task
 from lambdanets.jobs.trained import load_trained
+from lambdanets.training.feeding import test_batches
 from lambdanets.training.metrics import Evaluation, evaluate
 from lambdanets.training.run_folder import RunFolder
 
@@ -65,5 +66,5 @@ def evaluate_run(run: Path) -> RunEvaluation:
     """
     trained = load_trained(run)
     task = load_task(RunFolder.existing(run).read_config())
-    evaluation = evaluate(trained.model, task.test_batches(), len(trained.labels))
+    evaluation = evaluate(trained.model, test_batches(task.test), len(trained.labels))
     return RunEvaluation(evaluation=evaluation, labels=trained.labels, description=trained.description)

@@ -14,6 +14,7 @@ from lambdanets.jobs.trained import count_parameters
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.recipes import describe_recipe
 from lambdanets.training.config import TrainConfig
+from lambdanets.training.feeding import test_batches
 from lambdanets.training.files import replace_file
 from lambdanets.training.metrics import Evaluation, evaluate
 from lambdanets.training.run_folder import RunFolder
@@ -30,7 +31,7 @@ def write_report(folder: RunFolder, config: TrainConfig, state: TrainState, task
         task: What was trained on.
         command: The command line that repeats the run.
     """
-    evaluation = evaluate(state.ema.module, task.test_batches(), len(task.labels))
+    evaluation = evaluate(state.ema.module, test_batches(task.test), len(task.labels))
     pictures = draw_pictures(folder, config, state.ema.module, evaluation, task.labels)
     results = _results(config, state, evaluation)
     page = _page(folder, config, state, results, pictures, command)

@@ -1,34 +1,23 @@
 """What a config's data set stands for: training pictures, test pictures, labels, preprocessing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
-from torch import nn
+from torch import Tensor, nn
 
+from lambdanets.batches import TestData, TrainingData
 from lambdanets.data import digits, relation
 from lambdanets.data.digits import AugmentedDigits, load_digits
 from lambdanets.data.ink import InkPreprocessing
 from lambdanets.models import create_model
-from lambdanets.training.config import ModelConfig, TrainConfig
-from lambdanets.training.loop import TrainingData
-from lambdanets.training.metrics import Batch
-
-# More pictures at once are no faster on a processor core, and this many fit anywhere.
-_TEST_BATCH: Final = 250
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.settings import ModelConfig
 
 
-@runtime_checkable
-class TestData(Protocol):
-    """Pictures to judge by."""
-
-    def __len__(self) -> int:
-        """How many pictures there are."""
-        ...
-
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Each picture once in order, as a network takes it."""
-        ...
+def as_they_are(images: Tensor) -> Tensor:
+    """The pictures themselves: they come as the network takes them."""
+    return images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +30,7 @@ class Task:
         labels: The name of each class.
         in_channels: Channels of a picture.
         preprocessing: For files from outside; None where there can be none.
+        prepare: From pictures of either to what the network takes, on its device.
     """
 
     train: TrainingData
@@ -48,10 +38,7 @@ class Task:
     labels: tuple[str, ...]
     in_channels: int
     preprocessing: InkPreprocessing | None
-
-    def test_batches(self) -> Iterator[Batch]:
-        """Each test picture once, in stored order."""
-        return self.test.batches(_TEST_BATCH)
+    prepare: Callable[[Tensor], Tensor] = as_they_are
 
     def make_model(self, config: ModelConfig) -> nn.Module:
         """The network for these pictures and labels."""
@@ -62,7 +49,7 @@ class Task:
 
 def load_task(config: TrainConfig) -> Task:
     """Load the data set of a config."""
-    return _relation(config) if config.data.name == "relation" else _digits(config)
+    return _LOADERS[config.data.name](config)
 
 
 def _relation(config: TrainConfig) -> Task:
@@ -90,3 +77,7 @@ def _digits(config: TrainConfig) -> Task:
         in_channels=1,
         preprocessing=InkPreprocessing(),
     )
+
+
+# Data set -> what loads it.
+_LOADERS: Final[dict[str, Callable[[TrainConfig], Task]]] = {"digits": _digits, "relation": _relation}

@@ -43,7 +43,7 @@ def train(config: TrainConfig, folder: RunFolder, *, command: str) -> None:
     plan = Plan(
         config=config,
         data=task.train,
-        test_batches=task.test_batches,
+        test=task.test,
         num_classes=len(task.labels),
         stop_requested=stop,
     )

@@ -6,7 +6,8 @@ from typing import Final
 
 from lambdanets.errors import check_choice
 from lambdanets.recipes.demo import digits, digits_conv, relation, relation_conv
-from lambdanets.training.config import CkptConfig, TrainConfig
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.settings import CkptConfig
 
 RECIPES: Final[dict[str, Callable[[], TrainConfig]]] = {
     "digits": digits,

@@ -2,14 +2,8 @@
 
 from dataclasses import replace
 
-from lambdanets.training.config import (
-    CkptConfig,
-    DataConfig,
-    ModelConfig,
-    OptimConfig,
-    SchedConfig,
-    TrainConfig,
-)
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.settings import CkptConfig, DataConfig, ModelConfig, OptimConfig, SchedConfig
 
 
 def digits() -> TrainConfig:

@@ -4,111 +4,25 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import tyro
 
-from lambdanets.errors import ArgumentError, check_choice, did_you_mean
+from lambdanets.errors import ArgumentError, did_you_mean
+from lambdanets.training.settings import (
+    AugmentConfig,
+    CkptConfig,
+    DataConfig,
+    ExecConfig,
+    FaultConfig,
+    ModelConfig,
+    OptimConfig,
+    PseudoConfig,
+    SchedConfig,
+    require,
+)
 
 T = TypeVar("T")
-
-DATA_SETS: Final = ("digits", "relation")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The network.
-
-    Attributes:
-        name: As `lambdanets models` lists it.
-        overrides: Keyword arguments of `create_model` as pairs, beside the recipe's: num_heads 2 layers LLLL.
-    """
-
-    name: str
-    overrides: dict[str, int | float | bool | str | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The pictures, and how far training may move them.
-
-    Attributes:
-        name: The data set.
-        max_shift: Largest shift along each axis, in pixels.
-        max_rotation: Largest rotation, in degrees.
-        max_scaling: Largest change of size along each axis, as a fraction.
-    """
-
-    name: str
-    max_shift: float = 0.0
-    max_rotation: float = 0.0
-    max_scaling: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_choice("DataConfig", "name", self.name, DATA_SETS)
-        _require(self, "max_shift", self.max_shift >= 0, "be at least 0")
-        _require(self, "max_rotation", 0 <= self.max_rotation <= 180, "lie between 0 and 180 degrees")
-        _require(self, "max_scaling", 0 <= self.max_scaling < 1, "be at least 0 and below 1")
-        if self.name == "relation":
-            for motion in ("max_shift", "max_rotation", "max_scaling"):
-                unmoved = getattr(self, motion) == 0
-                _require(self, motion, unmoved, "be 0 for relation, whose pictures are drawn anew")
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """Stochastic gradient descent with Nesterov momentum.
-
-    Attributes:
-        learning_rate: The peak, reached after the warm-up.
-        momentum: Share of the last update that is kept.
-        weight_decay: Pull of the weights towards zero; norms and biases have none.
-    """
-
-    learning_rate: float
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "be positive and finite")
-        _require(self, "momentum", 0 < self.momentum < 1, "lie between 0 and 1, both excluded")
-        _require(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SchedConfig:
-    """The learning rate over time: a linear warm-up, then half a cosine down to zero.
-
-    Attributes:
-        epochs: Passes over the training pictures.
-        warmup_epochs: How many of them warm up; fractions are allowed.
-    """
-
-    epochs: int
-    warmup_epochs: float = 0.0
-
-    def __post_init__(self) -> None:
-        _require(self, "epochs", self.epochs >= 1, "be at least 1")
-        _require(
-            self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "be at least 0 and below epochs"
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CkptConfig:
-    """When the state of the run is stored.
-
-    Attributes:
-        every_epochs: Epochs from one checkpoint to the next; the last epoch always has one.
-        keep: How many checkpoints stay on the disk.
-    """
-
-    every_epochs: int = 1
-    keep: int = 3
-
-    def __post_init__(self) -> None:
-        _require(self, "every_epochs", self.every_epochs >= 1, "be at least 1")
-        _require(self, "keep", self.keep >= 1, "be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,16 +49,27 @@ class TrainConfig:
     ema_decay: float = 0.999
     model: ModelConfig
     data: DataConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
     optim: OptimConfig
     sched: SchedConfig
     ckpt: CkptConfig = field(default_factory=CkptConfig)
+    exec: ExecConfig = field(default_factory=ExecConfig)
+    faults: FaultConfig = field(default_factory=FaultConfig)
 
     def __post_init__(self) -> None:
-        _require(self, "seed", self.seed >= 0, "be at least 0")
-        _require(self, "num_threads", self.num_threads >= 1, "be at least 1")
-        _require(self, "global_batch_size", self.global_batch_size >= 2, "be at least 2")
-        _require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "be at least 0 and below 1")
-        _require(self, "ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
+        require(self, "seed", self.seed >= 0, "be at least 0")
+        require(self, "num_threads", self.num_threads >= 1, "be at least 1")
+        require(self, "global_batch_size", self.global_batch_size >= 2, "be at least 2")
+        require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "be at least 0 and below 1")
+        require(self, "ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
+        self.augment.check_meant_for(self.data.name)
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The learning rate after the warm-up, for this global batch."""
+        base = self.optim.base_batch_size
+        return self.optim.learning_rate * (self.global_batch_size / base if base else 1)
 
     def to_json(self) -> str:
         """The whole config, as `config.json` holds it."""
@@ -180,12 +105,6 @@ def flatten(config: TrainConfig) -> dict[str, object]:
         else:
             flat[name] = value
     return flat
-
-
-def _require(config: object, argument: str, fulfilled: bool, requirement: str) -> None:
-    if not fulfilled:
-        value = getattr(config, argument)
-        raise ArgumentError(f"{type(config).__name__}: {argument} must {requirement}, got {value}.")
 
 
 def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:

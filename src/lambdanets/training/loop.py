@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,29 +12,14 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from lambdanets.batches import Batch, TestData, TrainingData
 from lambdanets.errors import ArgumentError, NumericError, StoppedError
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.metrics import Batch, Evaluation, Meter, evaluate
+from lambdanets.training.feeding import test_batches
+from lambdanets.training.metrics import Evaluation, Meter, evaluate
 from lambdanets.training.optimizer import gradient_norm, set_learning_rate
 from lambdanets.training.schedule import warmup_cosine
 from lambdanets.training.state import TrainState
-
-
-@runtime_checkable
-class TrainingData(Protocol):
-    """Pictures to train on, as pure functions of the epoch and the index."""
-
-    def __len__(self) -> int:
-        """How many pictures there are."""
-        ...
-
-    def order(self, epoch: int) -> Int[Tensor, " n"]:
-        """The order of an epoch: each index once."""
-        ...
-
-    def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
-        """The pictures of these indices as this epoch shows them, and their labels."""
-        ...
 
 
 @runtime_checkable
@@ -61,14 +46,14 @@ class Plan:
     Attributes:
         config: The settings.
         data: The training pictures.
-        test_batches: Starts a pass over the test pictures.
+        test: The test pictures.
         num_classes: Classes of the labels.
         stop_requested: Asked before each step; true means save and leave.
     """
 
     config: TrainConfig
     data: TrainingData
-    test_batches: Callable[[], Iterable[Batch]]
+    test: TestData
     num_classes: int
     stop_requested: Callable[[], bool] = lambda: False
 
@@ -123,7 +108,7 @@ def fit(state: TrainState, plan: Plan, watcher: Watcher) -> None:
     every = plan.config.ckpt.every_epochs
     while state.step < plan.total_steps:
         train_epoch(state, plan, watcher)
-        evaluation = evaluate(state.ema.module, plan.test_batches(), plan.num_classes)
+        evaluation = evaluate(state.ema.module, test_batches(plan.test), plan.num_classes)
         record = _close_epoch(state, plan, evaluation)
         watcher.after_epoch(state, record, evaluation)
         if record["epoch"] % every == 0 or state.step == plan.total_steps:
@@ -148,7 +133,7 @@ def train_epoch(state: TrainState, plan: Plan, watcher: Watcher) -> None:
 
 def train_step(state: TrainState, batch: Batch, learning_rate: float, config: TrainConfig) -> None:
     """Make one update of the weights and of their average."""
-    images, labels = batch
+    images, labels, _ = batch
     # Dropout and stochastic depth draw from here: a resumed run draws the same.
     torch.manual_seed(int(np.random.SeedSequence((config.seed, state.step)).generate_state(1)[0]))
     logits = state.model(images)

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-Batch = tuple[Float[Tensor, "b c height width"], Int[Tensor, " b"]]
+from lambdanets.batches import Batch
 
 
 @dataclass
@@ -79,7 +79,7 @@ def evaluate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> Ev
     loss_sum = 0.0
     training = model.training
     model.eval()
-    for images, labels in batches:
+    for images, labels, _ in batches:
         logits = model(images)
         loss_sum += cross_entropy(logits, labels, reduction="sum").item()
         confusion += confusion_matrix(logits.argmax(dim=1), labels, num_classes)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from lambdanets.errors import CheckpointError
-from lambdanets.training.config import OptimConfig
+from lambdanets.training.settings import OptimConfig
 
 
 def make_optimizer(config: OptimConfig, groups: Iterable[dict[str, Any]]) -> SGD:

@@ -22,12 +22,15 @@ from lambdanets.jobs.train import train
 from lambdanets.models import list_models
 from lambdanets.models.registry import model_config
 from lambdanets.paper import TABLES, Row
-from lambdanets.recipes import get_recipe
-from lambdanets.training.config import DATA_SETS, TrainConfig
+from lambdanets.recipes import RECIPES, get_recipe
+from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
 # Tables of layers in a ResNet-50. Those of large networks say nothing about a small one.
 TRAINED: Final = (3, 4, 8, 9, 10, 11, 12)
+
+# Data sets with a recipe for lambda layers and one for convolutions.
+TWINS: Final = tuple(name for name in RECIPES if f"{name}-conv" in RECIPES)
 
 # All that a row says of its layers, as far as a config can hold it.
 _LAYERS: Final = (
@@ -112,7 +115,7 @@ def train_tables(
     Raises:
         ArgumentError: None of the tables has anything to train.
     """
-    check_choice("tables", "train", dataset, DATA_SETS)
+    check_choice("tables", "train", dataset, TWINS)
     chosen = [row for number in numbers if number in TRAINED for row in TABLES[number]]
     plans: list[tuple[Row, list[TrainConfig]]] = []
     for row in chosen:

@@ -1,0 +1,94 @@
+"""Batches on their way to the network: made by worker processes, in the order asked for."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from lambdanets.batches import Batch, TestData, TrainingData
+from lambdanets.errors import DataError
+
+# More pictures at once are no faster on a processor core, and this many fit anywhere.
+TEST_BATCH = 250
+
+Call = tuple[Any, ...]
+
+
+def training_batches(
+    data: TrainingData, calls: Iterable[tuple[int, Int[Tensor, " b"]]], num_workers: int = 0
+) -> Iterator[Batch]:
+    """Give the batch of each (epoch, indices), in their order, however many workers there are.
+
+    Args:
+        data: What to train on.
+        calls: Read a few ahead of the batches, so that workers never wait at the end of an epoch.
+        num_workers: Processes beside this one; 0: none.
+
+    Raises:
+        DataError: A file cannot be read where none may stand in for it, or a worker was killed.
+    """
+    return _fed(data, calls, num_workers)
+
+
+def test_batches(
+    data: TestData, size: int = TEST_BATCH, *, share: tuple[int, int] = (0, 1), num_workers: int = 0
+) -> Iterator[Batch]:
+    """Give each picture once, in stored order.
+
+    Args:
+        data: What to judge by.
+        size: Pictures at a time.
+        share: This process and how many there are: it takes every so-manieth picture, and nobody's share is
+            filled up with repeated ones.
+        num_workers: Processes beside this one; 0: none.
+    """
+    rank, num_processes = share
+    indices = torch.arange(rank, len(data), num_processes)
+    return _fed(data, [(part,) for part in indices.split(size) if len(part)], num_workers)
+
+
+def _fed(data: TrainingData | TestData, calls: Iterable[Call], num_workers: int) -> Iterator[Batch]:
+    if num_workers == 0:
+        yield from (data.batch(*call) for call in calls)
+        return
+    loader: DataLoader[Any] = DataLoader(
+        _Calls(data),
+        sampler=calls,
+        batch_size=None,
+        collate_fn=_unchanged,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    try:
+        for batch in loader:
+            if isinstance(batch, Exception):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise DataError(
+            f"train: a process that reads pictures must live, got '{error}'. It was probably killed for"
+            " memory: use fewer with --exec.num-workers."
+        ) from error
+
+
+class _Calls(Dataset[Any]):
+    """One item is one call of `batch`: a worker makes a whole batch."""
+
+    def __init__(self, data: TrainingData | TestData) -> None:
+        self._data = data
+
+    def __getitem__(self, call: Call) -> Batch | Exception:
+        # An error goes back as it is: torch would wrap it in the text of its traceback.
+        try:
+            return self._data.batch(*call)
+        except (DataError, OSError) as error:
+            return error
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch

@@ -1,0 +1,323 @@
+"""The groups of settings of a run: frozen, checked where they are made, without torch."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from lambdanets.errors import ArgumentError, check_choice
+
+_FILES: Final = ("folder", "shards", "huggingface")
+_DECODED: Final = (*_FILES, "digit-images")
+DATA_SETS: Final = ("digits", "semi", "relation", "pathfinder", *_DECODED)
+
+# Which data sets a setting is for; the others leave it at its default.
+_MEANT_FOR: Final[dict[str, tuple[str, ...]]] = {
+    "root": _FILES,
+    "train": _FILES,
+    "test": _FILES,
+    "train_labels": ("folder",),
+    "test_labels": ("folder",),
+    "holdout": _FILES,
+    "image_size": (*_DECODED, "pathfinder"),
+    "test_image_size": (*_DECODED, "pathfinder"),
+    "path_length": ("pathfinder",),
+    "distractors": ("pathfinder",),
+    "max_shift": ("digits", "semi"),
+    "max_rotation": ("digits", "semi"),
+    "max_scaling": ("digits", "semi"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The network.
+
+    Attributes:
+        name: As `lambdanets models` lists it.
+        overrides: Keyword arguments of `create_model` as pairs, beside the recipe's: num_heads 2 layers LLLL.
+    """
+
+    name: str
+    overrides: dict[str, int | float | bool | str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The pictures.
+
+    Attributes:
+        name: The data set: digits, semi, relation and pathfinder are made here; folder, shards and
+            huggingface are read from files; digit-images are the digits on the way of files.
+        root: Where files are: the folder that holds both parts, or the name of a Hugging Face data set.
+        train: The part to train with: a folder or a pattern of shards below root, or a split.
+        test: The part to test with.
+        train_labels: A label file (CSV or JSON) for a flat folder, below root.
+        test_labels: The same for the test.
+        holdout: Share of the training pictures that is set aside and tested with, in the place of the test.
+        image_size: Side of the pictures in training, in pixels.
+        test_image_size: Side of the pictures in tests, where another.
+        path_length: Dashes of a path of pathfinder.
+        distractors: Other paths beside it.
+        max_shift: Largest shift of digits along each axis, in pixels.
+        max_rotation: Largest rotation of digits, in degrees.
+        max_scaling: Largest change of the size of digits along each axis, as a fraction.
+    """
+
+    name: str
+    root: str = ""
+    train: str = "train"
+    test: str = "val"
+    train_labels: str | None = None
+    test_labels: str | None = None
+    holdout: float = 0.0
+    image_size: int | None = None
+    test_image_size: int | None = None
+    path_length: int = 6
+    distractors: int = 2
+    max_shift: float = 0.0
+    max_rotation: float = 0.0
+    max_scaling: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice("DataConfig", "name", self.name, DATA_SETS)
+        for setting, meant_for in _MEANT_FOR.items():
+            if self.name not in meant_for:
+                _leave_at_default(self, setting, self.name, meant_for)
+        require(self, "holdout", 0 <= self.holdout < 1, "be at least 0 and below 1")
+        for name in ("image_size", "test_image_size"):
+            require(self, name, (getattr(self, name) or 32) >= 8, "be at least 8")
+        require(self, "path_length", self.path_length >= 1, "be at least 1")
+        require(self, "distractors", self.distractors >= 0, "be at least 0")
+        require(self, "max_shift", self.max_shift >= 0, "be at least 0")
+        require(self, "max_rotation", 0 <= self.max_rotation <= 180, "lie between 0 and 180 degrees")
+        require(self, "max_scaling", 0 <= self.max_scaling < 1, "be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training changes pictures that are read from files, and mixes pictures of any kind.
+
+    Attributes:
+        min_crop_area: Least share of the picture's area that is cut out and resized.
+        flip: Share of the pictures that is mirrored left to right.
+        randaugment_layers: Operations of RandAugment on each picture; 0 for none.
+        randaugment_magnitude: How strong they are, from 0 to 30.
+        mixup: Alpha of mixup; 0 for none.
+        cutmix: Alpha of cutmix; 0 for none. With both, each batch takes one or the other.
+    """
+
+    min_crop_area: float = 0.08
+    flip: float = 0.5
+    randaugment_layers: int = 0
+    randaugment_magnitude: float = 10.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self, "min_crop_area", 0 < self.min_crop_area <= 1, "be positive and at most 1")
+        require(self, "flip", 0 <= self.flip <= 1, "lie between 0 and 1")
+        require(self, "randaugment_layers", self.randaugment_layers >= 0, "be at least 0")
+        require(self, "randaugment_magnitude", 0 <= self.randaugment_magnitude <= 30, "lie between 0 and 30")
+        require(self, "mixup", self.mixup >= 0, "be at least 0")
+        require(self, "cutmix", self.cutmix >= 0, "be at least 0")
+
+    def check_meant_for(self, data: str) -> None:
+        """Raise where a setting has no effect on the pictures of a data set."""
+        if data not in _DECODED:
+            for name in ("min_crop_area", "flip", "randaugment_layers", "randaugment_magnitude"):
+                _leave_at_default(self, name, data, _DECODED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoConfig:
+    """Training with labels that a teacher gave, beside the labelled pictures.
+
+    Attributes:
+        labels: The folder that `lambdanets pseudo label` wrote; none without.
+        ratio: Pseudo-labelled pictures to each labelled one of a batch.
+    """
+
+    labels: str | None = None
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self, "ratio", 0 < self.ratio < float("inf"), "be positive and finite")
+        require(self, "ratio", self.labels is not None or self.ratio == 1, "be 1 without pseudo.labels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser.
+
+    Attributes:
+        name: Stochastic gradient descent with Nesterov momentum, AdamW, LAMB, or RMSProp as TensorFlow's.
+        learning_rate: The peak, reached after the warm-up.
+        base_batch_size: The global batch the learning rate is for; it grows in proportion with a larger
+            one. None: it is for whatever batch there is.
+        momentum: Share of the last update that is kept; of AdamW and LAMB their first beta.
+        squares_decay: Share of the averaged squared gradients that is kept (AdamW, LAMB, RMSProp).
+        epsilon: Keeps their divisors from zero; none: 1e-8 (AdamW), 1e-6 (LAMB), 1e-3 (RMSProp).
+        weight_decay: Pull of the weights towards zero; norms and biases have none.
+        max_gradient_norm: Longer gradients are shortened to it; none: they are left as they are.
+    """
+
+    name: Literal["sgd", "adamw", "lamb", "rmsprop"] = "sgd"
+    learning_rate: float
+    base_batch_size: int | None = None
+    momentum: float = 0.9
+    squares_decay: float | None = None
+    epsilon: float | None = None
+    weight_decay: float = 0.0
+    max_gradient_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("OptimConfig", "name", self.name, ("sgd", "adamw", "lamb", "rmsprop"))
+        require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "be positive and finite")
+        require(self, "base_batch_size", self.base_batch_size is None or self.base_batch_size >= 1,
+                "be at least 1")  # fmt: skip
+        require(self, "momentum", 0 < self.momentum < 1, "lie between 0 and 1, both excluded")
+        for name in ("squares_decay", "epsilon"):
+            require(self, name, self.name != "sgd" or getattr(self, name) is None, "be none for sgd")
+            require(self, name, 0 < (getattr(self, name) or 0.5) < 1, "lie between 0 and 1, both excluded")
+        require(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite")
+        longest = self.max_gradient_norm
+        require(self, "max_gradient_norm", longest is None or longest > 0, "be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedConfig:
+    """The learning rate over time: a linear warm-up, then down.
+
+    Attributes:
+        epochs: Passes over the training pictures.
+        warmup_epochs: How many of them warm up; fractions are allowed.
+        shape: Half a cosine down to zero, or a factor every few epochs.
+        step_epochs: Epochs from one step down to the next, counted from the start of training.
+        step_factor: What each step multiplies the rate with.
+    """
+
+    epochs: int
+    warmup_epochs: float = 0.0
+    shape: Literal["cosine", "step"] = "cosine"
+    step_epochs: float | None = None
+    step_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self, "epochs", self.epochs >= 1, "be at least 1")
+        require(
+            self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "be at least 0 and below epochs"
+        )
+        check_choice("SchedConfig", "shape", self.shape, ("cosine", "step"))
+        if self.shape == "cosine":
+            for name in ("step_epochs", "step_factor"):
+                require(self, name, getattr(self, name) is None, "be none for cosine")
+        else:
+            require(self, "step_epochs", (self.step_epochs or 0) > 0, "be positive for step")
+            require(
+                self, "step_factor", 0 < (self.step_factor or 0) <= 1, "be positive and at most 1 for step"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CkptConfig:
+    """When the state of the run is stored.
+
+    Attributes:
+        every_epochs: Epochs from one checkpoint to the next; the last epoch always has one.
+        every_minutes: Longest time from one checkpoint to the next, so also inside an epoch.
+        keep: How many checkpoints stay on the disk.
+        tolerate_failures: Saves in a row that may fail, as on a full disk, before the run ends.
+    """
+
+    every_epochs: int = 1
+    every_minutes: float = 10.0
+    keep: int = 3
+    tolerate_failures: int = 3
+
+    def __post_init__(self) -> None:
+        require(self, "every_epochs", self.every_epochs >= 1, "be at least 1")
+        require(self, "every_minutes", self.every_minutes > 0, "be positive")
+        require(self, "keep", self.keep >= 1, "be at least 1")
+        require(self, "tolerate_failures", self.tolerate_failures >= 0, "be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecConfig:
+    """How the arithmetic is carried out.
+
+    Attributes:
+        device: cpu, cuda, or auto: cuda where there is one.
+        precision: Of the products; weights and sums stay float32. auto: bfloat16 on a GPU that has it, else
+            float32.
+        accumulation: Parts that each process cuts its share of a batch into, to save memory. Batch norm sees
+            the parts.
+        num_workers: Processes that read and augment pictures, for each training process; 0: none beside it.
+        channels_last: Keep the channels of a pixel beside each other in memory.
+        compile: Compile the network with torch.compile; the first step takes minutes.
+        gradient_checkpointing: Compute activations again in backward, to save memory.
+        sync_batch_norm: Batch norm over the pictures of all processes.
+        parallel: ddp: each process holds the whole network. fsdp: each holds a part, to save memory.
+        deterministic: Kernels that give the same bits in each run, at a price; a CPU does so anyway.
+        timeout_s: Longest time that processes wait for one another, in seconds.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    accumulation: int = 1
+    num_workers: int = 0
+    channels_last: bool = False
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    sync_batch_norm: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    deterministic: bool = False
+    timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        check_choice("ExecConfig", "device", self.device, ("auto", "cpu", "cuda"))
+        check_choice("ExecConfig", "precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
+        check_choice("ExecConfig", "parallel", self.parallel, ("ddp", "fsdp"))
+        require(self, "accumulation", self.accumulation >= 1, "be at least 1")
+        require(self, "num_workers", self.num_workers >= 0, "be at least 0")
+        require(self, "timeout_s", self.timeout_s > 0, "be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultConfig:
+    """What happens when something goes wrong.
+
+    Attributes:
+        nonfinite: A loss or gradient that is not finite: stop the run, skip the update, or roll back to the
+            last checkpoint and pass over the step.
+        max_nonfinite: Updates in a row that may be skipped, or rollbacks of the run, before it stops.
+        max_unreadable_share: Share of the training files that may be unreadable before the run stops.
+        max_unreadable_in_a_row: Unreadable files, one after another, before the run stops.
+    """
+
+    nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    max_nonfinite: int = 10
+    max_unreadable_share: float = 0.01
+    max_unreadable_in_a_row: int = 50
+
+    def __post_init__(self) -> None:
+        check_choice("FaultConfig", "nonfinite", self.nonfinite, ("stop", "skip", "rollback"))
+        require(self, "max_nonfinite", self.max_nonfinite >= 1, "be at least 1")
+        require(self, "max_unreadable_share", 0 <= self.max_unreadable_share <= 1, "lie between 0 and 1")
+        require(self, "max_unreadable_in_a_row", self.max_unreadable_in_a_row >= 1, "be at least 1")
+
+
+def require(config: object, argument: str, fulfilled: bool, requirement: str) -> None:
+    """Raise unless a setting fulfils what it must."""
+    if not fulfilled:
+        value = getattr(config, argument)
+        raise ArgumentError(f"{type(config).__name__}: {argument} must {requirement}, got {value}.")
+
+
+def _leave_at_default(config: Any, name: str, data: str, meant_for: tuple[str, ...]) -> None:
+    default = next(field.default for field in dataclasses.fields(config) if field.name == name)
+    require(
+        config,
+        name,
+        getattr(config, name) == default,
+        f"be left at {default!r} for {data}: it is for {', '.join(meant_for)}",
+    )
