@@ -227,8 +227,9 @@ class _Tally:
 
     def _require_rows(self, enough: bool) -> None:
         if not enough:
+            rows = 0 if self.real is None else len(self.real)
             raise ArgumentError(
-                "evaluate: real must have a row for each picture of the batches, got another number."
+                f"evaluate: real must have a row for each picture of the batches, got {rows}."
             )
 
 
