@@ -45,7 +45,7 @@ def train(config: TrainConfig, folder: RunFolder, *, command: str, allow: Collec
         LostProcessError: Another process has ended.
     """
     stop = StopRequest()
-    with stop.listening(), joined(config.exec) as world:
+    with joined(config.exec) as world, stop.listening():
         torch.set_num_threads(config.num_threads)
         finished = world.from_first(lambda: folder.finished(config) and folder.closing_words(config))
         if finished:

@@ -103,7 +103,8 @@ class Stepper:
             with _unsynchronized(state.called, number < parts - 1):
                 with torch.autocast(device.type, precision, enabled=precision is not None):
                     logits = state.called(images)
-                loss = cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                loss = cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
                 # By pictures, so that unequal parts count as they would in one batch. DDP takes the mean.
                 weight = len(images) / num_images * self.world.size
                 weighted = loss * weight
