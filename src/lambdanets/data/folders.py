@@ -126,8 +126,9 @@ def _by_folders(folder: Path) -> Found:
         raise DataError(f"folder: classes of {folder} must have names of their own, got twice {twice[0]!r}.")
     found: Found = []
     for name in names:
+        label = printable(name)
         paths = [path for path in _files(root, name) if path.lower().endswith(ENDINGS)]
-        found += [(printable(name), path) for path in paths or [b""]]
+        found += [(label, path) for path in paths or [b""]]
     return found
 
 
@@ -169,8 +170,9 @@ def _files(root: bytes, inside: bytes, above: frozenset[tuple[int, int]] = froze
     if here in above:
         return
     folders = []
+    prefix = inside and inside + b"/"
     for entry in _entries(folder):
-        path = os.path.join(inside, entry.name)  # noqa: PTH118
+        path = prefix + entry.name
         if _is_folder(entry):
             folders.append(path)
         else:
