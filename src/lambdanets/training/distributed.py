@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from lambdanets.errors import DependencyError, LostProcessError
 from lambdanets.training.settings import ExecConfig
@@ -109,9 +111,9 @@ def joined(config: ExecConfig) -> Iterator[World]:
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     limit = datetime.timedelta(seconds=config.timeout_s)
-    store, _, _ = next(dist.rendezvous("env://", timeout=limit))
+    store, _, _ = next(rendezvous("env://", timeout=limit))
     # torchrun keeps the store when it starts the processes again, and so the addresses of the dead.
-    store = dist.PrefixStore(f"attempt {num_restarts()}", store)
+    store = PrefixStore(f"attempt {num_restarts()}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     die_with_parent()
     try:
