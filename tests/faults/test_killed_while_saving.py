@@ -1,4 +1,4 @@
-"""R1: killed at any moment of a save, there is always a whole checkpoint, and never one that is half written."""
+"""R1: killed at any moment of a save, there is always a whole checkpoint and none that is half written."""
 
 import os
 import random
@@ -99,15 +99,18 @@ def test_at_every_call_of_the_system(tmp_path, monkeypatch, point):
     assert load_checkpoint(tmp_path).record["step"] == step + INTERVAL
 
 
+def _counted(real, name, counts):
+    def counted(*arguments, **named):
+        counts[name] = counts.get(name, 0) + 1
+        return real(*arguments, **named)
+
+    return counted
+
+
 def test_the_points_are_reached(tmp_path, monkeypatch):
     counts = {}
     for owner, name in {(owner, name) for owner, name, _, _ in POINTS}:
-
-        def counted(*arguments, _real=getattr(owner, name), _name=name, **named):
-            counts[_name] = counts.get(_name, 0) + 1
-            return _real(*arguments, **named)
-
-        monkeypatch.setattr(owner, name, counted)
+        monkeypatch.setattr(owner, name, _counted(getattr(owner, name), name, counts))
     for step in range(1, 4):
         counts.clear()
         _save(tmp_path, step)

@@ -12,7 +12,7 @@ from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.jobs.explain import explain
 from lambdanets.jobs.predict import predict
 from lambdanets.jobs.tasks import load_task
-from lambdanets.jobs.train import new_state
+from lambdanets.jobs.train import first_state
 from lambdanets.jobs.trained import load_trained, save_trained
 from lambdanets.recipes import get_recipe
 from lambdanets.training.run_folder import RunFolder
@@ -114,9 +114,9 @@ def run(request, root, tmp_path):
     settings = config(name=request.param, **data)
     with RunFolder(tmp_path / "run").locked(settings) as folder:
         task = load_task(settings)
-        state = new_state(settings, task)
+        state = first_state(settings, task)
         state.best = {"epoch": 1, "step": 1, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
-        save_trained(folder.best, state, settings, task)
+        save_trained(folder.best, state, state.average(), settings, task)
     return folder.path
 
 

@@ -1,6 +1,7 @@
 """The command line: one file a command, each thin: it parses, calls a job and prints."""
 
 import argparse
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -28,6 +29,10 @@ COMMANDS: Final[dict[str, str]] = {
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code: 0 done, 2 usage, the error's own, or 1."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without the letters gets other ones, and no error.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         parsed = _parser(arguments).parse_args(arguments)
         return int(parsed.main(parsed) or 0)

@@ -14,7 +14,7 @@ from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
 from lambdanets.training.config import TrainConfig, differences, flatten, set_by_someone
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.torchrun import process_rank, world_size
+from lambdanets.training.torchrun import global_rank, world_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def main(arguments: argparse.Namespace) -> int:
     options = parse(words)
     if options.num_processes and world_size() == 1:
         return _start_processes(options, words)
-    if process_rank():
+    if global_rank():
         # The first process holds the folder.
         _train(options, RunFolder(options.out), words)
         return 0

@@ -80,15 +80,15 @@ def _fit(state: TrainState, plan: Plan, recorder: Recorder) -> None:
 
 def make_plan(config: TrainConfig, task: Task, world: World, stop: StopRequest) -> Plan:
     """Put together what the loop needs to know."""
-    mixing = {"mixup": config.augment.mixup, "cutmix": config.augment.cutmix}
-    blend = functools.partial(mix, num_classes=len(task.labels), **mixing)
+    mixup, cutmix = config.augment.mixup, config.augment.cutmix
+    blend = functools.partial(mix, num_classes=len(task.labels), mixup=mixup, cutmix=cutmix)
     return Plan(
         config=config,
         data=task.train,
         test=task.test,
         num_classes=len(task.labels),
         prepare=task.prepare,
-        mix=blend if any(mixing.values()) else None,
+        mix=blend if mixup or cutmix else None,
         world=world,
         stop_requested=stop,
     )

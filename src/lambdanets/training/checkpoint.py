@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
@@ -104,16 +105,12 @@ def load_checkpoint(root: Path) -> Checkpoint | None:
     skipped: list[str] = []
     for path in list_checkpoints(root):
         try:
-            contents = _verified_contents(path)
+            tensors, record = _parsed(_verified_contents(path))
         except _DamageError as damage:
             skipped.append(f"{path} is damaged: {damage}.")
             continue
-        return Checkpoint(
-            path=path,
-            tensors={Path(name).stem: load(data) for name, data in contents.items() if name != _STATE},
-            record=_record(path, contents[_STATE]),
-            skipped=tuple(skipped),
-        )
+        _require_format(path, record)
+        return Checkpoint(path=path, tensors=tensors, record=record, skipped=tuple(skipped))
     if skipped:
         raise CheckpointError(
             f"load_checkpoint: {root} must hold a whole checkpoint, got {len(skipped)} damaged."
@@ -188,11 +185,19 @@ def _verified(path: Path, size: int, sha256: str) -> bytes:
     return data
 
 
-def _record(path: Path, data: bytes) -> dict[str, Any]:
-    record: dict[str, Any] = json.loads(data)
-    if record["format"] != FORMAT:
-        raise CheckpointError(f"load_checkpoint: {path} must have format {FORMAT}, got {record['format']}.")
-    return record
+def _parsed(contents: Mapping[str, bytes]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    # The sums only say that nobody has changed what was written, not that it was written here.
+    try:
+        tensors = {Path(name).stem: load(data) for name, data in contents.items() if name != _STATE}
+        return tensors, dict(json.loads(contents[_STATE]))
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise _DamageError(f"its files cannot be understood ({error})") from error
+
+
+def _require_format(path: Path, record: Mapping[str, Any]) -> None:
+    if record.get("format") != FORMAT:
+        found = record.get("format")
+        raise CheckpointError(f"load_checkpoint: {path} must have format {FORMAT}, got {found}.")
 
 
 def _sha256(data: bytes) -> str:

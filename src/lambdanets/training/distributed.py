@@ -10,12 +10,11 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from lambdanets.errors import DependencyError, LostProcessError
 from lambdanets.training.settings import ExecConfig
-from lambdanets.training.torchrun import die_with_parent, local_rank, num_restarts, process_rank, world_size
+from lambdanets.training.torchrun import die_with_parent, global_rank, local_rank, num_restarts, world_size
 
 T = TypeVar("T")
 
@@ -102,7 +101,7 @@ def joined(config: ExecConfig) -> Iterator[World]:
         DependencyError: There are fewer GPUs on this machine than processes, or none at all.
         LostProcessError: Another process has ended.
     """
-    rank, size = process_rank(), world_size()
+    rank, size = global_rank(), world_size()
     device = _device(config, local_rank())
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -113,7 +112,7 @@ def joined(config: ExecConfig) -> Iterator[World]:
     limit = datetime.timedelta(seconds=config.timeout_s)
     store, _, _ = next(rendezvous("env://", timeout=limit))
     # torchrun keeps the store when it starts the processes again, and so the addresses of the dead.
-    store = PrefixStore(f"attempt {num_restarts()}", store)
+    store = dist.PrefixStore(f"attempt {num_restarts()}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
     die_with_parent()
     try:

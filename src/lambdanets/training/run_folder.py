@@ -83,7 +83,11 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, without one that a kill cut short."""
-        lines = self.metrics.read_text(errors="replace").splitlines() if self.metrics.exists() else []
+        lines = (
+            self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+            if self.metrics.exists()
+            else []
+        )
         records = []
         for line in lines:
             with suppress(json.JSONDecodeError):
@@ -103,7 +107,7 @@ class RunFolder:
     def append_log(self, text: str) -> None:
         """Add lines with the time to train.log. A full disk is no reason to stop: the log is a comfort."""
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
-        with suppress(OSError), self.log.open("a") as file:
+        with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
             file.writelines(f"{now}  {line}\n" for line in text.splitlines())
 
     def finished(self, config: TrainConfig) -> dict[str, Any] | None:
@@ -123,7 +127,9 @@ class RunFolder:
 
     def warnings(self) -> list[str]:
         """What was warned of, over all sessions."""
-        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        lines = (
+            self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.is_file() else []
+        )
         return [line.partition("warning: ")[2] for line in lines if "  warning: " in line]
 
     def sessions(self) -> int:

@@ -26,7 +26,7 @@ def warmup_step(
         ArgumentError: The step lies outside the run, or the warm-up is not shorter than the run.
 
     Example:
-        >>> warmup_step(7, peak=0.5, warmup_steps=0, total_steps=10, interval=3, factor=0.5)
+        >>> warmup_step(7, peak=0.5, warmup_steps=0, total_steps=10, interval=3.0, factor=0.5)
         0.125
     """
     _check("warmup_step", step, warmup_steps, total_steps)

@@ -10,7 +10,7 @@ from typing import Final
 _SET_DEATH_SIGNAL: Final = 1
 
 
-def process_rank() -> int:
+def global_rank() -> int:
     """The number of this process over all machines; 0 without torchrun."""
     return int(os.environ.get("RANK", 0))
 

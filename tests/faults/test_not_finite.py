@@ -1,0 +1,150 @@
+"""R6: a loss or gradient that is not finite in one process concerns all, and never reaches the weights."""
+
+import pytest
+import torch
+
+from lambdanets.errors import NumericError
+from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.distributed import World
+from lambdanets.training.loop import fit
+from lambdanets.training.parallel import new_state
+from lambdanets.training.settings import ExecConfig, FaultConfig
+from support.processes import run_ranks
+from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_plan
+
+BAD = 17
+TOTAL_STEPS = 12
+
+
+class _BadData(TinyData):
+    """One picture is not a number, in the first epoch alone or always."""
+
+    def __init__(self, always):
+        super().__init__(num=40)
+        self.always = always
+
+    def batch(self, epoch, indices):
+        batch = super().batch(epoch, indices)
+        if epoch == 0 or self.always:
+            batch.images[indices == BAD] = float("nan")
+        return batch
+
+
+def _config(policy, most=10, **changes):
+    faults = FaultConfig(nonfinite=policy, max_nonfinite=most)
+    return tiny_config(global_batch_size=10, faults=faults, **changes)
+
+
+def _new(config, world):
+    torch.manual_seed(config.seed)
+    return new_state(
+        tiny_model(), config, world, lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}]
+    )
+
+
+def _train(world, folder, policy, always=True, most=10):
+    """How a run with a bad picture goes: what was noted, and whether all its numbers are finite."""
+    config = _config(policy, most)
+    data = _BadData(always)
+
+    def save(state):
+        tensors, record = state.tensors(), state.record(config, world.size)
+        world.from_first(lambda: save_checkpoint(folder, state.step, tensors, record, keep=3) and None)
+
+    def restore(state):
+        checkpoint = world.from_first(lambda: load_checkpoint(folder))
+        state.restore(checkpoint, config, world_size=world.size)
+
+    notes, state, error = Notes(save, restore), _new(config, world), None
+    try:
+        fit(state, tiny_plan(config, data, world=world), notes)
+    except NumericError as raised:
+        error = str(raised)
+    weights = {name: tensor.tolist() for name, tensor in state.ema.module.state_dict().items()}
+    finite = all(tensor.isfinite().all() for tensor in state.ema.module.state_dict().values())
+    finite &= all(parameter.isfinite().all() for parameter in state.model.parameters())
+    return error, state.step, state.events, [fault["step"] for fault in notes.faults], bool(finite), weights
+
+
+def _bad_steps(always):
+    plan = tiny_plan(_config("stop"), _BadData(always))
+    return [
+        4 * epoch + number
+        for epoch in range(3 if always else 1)
+        for number, part in enumerate(plan.batches(epoch))
+        if BAD in part
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_stop_is_before_the_update_and_names_the_pictures(tmp_path, size):
+    (bad, *_) = _bad_steps(always=True)
+    for error, step, _, faults, finite, _ in _everywhere(size, tmp_path, "stop"):
+        assert error.startswith(f"fit: loss must be finite, got nan at step {bad}; the update was not made.")
+        assert (step, faults, finite) == (bad, [bad], True)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_skip_leaves_the_step_out_everywhere(tmp_path, size):
+    results = _everywhere(size, tmp_path, "skip")
+    for error, step, events, faults, finite, weights in results:
+        assert error is None and finite and step == TOTAL_STEPS
+        assert events.skipped_steps == faults == _bad_steps(always=True)
+        assert weights == results[0][-1]
+        # Running statistics are not touched by a picture that is not a number.
+        assert all(abs(value) < 1e3 for value in weights["1.running_mean"])
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_rollback_goes_back_and_passes_the_step_over(tmp_path, size):
+    results = _everywhere(size, tmp_path, "rollback")
+    for error, step, events, faults, finite, weights in results:
+        assert error is None and finite and step == TOTAL_STEPS
+        assert events.passed_over == faults == _bad_steps(always=True)
+        assert weights == results[0][-1]
+
+
+def test_a_rollback_ends_where_a_run_without_that_step_does(tmp_path):
+    """Passed over is as if the step had not been: the weights are those of a run that knows before."""
+    config, data = _config("rollback"), _BadData(always=False)
+    (bad,) = _bad_steps(always=False)
+    rolled = _train(World(), tmp_path, "rollback", always=False)
+    state = _new(config, World())
+    state.events.passed_over = [bad]
+    fit(state, tiny_plan(config, data), Notes())
+    assert {name: tensor.tolist() for name, tensor in state.ema.module.state_dict().items()} == rolled[-1]
+
+
+@pytest.mark.parametrize(("policy", "borne"), [("skip", 12), ("rollback", 2)])
+def test_patience_has_an_end(tmp_path, monkeypatch, policy, borne):
+    monkeypatch.setattr(TinyData, "__init__", _all_bad(TinyData.__init__))
+    error, step, events, *_ = _train(World(), tmp_path, policy, most=2)
+    assert "must be finite, got nan at step 2" in error
+    assert step == 2 or policy == "rollback"
+    assert len(events.skipped_steps + events.passed_over) == 2 <= borne
+
+
+def _all_bad(real):
+    def bad(self, num=30, noise=0.1):
+        real(self, num, noise)
+        self.images[:] = float("nan")
+
+    return bad
+
+
+def test_a_scale_that_overflows_is_no_fault():
+    """float16: the scaler begins too high and halves its scale; the steps are no faults and not averaged."""
+    config = _config("stop", exec=ExecConfig(device="cpu", precision="float16"))
+    state = _new(config, World())
+    state.scaler._init_scale = 2.0**30
+    notes = Notes()
+    fit(state, tiny_plan(config, TinyData(num=40)), notes)
+    assert state.step == TOTAL_STEPS and notes.faults == []
+    assert 0 < state.ema.num_updates < TOTAL_STEPS
+    assert state.scaler.get_scale() == 2.0 ** (30 - (TOTAL_STEPS - state.ema.num_updates))
+
+
+def _everywhere(size, folder, policy):
+    if size == 1:
+        return [_train(World(), folder, policy)]
+    return run_ranks(_train, size, folder, policy)
