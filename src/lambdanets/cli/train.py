@@ -22,10 +22,12 @@ class Options:
 
     Attributes:
         out: The run folder. The same command on the same folder continues the run.
+        dry_run: Say what would run, and where each setting comes from, with steps, memory and disk.
         config: All settings.
     """
 
     out: Path
+    dry_run: bool = False
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
@@ -41,6 +43,12 @@ def main(arguments: argparse.Namespace) -> None:
         print(list_recipes())
         return
     options = parse(words)
+    if options.dry_run:
+        from lambdanets.jobs.dry_run import describe
+
+        print(describe(options.config, options.out))
+        return
+    options.config.data.check_root()
     with RunFolder(options.out).locked(options.config) as folder:
         finished = folder.finished(options.config)
         if finished:
