@@ -61,6 +61,15 @@ def test_the_learning_rate_is_the_schedules():
     assert "epoch 0: 0.004651 · epoch 2: 0.2 · " in text[-1] and "epoch 12.5: 0.1139" in text[-1]
 
 
+def test_the_curve_of_the_family_and_of_mobilenet(family):
+    # Half-way, at step 54,775 of 109,550 with 1,565 to warm up: 1.6 (1 + cos(π 53,210 / 107,985)) / 2.
+    last = section(family, "learning rate")[-1]
+    assert "epoch 5: 1.6 · epoch 87.5: 1.385 · epoch 175: 0.8182 · " in last
+    text = describe(get_recipe("imagenet-mobilenetv2"), Path("x"))
+    # 0.1 · 0.99¹, and 0.1 · 0.99⁵⁸ in the middle.
+    assert "epoch 5: 0.099 · " in text and "epoch 175: 0.05583 · " in text
+
+
 def test_the_peak_is_that_of_the_batch(family):
     assert "peak 1.6 = 0.1 × 4096 / 256 after 1,565 steps, then half a cosine to 0" in family
     config = replace(get_recipe("imagenet-mobilenetv2"), global_batch_size=2048)
@@ -82,4 +91,8 @@ def test_the_command_writes_nothing(tmp_path, monkeypatch, capsys):
     assert "  optim.learning_rate: 0.2 -> 0.5 (command line)" in text.splitlines()
     assert "  sched.epochs: 25 -> 5 (--fast)" in text.splitlines()
     assert "1,297 of 10 classes (counted)" in text
+    assert run((*words, "--processes", "3")) == 0
+    assert (
+        "3 processes × 22 pictures in 1 part(s) of at most 22: batch norm sees 22" in capsys.readouterr().out
+    )
     assert not list(tmp_path.iterdir())

@@ -96,6 +96,8 @@ def test_processes_share_a_batch_and_fsdp_shares_what_stays():
     one, eight = estimated(config), estimated(config, 8)
     assert (one.part_size, eight.part_size) == (1024, 128)
     assert eight.parts["weights"] * 8 == pytest.approx(one.parts["weights"], rel=1e-3)
+    # Tests are made with the whole average, which one process alone has anyway.
+    assert eight.parts["average, whole"] == one.parts["average"] == eight.best
     ddp = replace(config, exec=ExecConfig(accumulation=4))
     assert estimated(ddp, 8).parts == one.parts
 

@@ -1,4 +1,4 @@
-"""Counts that do not depend on how the pictures are cut into batches."""
+"""Counts that do not depend on how the pictures are cut into batches, nor on how many processes count."""
 
 import math
 
@@ -9,12 +9,89 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lambdanets.batches import Batch
-from lambdanets.training.metrics import Evaluation, Meter, confusion_matrix, evaluate
+from lambdanets.errors import ArgumentError, DataError
+from lambdanets.training.feeding import test_batches as shared_batches
+from lambdanets.training.metrics import Evaluation, Meter, evaluate, places
+
+NUM_CLASSES = 7
 
 
-def _pictures(num):
+def _pictures(num, num_classes=3):
+    """Pictures whose pixels are the logits: few values, so that there are ties."""
     generator = torch.Generator().manual_seed(num)
-    return torch.randn(num, 1, 1, 3, generator=generator), torch.randint(3, (num,), generator=generator)
+    images = torch.randint(5, (num, 1, 1, num_classes), generator=generator).float()
+    return images, torch.randint(num_classes, (num,), generator=generator)
+
+
+class Pictures:
+    """Test data of as many pictures as asked for."""
+
+    def __init__(self, num, num_classes=NUM_CLASSES):
+        self.images, self.labels = _pictures(num, num_classes)
+
+    def __len__(self):
+        return len(self.labels)
+
+    def batch(self, indices):
+        return Batch(self.images[indices], self.labels[indices])
+
+
+def _real(num):
+    """Up to three classes a picture, none for some, with -1 behind them."""
+    generator = torch.Generator().manual_seed(100 + num)
+    rows = torch.randint(NUM_CLASSES, (num, 3), generator=generator)
+    many = torch.randint(4, (num, 1), generator=generator)
+    return rows.where(torch.arange(3) < many, -1)
+
+
+def _literal(images, labels, real):
+    """The same counts, one picture at a time, in plain Python."""
+    counts = {"correct": 0, "top5": 0, "real": 0, "with real": 0, "loss": 0.0}
+    for logits, label, allowed in zip(
+        images.flatten(1).tolist(), labels.tolist(), real.tolist(), strict=True
+    ):
+        # Python's sort keeps the order of equals: the lower class comes first.
+        ranking = sorted(range(len(logits)), key=lambda j, logits=logits: -logits[j])
+        counts["correct"] += ranking[0] == label
+        counts["top5"] += label in ranking[:5]
+        counts["real"] += ranking[0] in allowed
+        counts["with real"] += max(allowed) >= 0
+        counts["loss"] += math.log(sum(map(math.exp, logits))) - logits[label]
+    return counts
+
+
+def _over_all(parts):
+    """What the processes get when the second pass adds up what the first one wrote down."""
+    written = [[] for _ in parts]
+    for part, notes in zip(parts, written, strict=True):
+        # One more of everything: a process without pictures would rightly complain about zeros.
+        part(lambda tensor, notes=notes: (notes.append(tensor.clone()), tensor + 1)[1])
+    sums = [sum(tensors) for tensors in zip(*written, strict=True)]
+    return [part(lambda tensor, left=list(sums): left.pop(0)) for part in parts]
+
+
+@pytest.mark.parametrize("num", range(1, 18))
+def test_any_number_of_processes_finds_the_same(num):
+    """R15: data sets of 1 to 17 pictures, 1 to 3 processes, batches of 1 to 5."""
+    data, real = Pictures(num), _real(num)
+    expected = _literal(data.images, data.labels, real)
+    for world in (1, 2, 3):
+        for size in range(1, 6):
+            parts = [
+                lambda add_up, rank=rank, world=world, size=size: evaluate(
+                    nn.Flatten(),
+                    shared_batches(data, size, share=(rank, world)),
+                    NUM_CLASSES,
+                    add_up=add_up,
+                    real=real[rank::world],
+                )
+                for rank in range(world)
+            ]
+            for found in _over_all(parts):
+                assert (found.correct, found.top5_correct) == (expected["correct"], expected["top5"])
+                assert (found.real_correct, found.real_total) == (expected["real"], expected["with real"])
+                assert found.require_whole(num).total == num
+                assert found.loss == pytest.approx(expected["loss"] / num, rel=1e-6)
 
 
 @given(num=st.integers(1, 17), size=st.integers(1, 6))
@@ -25,11 +102,11 @@ def test_any_cut_gives_the_same_whole_numbers(num, size):
     cut = evaluate(model, map(Batch, images.split(size), labels.split(size)), 3)
     assert torch.equal(whole.confusion, cut.confusion)
     assert cut.loss == pytest.approx(whole.loss, abs=1e-6)
-    assert cut.total == num
+    assert cut.total == num == cut.top5_correct
 
 
 def test_counts_against_a_literal_loop():
-    images, labels = _pictures(40)
+    images, labels = torch.randn(40, 1, 1, 3), torch.randint(3, (40,))
     result = evaluate(nn.Flatten(), [Batch(images, labels)], 3)
     counts = [[0] * 3 for _ in range(3)]
     loss = 0.0
@@ -40,6 +117,16 @@ def test_counts_against_a_literal_loop():
     assert result.loss == pytest.approx(loss / 40, abs=1e-6)
     assert result.correct == sum(counts[i][i] for i in range(3))
     assert result.accuracy == result.correct / 40
+    assert result.real_correct is result.real_total is result.real_accuracy is None
+
+
+def test_a_large_sum_of_losses_keeps_its_digits():
+    """In float32 the last of 2²⁴ + 1 losses of one would be lost; here one of 10⁸ and many of one."""
+    images = torch.cat([torch.tensor([[1e8, 0.0]]), torch.zeros(100, 2)])
+    labels = torch.tensor([1] + [0] * 100)
+    found = evaluate(nn.Identity(), map(Batch, images.split(1), labels.split(1)), 2)
+    assert found.loss == pytest.approx((1e8 + 100 * math.log(2)) / 101, rel=1e-14 + 1e-8 / 101)
+    assert found.loss * 101 - 1e8 == pytest.approx(100 * math.log(2), rel=1e-6)
 
 
 def test_the_mode_of_the_model_comes_back():
@@ -48,16 +135,115 @@ def test_the_mode_of_the_model_comes_back():
     batches = [Batch(images, labels)]
     assert evaluate(model, batches, 3).loss == evaluate(model, batches, 3).loss
     assert model.training and model[1].training
+    with pytest.raises(RuntimeError):
+        evaluate(nn.Sequential(model, nn.Linear(5, 3)), batches, 3)
+    assert model.training and model[1].training
+
+
+def test_pictures_are_prepared_and_products_take_the_precision():
+    seen = []
+
+    class Watching(nn.Linear):
+        def forward(self, images):
+            logits = super().forward(images.flatten(1))
+            seen.append((images.dtype, logits.dtype))
+            return logits
+
+    bytes_ = torch.randint(255, (4, 1, 2, 2), dtype=torch.uint8)
+    batches = [Batch(bytes_, torch.tensor([0, 1, 2, 0]))]
+    found = evaluate(
+        Watching(4, 3), batches, 3, prepare=lambda images: images.float() / 255, precision=torch.bfloat16
+    )
+    assert seen == [(torch.float32, torch.bfloat16)]
+    assert found.total == 4 and math.isfinite(found.loss)
+
+
+def test_what_could_not_be_read_is_left_out_and_named():
+    images, labels = _pictures(6)
+    gone = labels.where(torch.tensor([True, False, True, True, False, False]), -1)
+    batches = [
+        Batch(images[:3], gone[:3], ("b.png: empty",)),
+        Batch(images[3:], gone[3:], ("e.png: truncated", "f.png: truncated")),
+    ]
+    real = torch.tensor([[0, 1], [0, -1], [-1, -1], [2, 0], [1, 2], [1, 2]])
+    found = evaluate(nn.Flatten(), batches, 3, real=real)
+    kept = [0, 2, 3]
+    alone = evaluate(nn.Flatten(), [Batch(images[kept], labels[kept])], 3, real=real[kept])
+    assert torch.equal(found.confusion, alone.confusion) and found.loss == pytest.approx(alone.loss)
+    assert (found.total, found.left_out, found.real_total) == (3, 3, 2)
+    assert found.real_correct == alone.real_correct
+    assert found.unreadable == ("b.png: empty", "e.png: truncated", "f.png: truncated")
+    assert found.require_whole(6) is found
+
+
+def test_a_thousand_classes_are_counted_without_a_matrix_a_batch():
+    images, labels = torch.randn(64, 1000), torch.randint(1000, (64,))
+    batches = list(map(Batch, images.split(1), labels.split(1)))
+    found = evaluate(nn.Identity(), batches, 1000)
+    expected = torch.zeros(1000, 1000, dtype=torch.int64)
+    for label, prediction in zip(labels.tolist(), images.argmax(dim=1).tolist(), strict=True):
+        expected[label, prediction] += 1
+    assert torch.equal(found.confusion, expected)
+
+
+def test_the_place_of_a_label_among_guesses():
+    logits = torch.tensor([[1.0, 3.0, 3.0, 2.0], [math.nan] * 4, [0.0, math.nan, 1.0, 2.0]])
+    assert places(logits, torch.tensor([2, 0, 3])).tolist() == [1, 4, 1]
+    assert places(logits[:1].expand(4, 4), torch.arange(4)).tolist() == [3, 0, 1, 2]
+
+
+def test_a_network_that_is_not_a_number_is_never_right_among_five():
+    found = evaluate(nn.Identity(), [Batch(torch.full((3, 2), math.nan), torch.tensor([0, 1, 1]))], 2)
+    assert found.top5_correct == 0 and math.isnan(found.loss)
+
+
+@pytest.mark.parametrize(
+    ("targets", "real", "message"),
+    [
+        (
+            torch.tensor([0, 3]),
+            None,
+            r"evaluate: targets must be whole numbers below num_classes=3, got class 3\.",
+        ),
+        (torch.ones(2, 3), None, r"below num_classes=3, got shares of classes\."),
+        (
+            torch.tensor([0, 1]),
+            torch.tensor([[1]]),
+            r"real must have a row for each picture of the batches, got 1\.",
+        ),
+        (
+            torch.tensor([0, 1]),
+            torch.tensor([[1]] * 3),
+            r"evaluate: real must have .* of the batches, got 3\.",
+        ),
+    ],
+)
+def test_batches_that_cannot_be_judged(targets, real, message):
+    with pytest.raises(ArgumentError, match=message):
+        evaluate(nn.Flatten(), [Batch(torch.zeros(2, 1, 1, 3), targets)], 3, real=real)
+
+
+def test_no_picture_is_an_error():
+    with pytest.raises(DataError, match="batches must hold at least one readable picture, got none"):
+        evaluate(nn.Flatten(), [], 3)
+
+
+def test_a_lost_picture_is_an_error():
+    found = evaluate(nn.Flatten(), [Batch(*_pictures(5))], 3)
+    with pytest.raises(DataError, match="each of the 6 pictures once over all processes, got 5"):
+        found.require_whole(6)
 
 
 def test_confusion_has_labels_in_rows():
-    matrix = confusion_matrix(torch.tensor([2, 2, 0]), torch.tensor([1, 1, 0]), 3)
-    assert matrix.tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 0]]
-    assert Evaluation(confusion=matrix, loss=0.0).correct == 1
+    logits = torch.nn.functional.one_hot(torch.tensor([2, 2, 0]), 3).float()
+    found = evaluate(nn.Identity(), [Batch(logits, torch.tensor([1, 1, 0]))], 3)
+    assert found.confusion.tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 0]]
+    assert found.correct == 1
+    assert Evaluation(confusion=found.confusion, loss=0.0, top5_correct=3).top5_accuracy == 1.0
 
 
-def test_the_meter_weighs_by_pictures():
+def test_the_meter_adds_up_pictures():
     meter = Meter()
-    meter.update(torch.tensor(1.0), torch.tensor([[1.0, 0.0]] * 3), torch.tensor([0, 0, 1]))
-    meter.update(torch.tensor(5.0), torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
+    meter.add(3.0, 2, 3)
+    meter.add(5.0, 0, 1)
     assert (meter.loss_sum, meter.correct, meter.count) == (8.0, 2, 4)

@@ -16,11 +16,12 @@ from lambdanets.jobs.footprint import (
     footprint,
     known_pictures,
     make_meta_model,
-    precision_here,
+    products_dtype,
 )
 from lambdanets.recipes import describe_recipe
 from lambdanets.recipes.origins import Setting, lineage, settings_with_origins
 from lambdanets.training.config import TrainConfig
+from lambdanets.training.distributed import World
 from lambdanets.training.loop import Plan
 
 _WIDTH: Final = 110
@@ -47,11 +48,14 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
     pictures = known_pictures(config)
     model = make_meta_model(config, pictures)
     settings = settings_with_origins(config)
+    world = World(size=num_processes)
+    plan = Plan(config=config, data=pictures, test=MetaTest(), num_classes=pictures.num_classes, world=world)
     sections = {
         f"settings of {config.recipe}, into {out}": _settings(settings),
         "differences from the paper": _departures(config.recipe, settings),
-        "steps": _steps(config, pictures, num_processes),
-        "learning rate": _learning_rate(config, _plan(config, pictures)),
+        "pictures": [f"{len(pictures):,} of {pictures.num_classes} classes ({pictures.origin})"],
+        "steps": _steps(plan),
+        "learning rate": _learning_rate(config, plan),
         "network": _network(config, model, pictures),
     }
     taken = footprint(config, model, pictures, num_processes)
@@ -85,23 +89,18 @@ def _departures(recipe: str, settings: Sequence[Setting]) -> list[str]:
     return lines if changed else [*lines, "no setting of the recipe is changed"]
 
 
-def _plan(config: TrainConfig, pictures: MetaPictures) -> Plan:
-    return Plan(config=config, data=pictures, test=MetaTest(), num_classes=pictures.num_classes)
-
-
-def _steps(config: TrainConfig, pictures: MetaPictures, num_processes: int) -> list[str]:
-    plan = _plan(config, pictures)
+def _steps(plan: Plan) -> list[str]:
+    config, num_processes = plan.config, plan.world.size
     epochs, batch = config.sched.epochs, config.global_batch_size
     share = math.ceil(batch / num_processes)
     part = math.ceil(share / config.exec.accumulation)
     processes = f"{num_processes} process{'es' if num_processes > 1 else ''}"
     return _rows(
         {
-            "pictures": f"{len(pictures):,} of {pictures.num_classes} classes ({pictures.origin})",
             "steps": f"{plan.total_steps:,} = {epochs} epochs × {plan.steps_per_epoch:,} steps of at most"
             f" {batch:,} pictures",
             "warm-up": f"{plan.warmup_steps:,} steps = {config.sched.warmup_epochs:g} epochs",
-            "shown": f"{epochs * len(pictures):,} pictures in all",
+            "shown": f"{epochs * len(plan.data):,} pictures in all",
             "a step": f"{processes} × {share:,} pictures in {config.exec.accumulation} part(s) of at most"
             f" {part:,}: batch norm sees {'a step' if config.exec.sync_batch_norm else part}",
         }
@@ -160,7 +159,7 @@ def _network(config: TrainConfig, model: nn.Module, pictures: MetaPictures) -> l
 
 
 def _memory(config: TrainConfig, taken: Footprint) -> list[str]:
-    precision = precision_here(config.exec)
+    precision = str(products_dtype(config.exec)).removeprefix("torch.")
     kept = "what gradient checkpointing keeps" if config.exec.gradient_checkpointing else "kept for backward"
     rows = {name: _bytes(size) for name, size in taken.parts.items()}
     rows["activations"] = (

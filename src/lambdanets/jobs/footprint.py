@@ -20,6 +20,7 @@ from lambdanets.models.resnet import ResNet
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_PICTURES
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import FROM_FILES, ExecConfig
+from lambdanets.training.step import precision_of
 
 # Two batches, whose difference is what each picture adds.
 _BATCHES: Final = (8, 16)
@@ -161,7 +162,7 @@ def footprint(config: TrainConfig, model: nn.Module, pictures: MetaPictures, num
 
     Weights, gradients, the optimiser's memory and the average are float32 whatever the precision of the
     products. Activations are what autograd keeps of the network in that precision. With fsdp each process has
-    its part of what stays.
+    its part of what stays, and the whole average besides.
 
     Args:
         config: The run.
@@ -172,22 +173,26 @@ def footprint(config: TrainConfig, model: nn.Module, pictures: MetaPictures, num
     weights = sum(_FLOAT32 * parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     remembered = _REMEMBERED[config.optim.name] * weights
-    shares = num_processes if config.exec.parallel == "fsdp" else 1
-    whole = {
-        "weights": weights,
-        "gradients": weights,
-        f"{config.optim.name}'s memory": remembered,
-        "average": weights + buffers,
+    cut = config.exec.parallel == "fsdp" and num_processes > 1
+    shares = num_processes if cut else 1
+    parts = {
+        "weights": math.ceil(weights / shares),
+        "gradients": math.ceil(weights / shares),
+        f"{config.optim.name}'s memory": math.ceil(remembered / shares),
+        "average": math.ceil(weights / shares) + buffers,
         "running statistics": buffers,
     }
+    if cut:
+        # Tests are made with the whole of it.
+        parts["average, whole"] = weights + buffers
     few, many = (_kept(config.exec, model, pictures, batch) for batch in _BATCHES)
     image = (many - few) // (_BATCHES[1] - _BATCHES[0])
-    dtype = _products_dtype(config.exec)
+    dtype = products_dtype(config.exec)
     # Under autocast the weights have a copy in the products' precision, which backward needs.
     copies = 0 if dtype == torch.float32 else weights * dtype.itemsize // _FLOAT32
     share = math.ceil(config.global_batch_size / num_processes)
     return Footprint(
-        parts={name: math.ceil(size / shares) for name, size in whole.items()},
+        parts=parts,
         fixed_activations=max(0, few - _BATCHES[0] * image) + copies,
         image_activations=image + math.prod(pictures.shape) * _FLOAT32,
         part_size=math.ceil(share / config.exec.accumulation),
@@ -197,22 +202,15 @@ def footprint(config: TrainConfig, model: nn.Module, pictures: MetaPictures, num
     )
 
 
-def precision_here(execution: ExecConfig) -> str:
-    """What the precision `auto` is on this machine, any other as it is named."""
-    if execution.precision != "auto":
-        return execution.precision
+def products_dtype(execution: ExecConfig) -> torch.dtype:
+    """What products would be computed in on this machine."""
     has_gpu = execution.device != "cpu" and torch.cuda.is_available()
-    return "bfloat16" if has_gpu and torch.cuda.is_bf16_supported() else "float32"
-
-
-def _products_dtype(execution: ExecConfig) -> torch.dtype:
-    dtype: torch.dtype = getattr(torch, precision_here(execution))
-    return dtype
+    return precision_of(execution.precision, torch.device("cuda" if has_gpu else "cpu")) or torch.float32
 
 
 def _kept(execution: ExecConfig, model: nn.Module, pictures: MetaPictures, batch: int) -> int:
     """Bytes that autograd keeps for backward of a batch, in training mode."""
-    dtype = _products_dtype(execution)
+    dtype = products_dtype(execution)
     images = torch.empty(batch, *pictures.shape, device="meta", dtype=dtype)
     model.to(dtype).train()
     if not (execution.gradient_checkpointing and isinstance(model, ResNet)):

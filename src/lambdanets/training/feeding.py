@@ -46,7 +46,7 @@ def test_batches(
         num_workers: Processes beside this one; 0: none.
     """
     rank, num_processes = share
-    indices = torch.arange(rank, len(data), num_processes)
+    indices = torch.arange(len(data))[rank::num_processes]
     return _fed(data, [(part,) for part in indices.split(size) if len(part)], num_workers)
 
 

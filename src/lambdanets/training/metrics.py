@@ -1,7 +1,9 @@
-"""Exact counts of what a model gets right."""
+"""Exact counts of what a model gets right, the same on any number of processes."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from jaxtyping import Float, Int
@@ -9,6 +11,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lambdanets.batches import Batch
+from lambdanets.errors import ArgumentError, DataError
+
+# How many guesses the second count allows.
+TOP: Final = 5
 
 
 @dataclass
@@ -27,26 +33,34 @@ class Meter:
     count: int = 0
     seconds: float = 0.0
 
-    def update(
-        self, loss: Float[Tensor, ""], logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]
-    ) -> None:
-        """Add one batch."""
-        self.loss_sum += loss.item() * len(labels)
-        self.correct += int((logits.argmax(dim=1) == labels).sum())
-        self.count += len(labels)
+    def add(self, loss_sum: float, correct: int, count: int) -> None:
+        """Add the sums of one batch."""
+        self.loss_sum += loss_sum
+        self.correct += correct
+        self.count += count
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The result of one pass over the test pictures.
+    """The result of one pass over the test pictures, of all processes together.
 
     Attributes:
         confusion: Pictures of each class (row) by the class they were taken for (column).
         loss: Mean cross-entropy, without label smoothing.
+        top5_correct: Pictures whose class is among the five most likely; with fewer classes, all of them.
+        left_out: Pictures that could not be read and are in no other count.
+        real_correct: Pictures whose prediction is in their set of labels, where such sets were given.
+        real_total: Pictures whose set is not empty.
+        unreadable: One sentence for each file of this process that could not be read.
     """
 
     confusion: Int[Tensor, "num_classes num_classes"]
     loss: float
+    top5_correct: int
+    left_out: int = 0
+    real_correct: int | None = None
+    real_total: int | None = None
+    unreadable: tuple[str, ...] = ()
 
     @property
     def correct(self) -> int:
@@ -63,33 +77,167 @@ class Evaluation:
         """The share that is correct."""
         return self.correct / self.total
 
+    @property
+    def top5_accuracy(self) -> float:
+        """The share whose class is among the five most likely."""
+        return self.top5_correct / self.total
+
+    @property
+    def real_accuracy(self) -> float | None:
+        """The share of the pictures with a set of labels whose prediction is in it."""
+        return (
+            self.real_correct / self.real_total if self.real_correct is not None and self.real_total else None
+        )
+
+    def require_whole(self, num_pictures: int) -> "Evaluation":
+        """This result, if each picture of a data set was counted once.
+
+        Raises:
+            DataError: Pictures were lost or counted twice.
+        """
+        if self.total + self.left_out != num_pictures:
+            raise DataError(
+                f"evaluate: batches must hold each of the {num_pictures} pictures once over all processes,"
+                f" got {self.total + self.left_out}."
+            )
+        return self
+
+
+def unchanged(tensor: Tensor) -> Tensor:
+    """The tensor itself: pictures that come as the network takes them, sums of the only process there is."""
+    return tensor
+
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, batches: Iterable[Batch], num_classes: int) -> Evaluation:
+def evaluate(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    num_classes: int,
+    *,
+    prepare: Callable[[Tensor], Tensor] = unchanged,
+    device: torch.device | str = "cpu",
+    precision: torch.dtype | None = None,
+    add_up: Callable[[Tensor], Tensor] = unchanged,
+    real: Int[Tensor, "n most"] | None = None,
+) -> Evaluation:
     """Count what a model makes of each picture.
 
-    Whole numbers are summed, so the result does not depend on how the pictures are cut into batches.
+    Whole numbers are summed, so the result does not depend on how the pictures are cut into batches, nor on
+    how many processes there are. A process without a picture takes part with zeros.
 
     Args:
         model: Gives logits; its mode is put back afterwards.
-        batches: Pictures and labels, each picture once.
+        batches: Pictures and classes, each picture once. A class of -1 is a picture that could not be read:
+            it is counted as left out, and its pixels are not looked at.
         num_classes: Rows of the confusion matrix.
+        prepare: From pictures to what the network takes; called on the device.
+        device: Where the model is.
+        precision: Of its products; none: that of its weights.
+        add_up: Sums a tensor of int64 or float64 over all processes; called twice, in the same order
+            everywhere.
+        real: For each picture of these batches, in their order, the classes that may be called right, with
+            -1 behind them. A picture without any is in no such count.
+
+    Raises:
+        ArgumentError: A target is no class, or `real` has another length than the batches together.
+        DataError: There is no readable picture.
     """
-    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-    loss_sum = 0.0
+    tally = _Tally(num_classes, torch.device(device), real)
     training = model.training
     model.eval()
-    for images, labels, _ in batches:
-        logits = model(images)
-        loss_sum += cross_entropy(logits, labels, reduction="sum").item()
-        confusion += confusion_matrix(logits.argmax(dim=1), labels, num_classes)
-    model.train(training)
-    return Evaluation(confusion=confusion, loss=loss_sum / int(confusion.sum()))
+    try:
+        for images, targets, unreadable in batches:
+            readable = tally.admit(targets, unreadable)
+            if not readable.any():
+                continue
+            shown = prepare((images if readable.all() else images[readable]).to(device, non_blocking=True))
+            with torch.autocast(tally.device.type, precision) if precision else nullcontext():
+                logits = model(shown)
+            tally.add(logits, targets[readable])
+    finally:
+        model.train(training)
+    return tally.result(add_up)
 
 
-def confusion_matrix(
-    predictions: Int[Tensor, " b"], labels: Int[Tensor, " b"], num_classes: int
-) -> Int[Tensor, "num_classes num_classes"]:
-    """Count each pair of a label (row) and a prediction (column)."""
-    pairs = labels * num_classes + predictions
-    return torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+class _Tally:
+    """The sums of one pass: kept where the model is, and read once at the end."""
+
+    def __init__(self, num_classes: int, device: torch.device, real: Tensor | None) -> None:
+        self.num_classes = num_classes
+        self.device = device
+        self.confusion = torch.zeros(num_classes**2, dtype=torch.int64, device=device)
+        # Among the first five; in a set of labels; with such a set.
+        self.counts = torch.zeros(3, dtype=torch.int64, device=device)
+        self.loss = torch.zeros((), dtype=torch.float64, device=device)
+        self.left_out = 0
+        self.unreadable: list[str] = []
+        self.real = real
+        self.rows: Tensor | None = None
+        self.seen = 0
+
+    def admit(self, targets: Tensor, unreadable: Sequence[str]) -> Tensor:
+        """Which pictures of a batch are to be judged."""
+        if targets.is_floating_point() or (len(targets) and int(targets.max()) >= self.num_classes):
+            found = "shares of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
+            raise ArgumentError(
+                f"evaluate: targets must be whole numbers below num_classes={self.num_classes}, got {found}."
+            )
+        readable = targets >= 0
+        self.left_out += int((~readable).sum())
+        self.unreadable += unreadable
+        if self.real is not None:
+            self._require_rows(self.seen + len(targets) <= len(self.real))
+            self.rows = self.real[self.seen : self.seen + len(targets)][readable].to(self.device)
+        self.seen += len(targets)
+        return readable
+
+    def add(self, logits: Tensor, classes: Tensor) -> None:
+        """Judge the readable pictures of the batch that was admitted last."""
+        classes = classes.to(self.device, non_blocking=True)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        self.loss += cross_entropy(logits, classes, reduction="none").double().sum()
+        predictions = logits.argmax(dim=1)
+        pairs = classes * self.num_classes + predictions
+        self.confusion.index_add_(0, pairs, torch.ones_like(pairs))
+        self.counts[0] += (places(logits, classes) < min(TOP, self.num_classes)).sum()
+        if self.rows is not None:
+            self.counts[1] += (self.rows == predictions[:, None]).any(dim=1).sum()
+            self.counts[2] += (self.rows >= 0).any(dim=1).sum()
+
+    def result(self, add_up: Callable[[Tensor], Tensor]) -> Evaluation:
+        """The sums of all processes."""
+        self._require_rows(self.real is None or self.seen == len(self.real))
+        left_out = torch.tensor([self.left_out], device=self.device)
+        whole = add_up(torch.cat([self.confusion, self.counts, left_out])).cpu()
+        loss = add_up(self.loss).item()
+        confusion = whole[:-4].reshape(self.num_classes, self.num_classes)
+        top5_correct, real_correct, real_total, all_left_out = whole[-4:].tolist()
+        total = int(confusion.sum())
+        if not total:
+            raise DataError("evaluate: batches must hold at least one readable picture, got none.")
+        return Evaluation(
+            confusion=confusion,
+            loss=loss / total,
+            top5_correct=top5_correct,
+            left_out=all_left_out,
+            real_correct=None if self.real is None else real_correct,
+            real_total=None if self.real is None else real_total,
+            unreadable=tuple(self.unreadable),
+        )
+
+    def _require_rows(self, enough: bool) -> None:
+        if not enough:
+            rows = 0 if self.real is None else len(self.real)
+            raise ArgumentError(
+                f"evaluate: real must have a row for each picture of the batches, got {rows}."
+            )
+
+
+def places(logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+    """The place of each label among the guesses: 0 is the first. Of equal logits the lower class is first."""
+    own = logits.gather(1, labels[:, None])
+    # A label that is not a number is behind all others.
+    behind = (logits < own) | (
+        (logits == own) & (torch.arange(logits.shape[1], device=logits.device) >= labels[:, None])
+    )
+    return (~behind).sum(dim=1)

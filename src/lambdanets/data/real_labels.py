@@ -1,0 +1,105 @@
+"""Reassessed labels: for each test picture all the classes that may be called right."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from lambdanets.errors import DataError, PathError
+
+# What stands behind the classes of a picture that has fewer than another.
+NO_CLASS = -1
+
+
+def read_real_labels(path: Path, names: Sequence[str], num_classes: int) -> Int[Tensor, "n most"]:
+    """Read the sets of labels of the pictures of a test.
+
+    One label a picture is often too few or wrong; an evaluation by such sets counts a prediction as correct
+    if it is in the set, and leaves out pictures whose set is empty.
+
+    Paper: none (ours); the labels of ImageNet's validation pictures are those of Beyer et al. 2020.
+
+    Args:
+        path: JSON. Either a list of lists of classes, in the order of the pictures sorted by their file
+            names, as `real.json` is published; or an object, file name -> list, where names may have folders.
+        names: Where each picture of the test is, in its order; a file name is what follows the last slash.
+        num_classes: Classes are whole numbers below it.
+
+    Returns:
+        A row for each picture: its classes, and -1 behind them.
+
+    Raises:
+        PathError: There is no such file.
+        DataError: It does not fit the pictures.
+    """
+    content = _parse(path)
+    paths = [re.split(r"[/\\]|: ", name) for name in names]
+    sets = _by_name(path, content, paths) if isinstance(content, dict) else _in_order(path, content, paths)
+    for parts, classes in zip(paths, sets, strict=True):
+        if not isinstance(classes, list) or not all(
+            type(one) is int and 0 <= one < num_classes for one in classes
+        ):
+            raise DataError(
+                f"real: {path} must give each picture a list of classes from 0 to {num_classes - 1},"
+                f" got {classes!r:.80} for {parts[-1]}."
+            )
+    most = max(1, *map(len, sets))
+    return torch.tensor([classes + [NO_CLASS] * (most - len(classes)) for classes in sets])
+
+
+def _parse(path: Path) -> list[Any] | dict[str, Any]:
+    if not path.is_file():
+        raise PathError(f"real: {path} must be a file, got none.")
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"real: {path} must be JSON, got '{error}'.") from error
+    if not isinstance(content, list | dict):
+        raise DataError(
+            f"real: {path} must hold a list of lists or an object name -> list, got {content!r:.40}."
+        )
+    return content
+
+
+def _in_order(path: Path, content: Sequence[Any], paths: Sequence[Sequence[str]]) -> list[Any]:
+    files = [parts[-1] for parts in paths]
+    if len(content) != len(files):
+        raise DataError(
+            f"real: {path} must hold one list for each of the {len(files)} test pictures, got {len(content)}."
+        )
+    _require_different(path, files)
+    place = {file: index for index, file in enumerate(sorted(files))}
+    return [content[place[file]] for file in files]
+
+
+def _by_name(path: Path, content: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> list[Any]:
+    keys = [_longest_known(parts, content) for parts in paths]
+    missing = [parts[-1] for parts, key in zip(paths, keys, strict=True) if key is None]
+    if missing:
+        raise DataError(
+            f"real: {path} must have an entry for each of the {len(paths)} test pictures, got none for"
+            f" {len(missing)}: {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}."
+        )
+    known = [key for key in keys if key is not None]
+    _require_different(path, known)
+    return [content[key] for key in known]
+
+
+def _longest_known(parts: Sequence[str], content: Mapping[str, Any]) -> str | None:
+    ends = ("/".join(parts[first:]) for first in range(len(parts)))
+    return next((end for end in ends if end in content), None)
+
+
+def _require_different(path: Path, files: Sequence[str]) -> None:
+    twice = [file for file, times in Counter(files).items() if times > 1]
+    if twice:
+        raise DataError(
+            f"real: {path} goes by file names, which must differ, got {twice[0]} more than once."
+            " Use an object whose names have their folders."
+        )
