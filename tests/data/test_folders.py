@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets.data._torchvision import import_torchvision
+from lambdanets._torchvision import import_torchvision
 from lambdanets.data.folders import open_folder
 from lambdanets.data.label_files import read_label_file
 from lambdanets.data.sources import Source

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lambdanets._torchvision import import_torchvision
 from lambdanets.data import transforms
-from lambdanets.data._torchvision import import_torchvision
 from lambdanets.data.transforms import (
     Normalization,
     TestTransform,

@@ -12,6 +12,7 @@ from lambdanets.recipes import get_recipe
 from lambdanets.training.ema import ExponentialMovingAverage
 from lambdanets.training.optimizer import make_optimizer, optimizer_tensors
 from lambdanets.training.settings import DataConfig, ExecConfig
+from support.images import make_folder
 
 
 def estimated(config, num_processes=1):
@@ -117,6 +118,11 @@ def test_pictures_are_counted_where_they_are_and_assumed_where_not(tmp_path):
     images = known_pictures(config)
     assert (len(images), images.shape, images.num_classes) == (1_281_167, (3, 128, 128), 1000)
     assert images.origin == "assumed as of ImageNet: no data.root is given"
+    make_folder(tmp_path / "some" / "train", ("a", "b", "c"), each=4)
+    make_folder(tmp_path / "some" / "val", ("a", "b", "c"), each=1)
+    images = known_pictures(replace(config, data=replace(config.data, root=str(tmp_path / "some"))))
+    assert (len(images), images.shape, images.num_classes) == (12, (3, 128, 128), 3)
+    assert images.origin == "counted"
     held_out = replace(config.data, root=str(tmp_path / "none"), holdout=0.5, image_size=None)
     images = known_pictures(replace(config, data=held_out))
     assert (len(images), images.shape) == (640_583, (3, 224, 224))

@@ -16,9 +16,6 @@ RUN_HERE = r"\d+\.\d % of the (500 held-out digits|480 held-out pictures).*"
 OF_THE_PAPER = r"\d+\.\d % top-1 on ImageNet \(Table \d+.*\); not run here\."
 WITHOUT_A_NUMBER = {
     "imagenet-lambda-resnet152-288": "none printed; 86.7 % with pseudo-labels (Table 18). Not run here.",
-    "imagenet-90ep-small": "not run yet.",
-    "imagenet-350ep-small": "not run yet.",
-    "imagenet-mobilenet-small": "not run yet.",
 }
 
 

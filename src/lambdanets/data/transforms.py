@@ -15,8 +15,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from lambdanets._torchvision import import_torchvision
 from lambdanets.batches import Images, Targets
-from lambdanets.data._torchvision import import_torchvision
 from lambdanets.data.pictures import IMAGENET_MEAN, IMAGENET_STD
 from lambdanets.errors import DependencyError
 

@@ -12,8 +12,8 @@ def imagenet_90ep_small() -> TrainConfig:
     """The all-lambda network of the 90 epochs made small, on digits that are read as picture files.
 
     Paper: none (ours); the same settings and code as `imagenet-lambda-resnet50-90ep`.
-    Expected: not run yet.
-    Cost: not known yet.
+    Expected: 98.6 % of the 500 held-out digits (seed 0).
+    Cost: About 70 s on two cores that other programs used as well.
     Derives: `imagenet-lambda-resnet50-90ep`.
     Departs: pictures, network, batch, rate, average, epochs and precision are small; digits are not mirrored
         and hardly cropped, because that would make others of them.
@@ -30,8 +30,8 @@ def imagenet_350ep_small() -> TrainConfig:
     """The 350 epochs made small: RandAugment, dropout, stochastic depth, squeeze-and-excitation.
 
     Paper: none (ours); the same settings and code as `imagenet-lambda-resnet152-256`.
-    Expected: not run yet.
-    Cost: not known yet.
+    Expected: 95.8 % of the 500 held-out digits (seed 0).
+    Cost: About 70 s on two cores that other programs used as well.
     Derives: `imagenet-lambda-resnet152-256`.
     Departs: as `imagenet-90ep-small`; a network of 5 blocks can spare less of itself, so dropout, stochastic
         depth and RandAugment are weaker.
@@ -49,8 +49,8 @@ def imagenet_mobilenet_small() -> TrainConfig:
     """The MobileNetV2 with lambda blocks made small, with RMSProp and its steps down.
 
     Paper: none (ours); the same settings and code as `imagenet-lambda-mobilenetv2`.
-    Expected: not run yet.
-    Cost: not known yet.
+    Expected: 98.0 % of the 500 held-out digits (seed 0).
+    Cost: About 70 s on two cores that other programs used as well.
     Derives: `imagenet-lambda-mobilenetv2`.
     Departs: as `imagenet-90ep-small`; the rate falls by a fifth every epoch.
     Command: `lambdanets train imagenet-mobilenet-small`.
