@@ -135,7 +135,7 @@ def text_curve(values: Sequence[float], rows: int = _ROWS) -> list[str]:
     """Draw values from zero to their largest as columns of characters, the largest named beside the top."""
     top = max(values) or 1.0
     eighths = [round(8 * rows * value / top) for value in values]
-    label = f"{top:.4g}"
+    label = f"{top:.3g}"
     lines = []
     for row in reversed(range(rows)):
         columns = "".join(_EIGHTHS[min(8, max(0, height - 8 * row))] for height in eighths)
