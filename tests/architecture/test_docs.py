@@ -32,8 +32,12 @@ def commands() -> list[str]:
     return [
         line
         for line in lines
-        if line.startswith(
-            ("lambdanets models", "lambdanets info", "lambdanets bench ops --explain", "lambdanets tables ")
+        if line.endswith("--dry-run")
+        or line.startswith(
+            (
+                *("lambdanets models", "lambdanets info", "lambdanets bench ops --explain"),
+                *("lambdanets tables ", "lambdanets recipes"),
+            )
         )
     ]
 

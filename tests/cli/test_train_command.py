@@ -12,6 +12,7 @@ from lambdanets.recipes import RECIPES, get_recipe, smoke_run
 OPTIONS = {
     *(
         "--out",
+        "--dry-run",
         "--seed",
         "--num-threads",
         "--fast",
@@ -67,7 +68,7 @@ def test_the_options_of_a_recipe_are_frozen(capsys):
     [
         (
             ("digit",),
-            "'relation', 'relation-conv', got 'digit'. Closest: digits",
+            "unknown recipe 'digit'. Closest: digits",
         ),
         (("--out", "x", "digits"), "recipe must come first, got '--out'"),
         (("digits", "--optim.learning-rat", "1"), "--optim.learning-rate FLOAT"),
@@ -76,6 +77,11 @@ def test_the_options_of_a_recipe_are_frozen(capsys):
         (("digits", "--sched.epochs", "0"), "epochs must be at least 1, got 0."),
         (("digits", "--data.name", "digit"), "got 'digit'. Closest: digits"),
         (("digits", "surplus"), "surplus"),
+        (
+            ("imagenet-lambda-resnet50-90ep",),
+            "DataConfig: root must be given for folder, got none. Use --data.root DIR, with the parts"
+            " train and val.",
+        ),
     ],
 )
 def test_wrong_words_are_refused_with_a_hint(words, message, capsys, tmp_path, monkeypatch):
@@ -136,6 +142,9 @@ def test_help_and_refusals_leave_torch_alone(tmp_path):
         ["train", "digits", "--help"],
         ["train", "digit"],
         ["train", "digits", "--optim.momentum", "2"],
+        ["train", "imagenet-mobilenetv2"],
+        ["recipes"],
+        ["recipes", "slurm", "digits", "--nodes", "1", "--gpus-per-node", "2"],
     ):
         code = (
             "import sys\nfrom lambdanets.cli import run\n"

@@ -42,7 +42,7 @@ def test_every_certain_cell_is_the_published_one_or_says_why_not(number: int) ->
     assert differing == {place for place in DIFFERENT if place[0] == number}
 
 
-@pytest.mark.parametrize("number", [2, 6, 7, 19])
+@pytest.mark.parametrize("number", [2, 6, 7, 19, 20])
 def test_tables_without_accuracy_or_speed_are_full(number: int) -> None:
     assert table(number).fill[NOT_RUN] == 0
 

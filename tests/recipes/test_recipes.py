@@ -7,16 +7,42 @@ import pytest
 
 from lambdanets.errors import ArgumentError
 from lambdanets.models import list_models
-from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
+from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, parent_of, smoke_run
+from lambdanets.recipes.origins import lineage
 from lambdanets.training.config import differences
+
+# Those of data that are made here have been run, those of ImageNet have not, and say so.
+RUN_HERE = r"\d+\.\d % of the (500 held-out digits|480 held-out pictures).*"
+OF_THE_PAPER = r"\d+\.\d % top-1 on ImageNet \(Table \d+.*\); not run here\."
+WITHOUT_A_NUMBER = {
+    "imagenet-lambda-resnet152-288": "none printed; 86.7 % with pseudo-labels (Table 18). Not run here.",
+}
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_a_lab_note(name):
     fields = describe_recipe(name)
-    assert re.fullmatch(r"\d+\.\d % of the (500 held-out digits|480 held-out pictures).*", fields["Expected"])
-    assert fields["Command"] == f"`lambdanets train {name}`."
+    reads_files = get_recipe(name).data.name == "folder"
+    if name in WITHOUT_A_NUMBER:
+        assert fields["Expected"] == WITHOUT_A_NUMBER[name]
+    else:
+        assert re.fullmatch(OF_THE_PAPER if reads_files else RUN_HERE, fields["Expected"])
+    root = " --data.root IMAGENET" if reads_files else ""
+    assert fields["Command"] == f"`lambdanets train {name}{root}`."
     assert {"Summary", "Paper", "Cost"} <= fields.keys()
+    # What is not ours says where it is not the paper's.
+    assert ("Departs" in fields) == name.startswith("imagenet")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_names_the_one_it_is_derived_from(name):
+    parent = parent_of(name)
+    if parent is None:
+        assert name in ("digits", "relation", "imagenet-resnet50-90ep")
+    else:
+        assert parent in RECIPES and len(lineage(name)) <= 5
+        # Closer to its parent than to a recipe it has nothing to do with.
+        assert len(differences(get_recipe(parent), get_recipe(name))) < 25
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -34,10 +60,20 @@ def test_the_twin_differs_in_the_network_alone(name):
 
 
 def test_an_unknown_name_gets_the_nearest():
-    names = "'digits', 'digits-conv', 'relation', 'relation-conv'"
-    message = rf"recipe must be one of {names}, got 'digits-con'\. Closest: digits-conv"
+    message = (
+        rf"get_recipe: unknown recipe 'digits-con'\. Closest: digits-conv.*`lambdanets recipes` lists all"
+        rf" {len(RECIPES)}\."
+    )
     with pytest.raises(ArgumentError, match=message):
         get_recipe("digits-con")
+
+
+def test_a_field_may_run_over_several_lines():
+    departs = describe_recipe("imagenet-resnet50-90ep")["Departs"]
+    assert departs.startswith("313 steps an epoch in the place of 312, so that no picture is left out;")
+    assert departs.endswith("the paper does not print them.")
+    # Remarks above the fields belong to none.
+    assert "momentum" not in " ".join(describe_recipe("imagenet-resnet50-90ep").values())
 
 
 def test_a_smoke_run_is_the_same_run_made_short():

@@ -18,6 +18,8 @@ COMMANDS: Final[dict[str, str]] = {
     "predict": "classify image files with a trained run",
     "explain": "draw what a lambda network looks at in an image",
     "compare": "put finished runs side by side",
+    "recipes": "list the recipes, or print a SLURM script of one",
+    "doctor": "check versions, devices, disk and processes",
     "models": "list the models by name",
     "info": "parameters, FLOPs and memory of a model",
     "tables": "the paper's tables with ours beside the published",
@@ -60,8 +62,9 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     asked = next((argument for argument in arguments if argument in COMMANDS), None)
     for name, summary in COMMANDS.items():
-        # Tyro makes the options of `train` from its config; to argparse they are plain words.
-        free: dict[str, Any] = {"prefix_chars": "\0", "add_help": False} if name == "train" else {}
+        # Tyro makes the options of a recipe from its config; to argparse they are plain words.
+        takes_settings = name in ("train", "recipes")
+        free: dict[str, Any] = {"prefix_chars": "\0", "add_help": False} if takes_settings else {}
         description = f"{summary[0].upper()}{summary[1:]}."
         command = commands.add_parser(name, help=summary, description=description, **free)
         # Only the command that was asked for is imported: --help stays instant.

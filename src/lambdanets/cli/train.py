@@ -23,6 +23,7 @@ class Options:
 
     Attributes:
         out: The run folder. The same command on the same folder continues the run.
+        dry_run: Say what would run, and where each setting comes from, with steps, memory and disk.
         processes: Start so many processes on this machine, by torchrun.
         gpus: The same, each on a GPU of its own.
         max_restarts: How often the processes are started again after one of them has died.
@@ -32,6 +33,7 @@ class Options:
     """
 
     out: Path
+    dry_run: bool = False
     processes: int | None = None
     gpus: int | None = None
     max_restarts: int = 0
@@ -70,6 +72,12 @@ def main(arguments: argparse.Namespace) -> int:
         print(list_recipes())
         return 0
     options = parse(words)
+    if options.dry_run:
+        from lambdanets.jobs.dry_run import describe
+
+        print(describe(options.config, options.out, options.num_processes or 1))
+        return 0
+    options.config.data.check_root()
     if options.num_processes and world_size() == 1:
         return _start_processes(options, words)
     if global_rank():

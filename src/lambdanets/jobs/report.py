@@ -34,7 +34,7 @@ def write_report(
         task: What was trained on.
         command: The command line that repeats the run.
     """
-    evaluation = evaluate(model, test_batches(task.test), len(task.labels))
+    evaluation = evaluate(model, test_batches(task.test), len(task.labels), prepare=task.prepare)
     pictures = draw_pictures(folder, config, model, evaluation, task.labels)
     results = _results(config, state, evaluation)
     page = _page(folder, config, state, results, pictures, command)

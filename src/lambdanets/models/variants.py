@@ -63,6 +63,29 @@ _RELATION: Final = replace(
     image_size=(20, 28),
 )
 
+# Pictures of 32 pixels, for recipes of ImageNet made small: everything a LambdaResNet has, in 5 blocks.
+_SMALL: Final = replace(
+    _DIGITS,
+    depths=(1, 1, 2, 1),
+    stem="deep",
+    layers="CCCL",
+    lambda_blocks={"c4": (2,)},
+    squeeze_excitation=("c2", "c3"),
+    image_size=32,
+)
+_SMALL_MOBILENET: Final = MobileNetConfig(
+    depths=(1, 1, 2, 2, 1, 2, 1),
+    widths=(8, 12, 16, 24, 32, 40, 64),
+    strides=(1, 1, 2, 2, 1, 1, 1),
+    expansions=(1, 3, 3, 3, 3, 3, 3),
+    lambda_blocks=(6, 9),
+    stem_width=16,
+    head_width=128,
+    query_depth=8,
+    initialization="unit",
+    image_size=32,
+)
+
 VARIANTS: Final[dict[str, NetworkConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
     **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in HYBRIDS},
@@ -92,6 +115,8 @@ VARIANTS: Final[dict[str, NetworkConfig]] = {
     "resnet_digits": _DIGITS,
     "lambda_resnet_relation": replace(_RELATION, layers="LLLL"),
     "resnet_relation": _RELATION,
+    "lambda_resnet_small": _SMALL,
+    "lambda_mobilenet_small": _SMALL_MOBILENET,
     "mobilenetv2": MobileNetConfig(),
     # Counted from 1: the last blocks of 64 and of 160 channels.
     "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),

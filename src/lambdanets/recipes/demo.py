@@ -37,6 +37,7 @@ def digits_conv() -> TrainConfig:
     Paper: none (ours).
     Expected: 99.1 % of the 500 held-out digits (seeds 0 to 4: 98.8 to 99.6 %).
     Cost: About 25 s on one core of an AMD EPYC.
+    Derives: `digits`.
     Command: `lambdanets train digits-conv`.
     """
     return replace(digits(), recipe="digits-conv", model=ModelConfig(name="resnet_digits"))
@@ -69,6 +70,7 @@ def relation_conv() -> TrainConfig:
     Paper: none (ours).
     Expected: 50.0 % of the 480 held-out pictures, which is chance.
     Cost: About 15 s on one core of an AMD EPYC.
+    Derives: `relation`.
     Command: `lambdanets train relation-conv`.
     """
     return replace(relation(), recipe="relation-conv", model=ModelConfig(name="resnet_relation"))

@@ -6,18 +6,18 @@ from typing import Any, Final, Literal
 
 from lambdanets.errors import ArgumentError, check_choice
 
-_FILES: Final = ("folder", "shards", "huggingface")
-_DECODED: Final = (*_FILES, "digit-images")
+FROM_FILES: Final = ("folder", "shards", "huggingface")
+_DECODED: Final = (*FROM_FILES, "digit-images")
 DATA_SETS: Final = ("digits", "semi", "relation", "pathfinder", *_DECODED)
 
 # Which data sets a setting is for; the others leave it at its default.
 _MEANT_FOR: Final[dict[str, tuple[str, ...]]] = {
-    "root": _FILES,
-    "train": _FILES,
-    "test": _FILES,
+    "root": FROM_FILES,
+    "train": FROM_FILES,
+    "test": FROM_FILES,
     "train_labels": ("folder",),
     "test_labels": ("folder",),
-    "holdout": _FILES,
+    "holdout": FROM_FILES,
     "image_size": (*_DECODED, "pathfinder"),
     "test_image_size": (*_DECODED, "pathfinder"),
     "path_length": ("pathfinder",),
@@ -91,6 +91,14 @@ class DataConfig:
         require(self, "max_shift", self.max_shift >= 0, "be at least 0")
         require(self, "max_rotation", 0 <= self.max_rotation <= 180, "lie between 0 and 180 degrees")
         require(self, "max_scaling", 0 <= self.max_scaling < 1, "be at least 0 and below 1")
+
+    def check_root(self) -> None:
+        """Raise where pictures are read from files and nobody has said from which."""
+        if self.name in FROM_FILES and not self.root:
+            raise ArgumentError(
+                f"DataConfig: root must be given for {self.name}, got none. Use --data.root DIR, with the"
+                f" parts {self.train} and {self.test}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

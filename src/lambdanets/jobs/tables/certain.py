@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from functools import cache
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -17,7 +17,10 @@ from lambdanets.jobs.tables.related_work import PARTS
 from lambdanets.models import create_model
 from lambdanets.models.config import STAGES
 from lambdanets.models.registry import model_config
+from lambdanets.nn import StochasticDepth
 from lambdanets.paper import RESNET_RS, TABLES, Row, Value
+from lambdanets.recipes import get_recipe
+from lambdanets.training.config import TrainConfig
 
 # Where the example of Tables 2, 6 and 7 is evaluated.
 _EXAMPLE: Final = {"b": 1, "n": 784, "m": 784, "k": 16, "d": 128, "v": 128, "h": 4, "u": 4}
@@ -145,6 +148,30 @@ def _c4_lambdas(row: Row) -> Finding:
     return _finding(", ".join(blocks), "counted")
 
 
+def recipe_of(row: Row) -> TrainConfig:
+    """Our recipe of a row of Table 20."""
+    return get_recipe(f"imagenet-{row.model.replace('_', '-')}-{row.image_size}")
+
+
+@cache
+def _regularisation(model: str, image_size: int) -> dict[str, float]:
+    """What a network's recipe makes, read from the network itself and from the recipe's augmentation."""
+    config = recipe_of(Row(table=20, label="", model=model, image_size=image_size))
+    overrides: dict[str, Any] = config.model.overrides
+    with torch.device("meta"):
+        network = create_model(config.model.name, **overrides)
+    *_, last = (module for module in network.modules() if isinstance(module, StochasticDepth))
+    return {
+        "augmentation": config.augment.randaugment_magnitude,
+        "dropout": network.dropout.p,
+        "stochastic_depth": last.rate,
+    }
+
+
+def _regularised(key: str) -> Callable[[Row], Finding]:
+    return lambda row: _finding(_regularisation(row.model, row.image_size)[key], "computed")
+
+
 FILLERS: Final[dict[str, Callable[[Row], Finding | None]]] = {
     "definition": _definition,
     "time": _form("time"),
@@ -157,6 +184,7 @@ FILLERS: Final[dict[str, Callable[[Row], Finding | None]]] = {
     "flops_m": _flops(1e6),
     "blocks": _blocks,
     "c4_lambdas": _c4_lambdas,
+    **{key: _regularised(key) for key in ("augmentation", "dropout", "stochastic_depth")},
 }
 
 

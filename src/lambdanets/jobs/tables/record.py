@@ -17,7 +17,7 @@ class Finding:
 
     Attributes:
         value: A number in the column's unit, or words where the paper has words.
-        origin: `"stated"` (a name), `"computed"` (a closed form), `"counted"` (from the modules),
+        origin: `"stated"` (a name), `"computed"` (a closed form or a recipe), `"counted"` (from the modules),
             `"measured"` or `"trained"`.
         how: The origin in words: `"counted"`, `"measured on AMD EPYC, 2 cores, batch 8, float32"`, `"trained
             on digits, 5 seeds"`.
