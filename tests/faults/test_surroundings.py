@@ -13,7 +13,7 @@ import pytest
 from lambdanets.training.distributed import World
 from lambdanets.training.loop import fit
 from lambdanets.training.parallel import new_state
-from lambdanets.training.settings import CkptConfig, SchedConfig
+from lambdanets.training.settings import CkptConfig, ExecConfig, SchedConfig
 from support.tiny_run import SETTINGS
 from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_plan
 
@@ -27,18 +27,9 @@ def test_no_home_no_network_no_terminal_no_language(tmp_path):
     home.chmod(stat.S_IRUSR | stat.S_IXUSR)
     folder = tmp_path / "ein Lauf, ünïcode \u03bb"
     words = ["train", "digits", "--out", str(folder), *SETTINGS]
-    kept = {
-        name: value for name, value in os.environ.items() if name in ("PATH", "VIRTUAL_ENV", "PYTHONPATH")
-    }
-    paths = os.pathsep.join([str(SCRIPT.parents[1]), *filter(None, [kept.pop("PYTHONPATH", "")])])
-    environment = {
-        **kept,
-        "HOME": str(home),
-        "LANG": "C",
-        "LC_ALL": "C",
-        "PYTHONPATH": paths,
-        "PYTHONUTF8": "0",
-    }
+    paths = os.pathsep.join([str(SCRIPT.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": paths}
+    environment |= {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0"}
     # Proxies that refuse: whoever asks for the network fails.
     environment |= dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
     done = subprocess.run(
@@ -62,7 +53,7 @@ def test_two_thousand_steps_keep_their_size(workers):
         global_batch_size=10,
         sched=SchedConfig(epochs=500),
         ckpt=CkptConfig(every_epochs=500),
-        exec=tiny_config().exec.__class__(device="cpu", num_workers=workers),
+        exec=ExecConfig(device="cpu", num_workers=workers),
     )
     state = new_state(
         tiny_model(), config, World(), lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}]
@@ -73,7 +64,7 @@ def test_two_thousand_steps_keep_their_size(workers):
         def after_step(self, state, num_images):
             if state.step in (400, 2000):
                 sizes[state.step] = _resident_bytes()
-                handles[state.step] = len(os.listdir("/proc/self/fd"))
+                handles[state.step] = sum(1 for _ in Path("/proc/self/fd").iterdir())
 
         def after_epoch(self, state, record, evaluation):
             pass
@@ -82,7 +73,7 @@ def test_two_thousand_steps_keep_their_size(workers):
     data.seen = _Forgetful()
     fit(state, tiny_plan(config, data), Measure())
     assert state.step == 2000
-    assert handles[2000] == handles[400]
+    assert handles[2000] <= handles[400]
     assert sizes[2000] <= 1.01 * sizes[400]
 
 

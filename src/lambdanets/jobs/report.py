@@ -38,7 +38,7 @@ def write_report(
     pictures = draw_pictures(folder, config, model, evaluation, task.labels)
     results = _results(config, state, evaluation)
     page = _page(folder, config, state, results, pictures, command)
-    replace_file(folder.report, page.encode())
+    replace_file(folder.report, page.encode(errors="surrogateescape"))
     width = max(map(len, results))
     lines = [f"{name:<{width}}  {value}" for name, value in results.items()]
     places = ["report.md", *pictures, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]

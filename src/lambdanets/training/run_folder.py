@@ -107,7 +107,7 @@ class RunFolder:
     def append_log(self, text: str) -> None:
         """Add lines with the time to train.log. A full disk is no reason to stop: the log is a comfort."""
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
-        with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+        with suppress(OSError), self.log.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{now}  {line}\n" for line in text.splitlines())
 
     def finished(self, config: TrainConfig) -> dict[str, Any] | None:
@@ -175,6 +175,10 @@ class RunFolder:
             )
         if changes:
             replace_file(self.config, config.to_json().encode())
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
 
 
 def _holder(text: str) -> dict[str, Any]:
