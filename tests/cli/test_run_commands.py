@@ -42,7 +42,9 @@ def test_eval_counts_exactly(trained, capsys):
     assert run(["eval", str(trained), "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {
-        *("recipe", "model", "epoch", "accuracy", "correct", "total", "loss", "classes", "confusion")
+        *("run", "recipe", "model", "weights", "epoch", "step", "image_size", "device", "images_per_s"),
+        *("accuracy", "correct", "total", "top5_accuracy", "top5_correct", "loss"),
+        *("real_accuracy", "real_correct", "real_total", "left_out", "unreadable", "classes", "confusion"),
     }
     assert found["total"] == 500 == sum(map(sum, found["confusion"]))
     assert found["correct"] == sum(row[i] for i, row in enumerate(found["confusion"]))

@@ -107,8 +107,8 @@ def test_an_evaluation_finds_what_training_recorded(finished):
     best = json.loads((finished / "best.json").read_text())["metric"]
     assert (found.evaluation.correct, found.evaluation.total) == (best["test_correct"], 60)
     rows = found.per_class()
-    assert sum(row["correct"] for row in rows) == best["test_correct"]
-    assert all(sum(row["taken_for"].values()) == row["total"] - row["correct"] for row in rows)
+    assert sum(row.correct for row in rows) == best["test_correct"]
+    assert all(sum(row.taken_for.values()) == row.total - row.correct for row in rows)
 
 
 def test_a_summary_reads_the_folder(finished):
