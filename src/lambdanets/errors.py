@@ -64,6 +64,12 @@ class StoppedError(Exception):
     exit_code: ClassVar[int] = 75
 
 
+class LostProcessError(RuntimeError):
+    """Another process of the run has ended; its own message says why."""
+
+    exit_code: ClassVar[int] = 1
+
+
 def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: Sizes) -> None:
     """Check a tensor against letters, and remember the size of each new letter.
 

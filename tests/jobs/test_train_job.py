@@ -16,7 +16,7 @@ from lambdanets.jobs.compare import summarize
 from lambdanets.jobs.evaluate import evaluate_run
 from lambdanets.jobs.report import learned_tables
 from lambdanets.jobs.tasks import load_task
-from lambdanets.jobs.train import new_state, train
+from lambdanets.jobs.train import first_state, train
 from lambdanets.jobs.trained import load_trained
 from lambdanets.recipes import get_recipe
 from lambdanets.training.run_folder import RunFolder
@@ -162,8 +162,8 @@ def test_weights_of_another_model_are_refused(tmp_path, finished):
 
 def test_tables_are_those_of_the_lambda_layers():
     config = _config()
-    tables = learned_tables(new_state(config, load_task(config)).model)
+    tables = learned_tables(first_state(config, load_task(config)).model)
     assert len(tables) == 1
     assert all(name.endswith("mixer") and table.ndim == 4 for name, table in tables.items())
     twin = _config("digits-conv")
-    assert learned_tables(new_state(twin, load_task(twin)).model) == {}
+    assert learned_tables(first_state(twin, load_task(twin)).model) == {}

@@ -87,7 +87,7 @@ class Stored:
         return Batch(self._data.images[indices], self._data.labels[indices])
 
 
-def tiny_plan(config, data=None, stop_requested=lambda: False):
+def tiny_plan(config, data=None, stop_requested=lambda: False, **more):
     data = data or TinyData()
     return Plan(
         config=config,
@@ -95,16 +95,19 @@ def tiny_plan(config, data=None, stop_requested=lambda: False):
         test=Stored(data),
         num_classes=NUM_CLASSES,
         stop_requested=stop_requested,
+        **more,
     )
 
 
 class Notes:
     """A watcher that remembers."""
 
-    def __init__(self, save=None):
+    def __init__(self, save=None, restore=None):
         self.records = []
+        self.faults = []
         self.saved_steps = []
         self._save = save
+        self._restore = restore
 
     def after_step(self, state, num_images):
         pass
@@ -112,10 +115,16 @@ class Notes:
     def after_epoch(self, state, record, evaluation):
         self.records.append(record)
 
-    def save(self, state):
+    def after_fault(self, state, fault):
+        self.faults.append(fault)
+
+    def save(self, state, *, must=False):
         self.saved_steps.append(state.step)
         if self._save:
             self._save(state)
+
+    def restore(self, state):
+        self._restore(state)
 
 
 def assert_same_state(left, right):

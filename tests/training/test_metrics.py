@@ -266,8 +266,8 @@ def test_confusion_has_labels_in_rows():
     assert Evaluation(confusion=found.confusion, loss=0.0, top5_correct=3).top5_accuracy == 1.0
 
 
-def test_the_meter_weighs_by_pictures():
+def test_the_meter_adds_up_pictures():
     meter = Meter()
-    meter.update(torch.tensor(1.0), torch.tensor([[1.0, 0.0]] * 3), torch.tensor([0, 0, 1]))
-    meter.update(torch.tensor(5.0), torch.tensor([[1.0, 0.0]]), torch.tensor([1]))
+    meter.add(3.0, 2, 3)
+    meter.add(5.0, 0, 1)
     assert (meter.loss_sum, meter.correct, meter.count) == (8.0, 2, 4)

@@ -10,10 +10,11 @@ from typing import Annotated
 
 import tyro
 
-from lambdanets.errors import ArgumentError
+from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
-from lambdanets.training.config import TrainConfig, differences, flatten
+from lambdanets.training.config import TrainConfig, differences, flatten, set_by_someone
 from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.torchrun import process_rank, world_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +23,39 @@ class Options:
 
     Attributes:
         out: The run folder. The same command on the same folder continues the run.
+        processes: Start so many processes on this machine, by torchrun.
+        gpus: The same, each on a GPU of its own.
+        max_restarts: How often the processes are started again after one of them has died.
+        resume_allow: Settings, by dotted name, that may differ from those of the run that is continued;
+            `world_size` is the number of processes.
         config: All settings.
     """
 
     out: Path
+    processes: int | None = None
+    gpus: int | None = None
+    max_restarts: int = 0
+    resume_allow: tuple[str, ...] = ()
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+    def __post_init__(self) -> None:
+        check_positive("train", processes=self.processes or 1, gpus=self.gpus or 1)
+        if self.processes and self.gpus:
+            raise ArgumentError(
+                f"train: processes and gpus must not both be given, got {self.processes} and {self.gpus}."
+            )
+        if self.max_restarts < 0 or (self.max_restarts and not self.num_processes):
+            raise ArgumentError(
+                "train: max_restarts must be at least 0, and 0 without processes or gpus, got"
+                f" {self.max_restarts}."
+            )
+        if self.gpus and self.config.exec.device == "cpu":
+            raise ArgumentError("train: gpus must not be given with exec.device cpu. Use --processes.")
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes to start; 0 for this one alone."""
+        return self.processes or self.gpus or 0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,28 +63,48 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*")
 
 
-def main(arguments: argparse.Namespace) -> None:
+def main(arguments: argparse.Namespace) -> int:
     """Train. Settings, folder and lock are checked before torch is loaded, so that a refusal is instant."""
     words = arguments.words
     if not words or words[0] in ("-h", "--help"):
         print(list_recipes())
-        return
+        return 0
     options = parse(words)
-    with RunFolder(options.out).locked(options.config) as folder:
-        finished = folder.finished(options.config)
-        if finished:
-            print(already_finished(folder, finished))
-            return
+    if options.num_processes and world_size() == 1:
+        return _start_processes(options, words)
+    if process_rank():
+        # The first process holds the folder.
+        _train(options, RunFolder(options.out), words)
+        return 0
+    with RunFolder(options.out).locked(options.config, options.resume_allow) as folder:
+        if world_size() == 1 and folder.finished(options.config):
+            print(folder.closing_words(options.config))
+            return 0
         settings = resolved(options, "--fast" in words)
         folder.append_log(settings)
         print(settings, flush=True)
+        _train(options, folder, words)
+    return 0
 
-        # A thread that spins while it waits costs a factor of 16 as soon as another process wants its core.
-        # OpenMP reads this when torch is loaded.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        from lambdanets.jobs.train import train
 
-        train(options.config, folder, command=shlex.join(["lambdanets", "train", *words]))
+def _start_processes(options: Options, words: Sequence[str]) -> int:
+    folder = RunFolder(options.out)
+    if folder.finished(options.config):
+        print(folder.closing_words(options.config))
+        return 0
+    from lambdanets.jobs.launch import launch
+
+    return launch(["train", *words], options.num_processes, options.max_restarts)
+
+
+def _train(options: Options, folder: RunFolder, words: Sequence[str]) -> None:
+    # A thread that spins while it waits costs a factor of 16 as soon as another process wants its core.
+    # OpenMP reads this when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from lambdanets.jobs.train import train
+
+    command = shlex.join(["lambdanets", "train", *words])
+    train(options.config, folder, command=command, allow=options.resume_allow)
 
 
 def parse(words: Sequence[str]) -> Options:
@@ -84,7 +133,10 @@ def parse(words: Sequence[str]) -> Options:
     )
     model = options.config.model
     merged = replace(model, overrides={**recipe_overrides, **model.overrides})
-    return replace(options, config=replace(options.config, model=merged))
+    config = replace(options.config, model=merged)
+    if options.gpus:
+        config = replace(config, exec=replace(config.exec, device="cuda"))
+    return replace(options, config=config)
 
 
 def list_recipes() -> str:
@@ -99,12 +151,12 @@ def list_recipes() -> str:
 
 
 def resolved(options: Options, fast: bool) -> str:
-    """Give all settings, and where each changed one comes from."""
+    """Give the settings that are not left at their defaults, and where each changed one comes from."""
     config = options.config
     recipe = get_recipe(config.recipe)
     smoke = flatten(smoke_run(recipe))
     groups: dict[str, list[str]] = {}
-    for name, value in flatten(config).items():
+    for name, value in set_by_someone(config).items():
         group, _, setting = name.rpartition(".")
         groups.setdefault(group or "run", []).append(f"{setting} {value}")
     lines = [f"{group:<14}{' · '.join(settings)}" for group, settings in groups.items()]
@@ -112,12 +164,3 @@ def resolved(options: Options, fast: bool) -> str:
         origin = "--fast" if fast and new == smoke[name] else "command line"
         lines.append(f"{'changed':<14}{name} {old} -> {new} ({origin})")
     return "\n".join([*lines, f"{'folder':<14}{options.out}"])
-
-
-def already_finished(folder: RunFolder, last: dict[str, object]) -> str:
-    """Say that there is nothing left to do."""
-    return (
-        f"{folder.path} is already finished: {last['test_accuracy']:.2%} ({last['test_correct']} of"
-        f" {last['test_total']}) after epoch {last['epoch']}.\n"
-        f"Its page is {folder.report}. Use another --out to train again."
-    )

@@ -8,7 +8,7 @@ from typing import Final
 
 from torch import nn
 
-from lambdanets.data._torchvision import import_torchvision
+from lambdanets._torchvision import import_torchvision
 from lambdanets.errors import ArgumentError, DependencyError, did_you_mean
 
 # Ours -> timm's. The paper's EfficientNets are TensorFlow's, which timm has as `tf_`: they pad as it does.

@@ -21,18 +21,21 @@ from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState
 
 
-def write_report(folder: RunFolder, config: TrainConfig, state: TrainState, task: Task, command: str) -> str:
+def write_report(
+    folder: RunFolder, config: TrainConfig, state: TrainState, model: nn.Module, task: Task, command: str
+) -> str:
     """Draw the pictures, write report.md last, and give the closing lines for the terminal.
 
     Args:
         folder: Of the run.
         config: Of the run.
         state: At the end of the run.
+        model: The averaged network.
         task: What was trained on.
         command: The command line that repeats the run.
     """
-    evaluation = evaluate(state.ema.module, test_batches(task.test), len(task.labels))
-    pictures = draw_pictures(folder, config, state.ema.module, evaluation, task.labels)
+    evaluation = evaluate(model, test_batches(task.test), len(task.labels))
+    pictures = draw_pictures(folder, config, model, evaluation, task.labels)
     results = _results(config, state, evaluation)
     page = _page(folder, config, state, results, pictures, command)
     replace_file(folder.report, page.encode())

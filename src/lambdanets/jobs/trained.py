@@ -44,7 +44,7 @@ def check_reads_files(who: str, run: Path, trained: Trained) -> InkPreprocessing
     return trained.preprocessing
 
 
-def save_trained(path: Path, state: TrainState, config: TrainConfig, task: Task) -> None:
+def save_trained(path: Path, state: TrainState, average: nn.Module, config: TrainConfig, task: Task) -> None:
     """Write the averaged weights with their description, and the description once more as JSON."""
     description = {
         "format": 1,
@@ -60,7 +60,7 @@ def save_trained(path: Path, state: TrainState, config: TrainConfig, task: Task)
         "labels": list(task.labels),
         "preprocessing": task.preprocessing and task.preprocessing.to_dict(),
     }
-    save_weights(path, state.ema.module.state_dict(), description)
+    save_weights(path, average.state_dict(), description)
 
 
 def load_trained(run: Path) -> Trained:

@@ -1,5 +1,6 @@
 """Checkpoints: folders that are whole or not there, verified before they are used."""
 
+import errno
 import hashlib
 import json
 import os
@@ -76,6 +77,7 @@ def save_checkpoint(
     with storing(target):
         try:
             root.mkdir(parents=True, exist_ok=True)
+            _require_space(root, sum(map(len, contents.values())))
             _fill(beside, contents)
             _discard(target)
             beside.rename(target)
@@ -138,6 +140,15 @@ def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
     sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in contents.items()}
     write_flushed(folder / _MANIFEST, json.dumps({"files": sums}).encode())
     flush_folder(folder)
+
+
+def _require_space(folder: Path, size: int) -> None:
+    # A tenth more: for the folder itself, and for what else is written meanwhile.
+    free = shutil.disk_usage(folder).free
+    if free < 1.1 * size:
+        raise OSError(
+            errno.ENOSPC, f"{free / 1e6:,.1f} MB are free, and the checkpoint takes {size / 1e6:,.1f} MB"
+        )
 
 
 def _discard(path: Path) -> None:

@@ -107,6 +107,17 @@ def flatten(config: TrainConfig) -> dict[str, object]:
     return flat
 
 
+def set_by_someone(config: TrainConfig) -> dict[str, object]:
+    """The settings, by dotted name, that are not left at the defaults of their groups."""
+    defaults = {
+        f"{prefix}{field.name}": field.default
+        for prefix, group in [("", config), *((f"{name}.", value) for name, value in vars(config).items())]
+        if dataclasses.is_dataclass(group)
+        for field in dataclasses.fields(group)
+    }
+    return {name: value for name, value in flatten(config).items() if value != defaults[name] and value != {}}
+
+
 def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     hints = get_type_hints(kind)
     unknown = sorted(values.keys() - hints.keys())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from lambdanets.errors import ArgumentError
 
@@ -56,5 +57,5 @@ class ExponentialMovingAverage:
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     # Not `state_dict`: it lists a shared tensor once for each of its names, which would average it twice.
-    yield from model.parameters()
-    yield from model.buffers()
+    for tensor in (*model.parameters(), *model.buffers()):
+        yield tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -2,24 +2,22 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, runtime_checkable
 
-import numpy as np
-import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from lambdanets.batches import Batch, TestData, TrainingData
-from lambdanets.errors import ArgumentError, NumericError, StoppedError
+from lambdanets.errors import ArgumentError, DataError, StoppedError
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.feeding import test_batches
+from lambdanets.training.distributed import World
+from lambdanets.training.feeding import test_batches, training_batches
 from lambdanets.training.metrics import Evaluation, Meter, evaluate
-from lambdanets.training.optimizer import gradient_norm, set_learning_rate
-from lambdanets.training.schedule import warmup_cosine
+from lambdanets.training.schedule import warmup_cosine, warmup_step
 from lambdanets.training.state import TrainState
+from lambdanets.training.step import Mix, Outcome, Stepper, raise_fault
 
 
 @runtime_checkable
@@ -34,9 +32,21 @@ class Watcher(Protocol):
         """Called after each evaluation, before the state is saved; `record` is the line of metrics.jsonl."""
         ...
 
-    def save(self, state: TrainState) -> None:
-        """Store the state, so that a later process can go on from it."""
+    def after_fault(self, state: TrainState, fault: dict[str, Any]) -> None:
+        """Called when a loss or a gradient is not finite, with all that is known of it."""
         ...
+
+    def save(self, state: TrainState, *, must: bool = False) -> None:
+        """Store the state, so that a later process can go on from it; unless it must, a failure is borne."""
+        ...
+
+    def restore(self, state: TrainState) -> None:
+        """Put back what was stored last."""
+        ...
+
+
+def _unprepared(images: Tensor) -> Tensor:
+    return images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,18 +58,33 @@ class Plan:
         data: The training pictures.
         test: The test pictures.
         num_classes: Classes of the labels.
+        prepare: From pictures as data give them to what the network takes, on its device.
+        mix: Mixes the pictures of a batch; none without mixup and cutmix.
+        world: This process among those of the run.
         stop_requested: Asked before each step; true means save and leave.
+        clock: Seconds, for the time between checkpoints.
     """
 
     config: TrainConfig
     data: TrainingData
     test: TestData
     num_classes: int
+    prepare: Callable[[Tensor], Tensor] = _unprepared
+    mix: Mix | None = None
+    world: World = field(default_factory=World)
     stop_requested: Callable[[], bool] = lambda: False
+    clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
+        least = 2 * self.world.size * self.config.exec.accumulation
         if len(self.data) < 2:
             raise ArgumentError(f"Plan: data must hold at least 2 pictures, got {len(self.data)}.")
+        if len(self.data) // self.steps_per_epoch < least:
+            raise ArgumentError(
+                f"Plan: global_batch_size must give each of {self.world.size} processes and each of"
+                f" {self.config.exec.accumulation} parts at least 2 pictures, got"
+                f" {self.config.global_batch_size} of {len(self.data)} pictures."
+            )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -68,33 +93,41 @@ class Plan:
 
     @property
     def total_steps(self) -> int:
-        """Updates of the whole run."""
+        """Steps of the whole run."""
         return self.config.sched.epochs * self.steps_per_epoch
 
     @property
     def warmup_steps(self) -> int:
-        """Updates of the warm-up."""
+        """Steps of the warm-up."""
         return round(self.config.sched.warmup_epochs * self.steps_per_epoch)
 
     def learning_rate(self, step: int) -> float:
         """The learning rate of one step."""
-        return warmup_cosine(
-            step,
-            peak=self.config.optim.learning_rate,
-            warmup_steps=self.warmup_steps,
-            total_steps=self.total_steps,
-        )
+        sched = self.config.sched
+        curve: dict[str, Any] = {
+            "peak": self.config.peak_learning_rate,
+            "warmup_steps": self.warmup_steps,
+            "total_steps": self.total_steps,
+        }
+        if sched.step_epochs is None or sched.step_factor is None:
+            return warmup_cosine(step, **curve)
+        interval = sched.step_epochs * self.steps_per_epoch
+        return warmup_step(step, **curve, interval=interval, factor=sched.step_factor)
 
     def batches(self, epoch: int) -> tuple[Int[Tensor, " b"], ...]:
         """The indices of each step of an epoch: equal parts, so that no batch is a lone picture."""
         return self.data.order(epoch).tensor_split(self.steps_per_epoch)
 
+    def stepper(self) -> Stepper:
+        """What makes the updates."""
+        return Stepper(config=self.config, world=self.world, prepare=self.prepare, mix=self.mix)
+
 
 def fit(state: TrainState, plan: Plan, watcher: Watcher) -> None:
     """Train from where the state stands to the end of the plan.
 
-    Every number depends on the config and the step alone, so a run that was stopped and continued ends bit
-    for bit where an undisturbed one does.
+    Every number depends on the config, the number of processes and the step alone, so a run that was stopped
+    and continued ends bit for bit where an undisturbed one does.
 
     Args:
         state: Changed in place.
@@ -103,69 +136,177 @@ def fit(state: TrainState, plan: Plan, watcher: Watcher) -> None:
 
     Raises:
         NumericError: The loss or the gradient is not finite; the weights are those of the last good update.
+        DataError: Too many files cannot be read.
         StoppedError: The plan asked to stop; the state is saved.
     """
-    every = plan.config.ckpt.every_epochs
-    while state.step < plan.total_steps:
-        train_epoch(state, plan, watcher)
-        evaluation = evaluate(state.ema.module, test_batches(plan.test), plan.num_classes)
-        record = _close_epoch(state, plan, evaluation)
-        watcher.after_epoch(state, record, evaluation)
-        if record["epoch"] % every == 0 or state.step == plan.total_steps:
-            watcher.save(state)
+    if state.step == 0 and plan.config.faults.nonfinite == "rollback":
+        watcher.save(state, must=True)
+    while not _Session(state, plan, watcher).run():
+        # A rollback: the state is an earlier one, and the batches are asked for anew.
+        pass
 
 
-def train_epoch(state: TrainState, plan: Plan, watcher: Watcher) -> None:
-    """Train from where the state stands to the end of its epoch."""
-    epoch, done = divmod(state.step, plan.steps_per_epoch)
-    state.model.train()
-    for indices in plan.batches(epoch)[done:]:
-        if plan.stop_requested():
-            watcher.save(state)
+# Flags that processes add up in each step: whether one was asked to stop, whether it is time to save.
+_STOP: Final = 0
+_SAVE: Final = 1
+
+
+class _Session:
+    """The loop from one start to the end of the run, or to a rollback."""
+
+    def __init__(self, state: TrainState, plan: Plan, watcher: Watcher) -> None:
+        self._state = state
+        self._plan = plan
+        self._watcher = watcher
+        self._stepper = plan.stepper()
+        self._saved = plan.clock()
+        self._first = state.step
+        self._flags = tuple(plan.world.sums(self._own_flags()))
+
+    def run(self) -> bool:
+        """Train; true at the end of the run, false after a rollback."""
+        state, plan = self._state, self._plan
+        calls = ((epoch, plan.world.share(indices)) for epoch, _, indices in self._remaining())
+        batches = training_batches(plan.data, calls, plan.config.exec.num_workers)
+        state.called.train()
+        for epoch, number, indices in self._remaining():
+            self._stop_if_asked()
+            started = time.perf_counter()
+            outcome = self._step(next(batches), len(indices))
+            state.meter.seconds += time.perf_counter() - started
+            if outcome.fault and not self._bear(outcome.fault, epoch, indices):
+                return False
+            self._watcher.after_step(state, len(indices))
+            if number == plan.steps_per_epoch - 1:
+                self._close_epoch()
+            elif self._flags[_SAVE]:
+                self._save()
+        return True
+
+    def _remaining(self) -> Iterator[tuple[int, int, Int[Tensor, " b"]]]:
+        """Epoch, number within it and indices of each step from where the state stands."""
+        plan, first = self._plan, self._first
+        for epoch in range(first // plan.steps_per_epoch, plan.config.sched.epochs):
+            for number, indices in enumerate(plan.batches(epoch)):
+                if epoch * plan.steps_per_epoch + number >= first:
+                    yield epoch, number, indices
+
+    def _own_flags(self) -> tuple[float, float]:
+        due = self._plan.clock() - self._saved > 60 * self._plan.config.ckpt.every_minutes
+        return float(self._plan.stop_requested()), float(due and self._plan.world.is_first)
+
+    def _stop_if_asked(self) -> None:
+        if self._flags[_STOP]:
+            self._watcher.save(self._state, must=True)
             raise StoppedError(
-                f"stopped at step {state.step} of {plan.total_steps}; the same command continues there."
+                f"stopped at step {self._state.step} of {self._plan.total_steps}; the same command continues"
+                " there."
             )
-        started = time.perf_counter()
-        train_step(state, plan.data.batch(epoch, indices), plan.learning_rate(state.step), plan.config)
-        state.meter.seconds += time.perf_counter() - started
-        watcher.after_step(state, len(indices))
 
+    def _step(self, batch: Batch, num_images: int) -> Outcome:
+        state, plan = self._state, self._plan
+        unread = len(batch.unreadable), len(batch.unreadable) < len(batch.images)
+        if state.step in state.events.passed_over:
+            # The processes still agree on whether to stop.
+            self._flags = tuple(plan.world.sums(self._own_flags()))
+            state.step += 1
+            return Outcome(fault=None, flags=())
+        kept = _buffers(state) if plan.config.faults.nonfinite == "skip" else []
+        rate = plan.learning_rate(state.step)
+        flags = (*self._own_flags(), *map(float, unread))
+        outcome = self._stepper.step(state, batch, num_images, rate, flags)
+        self._flags = outcome.flags[:2]
+        self._count_unreadable(batch.unreadable, *outcome.flags[2:])
+        if outcome.fault is None:
+            state.step += 1
+            state.events.skipped_in_a_row = 0
+        for buffer, value in kept if outcome.fault else []:
+            buffer.copy_(value)
+        return outcome
 
-def train_step(state: TrainState, batch: Batch, learning_rate: float, config: TrainConfig) -> None:
-    """Make one update of the weights and of their average."""
-    images, labels, _ = batch
-    # Dropout and stochastic depth draw from here: a resumed run draws the same.
-    torch.manual_seed(int(np.random.SeedSequence((config.seed, state.step)).generate_state(1)[0]))
-    logits = state.model(images)
-    loss = cross_entropy(logits, labels, label_smoothing=config.label_smoothing)
-    _require_finite("loss", loss, state.step)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    _require_finite("gradient norm", gradient_norm(state.model), state.step)
-    set_learning_rate(state.optimizer, learning_rate)
-    state.optimizer.step()
-    state.ema.update(state.model)
-    state.meter.update(loss.detach(), logits.detach(), labels)
-    state.step += 1
+    def _count_unreadable(self, own: tuple[str, ...], total: float, with_readable: float) -> None:
+        events, limits = self._state.events, self._plan.config.faults
+        if total == 0:
+            events.unreadable_in_a_row = 0
+            return
+        known = set(events.unreadable)
+        for sentence in (sentence for part in self._plan.world.gather(own) for sentence in part):
+            if sentence not in known:
+                known.add(sentence)
+                events.unreadable.append(sentence)
+        events.unreadable_in_a_row = round(total) + (0 if with_readable else events.unreadable_in_a_row)
+        share = len(events.unreadable) / len(self._plan.data)
+        if (
+            share > limits.max_unreadable_share
+            or events.unreadable_in_a_row >= limits.max_unreadable_in_a_row
+        ):
+            raise DataError(
+                f"fit: training files must be readable but for {limits.max_unreadable_share:.1%} of them and"
+                f" {limits.max_unreadable_in_a_row - 1} in a row, got {len(events.unreadable)} of"
+                f" {len(self._plan.data)} that are not, {events.unreadable_in_a_row} in a row. The last:"
+                f" {events.unreadable[-1]}"
+            )
 
+    def _bear(self, fault: str, epoch: int, indices: Int[Tensor, " b"]) -> bool:
+        """Act on a fault as the config says; false after a rollback."""
+        state, faults = self._state, self._plan.config.faults
+        step, events = state.step, state.events
+        known = {"step": step, "epoch": epoch + 1, "fault": fault, "indices": indices.tolist()}
+        self._watcher.after_fault(state, {**known, "learning_rate": self._plan.learning_rate(step)})
+        if faults.nonfinite == "skip" and events.skipped_in_a_row < faults.max_nonfinite:
+            events.skipped_steps.append(step)
+            events.skipped_in_a_row += 1
+            state.step += 1
+            return True
+        if faults.nonfinite == "rollback" and len(events.passed_over) < faults.max_nonfinite:
+            passed_over = sorted({*events.passed_over, step})
+            self._watcher.restore(state)
+            state.events.passed_over = passed_over
+            return False
+        raise_fault(fault, step)
+        return True
 
-def _require_finite(what: str, value: Tensor, step: int) -> None:
-    if not torch.isfinite(value):
-        raise NumericError(
-            f"fit: {what} must be finite, got {value.item()} at step {step}; the update was not made."
-            " Use a lower learning rate or a longer warm-up."
+    def _close_epoch(self) -> None:
+        state, plan = self._state, self._plan
+        evaluation = evaluate(
+            state.average(),
+            test_batches(
+                plan.test,
+                share=(plan.world.rank, plan.world.size),
+                num_workers=plan.config.exec.num_workers,
+            ),
+            plan.num_classes,
+            prepare=plan.prepare,
+            device=plan.world.device,
+            precision=self._stepper.precision(),
+            add_up=plan.world.add_up,
         )
+        record = _close_epoch(state, plan, evaluation)
+        self._watcher.after_epoch(state, record, evaluation)
+        is_last = state.step == plan.total_steps
+        if record["epoch"] % plan.config.ckpt.every_epochs == 0 or is_last:
+            self._save(must=is_last)
+        state.called.train()
+
+    def _save(self, *, must: bool = False) -> None:
+        self._watcher.save(self._state, must=must)
+        self._saved = self._plan.clock()
+
+
+def _buffers(state: TrainState) -> list[tuple[Tensor, Tensor]]:
+    return [(buffer, buffer.clone()) for buffer in state.model.buffers()]
 
 
 def _close_epoch(state: TrainState, plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
     meter, state.meter = state.meter, Meter()
     state.seconds += meter.seconds
+    count = max(meter.count, 1)
     record = {
         "epoch": state.step // plan.steps_per_epoch,
         "step": state.step,
         "learning_rate": plan.learning_rate(state.step - 1),
-        "train_loss": meter.loss_sum / meter.count,
-        "train_accuracy": meter.correct / meter.count,
+        "train_loss": meter.loss_sum / count,
+        "train_accuracy": meter.correct / count,
         "train_total": meter.count,
         "test_loss": evaluation.loss,
         "test_accuracy": evaluation.accuracy,

@@ -33,13 +33,11 @@ class Meter:
     count: int = 0
     seconds: float = 0.0
 
-    def update(
-        self, loss: Float[Tensor, ""], logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]
-    ) -> None:
-        """Add one batch."""
-        self.loss_sum += loss.item() * len(labels)
-        self.correct += int((logits.argmax(dim=1) == labels).sum())
-        self.count += len(labels)
+    def add(self, loss_sum: float, correct: int, count: int) -> None:
+        """Add the sums of one batch."""
+        self.loss_sum += loss_sum
+        self.correct += correct
+        self.count += count
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -50,8 +50,12 @@ class RunFolder:
         return folder
 
     @contextmanager
-    def locked(self, config: TrainConfig) -> Iterator["RunFolder"]:
+    def locked(self, config: TrainConfig, allow: Collection[str] = ()) -> Iterator["RunFolder"]:
         """Hold the folder for this process and this config.
+
+        Args:
+            config: What runs.
+            allow: Dotted names of settings that may differ from the run that is there.
 
         Raises:
             ArgumentError: Another process holds it, or it belongs to another config.
@@ -63,7 +67,7 @@ class RunFolder:
         # The system drops the lock with the process, however it ends: a killed run leaves none.
         with lock:
             self._take(lock)
-            self._claim(config)
+            self._claim(config, allow)
             yield self
 
     def read_config(self) -> TrainConfig:
@@ -108,6 +112,15 @@ class RunFolder:
         complete = self.report.exists() and records and records[-1]["epoch"] == config.sched.epochs
         return records[-1] if complete else None
 
+    def closing_words(self, config: TrainConfig) -> str:
+        """Say that there is nothing left to do in a finished run."""
+        last = self.finished(config) or {}
+        return (
+            f"{self.path} is already finished: {last['test_accuracy']:.2%} ({last['test_correct']} of"
+            f" {last['test_total']}) after epoch {last['epoch']}.\n"
+            f"Its page is {self.report}. Use another --out to train again."
+        )
+
     def warnings(self) -> list[str]:
         """What was warned of, over all sessions."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
@@ -139,20 +152,23 @@ class RunFolder:
         session = {"pid": os.getpid(), "host": platform.node(), "sessions": holder.get("sessions", 0)}
         _rewrite(self.path / ".lock", session)
 
-    def _claim(self, config: TrainConfig) -> None:
+    def _claim(self, config: TrainConfig, allow: Collection[str]) -> None:
         if not self.config.exists():
             replace_file(self.config, config.to_json().encode())
             return
         changes = differences(self.read_config(), config)
         # Settings bind from the first result on: a run that failed before it can be corrected.
-        if changes and not (self.read_metrics() or any(self.checkpoints.glob("step-*"))):
-            replace_file(self.config, config.to_json().encode())
-        elif changes:
-            listed = "\n".join(f"  {name}: {old} -> {new}" for name, (old, new) in changes.items())
+        bound = bool(self.read_metrics() or any(self.checkpoints.glob("step-*")))
+        refused = {name: change for name, change in changes.items() if bound and name not in allow}
+        if refused:
+            listed = "\n".join(f"  {name}: {old} -> {new}" for name, (old, new) in refused.items())
             raise ArgumentError(
                 f"run folder: {self.path} holds a run with other settings, old -> new:\n{listed}\n"
-                "Use another --out, or the old settings to continue that run."
+                "Use another --out, or the old settings to continue that run, or go on with the new ones:"
+                f" --resume-allow {' '.join(refused)}"
             )
+        if changes:
+            replace_file(self.config, config.to_json().encode())
 
 
 def _holder(text: str) -> dict[str, Any]:

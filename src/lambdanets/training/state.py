@@ -1,11 +1,12 @@
-"""Everything that changes during a run, and its trip through a checkpoint."""
+"""Everything a run has to remember."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from lambdanets.errors import CheckpointError
@@ -13,7 +14,30 @@ from lambdanets.training.checkpoint import Checkpoint
 from lambdanets.training.config import TrainConfig, differences
 from lambdanets.training.ema import ExponentialMovingAverage
 from lambdanets.training.metrics import Meter
-from lambdanets.training.optimizer import optimizer_tensors, restore_optimizer
+from lambdanets.training.optimizer import like, optimizer_tensors, restore_optimizer, whole
+
+
+@dataclass(kw_only=True)
+class Events:
+    """What went wrong so far, and was borne.
+
+    Attributes:
+        unreadable: One sentence for each training file that could not be read.
+        unreadable_in_a_row: Unreadable files since the last readable one.
+        skipped_steps: Steps whose update was not finite and not made.
+        skipped_in_a_row: How many of them were the last ones.
+        passed_over: Steps that a rollback found not finite: they are left out.
+        failed_saves: Checkpoints that could not be stored.
+        failed_saves_in_a_row: How many of them were the last ones.
+    """
+
+    unreadable: list[str] = field(default_factory=list)
+    unreadable_in_a_row: int = 0
+    skipped_steps: list[int] = field(default_factory=list)
+    skipped_in_a_row: int = 0
+    passed_over: list[int] = field(default_factory=list)
+    failed_saves: int = 0
+    failed_saves_in_a_row: int = 0
 
 
 @dataclass(kw_only=True)
@@ -24,64 +48,116 @@ class TrainState:
         model: The network that is trained.
         ema: Its moving average, the one that is evaluated and kept.
         optimizer: Updates the network.
-        step: Updates made; with the seed it decides all randomness.
+        network: The model wrapped to work with other processes; none for the model itself.
+        whole_average: A place for the average where processes hold parts of it, to be evaluated.
+        scaler: Keeps gradients within the range of float16; none in other precisions.
+        step: Steps made; with the seed it decides all randomness.
         seconds: Time spent training in whole epochs so far, over all processes that worked on the run.
         meter: Sums of the epoch under way.
         best: The best evaluation so far.
+        events: What went wrong so far.
     """
 
     model: nn.Module
     ema: ExponentialMovingAverage
     optimizer: Optimizer
+    network: nn.Module | None = None
+    whole_average: nn.Module | None = None
+    scaler: GradScaler | None = None
     step: int = 0
     seconds: float = 0.0
     meter: Meter = field(default_factory=Meter)
     best: dict[str, Any] | None = None
+    events: Events = field(default_factory=Events)
+
+    @property
+    def called(self) -> nn.Module:
+        """What training calls: the network, or the model itself without one."""
+        return self.network or self.model
+
+    def average(self) -> nn.Module:
+        """The averaged network, whole in every process; every process of the run must ask."""
+        if self.whole_average is None or self.whole_average is self.ema.module:
+            return self.ema.module
+        self.whole_average.load_state_dict(whole_state(self.ema.module))
+        return self.whole_average
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors, by the name of the checkpoint's file."""
+        """All tensors, by the name of the checkpoint's file; every process of the run must ask."""
         return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.module.state_dict(),
+            "model": whole_state(self.model),
+            "ema": whole_state(self.ema.module),
             "optimizer": optimizer_tensors(self.optimizer, self.model),
         }
 
-    def record(self, config: TrainConfig) -> dict[str, Any]:
-        """All plain numbers, and the config they belong to."""
+    def record(self, config: TrainConfig, world_size: int = 1) -> dict[str, Any]:
+        """All plain numbers, and the config and the number of processes they belong to."""
         return {
             "step": self.step,
             "ema_updates": self.ema.num_updates,
             "seconds": self.seconds,
             "meter": dataclasses.asdict(self.meter),
             "best": self.best,
+            "events": dataclasses.asdict(self.events),
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "world_size": world_size,
             "config": dataclasses.asdict(config),
         }
 
-    def restore(self, checkpoint: Checkpoint, config: TrainConfig) -> None:
-        """Take over a checkpoint of the same config.
+    def restore(
+        self, checkpoint: Checkpoint, config: TrainConfig, *, world_size: int = 1, allow: Collection[str] = ()
+    ) -> list[str]:
+        """Take over a checkpoint of the same config and as many processes.
+
+        Args:
+            checkpoint: What was stored.
+            config: What runs now.
+            world_size: How many processes run now.
+            allow: Dotted names of settings that may have changed, `world_size` among them.
+
+        Returns:
+            What has changed and was allowed to, old -> new.
 
         Raises:
             CheckpointError: It belongs to another config or to another model.
         """
         record = checkpoint.record
-        _require_same(checkpoint, TrainConfig.from_dict(record["config"]), config)
+        changes = _changes(checkpoint, config, world_size, allow)
         _load(self.model, checkpoint, "model")
         _load(self.ema.module, checkpoint, "ema")
         restore_optimizer(self.optimizer, self.model, checkpoint.tensors["optimizer"])
         self.ema.num_updates = record["ema_updates"]
+        if self.scaler and record["scaler"]:
+            self.scaler.load_state_dict(record["scaler"])
         self.step = record["step"]
         self.seconds = record["seconds"]
         self.meter = Meter(**record["meter"])
         self.best = record["best"]
+        self.events = Events(**record["events"])
+        return changes
 
 
-def _require_same(checkpoint: Checkpoint, old: TrainConfig, new: TrainConfig) -> None:
-    changes = [f"{name}: {before} -> {after}" for name, (before, after) in differences(old, new).items()]
-    if changes:
+def whole_state(model: nn.Module) -> dict[str, Tensor]:
+    """The weights and buffers by name, put together where processes hold parts."""
+    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+
+
+def _changes(
+    checkpoint: Checkpoint, config: TrainConfig, world_size: int, allow: Collection[str]
+) -> list[str]:
+    old = TrainConfig.from_dict(checkpoint.record["config"])
+    found = differences(old, config)
+    if checkpoint.record["world_size"] != world_size:
+        found["world_size"] = (checkpoint.record["world_size"], world_size)
+    texts = {name: f"{name}: {before} -> {after}" for name, (before, after) in found.items()}
+    refused = [text for name, text in texts.items() if name not in allow]
+    if refused:
         raise CheckpointError(
             f"load_checkpoint: {checkpoint.path} was written by recipe {old.recipe!r} with other settings,"
-            " old -> new:\n  " + "\n  ".join(changes)
+            " old -> new:\n  " + "\n  ".join(refused) + "\nTo go on all the same: --resume-allow"
+            f" {' '.join(name for name in texts if name not in allow)}"
         )
+    return list(texts.values())
 
 
 def _load(model: nn.Module, checkpoint: Checkpoint, name: str) -> None:
@@ -106,4 +182,6 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> N
             f"load_state: {where} must hold the weights of this model, got {len(wrong)} that differ:"
             f" it needs {listed}."
         )
-    model.load_state_dict(tensors)
+    state = model.state_dict()
+    # A process may hold parts of a tensor: each takes its own.
+    model.load_state_dict({name: like(state[name], tensor) for name, tensor in tensors.items()})

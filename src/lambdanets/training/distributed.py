@@ -1,0 +1,136 @@
+"""The processes of a run: who they are, and what they agree on."""
+
+import datetime
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from lambdanets.errors import DependencyError, LostProcessError
+from lambdanets.training.settings import ExecConfig
+from lambdanets.training.torchrun import local_rank, process_rank, world_size
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One process among those of a run.
+
+    Attributes:
+        rank: Its number over all machines.
+        size: How many there are.
+        device: What it computes on.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes and prints."""
+        return self.rank == 0
+
+    def share(self, whole: Tensor) -> Tensor:
+        """This process's part of a batch's indices: equal parts, the first ones larger by one if need be."""
+        return whole.tensor_split(self.size)[self.rank]
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes; whole numbers are exact."""
+        if self.size == 1:
+            return tensor
+        total = tensor.to(self.device, copy=True)
+        dist.all_reduce(total)
+        return total.to(tensor.device)
+
+    def sums(self, values: Sequence[float | int]) -> list[float]:
+        """The sums of some numbers over all processes."""
+        if self.size == 1:
+            return [float(value) for value in values]
+        sums: list[float] = self.add_up(torch.tensor(values, dtype=torch.float64)).tolist()
+        return sums
+
+    def gather(self, value: T) -> list[T]:
+        """What each process has, by rank."""
+        values: list[Any] = [None] * self.size
+        if self.size == 1:
+            return [value]
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What the first process makes, or the error it meets: everywhere the same."""
+        if self.size == 1:
+            return make()
+        box: list[Any] = [None, None]
+        if self.is_first:
+            try:
+                box[0] = make()
+            except Exception as error:
+                box[1] = error
+        dist.broadcast_object_list(box, src=0)
+        if box[1] is not None:
+            raise box[1]
+        made: T = box[0]
+        return made
+
+    def average_buffers(self, model: torch.nn.Module) -> None:
+        """Make running statistics equal everywhere: the mean of what the processes have."""
+        buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        if self.size == 1 or not buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in buffers])
+        dist.all_reduce(flat)
+        parts = (flat / self.size).split([buffer.numel() for buffer in buffers])
+        for buffer, part in zip(buffers, parts, strict=True):
+            buffer.copy_(part.view_as(buffer))
+
+
+@contextmanager
+def joined(config: ExecConfig) -> Iterator[World]:
+    """Join the processes that torchrun started, if it did; leave them at the end.
+
+    Raises:
+        DependencyError: There are fewer GPUs on this machine than processes, or none at all.
+        LostProcessError: Another process has ended.
+    """
+    rank, size = process_rank(), world_size()
+    device = _device(config, local_rank())
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if size == 1:
+        yield World(device=device)
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=config.timeout_s))
+    try:
+        yield World(rank=rank, size=size, device=device)
+    except RuntimeError as error:
+        # Also what a process raises that waits for one that is gone.
+        if isinstance(error, dist.DistError) or any(name in str(error) for name in ("gloo", "NCCL")):
+            raise LostProcessError(
+                f"train: process {rank} waited for another one that has ended; that one's message says why."
+            ) from error
+        raise
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dist.destroy_process_group()
+
+
+def _device(config: ExecConfig, number: int) -> torch.device:
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    found = torch.cuda.device_count()
+    if number >= found:
+        raise DependencyError(
+            f"train: exec.device cuda needs a GPU for each process of a machine, got {found} for process"
+            f" {number + 1}. Start fewer, or use --exec.device cpu."
+        )
+    return torch.device("cuda", number)
