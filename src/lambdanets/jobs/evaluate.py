@@ -22,6 +22,7 @@ from lambdanets.training.feeding import TEST_BATCH, test_batches
 from lambdanets.training.metrics import Evaluation, evaluate, unchanged
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import require
+from lambdanets.training.step import precision_of
 
 T = TypeVar("T")
 
@@ -171,7 +172,7 @@ def evaluate_run(
         len(task.labels),
         prepare=prepare,
         device=place,
-        precision=_precision(subject.config.exec.precision, place),
+        precision=precision_of(subject.config.exec.precision, place),
         add_up=add_up,
         real=subject.real,
     ).require_whole(len(data))
@@ -254,11 +255,3 @@ def _device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise DependencyError("eval: device cuda needs a GPU that torch can use, got none. Use --device cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _precision(name: str, device: torch.device) -> torch.dtype | None:
-    """As the run was trained and tested; auto is bfloat16 on a GPU that has it."""
-    if name == "auto":
-        has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if has_it else None
-    return {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
