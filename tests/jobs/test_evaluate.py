@@ -22,7 +22,7 @@ from lambdanets.training.checkpoint import load_checkpoint
 from lambdanets.training.feeding import TEST_BATCH
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import SchedConfig
-from support.processes import run_together
+from support.together import run_together
 
 NUM = 60
 

@@ -83,7 +83,10 @@ def test_the_report_says_what_was_found(finished):
     for words in (
         f"| accuracy | {last['test_accuracy']:.2%}, {last['test_correct']} of 60 held-out pictures",
         "| restarts | 0 |",
-        "| warnings | none |",
+        "| warnings | 1, below |",
+        "Warnings:\n\n```\nthe run is shorter than three half-lives of the average\n```",
+        "| top-5 | ",
+        "By class:\n\n| class | pictures | correct | share | taken for |\n|---|---|---|---|---|\n| 0 | ",
         "| unreadable files | none |",
         "```\nlambdanets train digits\n```",
         "![lambdas](lambdas.png)",

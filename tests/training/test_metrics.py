@@ -12,7 +12,7 @@ from lambdanets.batches import Batch
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.feeding import test_batches as shared_batches
 from lambdanets.training.metrics import Evaluation, Meter, evaluate, places
-from support.processes import run_together
+from support.together import run_together
 
 NUM_CLASSES = 7
 
