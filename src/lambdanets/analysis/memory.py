@@ -42,7 +42,7 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
     return total
 
 
-def process_peak_bytes(device: str) -> int:
+def peak_bytes_of_process(device: str) -> int:
     """Most bytes that this process has taken: of the accelerator on `cuda`, else of the machine's memory."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()

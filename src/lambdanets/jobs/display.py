@@ -149,9 +149,9 @@ class Display:
 
     def _memory(self) -> str:
         # Here: torch takes a second to load, and nothing else in this file needs it.
-        from lambdanets.analysis.memory import process_peak_bytes
+        from lambdanets.analysis.memory import peak_bytes_of_process
 
-        return bytes_in_words(process_peak_bytes(self._device))
+        return bytes_in_words(peak_bytes_of_process(self._device))
 
 
 def say(text: str, console: Console | None = None) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
-from lambdanets.analysis.memory import process_peak_bytes
+from lambdanets.analysis.memory import peak_bytes_of_process
 from lambdanets.jobs.tables.certain import build
 from lambdanets.paper import Row
 
@@ -113,7 +113,7 @@ def _measure(job: Job) -> Measurement:
         fastest=min(times),
         slowest=max(times),
         repeats=len(times),
-        peak_bytes=process_peak_bytes(job.device) - before,
+        peak_bytes=peak_bytes_of_process(job.device) - before,
         threads=torch.get_num_threads(),
     )
 
@@ -169,7 +169,7 @@ def _forget_peak(device: str) -> int:
     if peak.exists():
         peak.write_text("5")
         return os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[1])
-    return process_peak_bytes(device)
+    return peak_bytes_of_process(device)
 
 
 def _limit_memory(num_bytes: int | None) -> None:
