@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from lambdanets.data.transforms import mix
 from lambdanets.jobs.display import Display, say
 from lambdanets.jobs.recorder import Recorder
 from lambdanets.jobs.report import write_report
@@ -45,7 +46,7 @@ def train(config: TrainConfig, folder: RunFolder, *, command: str, allow: Collec
         LostProcessError: Another process has ended.
     """
     stop = StopRequest()
-    with stop.listening(), joined(config.exec) as world:
+    with joined(config.exec) as world, stop.listening():
         torch.set_num_threads(config.num_threads)
         finished = world.from_first(lambda: folder.finished(config) and folder.closing_words(config))
         if finished:
@@ -79,20 +80,15 @@ def _fit(state: TrainState, plan: Plan, recorder: Recorder) -> None:
 
 def make_plan(config: TrainConfig, task: Task, world: World, stop: StopRequest) -> Plan:
     """Put together what the loop needs to know."""
-    mix = None
-    if config.augment.mixup or config.augment.cutmix:
-        from lambdanets.data.transforms import mix as mixed
-
-        mix = functools.partial(
-            mixed, num_classes=len(task.labels), mixup=config.augment.mixup, cutmix=config.augment.cutmix
-        )
+    mixing = {"mixup": config.augment.mixup, "cutmix": config.augment.cutmix}
+    blend = functools.partial(mix, num_classes=len(task.labels), **mixing)
     return Plan(
         config=config,
         data=task.train,
         test=task.test,
         num_classes=len(task.labels),
         prepare=task.prepare,
-        mix=mix,
+        mix=blend if any(mixing.values()) else None,
         world=world,
         stop_requested=stop,
     )

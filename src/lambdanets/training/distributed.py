@@ -10,10 +10,12 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from lambdanets.errors import DependencyError, LostProcessError
 from lambdanets.training.settings import ExecConfig
-from lambdanets.training.torchrun import local_rank, process_rank, world_size
+from lambdanets.training.torchrun import die_with_parent, local_rank, num_restarts, process_rank, world_size
 
 T = TypeVar("T")
 
@@ -108,14 +110,19 @@ def joined(config: ExecConfig) -> Iterator[World]:
         yield World(device=device)
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=config.timeout_s))
+    limit = datetime.timedelta(seconds=config.timeout_s)
+    store, _, _ = next(rendezvous("env://", timeout=limit))
+    # torchrun keeps the store when it starts the processes again, and so the addresses of the dead.
+    store = PrefixStore(f"attempt {num_restarts()}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+    die_with_parent()
     try:
         yield World(rank=rank, size=size, device=device)
     except RuntimeError as error:
         # Also what a process raises that waits for one that is gone.
         if isinstance(error, dist.DistError) or any(name in str(error) for name in ("gloo", "NCCL")):
             raise LostProcessError(
-                f"train: process {rank} waited for another one that has ended; that one's message says why."
+                f"process {rank} waited for another one that has ended; that one's message says why."
             ) from error
         raise
     finally:
@@ -130,7 +137,7 @@ def _device(config: ExecConfig, number: int) -> torch.device:
     found = torch.cuda.device_count()
     if number >= found:
         raise DependencyError(
-            f"train: exec.device cuda needs a GPU for each process of a machine, got {found} for process"
+            f"exec.device cuda needs a GPU for each process of a machine, got {found} for process"
             f" {number + 1}. Start fewer, or use --exec.device cpu."
         )
     return torch.device("cuda", number)

@@ -62,14 +62,14 @@ def placed(model: nn.Module, config: ExecConfig, world: World) -> nn.Module:
         switch = getattr(model, "set_gradient_checkpointing", None)
         if switch is None:
             raise ArgumentError(
-                "train: exec.gradient_checkpointing must be off for a network without that switch, got"
+                "exec.gradient_checkpointing must be off for a network without that switch, got"
                 f" {type(model).__name__}."
             )
         switch(True)
     if config.sync_batch_norm and world.size > 1:
         if world.device.type == "cpu":
             raise ArgumentError(
-                "train: exec.sync_batch_norm must be off on a CPU, got on. Torch has it for GPUs alone."
+                "exec.sync_batch_norm must be off on a CPU, got on. Torch has it for GPUs alone."
             )
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     if config.deterministic and world.device.type == "cuda":

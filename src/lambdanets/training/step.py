@@ -19,8 +19,8 @@ from lambdanets.training.distributed import World
 from lambdanets.training.optimizer import gradient_norm, set_learning_rate, shorten_gradients
 from lambdanets.training.state import TrainState
 
-# Pictures and classes, and the seed of the mixture.
-Mix = Callable[[Tensor, Tensor, tuple[int, ...]], tuple[Tensor, Tensor]]
+# From pictures, classes and `words`, the seed of the mixture.
+Mix = Callable[..., tuple[Tensor, Tensor]]
 
 _PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -97,13 +97,13 @@ class Stepper:
             images = self.prepare(images.to(device, non_blocking=True))
             targets = targets.to(device, non_blocking=True)
             if self.mix:
-                images, targets = self.mix(
-                    images, targets, (self.config.seed, state.step, self.world.rank, number)
-                )
+                words = (self.config.seed, state.step, self.world.rank, number)
+                images, targets = self.mix(images, targets, words=words)
             with _unsynchronized(state.called, number < parts - 1):
                 with torch.autocast(device.type, precision, enabled=precision is not None):
                     logits = state.called(images)
-                loss = cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+                logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                loss = cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
                 # By pictures, so that unequal parts count as they would in one batch. DDP takes the mean.
                 weight = len(images) / num_images * self.world.size
                 weighted = loss * weight

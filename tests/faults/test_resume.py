@@ -1,0 +1,165 @@
+"""R2: stopped after every step and continued, a run ends bit for bit where an undisturbed one does."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lambdanets.errors import StoppedError
+from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.distributed import World
+from lambdanets.training.loop import fit
+from lambdanets.training.parallel import new_state
+from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, SchedConfig
+from support.processes import run_ranks
+from support.training import (
+    Notes,
+    TinyData,
+    assert_same_state,
+    tiny_config,
+    tiny_model,
+    tiny_plan,
+    without_times,
+)
+
+# Two epochs of four steps.
+TOTAL_STEPS = 8
+EVERY_STEP = range(TOTAL_STEPS)
+OPTIMIZERS = {
+    "sgd": OptimConfig(learning_rate=0.05, weight_decay=1e-3),
+    "adamw": OptimConfig(name="adamw", learning_rate=0.01, weight_decay=1e-3),
+    "lamb": OptimConfig(name="lamb", learning_rate=0.01, weight_decay=1e-3),
+    "rmsprop": OptimConfig(name="rmsprop", learning_rate=0.01, weight_decay=1e-3, max_gradient_norm=1.0),
+}
+
+
+def _config(workers=0, accumulation=1, optimizer="sgd", parallel="ddp", precision="float32"):
+    return tiny_config(
+        global_batch_size=10,
+        sched=SchedConfig(epochs=2, warmup_epochs=0.5),
+        ckpt=CkptConfig(every_epochs=1, keep=1),
+        optim=OPTIMIZERS[optimizer],
+        exec=ExecConfig(
+            device="cpu",
+            num_workers=workers,
+            accumulation=accumulation,
+            parallel=parallel,
+            precision=precision,
+        ),
+    )
+
+
+def _state(config, world, seed):
+    torch.manual_seed(seed)
+    return new_state(
+        tiny_model(),
+        config,
+        world,
+        lambda model: [{"params": list(model.parameters()), "weight_decay": 1e-3}],
+    )
+
+
+class _StopAt:
+    def __init__(self, step):
+        self.left = step
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def _run(world, config, folder, stop=None):
+    """A run to its end, or one that is stopped and continued; its records and, if whole, its state."""
+    notes = Notes(lambda state: _save(world, state, config, folder))
+    state = _state(config, world, config.seed)
+    if stop is not None:
+        with pytest.raises(StoppedError, match=f"stopped at step {stop} of {TOTAL_STEPS}"):
+            fit(state, tiny_plan(config, TinyData(num=40), world=world, stop_requested=_StopAt(stop)), notes)
+        # What another process would begin with: other weights.
+        state = _state(config, world, 99)
+        state.restore(world.from_first(lambda: load_checkpoint(folder)), config, world_size=world.size)
+        assert state.step == stop
+    fit(state, tiny_plan(config, TinyData(num=40), world=world), notes)
+    tensors = {group: dict(tensors) for group, tensors in state.tensors().items()}
+    numpy = {g: {n: t.detach().numpy().tobytes() for n, t in ts.items()} for g, ts in tensors.items()}
+    return numpy, without_times(notes.records), state.best, state.ema.num_updates
+
+
+def _save(world, state, config, folder):
+    tensors, record = state.tensors(), state.record(config, world.size)
+    world.from_first(lambda: save_checkpoint(folder, state.step, tensors, record, keep=1) and None)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"workers": 2},
+        {"accumulation": 2},
+        {"optimizer": "adamw", "accumulation": 2},
+        {"optimizer": "lamb"},
+        {"optimizer": "rmsprop"},
+        {"precision": "bfloat16"},
+    ],
+    ids=lambda options: "-".join(f"{name}-{value}" for name, value in options.items()),
+)
+def test_one_process(tmp_path, options):
+    config = _config(**options)
+    stops = (0, 3, 5) if "workers" in options or "precision" in options else EVERY_STEP
+    expected = _run(World(), config, tmp_path / "whole")
+    for stop in stops:
+        assert _run(World(), config, tmp_path / str(stop), stop) == expected, f"stopped at {stop}"
+
+
+def _all_stops(world, config, folder, stops):
+    whole = _run(world, config, folder / "whole")
+    return whole, [stop for stop in stops if _run(world, config, folder / str(stop), stop) != whole]
+
+
+@pytest.mark.parametrize(
+    ("parallel", "accumulation", "stops"),
+    [
+        ("ddp", 1, (1, 6)),
+        pytest.param("ddp", 1, EVERY_STEP, marks=pytest.mark.slow),
+        pytest.param("ddp", 2, EVERY_STEP, marks=pytest.mark.slow),
+        pytest.param("fsdp", 1, EVERY_STEP, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes(tmp_path, parallel, accumulation, stops):
+    config = _config(parallel=parallel, accumulation=accumulation)
+    (first, differ), (second, _) = run_ranks(_all_stops, 2, config, tmp_path, stops)
+    assert differ == []
+    assert first == second
+
+
+@pytest.mark.slow
+def test_processes_with_parts_of_the_network_end_where_those_with_the_whole_do(tmp_path):
+    ends = [
+        run_ranks(_run, 2, _config(parallel=parallel), tmp_path / parallel)[0] for parallel in ("ddp", "fsdp")
+    ]
+    assert ends[0] == ends[1]
+
+
+def test_workers_and_processes_do_not_change_the_pictures(tmp_path):
+    """Two processes train on what one does: without batch norm and dropout, to rounding."""
+    config = _config()
+    alone = _weights(World(), config)
+    pair = run_ranks(_weights, 2, config)
+    assert pair[0] == pair[1]
+    assert pair[0] == pytest.approx(alone, abs=1e-12)
+    assert _weights(World(), replace(config, exec=replace(config.exec, num_workers=2))) == alone
+
+
+def _weights(world, config):
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4)).double()
+    state = new_state(model, config, world, lambda m: [{"params": list(m.parameters()), "weight_decay": 0.1}])
+    fit(state, tiny_plan(config, TinyData(num=40), world=world, prepare=torch.Tensor.double), Notes())
+    return list(itertools.chain(*(p.flatten().tolist() for p in state.ema.module.parameters())))
+
+
+def test_a_state_of_the_run_is_the_same_object_by_value(tmp_path):
+    """The comparison above can fail: another seed gives other bits."""
+    config = _config()
+    assert _run(World(), config, tmp_path / "a") != _run(World(), replace(config, seed=1), tmp_path / "b")
+    assert_same_state(_state(config, World(), 0), _state(config, World(), 0))
