@@ -68,3 +68,14 @@ def test_a_figure_is_written_as_png(tmp_path):
     with Image.open(tmp_path / "curves.png") as picture:
         assert picture.format == "PNG" and picture.width > 800
         assert len(picture.convert("L").getcolors()) > 50
+
+
+def test_confusion_of_many_classes_is_colours_alone():
+    counts = np.eye(200, dtype=np.int64) * 50
+    counts[3, 7] = 2
+    (axes,) = confusion(counts, [f"n{index}" for index in range(200)], "title").axes
+    assert not axes.texts and len(axes.get_xticks()) < 20
+    image = axes.images[0]
+    assert image.get_array().filled(0).sum() == 2 and image.get_array()[3, 7] == 2
+    # One mistake among many is still seen: more than a tenth of the way to the darkest.
+    assert image.norm(1.0) > 0.1

@@ -1,6 +1,7 @@
 """`eval`, `predict` and `compare` on a run, and their exit codes."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -42,7 +43,9 @@ def test_eval_counts_exactly(trained, capsys):
     assert run(["eval", str(trained), "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {
-        *("recipe", "model", "epoch", "accuracy", "correct", "total", "loss", "classes", "confusion")
+        *("run", "recipe", "model", "weights", "epoch", "step", "image_size", "device", "images_per_s"),
+        *("accuracy", "correct", "total", "top5_accuracy", "top5_correct", "loss"),
+        *("real_accuracy", "real_correct", "real_total", "left_out", "unreadable", "classes", "confusion"),
     }
     assert found["total"] == 500 == sum(map(sum, found["confusion"]))
     assert found["correct"] == sum(row[i] for i, row in enumerate(found["confusion"]))
@@ -106,3 +109,21 @@ def test_bad_input(trained, picture, tmp_path, words, code, message, capsys):
     assert run([word.format(**places) for word in words]) == code
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
+
+
+OPTIONS = {
+    "eval": {
+        *("--csv", "--weights", "--size", "--real", "--skip-bad", "--batch", "--num-workers", "--device"),
+        *("--format", "--json"),
+    },
+    "compare": {"--format", "--json"},
+}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_options_are_frozen(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        run([command, "--help"])
+    assert stop.value.code == 0
+    found = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out))
+    assert found - {"--help"} == OPTIONS[command]

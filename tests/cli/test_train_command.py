@@ -20,7 +20,7 @@ OPTIONS = {
         "--label-smoothing",
         "--ema-decay",
     ),
-    *("--processes", "--gpus", "--max-restarts", "--resume-allow"),
+    *("--processes", "--gpus", "--max-restarts", "--resume-allow", "--tensorboard"),
     *("--model.name", "--model.overrides"),
     *("--data.name", "--data.root", "--data.train", "--data.test", "--data.holdout"),
     *("--data.train-labels", "--data.test-labels", "--data.image-size", "--data.test-image-size"),

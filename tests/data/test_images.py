@@ -139,16 +139,6 @@ def test_a_test_shows_each_picture_once_and_fails_at_a_broken_one():
         broken.batch(torch.arange(12))
 
 
-def test_a_test_can_leave_broken_files_out():
-    test = ImageTest(source=Drawn(6, broken=(0, 4)), transform=TestTransform(size=16), skip_unreadable=True)
-    images, targets, unreadable = test.batch(torch.arange(6))
-    assert targets.tolist() == [1, 0, 1, 1] and len(images) == 4
-    assert [sentence.partition(":")[0] for sentence in unreadable] == ["file 0", "file 4"]
-    assert torch.equal(images, test.batch(torch.tensor([1, 2, 3, 5])).images)
-    none = test.batch(torch.tensor([0, 4]))
-    assert none.images.shape == (0, 3, 16, 16) and none.targets.shape == (0,)
-
-
 def test_both_can_be_sent_to_another_process():
     data = pickle.loads(pickle.dumps(training(layers=1)))
     assert torch.equal(

@@ -14,6 +14,7 @@ from PIL import Image
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining
 from lambdanets.data.pictures import decode
+from lambdanets.data.readable import ReadableTest
 from lambdanets.data.transforms import TestTransform, TrainTransform
 from lambdanets.errors import DataError
 from support.images import encoded, make_folder, photo, plant
@@ -83,9 +84,8 @@ def test_a_test_stops_at_the_first_or_says_how_many_are_left(planted):
     test = ImageTest(source=open_folder(root), transform=TestTransform(size=16))
     with pytest.raises(DataError, match=r"mixed/empty\.jpg: must be an image"):
         test.batch(torch.arange(len(test)))
-    skipping = ImageTest(source=test.source, transform=test.transform, skip_unreadable=True)
-    batch = skipping.batch(torch.arange(len(test)))
-    assert len(batch.targets) == 8 + len(files.readable) == len(test) - len(batch.unreadable)
+    batch = ReadableTest(test).batch(torch.arange(len(test)))
+    assert int((batch.targets >= 0).sum()) == 8 + len(files.readable) == len(test) - len(batch.unreadable)
     assert len(batch.unreadable) == len(files.unreadable)
 
 

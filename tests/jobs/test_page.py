@@ -15,6 +15,7 @@ from lambdanets.jobs.page.markup import element
 from lambdanets.jobs.tables.contents import NUMBERS, table
 from lambdanets.jobs.tables.record import NOT_RUN, Table
 from lambdanets.jobs.tables.results import Results
+from lambdanets.recipes import get_recipe
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
 NOTHING = Results(results=(), machine=None, here="")
@@ -136,8 +137,7 @@ def test_a_run_is_shown_with_its_numbers_and_pictures(tmp_path: Path, tables: li
         (tmp_path / f"{name}.png").write_bytes(PNG)
     summary = RunSummary(
         path=tmp_path,
-        recipe="digits",
-        model="lambda_resnet_digits",
+        config=get_recipe("digits"),
         parameters=36234,
         correct=495,
         total=500,

@@ -83,7 +83,10 @@ def test_the_report_says_what_was_found(finished):
     for words in (
         f"| accuracy | {last['test_accuracy']:.2%}, {last['test_correct']} of 60 held-out pictures",
         "| restarts | 0 |",
-        "| warnings | none |",
+        "| warnings | 1, below |",
+        "Warnings:\n\n```\nthe run is shorter than three half-lives of the average\n```",
+        "| top-5 | ",
+        "By class:\n\n| class | pictures | correct | share | taken for |\n|---|---|---|---|---|\n| 0 | ",
         "| unreadable files | none |",
         "```\nlambdanets train digits\n```",
         "![lambdas](lambdas.png)",
@@ -107,8 +110,8 @@ def test_an_evaluation_finds_what_training_recorded(finished):
     best = json.loads((finished / "best.json").read_text())["metric"]
     assert (found.evaluation.correct, found.evaluation.total) == (best["test_correct"], 60)
     rows = found.per_class()
-    assert sum(row["correct"] for row in rows) == best["test_correct"]
-    assert all(sum(row["taken_for"].values()) == row["total"] - row["correct"] for row in rows)
+    assert sum(row.correct for row in rows) == best["test_correct"]
+    assert all(sum(row.taken_for.values()) == row.total - row.correct for row in rows)
 
 
 def test_a_summary_reads_the_folder(finished):

@@ -12,6 +12,7 @@ from lambdanets.batches import Batch
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.feeding import test_batches as shared_batches
 from lambdanets.training.metrics import Evaluation, Meter, evaluate, places
+from support.together import run_together
 
 NUM_CLASSES = 7
 
@@ -60,16 +61,6 @@ def _literal(images, labels, real):
     return counts
 
 
-def _over_all(parts):
-    """What the processes get when the second pass adds up what the first one wrote down."""
-    written = [[] for _ in parts]
-    for part, notes in zip(parts, written, strict=True):
-        # One more of everything: a process without pictures would rightly complain about zeros.
-        part(lambda tensor, notes=notes: (notes.append(tensor.clone()), tensor + 1)[1])
-    sums = [sum(tensors) for tensors in zip(*written, strict=True)]
-    return [part(lambda tensor, left=list(sums): left.pop(0)) for part in parts]
-
-
 @pytest.mark.parametrize("num", range(1, 18))
 def test_any_number_of_processes_finds_the_same(num):
     """R15: data sets of 1 to 17 pictures, 1 to 3 processes, batches of 1 to 5."""
@@ -87,7 +78,7 @@ def test_any_number_of_processes_finds_the_same(num):
                 )
                 for rank in range(world)
             ]
-            for found in _over_all(parts):
+            for found in run_together(parts):
                 assert (found.correct, found.top5_correct) == (expected["correct"], expected["top5"])
                 assert (found.real_correct, found.real_total) == (expected["real"], expected["with real"])
                 assert found.require_whole(num).total == num
@@ -226,6 +217,39 @@ def test_batches_that_cannot_be_judged(targets, real, message):
 def test_no_picture_is_an_error():
     with pytest.raises(DataError, match="batches must hold at least one readable picture, got none"):
         evaluate(nn.Flatten(), [], 3)
+
+
+def test_an_error_in_one_process_ends_all():
+    """The other one must not wait, nor add its sums to those of the next evaluation."""
+
+    class Damaged(Pictures):
+        def batch(self, indices):
+            if 3 in indices:
+                raise DataError("3.png: truncated")
+            return super().batch(indices)
+
+    data = Damaged(6)
+    parts = [
+        lambda add_up, rank=rank: evaluate(
+            nn.Flatten(), shared_batches(data, 2, share=(rank, 2)), NUM_CLASSES, add_up=add_up
+        )
+        for rank in (0, 1)
+    ]
+    waiting, damaged = run_together(parts)
+    assert isinstance(waiting, DataError) and isinstance(damaged, DataError)
+    assert str(waiting).startswith("evaluate: every process must judge its pictures, got an error in another")
+    assert str(damaged) == "3.png: truncated"
+
+
+def test_sums_are_whole_numbers_and_one_in_float64():
+    seen = []
+
+    def add_up(tensor):
+        seen.append((tensor.dtype, tensor.shape))
+        return tensor
+
+    evaluate(nn.Flatten(), [Batch(*_pictures(5))], 3, add_up=add_up)
+    assert seen == [(torch.int64, (3 * 3 + 5,)), (torch.float64, ())]
 
 
 def test_a_lost_picture_is_an_error():

@@ -1,7 +1,10 @@
-"""Bytes of activations: the most alive at a time, and those kept for backward."""
+"""Bytes of activations, the most alive at a time and those kept for backward; and of the process."""
 
+import resource
+import sys
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +40,19 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
         total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
         del output
     return total
+
+
+def peak_bytes_of_process(device: str) -> int:
+    """Most bytes that this process has taken: of the accelerator on `cuda`, else of the machine's memory."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.exists():
+        # Linux's `getrusage` hands a parent's peak on to its children.
+        (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024 * int(peak.split()[1])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class _LiveBytes(TorchDispatchMode):

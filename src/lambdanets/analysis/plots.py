@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -15,6 +16,8 @@ from lambdanets.errors import ArgumentError
 
 _TRAIN, _TEST = "tab:blue", "tab:orange"
 _DPI: Final = 130
+# More classes than a matrix has room for names and numbers of.
+_MANY: Final = 30
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -60,6 +63,8 @@ def confusion(
 ) -> Figure:
     """Draw which class is taken for which; mistakes are coloured, the diagonal is not.
 
+    Of many classes there are colours alone, and a few mistakes are as easily seen as many.
+
     Args:
         counts: Pictures of each class (row) by the class they were taken for (column).
         labels: The name of each class.
@@ -70,19 +75,31 @@ def confusion(
             f"confusion: counts must have shape {(len(labels), len(labels))}, one row for each label,"
             f" got {counts.shape}."
         )
-    figure = Figure(figsize=(6, 6), dpi=_DPI, layout="constrained")
+    num = len(labels)
+    side = 6 if num <= 10 else 9
+    figure = Figure(figsize=(side, side), dpi=_DPI, layout="constrained")
     axes = figure.subplots()
-    mistakes = np.ma.masked_equal(np.where(np.eye(len(labels), dtype=bool), 0, counts), 0)
-    axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(2 * mistakes.filled(0).max(), 1))
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        weight = "bold" if row == column else "normal"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", weight=weight)
-    axes.set_xticks(range(len(labels)), labels)
-    axes.set_yticks(range(len(labels)), labels)
+    mistakes = np.ma.masked_equal(np.where(np.eye(num, dtype=bool), 0, counts), 0)
+    most = max(2 * mistakes.filled(0).max(), 1)
+    if num > _MANY:
+        axes.imshow(mistakes, cmap="Reds", norm=PowerNorm(0.5, vmin=-0.2 * most, vmax=most))
+    else:
+        axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=most)
+        _write_counts(axes, counts, labels)
     axes.set_xlabel("taken for")
     axes.set_ylabel("is")
     axes.set_title(title)
     return figure
+
+
+def _write_counts(
+    axes: Axes, counts: Int[np.ndarray, "num_classes num_classes"], labels: Sequence[str]
+) -> None:
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        weight = "bold" if row == column else "normal"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", weight=weight)
+    axes.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, labels)) > 3 else 0)
+    axes.set_yticks(range(len(labels)), labels)
 
 
 def position_tables(tables: Mapping[str, Float[np.ndarray, "u k height width"]], title: str) -> Figure:

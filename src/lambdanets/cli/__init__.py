@@ -71,5 +71,5 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         if name == asked:
             module = import_module(f"lambdanets.cli.{name}")
             module.configure(command)
-            command.set_defaults(main=module.main)
+            command.set_defaults(main=module.main, given=list(arguments))
     return parser

@@ -1,32 +1,214 @@
-"""`lambdanets eval`: evaluate a finished or running run."""
+"""`lambdanets eval`: evaluate finished or running runs."""
 
 import argparse
 import json
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from lambdanets.errors import check_positive
+from lambdanets.training.torchrun import world_size
+
+if TYPE_CHECKING:
+    from lambdanets.jobs.eval_table import Attempt
+    from lambdanets.jobs.evaluate import RunEvaluation
+
+# Names of unreadable pictures that a terminal lists.
+_MOST_NAMED: Final = 10
+_WIDEST_RUN: Final = 34
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run folder")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="default: text")
+    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="add a row of each run to this table")
+    parser.add_argument(
+        "--weights",
+        choices=("best", "ema", "raw"),
+        default="best",
+        help="of the best epoch, or of the last checkpoint: its average or the network itself (best)",
+    )
+    parser.add_argument("--size", type=int, metavar="N", help="side of the test pictures (the run's)")
+    parser.add_argument(
+        "--real", type=Path, metavar="FILE", help="JSON with all labels that may be called right"
+    )
+    parser.add_argument(
+        "--skip-bad", action="store_true", help="leave unreadable pictures out, in the place of exit 4"
+    )
+    parser.add_argument("--batch", type=int, default=250, metavar="N", help="pictures at a time (250)")
+    parser.add_argument(
+        "--num-workers", type=int, default=0, metavar="W", help="processes that read pictures (0)"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="processes that share the pictures (1)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="(text)")
+    parser.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="short for --format json"
+    )
 
 
-def main(arguments: argparse.Namespace) -> None:
-    """Evaluate and print."""
-    from lambdanets.jobs.evaluate import RunEvaluation, evaluate_run
+def main(arguments: argparse.Namespace) -> int:
+    """Evaluate and print: a lone run ends with the exit code of its error, several with 1 after any."""
+    check_positive("eval", processes=arguments.processes)
+    if arguments.processes > 1 and world_size() == 1:
+        from lambdanets.jobs.launch import launch
 
-    result: RunEvaluation = evaluate_run(arguments.run)
-    if arguments.format == "json":
+        return launch(arguments.given, arguments.processes)
+    # As in training: a thread that spins while it waits takes the core from one that works.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from lambdanets.jobs.eval_table import evaluate_runs
+    from lambdanets.jobs.evaluate import EvalSettings, evaluate_run
+    from lambdanets.training.distributed import joined
+    from lambdanets.training.settings import ExecConfig
+
+    settings = EvalSettings(
+        weights=arguments.weights,
+        size=arguments.size,
+        real=arguments.real,
+        skip_bad=arguments.skip_bad,
+        batch=arguments.batch,
+        num_workers=arguments.num_workers,
+        device=arguments.device,
+    )
+    with joined(ExecConfig(device=arguments.device)) as world:
+        together = partial(evaluate_run, share=(world.rank, world.size), add_up=world.add_up)
+        attempts = evaluate_runs(
+            arguments.runs,
+            settings,
+            arguments.csv if world.is_first else None,
+            evaluate_one=partial(together, device=world.device) if world.size > 1 else evaluate_run,
+        )
+        if world.is_first:
+            return _print(attempts, arguments)
+        # The first process says what all have found.
+        return max([0, *(1 for attempt in attempts if attempt.error)])
+
+
+def _print(attempts: Iterator["Attempt"], arguments: argparse.Namespace) -> int:
+    if len(arguments.runs) == 1:
+        (attempt,) = attempts
+        if attempt.result is None:
+            raise attempt.error or AssertionError
+        _print_one(attempt.result, arguments.format)
+        return 0
+    return _print_several(attempts, arguments)
+
+
+def _print_one(result: "RunEvaluation", form: str) -> None:
+    _warn(result)
+    if form == "json":
         print(json.dumps(result.to_dict(), indent=2))
         return
-    evaluation, description = result.evaluation, result.description
-    print(f"{arguments.run}: {description['recipe']}, {description['model']['name']}")
-    print(f"weights   best.safetensors, {description['weights']}")
-    print(f"chosen    as the best on these pictures, after epoch {description['metric']['epoch']}")
-    print(f"accuracy  {evaluation.accuracy:.2%}, {evaluation.correct} of {evaluation.total}")
-    print(f"loss      {evaluation.loss:.4f}\n")
-    print(f"{'class':<7}{'pictures':>9}{'correct':>9}{'share':>9}  taken for")
-    for row in result.per_class():
-        taken = ", ".join(f"{other} ({count})" for other, count in row["taken_for"].items())
-        share = row["correct"] / row["total"] if row["total"] else float("nan")
-        print(f"{row['label']:<7}{row['total']:>9}{row['correct']:>9}{share:>9.1%}  {taken}".rstrip())
+    from lambdanets.jobs.class_report import class_lines
+
+    rows = {
+        "weights": f"{result.file}, {_training(result)}",
+        "pictures": _pictures(result),
+        **_scores(result),
+        "loss": f"{result.evaluation.loss:.4f}",
+        "speed": f"{result.images_per_s:,.0f} images/s on {result.device}",
+    }
+    print(f"{result.run}: {result.config.recipe}, {result.config.model.name}")
+    for name, value in rows.items():
+        print(f"{name:<10}{value}")
+    for sentence in _unreadable(result.evaluation.unreadable):
+        print(f"  {sentence}")
+    print()
+    for line in class_lines(result.per_class()):
+        print(line)
+
+
+def _training(result: "RunEvaluation") -> str:
+    network = "the network itself" if result.weights == "raw" else "moving average"
+    after = f"after epoch {result.epoch}" if result.epoch is not None else f"after step {result.step}"
+    chosen = ", chosen as the best on these pictures" if result.weights == "best" else ""
+    return f"{network} {after}{chosen}"
+
+
+def _pictures(result: "RunEvaluation") -> str:
+    evaluation = result.evaluation
+    size = " of {}x{} pixels".format(*result.image_size) if result.image_size else ""
+    if not evaluation.left_out:
+        return f"{evaluation.total}{size}"
+    whole = evaluation.total + evaluation.left_out
+    return f"{evaluation.total} of {whole}{size}; {evaluation.left_out} cannot be read and are left out"
+
+
+def _scores(result: "RunEvaluation") -> dict[str, str]:
+    evaluation = result.evaluation
+    rows = {"accuracy": f"{evaluation.accuracy:.2%}, {evaluation.correct} of {evaluation.total}"}
+    if len(result.labels) > 5:
+        rows["top-5"] = f"{evaluation.top5_accuracy:.2%}, {evaluation.top5_correct} of {evaluation.total}"
+    if evaluation.real_total is not None:
+        share = "none" if evaluation.real_accuracy is None else f"{evaluation.real_accuracy:.2%}"
+        without = evaluation.total - evaluation.real_total
+        rows["ReaL"] = (
+            f"{share}, {evaluation.real_correct} of {evaluation.real_total}; {without} have no such label"
+        )
+    return rows
+
+
+def _unreadable(sentences: Sequence[str]) -> Iterator[str]:
+    yield from sentences[:_MOST_NAMED]
+    if len(sentences) > _MOST_NAMED:
+        yield f"and {len(sentences) - _MOST_NAMED} more"
+
+
+def _warn(result: "RunEvaluation") -> None:
+    for warning in result.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def _print_several(attempts: Iterator["Attempt"], arguments: argparse.Namespace) -> int:
+    """One line for each run as soon as it is done, or one JSON list at the end."""
+    as_json = arguments.format == "json"
+    with_real = arguments.real is not None
+    width = min(max(len(str(run)) for run in arguments.runs), _WIDEST_RUN)
+    if not as_json:
+        real = f"{'ReaL':>9}" if with_real else ""
+        print(f"{'run':<{width}}{'top-1':>9}{'top-5':>9}{real}{'loss':>9}{'pictures':>10}", flush=True)
+    found, failed = [], []
+    for attempt in attempts:
+        if attempt.result is None:
+            failed.append(str(attempt.run))
+            found.append({"run": str(attempt.run), "error": attempt.reason()})
+            _print_error(attempt)
+        else:
+            found.append(attempt.result.to_dict())
+            _warn(attempt.result)
+            if not as_json:
+                print(f"{_cut(attempt.run, width):<{width}}{_cells(attempt.result, with_real)}", flush=True)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    if failed:
+        count = f"{len(failed)} of {len(arguments.runs)} runs"
+        print(f"lambdanets eval: {count} could not be evaluated: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _cells(result: "RunEvaluation", with_real: bool) -> str:
+    evaluation = result.evaluation
+    share = evaluation.real_accuracy
+    real = f"{share:>9.2%}" if share is not None else f"{'none':>9}"
+    left_out = f" ({evaluation.left_out} left out)" if evaluation.left_out else ""
+    return (
+        f"{evaluation.accuracy:>9.2%}{evaluation.top5_accuracy:>9.2%}{real if with_real else ''}"
+        f"{evaluation.loss:>9.4f}{evaluation.total:>10}{left_out}"
+    )
+
+
+def _cut(run: Path, width: int) -> str:
+    text = str(run)
+    return text if len(text) <= width else f"…{text[1 - width :]}"
+
+
+def _print_error(attempt: "Attempt") -> None:
+    if attempt.error is not None and not hasattr(attempt.error, "exit_code"):
+        traceback.print_exception(attempt.error)
+    print(f"{attempt.run}: {attempt.reason()}", file=sys.stderr)

@@ -3,10 +3,11 @@
 import argparse
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import tyro
 
@@ -15,6 +16,9 @@ from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
 from lambdanets.training.config import TrainConfig, differences, flatten, set_by_someone
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.torchrun import global_rank, world_size
+
+# For the time from the command to the first step.
+_STARTED: Final = time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +33,7 @@ class Options:
         max_restarts: How often the processes are started again after one of them has died.
         resume_allow: Settings, by dotted name, that may differ from those of the run that is continued;
             `world_size` is the number of processes.
+        tensorboard: Write event files for TensorBoard too, into the folder `tensorboard` of the run.
         config: All settings.
     """
 
@@ -38,6 +43,7 @@ class Options:
     gpus: int | None = None
     max_restarts: int = 0
     resume_allow: tuple[str, ...] = ()
+    tensorboard: bool = False
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
 
     def __post_init__(self) -> None:
@@ -112,7 +118,14 @@ def _train(options: Options, folder: RunFolder, words: Sequence[str]) -> None:
     from lambdanets.jobs.train import train
 
     command = shlex.join(["lambdanets", "train", *words])
-    train(options.config, folder, command=command, allow=options.resume_allow)
+    train(
+        options.config,
+        folder,
+        command=command,
+        allow=options.resume_allow,
+        tensorboard=options.tensorboard,
+        started=_STARTED,
+    )
 
 
 def parse(words: Sequence[str]) -> Options:

@@ -79,13 +79,10 @@ class ImageTest:
     Attributes:
         source: The encoded pictures.
         transform: What is shown of each.
-        skip_unreadable: Leave files out that cannot be read, in the place of an error: a batch then has fewer
-            pictures, and says which are missing.
     """
 
     source: Source
     transform: TestTransform
-    skip_unreadable: bool = False
 
     def __len__(self) -> int:
         return len(self.source)
@@ -94,20 +91,10 @@ class ImageTest:
         """The pictures of these indices, as bytes, and their classes.
 
         Raises:
-            DataError: A file cannot be read, and is not to be skipped.
+            DataError: A file cannot be read.
         """
         size = self.transform.size
         images = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
-        shown: list[int] = []
-        unreadable: list[str] = []
-        for index in indices.tolist():
-            try:
-                picture = decode(self.source.read(index), self.source.name(index))
-            except DataError as error:
-                if not self.skip_unreadable:
-                    raise
-                unreadable.append(str(error))
-                continue
-            images[len(shown)] = self.transform(picture)
-            shown.append(index)
-        return Batch(images[: len(shown)], self.source.targets[shown], tuple(unreadable))
+        for place, index in enumerate(indices.tolist()):
+            images[place] = self.transform(decode(self.source.read(index), self.source.name(index)))
+        return Batch(images, self.source.targets[indices])

@@ -1,11 +1,14 @@
 """What a run writes while it goes: metrics, best weights, checkpoints, diagnoses and lines."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lambdanets.errors import StorageError
 from lambdanets.jobs.display import Display, say
 from lambdanets.jobs.tasks import Task
+from lambdanets.jobs.tensorboard import TensorBoardSink
 from lambdanets.jobs.trained import save_trained
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
@@ -25,19 +28,35 @@ class Recorder:
         world: This process among the others.
     """
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, task: Task, world: World) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        task: Task,
+        world: World,
+        *,
+        with_tensorboard: bool = False,
+    ) -> None:
         self.config = config
         self.folder = folder
         self.world = world
         self._task = task
         self._display: Display | None = None
+        self._with_tensorboard = with_tensorboard
+        self._events: TensorBoardSink | None = None
+        self._is_mixed = bool(config.augment.mixup or config.augment.cutmix)
         # Lines of metrics.jsonl that a full disk has not taken yet.
         self._waiting: list[dict[str, Any]] = []
 
-    def shown_on(self, display: Display) -> "Recorder":
-        """Show steps and epochs on a display."""
+    @contextmanager
+    def shown_on(self, display: Display) -> Iterator[None]:
+        """Show steps and epochs on a display, and write TensorBoard's events if they are asked for."""
         self._display = display
-        return self
+        if not self._with_tensorboard:
+            yield
+            return
+        with TensorBoardSink(self.folder.path / "tensorboard", self.folder.read_metrics()) as self._events:
+            yield
 
     def log(self, text: str) -> None:
         """Add lines to train.log."""
@@ -54,7 +73,9 @@ class Recorder:
         """Move the display."""
         meter = state.meter
         if self._display and meter.count:
-            self._display.step(state.step, num_images, meter.loss_sum / meter.count)
+            # The share of mixed pictures that is right means little.
+            accuracy = None if self._is_mixed else meter.correct / meter.count
+            self._display.step(state.step, num_images, meter.loss_sum / meter.count, accuracy)
 
     def after_epoch(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
         """Write the line of metrics.jsonl and, if they are the best, the averaged weights."""
@@ -72,11 +93,13 @@ class Recorder:
         except StorageError as error:
             # The line waits, and a checkpoint decides whether the run can go on.
             self._warn(str(error))
+        if self._events:
+            self._events.add(record)
         if self._display:
             self._display.line(
                 f"epoch {record['epoch']:>3} of {self.config.sched.epochs} · loss"
                 f" {record['train_loss']:.3f} · test {record['test_accuracy']:.2%} ({evaluation.correct} of"
-                f" {evaluation.total}) · {self._display.pace(state.step)}"
+                f" {evaluation.total}) · {self._display.time_left(state.step)}"
             )
 
     def after_fault(self, state: TrainState, fault: dict[str, Any]) -> None:

@@ -1,48 +1,106 @@
 """What is left when a run ends: one page, the pictures, and the lines for the terminal."""
 
 import platform
-from typing import Any
+import textwrap
+from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lambdanets.analysis.plots import confusion, learning_curves, position_tables, save_figure
-from lambdanets.jobs.display import duration
+from lambdanets.jobs.class_report import class_counts
+from lambdanets.jobs.report_page import class_sections, event_rows, listed, result_rows, row_table
 from lambdanets.jobs.tasks import Task
-from lambdanets.jobs.trained import count_parameters
 from lambdanets.nn import LambdaLayer2d
-from lambdanets.recipes import describe_recipe
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.feeding import test_batches
 from lambdanets.training.files import replace_file
 from lambdanets.training.metrics import Evaluation, evaluate
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState
+from lambdanets.training.step import precision_of
+
+# Columns of a terminal that the closing lines keep to.
+_WIDTH: Final = 80
 
 
 def write_report(
-    folder: RunFolder, config: TrainConfig, state: TrainState, model: nn.Module, task: Task, command: str
+    folder: RunFolder,
+    config: TrainConfig,
+    state: TrainState,
+    model: nn.Module,
+    task: Task,
+    command: str,
+    evaluation: Evaluation | None = None,
 ) -> str:
     """Draw the pictures, write report.md last, and give the closing lines for the terminal.
 
     Args:
         folder: Of the run.
         config: Of the run.
-        state: At the end of the run.
+        state: At the end of the run, with what went wrong on the way.
         model: The averaged network.
         task: What was trained on.
         command: The command line that repeats the run.
+        evaluation: Of the averaged network, where all processes have made it together; else it is made here.
     """
-    evaluation = evaluate(model, test_batches(task.test), len(task.labels), prepare=task.prepare)
-    pictures = draw_pictures(folder, config, model, evaluation, task.labels)
-    results = _results(config, state, evaluation)
-    page = _page(folder, config, state, results, pictures, command)
-    replace_file(folder.report, page.encode(errors="surrogateescape"))
-    width = max(map(len, results))
-    lines = [f"{name:<{width}}  {value}" for name, value in results.items()]
+    found = evaluation or _evaluate(model, config, task)
+    pictures = draw_pictures(folder, config, model, found, task.labels)
+    results = result_rows(config, state, found)
+    rows = {**results, **_circumstances(folder), **event_rows(state.events, len(task.train))}
+    parts = [
+        f"# {config.recipe}: {config.model.name}",
+        row_table(rows),
+        f"Repeat it in an empty folder:\n\n```\n{command}\n```",
+        *listed("Warnings", folder.warnings()),
+        *listed("Unreadable files", state.events.unreadable),
+        "\n\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
+        *class_sections(class_counts(found.confusion, task.labels)),
+        f"Settings:\n\n```json\n{config.to_json()}```",
+    ]
+    replace_file(folder.report, ("\n\n".join(parts) + "\n").encode(errors="surrogateescape"))
     places = ["report.md", *pictures, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]
-    return "\n".join(["", *lines, f"{'files':<{width}}  {folder.path}/: {' · '.join(places)}"])
+    return _closing_lines({**results, "files": f"{folder.path}/: {' · '.join(places)}"})
+
+
+def _evaluate(model: nn.Module, config: TrainConfig, task: Task) -> Evaluation:
+    device = next(model.parameters()).device
+    return evaluate(
+        model,
+        test_batches(task.test, num_workers=config.exec.num_workers),
+        len(task.labels),
+        prepare=task.prepare,
+        device=device,
+        precision=precision_of(config.exec.precision, device),
+    ).require_whole(len(task.test))
+
+
+def _circumstances(folder: RunFolder) -> dict[str, str]:
+    warnings = folder.warnings()
+    return {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads,"
+        f" Python {platform.python_version()}, torch {torch.__version__}",
+        "restarts": str(folder.sessions() - 1),
+        "warnings": "none" if not warnings else f"{len(warnings)}, below",
+    }
+
+
+def _closing_lines(rows: Mapping[str, str]) -> str:
+    width = max(map(len, rows)) + 2
+    lines = [
+        textwrap.fill(
+            value,
+            _WIDTH,
+            initial_indent=f"{name:<{width}}",
+            subsequent_indent=" " * width,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for name, value in rows.items()
+    ]
+    return "\n".join(["", *lines])
 
 
 def draw_pictures(
@@ -74,46 +132,3 @@ def learned_tables(model: nn.Module) -> dict[str, np.ndarray]:
             seen.add(id(table))
             tables[name] = table.detach().cpu().float().numpy()
     return tables
-
-
-def _results(config: TrainConfig, state: TrainState, evaluation: Evaluation) -> dict[str, str]:
-    best: dict[str, Any] = state.best or {}
-    return {
-        "accuracy": f"{evaluation.accuracy:.2%}, {evaluation.correct} of {evaluation.total} held-out"
-        " pictures, after the last epoch (moving average)",
-        "best": f"{best['test_accuracy']:.2%}, {best['test_correct']} of {best['test_total']}, after epoch"
-        f" {best['epoch']}; chosen on the same pictures, so optimistic",
-        "reference": describe_recipe(config.recipe).get("Expected", "none").rstrip("."),
-        "parameters": f"{count_parameters(state.model):,}",
-        "training time": f"{duration(state.seconds)} for {config.sched.epochs} epochs, {state.step:,} steps",
-    }
-
-
-def _page(
-    folder: RunFolder,
-    config: TrainConfig,
-    state: TrainState,
-    results: dict[str, str],
-    pictures: list[str],
-    command: str,
-) -> str:
-    warnings = folder.warnings()
-    rows = {
-        **results,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads,"
-        f" Python {platform.python_version()}, torch {torch.__version__}",
-        "unreadable files": "none",
-        "restarts": str(folder.sessions() - 1),
-        "warnings": "none" if not warnings else f"{len(warnings)}, below",
-    }
-    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
-    images = "\n\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures)
-    parts = [
-        f"# {config.recipe}: {config.model.name}",
-        table,
-        f"Repeat it in an empty folder:\n\n```\n{command}\n```",
-        *(["Warnings:\n\n" + "\n".join(f"- {warning}" for warning in warnings)] if warnings else []),
-        images,
-        f"Settings:\n\n```json\n{config.to_json()}```",
-    ]
-    return "\n\n".join(parts) + "\n"

@@ -19,6 +19,7 @@ from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import World, joined
 from lambdanets.training.loop import Plan, fit
+from lambdanets.training.metrics import Evaluation
 from lambdanets.training.parallel import new_state
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.signals import StopRequest
@@ -26,7 +27,15 @@ from lambdanets.training.state import TrainState
 from lambdanets.training.step import precision_of
 
 
-def train(config: TrainConfig, folder: RunFolder, *, command: str, allow: Collection[str] = ()) -> None:
+def train(
+    config: TrainConfig,
+    folder: RunFolder,
+    *,
+    command: str,
+    allow: Collection[str] = (),
+    tensorboard: bool = False,
+    started: float | None = None,
+) -> None:
     """Train a config in a run folder, from where it stands to its end, and write the report.
 
     Started by torchrun, each process calls this; the first one writes and prints.
@@ -36,8 +45,11 @@ def train(config: TrainConfig, folder: RunFolder, *, command: str, allow: Collec
         folder: Held by the first process for this config.
         command: The command line that repeats the run, for the report.
         allow: Dotted names of settings that may differ from those of the checkpoint.
+        tensorboard: Write event files for TensorBoard too.
+        started: When the command began, of `time.monotonic`, for the time to the first step.
 
     Raises:
+        DependencyError: TensorBoard is asked for and not installed, or there are too few GPUs.
         StoppedError: A signal asked to stop; the state is saved.
         NumericError: The loss or the gradient is not finite.
         DataError: Too many files cannot be read.
@@ -56,26 +68,33 @@ def train(config: TrainConfig, folder: RunFolder, *, command: str, allow: Collec
         task = load_task(config)
         plan = make_plan(config, task, world, stop)
         state = first_state(config, task, world)
-        recorder = Recorder(config, folder, task, world)
+        recorder = Recorder(config, folder, task, world, with_tensorboard=tensorboard)
         _resume(state, recorder, allow)
         recorder.tell(banner(state, plan, task))
         try:
-            _fit(state, plan, recorder)
+            evaluation = _fit(state, plan, recorder, started)
         except Exception as error:
             expected = hasattr(error, "exit_code")
             recorder.log(f"{type(error).__name__}: {error}" if expected else traceback.format_exc())
             raise
         average = state.average()
         if world.is_first:
-            recorder.tell(write_report(folder, config, state, average, task, command))
+            recorder.tell(write_report(folder, config, state, average, task, command, evaluation))
 
 
-def _fit(state: TrainState, plan: Plan, recorder: Recorder) -> None:
+def _fit(state: TrainState, plan: Plan, recorder: Recorder, started: float | None) -> Evaluation:
     if not plan.world.is_first:
-        fit(state, plan, recorder)
-        return
-    with Display(recorder.log, total_steps=plan.total_steps, first_step=state.step) as display:
-        fit(state, plan, recorder.shown_on(display))
+        return fit(state, plan, recorder)
+    display = Display(
+        recorder.log,
+        total_steps=plan.total_steps,
+        first_step=state.step,
+        steps_per_epoch=plan.steps_per_epoch,
+        device=plan.world.device.type,
+        started=started,
+    )
+    with display, recorder.shown_on(display):
+        return fit(state, plan, recorder)
 
 
 def make_plan(config: TrainConfig, task: Task, world: World, stop: StopRequest) -> Plan:

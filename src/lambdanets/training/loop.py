@@ -123,7 +123,7 @@ class Plan:
         return Stepper(config=self.config, world=self.world, prepare=self.prepare, mix=self.mix)
 
 
-def fit(state: TrainState, plan: Plan, watcher: Watcher) -> None:
+def fit(state: TrainState, plan: Plan, watcher: Watcher) -> Evaluation:
     """Train from where the state stands to the end of the plan.
 
     Every number depends on the config, the number of processes and the step alone, so a run that was stopped
@@ -134,6 +134,9 @@ def fit(state: TrainState, plan: Plan, watcher: Watcher) -> None:
         plan: What to run.
         watcher: Told of each step and epoch, and asked to save.
 
+    Returns:
+        The evaluation of the average after the last epoch.
+
     Raises:
         NumericError: The loss or the gradient is not finite; the weights are those of the last good update.
         DataError: Too many files cannot be read.
@@ -141,9 +144,25 @@ def fit(state: TrainState, plan: Plan, watcher: Watcher) -> None:
     """
     if state.step == 0 and plan.config.faults.nonfinite == "rollback":
         watcher.save(state, must=True)
-    while not _Session(state, plan, watcher).run():
-        # A rollback: the state is an earlier one, and the batches are asked for anew.
-        pass
+    while state.step < plan.total_steps:
+        # After a rollback the state is an earlier one, and the batches are asked for anew.
+        _Session(state, plan, watcher).run()
+    return evaluate_average(state, plan)
+
+
+def evaluate_average(state: TrainState, plan: Plan) -> Evaluation:
+    """Evaluate the averaged network, a share of the test pictures in each process."""
+    world = plan.world
+    evaluation = evaluate(
+        state.average(),
+        test_batches(plan.test, share=(world.rank, world.size), num_workers=plan.config.exec.num_workers),
+        plan.num_classes,
+        prepare=plan.prepare,
+        device=world.device,
+        precision=plan.stepper().precision(),
+        add_up=world.add_up,
+    )
+    return evaluation.require_whole(len(plan.test))
 
 
 # Flags that processes add up in each step: whether one was asked to stop, whether it is time to save.
@@ -163,8 +182,8 @@ class _Session:
         self._first = state.step
         self._flags = tuple(plan.world.sums(self._own_flags()))
 
-    def run(self) -> bool:
-        """Train; true at the end of the run, false after a rollback."""
+    def run(self) -> None:
+        """Train to the end of the run or to a rollback."""
         state, plan = self._state, self._plan
         calls = ((epoch, plan.world.share(indices)) for epoch, _, indices in self._remaining())
         batches = training_batches(plan.data, calls, plan.config.exec.num_workers)
@@ -175,13 +194,12 @@ class _Session:
             outcome = self._step(next(batches), len(indices))
             state.meter.seconds += time.perf_counter() - started
             if outcome.fault and not self._bear(outcome.fault, epoch, indices):
-                return False
+                return
             self._watcher.after_step(state, len(indices))
             if number == plan.steps_per_epoch - 1:
                 self._close_epoch()
             elif self._flags[_SAVE]:
                 self._save()
-        return True
 
     def _remaining(self) -> Iterator[tuple[int, int, Int[Tensor, " b"]]]:
         """Epoch, number within it and indices of each step from where the state stands."""
@@ -268,19 +286,7 @@ class _Session:
 
     def _close_epoch(self) -> None:
         state, plan = self._state, self._plan
-        evaluation = evaluate(
-            state.average(),
-            test_batches(
-                plan.test,
-                share=(plan.world.rank, plan.world.size),
-                num_workers=plan.config.exec.num_workers,
-            ),
-            plan.num_classes,
-            prepare=plan.prepare,
-            device=plan.world.device,
-            precision=self._stepper.precision(),
-            add_up=plan.world.add_up,
-        )
+        evaluation = evaluate_average(state, plan)
         record = _close_epoch(state, plan, evaluation)
         self._watcher.after_epoch(state, record, evaluation)
         is_last = state.step == plan.total_steps
@@ -312,6 +318,7 @@ def _close_epoch(state: TrainState, plan: Plan, evaluation: Evaluation) -> dict[
         "test_accuracy": evaluation.accuracy,
         "test_correct": evaluation.correct,
         "test_total": evaluation.total,
+        "test_top5_correct": evaluation.top5_correct,
         "seconds": state.seconds,
         "images_per_s": meter.count / meter.seconds,
     }

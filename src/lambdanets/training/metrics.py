@@ -123,7 +123,8 @@ def evaluate(
     """Count what a model makes of each picture.
 
     Whole numbers are summed, so the result does not depend on how the pictures are cut into batches, nor on
-    how many processes there are. A process without a picture takes part with zeros.
+    how many processes there are. A process without a picture takes part with zeros, and an error in one ends
+    the evaluation in all.
 
     Args:
         model: Gives logits; its mode is put back afterwards.
@@ -140,9 +141,10 @@ def evaluate(
 
     Raises:
         ArgumentError: A target is no class, or `real` has another length than the batches together.
-        DataError: There is no readable picture.
+        DataError: There is no readable picture, or another process has met an error.
     """
     tally = _Tally(num_classes, torch.device(device), real)
+    failure: Exception | None = None
     training = model.training
     model.eval()
     try:
@@ -154,9 +156,13 @@ def evaluate(
             with torch.autocast(tally.device.type, precision) if precision else nullcontext():
                 logits = model(shown)
             tally.add(logits, targets[readable])
+        tally.check_end()
+    # Other processes wait for this one's sums: they are told before the error goes its way.
+    except Exception as error:
+        failure = error
     finally:
         model.train(training)
-    return tally.result(add_up)
+    return tally.result(add_up, failure)
 
 
 class _Tally:
@@ -204,14 +210,24 @@ class _Tally:
             self.counts[1] += (self.rows == predictions[:, None]).any(dim=1).sum()
             self.counts[2] += (self.rows >= 0).any(dim=1).sum()
 
-    def result(self, add_up: Callable[[Tensor], Tensor]) -> Evaluation:
-        """The sums of all processes."""
+    def check_end(self) -> None:
+        """Raise unless every row of labels has had its picture."""
         self._require_rows(self.real is None or self.seen == len(self.real))
-        left_out = torch.tensor([self.left_out], device=self.device)
-        whole = add_up(torch.cat([self.confusion, self.counts, left_out])).cpu()
+
+    def result(self, add_up: Callable[[Tensor], Tensor], failure: Exception | None) -> Evaluation:
+        """The sums of all processes, or what went wrong in one of them."""
+        own = torch.tensor([self.left_out, failure is not None], dtype=torch.int64, device=self.device)
+        whole = add_up(torch.cat([self.confusion, self.counts, own])).cpu()
         loss = add_up(self.loss).item()
-        confusion = whole[:-4].reshape(self.num_classes, self.num_classes)
-        top5_correct, real_correct, real_total, all_left_out = whole[-4:].tolist()
+        confusion = whole[:-5].reshape(self.num_classes, self.num_classes)
+        top5_correct, real_correct, real_total, left_out, failures = whole[-5:].tolist()
+        if failure is not None:
+            raise failure
+        if failures:
+            raise DataError(
+                "evaluate: every process must judge its pictures, got an error in another one; what that one"
+                " printed says why."
+            )
         total = int(confusion.sum())
         if not total:
             raise DataError("evaluate: batches must hold at least one readable picture, got none.")
@@ -219,7 +235,7 @@ class _Tally:
             confusion=confusion,
             loss=loss / total,
             top5_correct=top5_correct,
-            left_out=all_left_out,
+            left_out=left_out,
             real_correct=None if self.real is None else real_correct,
             real_total=None if self.real is None else real_total,
             unreadable=tuple(self.unreadable),

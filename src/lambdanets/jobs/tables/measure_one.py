@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import Tensor, nn
 
+from lambdanets.analysis.memory import peak_bytes_of_process
 from lambdanets.jobs.tables.certain import build
 from lambdanets.paper import Row
 
@@ -112,7 +113,7 @@ def _measure(job: Job) -> Measurement:
         fastest=min(times),
         slowest=max(times),
         repeats=len(times),
-        peak_bytes=_peak_bytes(job.device) - before,
+        peak_bytes=peak_bytes_of_process(job.device) - before,
         threads=torch.get_num_threads(),
     )
 
@@ -168,19 +169,7 @@ def _forget_peak(device: str) -> int:
     if peak.exists():
         peak.write_text("5")
         return os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[1])
-    return _peak_bytes(device)
-
-
-def _peak_bytes(device: str) -> int:
-    if device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Linux's `getrusage` hands a parent's peak on to its children.
-        (peak,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(peak.split()[1])
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_bytes_of_process(device)
 
 
 def _limit_memory(num_bytes: int | None) -> None:

@@ -1,0 +1,84 @@
+"""The records of a run for TensorBoard, beside metrics.jsonl."""
+
+import math
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lambdanets.errors import DependencyError
+
+
+class TensorBoardSink:
+    """Writes each number of a record as a scalar over the steps: train/loss, test/accuracy, run/seconds.
+
+    Events are written behind the first record's step; what an earlier process wrote from there on is hidden
+    from TensorBoard (`purge_step`), so a run that was continued or rolled back shows every step once. A disk
+    that is full costs the events, never the run.
+
+    Args:
+        folder: Takes the event files.
+        history: Records that are there already, as metrics.jsonl has them: they are written anew, so that the
+            curves are whole also where an earlier process had no sink.
+
+    Raises:
+        DependencyError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, history: Iterable[Mapping[str, Any]] = ()) -> None:
+        try:
+            from torch.utils.tensorboard.writer import SummaryWriter
+        except ImportError as error:
+            raise DependencyError(
+                "TensorBoardSink: tensorboard must be installed, got none. pip install"
+                " 'lambdanets[tensorboard]'."
+            ) from error
+        self._make = SummaryWriter
+        self._folder = folder
+        self._writer: Any = None
+        self._last = -1
+        for record in history:
+            self.add(record)
+
+    def __enter__(self) -> "TensorBoardSink":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Write the numbers of a record at its step, and wait until they are in the file."""
+        step = int(record["step"])
+        # After a rollback.
+        if step <= self._last:
+            self.close()
+        self._last = step
+        try:
+            self._writer = self._writer or self._make(str(self._folder), purge_step=step)
+            for name, value in record.items():
+                if name != "step" and _is_finite(value):
+                    self._writer.add_scalar(_tag(name), value, global_step=step)
+            self._writer.flush()
+        except OSError:
+            # The next record tries a new file.
+            self.close()
+
+    def close(self) -> None:
+        """Finish the file."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(OSError):
+                writer.close()
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _tag(name: str) -> str:
+    """Where TensorBoard shows a number: those of training and of tests in sections of their own."""
+    section, _, rest = name.partition("_")
+    return f"{section}/{rest}" if section in ("train", "test") else f"run/{name}"
