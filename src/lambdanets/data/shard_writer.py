@@ -162,10 +162,7 @@ class _Writer:
         self._count += 1
 
     def _archive_for(self, size: int) -> tarfile.TarFile:
-        full = self._count >= self._max_count or (
-            self._archive is not None and self._archive.offset + size + tarfile.RECORDSIZE > self._max_bytes
-        )
-        if self._archive is None or (full and self._count):
+        if self._archive is None or self._is_full_for(self._archive, size):
             self._close()
             self.names.append(f"{self._prefix}-{len(self.names):06d}.tar")
             self._archive = tarfile.open(  # noqa: SIM115
@@ -173,6 +170,13 @@ class _Writer:
             )
             self._count = 0
         return self._archive
+
+    def _is_full_for(self, archive: tarfile.TarFile, size: int) -> bool:
+        # An archive ends with two empty blocks, and is filled up to a whole record.
+        end = archive.offset + size + 2 * tarfile.BLOCKSIZE
+        records = -(-end // tarfile.RECORDSIZE)
+        too_large = records * tarfile.RECORDSIZE > self._max_bytes
+        return self._count >= self._max_count or (too_large and self._count > 0)
 
     def _close(self) -> None:
         if self._archive is not None:
