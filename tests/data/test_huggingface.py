@@ -200,7 +200,7 @@ def test_the_library_itself(tmp_path, monkeypatch):
     assert [copy.read(index) for index in range(3)] == list(contents.values())
     # Bytes inside the table, as sets on the Hub have them.
     table = pyarrow.table(
-        {"image": [{"bytes": one, "path": None} for one in contents.values()], "label": [1, 0, 1]}
+        {"image": [{"bytes": one, "path": "x.jpg"} for one in contents.values()], "label": [1, 0, 1]}
     )
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}
     described = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
