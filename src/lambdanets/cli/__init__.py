@@ -16,6 +16,7 @@ COMMANDS: Final[dict[str, str]] = {
     "eval": "evaluate a finished or running run",
     "predict": "classify image files with a trained run",
     "explain": "draw what a lambda network looks at in an image",
+    "data": "look a data set over, write it as shards, index shards",
     "compare": "put finished runs side by side",
     "models": "list the models by name",
     "info": "parameters, FLOPs and memory of a model",

@@ -103,6 +103,12 @@ def build_index(shard: Path) -> ShardIndex:
     return ShardIndex(stamp, names, offsets, sizes, labels)
 
 
+def index_place(shard: Path, stamp: Stamp) -> Path | None:
+    """Where a shard's index is kept; None where it could not be."""
+    places = index_places(shard)
+    return next((place for place in places if _kept(place, stamp) is not None), None)
+
+
 def index_places(shard: Path) -> tuple[Path, Path]:
     """Where the index may be: beside the shard, or among the user's caches."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
