@@ -1,7 +1,7 @@
 """A foreign picture of a digit, made to look like the bundled ones."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,24 @@ class InkPreprocessing:
             PathError: There is no such file.
             DataError: The file cannot be read, or the picture is blank.
         """
+        blocks, inverted = self.ink(path, who)
+        return torch.tensor((blocks - self.mean) / self.std, dtype=torch.float32).unsqueeze(0), inverted
+
+    def ink(self, path: Path, who: str) -> tuple[Plane, bool]:
+        """The ink of an image file, between 0 and 1, and whether dark and light were exchanged."""
         ink, inverted = light_ink(read_grey(path, who))
         if ink is None:
             raise DataError(f"{who}: {path} must show a digit, got a picture of one brightness.")
         grid = self._fine_grid(ink)
-        blocks = grid.reshape(self.size, self.fine_size // self.size, self.size, -1).mean(axis=(1, 3))
-        return torch.tensor((blocks - self.mean) / self.std, dtype=torch.float32).unsqueeze(0), inverted
+        return grid.reshape(self.size, self.fine_size // self.size, self.size, -1).mean(axis=(1, 3)), inverted
+
+    def resized(self, size: int) -> "InkPreprocessing":
+        """The same for a picture of another size."""
+        return replace(self, size=size, fine_size=self.fine_size // self.size * size)
+
+    def shown(self, pixels: Float[Tensor, "1 height width"]) -> Plane:
+        """What the network takes, between 0 and 1 again, to be drawn."""
+        return (pixels[0] * self.std + self.mean).numpy().clip(0, 1)
 
     def _fine_grid(self, ink: Plane) -> Plane:
         picture = Image.fromarray(_squared(_cropped(ink))).resize((self.fine_size,) * 2, Image.Resampling.BOX)

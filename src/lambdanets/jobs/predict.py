@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from lambdanets.data.ink import InkPreprocessing
+from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import PathError
 from lambdanets.jobs.trained import Trained, check_reads_files, load_trained
 
@@ -58,7 +58,7 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
 
 
 @torch.inference_mode()
-def _predict_one(trained: Trained, preprocessing: InkPreprocessing, path: Path) -> Prediction:
+def _predict_one(trained: Trained, preprocessing: Preprocessing, path: Path) -> Prediction:
     picture, inverted = preprocessing.read(path)
     probabilities = trained.model(picture.unsqueeze(0)).softmax(dim=1)[0]
     values, indices = probabilities.topk(min(TOP, len(trained.labels)))

@@ -1,7 +1,7 @@
 """A network to look at, and an image as it takes it: from a run folder, or by the name of a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,8 +87,7 @@ def _of_run(who: str, run: Path, image: Path, size: int | None) -> Subject:
     trained = load_trained(run)
     preprocessing = check_reads_files(who, run, trained)
     if size is not None:
-        blocks = preprocessing.fine_size // preprocessing.size
-        preprocessing = replace(preprocessing, size=size, fine_size=blocks * size)
+        preprocessing = preprocessing.resized(size)
     picture, _ = preprocessing.read(image, who)
     name = trained.description["model"]["name"]
     best = trained.description["metric"]
@@ -98,7 +97,7 @@ def _of_run(who: str, run: Path, image: Path, size: int | None) -> Subject:
         weights=f"trained ({trained.description['recipe']}, epoch {best['epoch']}, "
         f"{best['test_accuracy']:.1%} of its test pictures)",
         images=picture[None],
-        picture=(picture[0] * preprocessing.std + preprocessing.mean).numpy().clip(0, 1),
+        picture=preprocessing.shown(picture),
         prediction=_prediction(trained, picture),
     )
 

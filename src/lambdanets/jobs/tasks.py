@@ -2,14 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from torch import Tensor, nn
 
 from lambdanets.batches import TestData, TrainingData
-from lambdanets.data import digits, relation
+from lambdanets.data import digit_images, digits, relation
+from lambdanets.data.digit_images import DigitImagePreprocessing, DigitSource
 from lambdanets.data.digits import AugmentedDigits, load_digits
+from lambdanets.data.folders import open_folder
+from lambdanets.data.images import ImageTest, ImageTraining
 from lambdanets.data.ink import InkPreprocessing
+from lambdanets.data.preprocessing import CropPreprocessing, Preprocessing
+from lambdanets.data.sources import Source, Subset, holdout_split
+from lambdanets.data.transforms import Normalization, TestTransform, TrainTransform
+from lambdanets.errors import ArgumentError
 from lambdanets.models import create_model
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import ModelConfig
@@ -37,7 +45,7 @@ class Task:
     test: TestData
     labels: tuple[str, ...]
     in_channels: int
-    preprocessing: InkPreprocessing | None
+    preprocessing: Preprocessing | None
     prepare: Callable[[Tensor], Tensor] = as_they_are
 
     def make_model(self, config: ModelConfig) -> nn.Module:
@@ -79,5 +87,96 @@ def _digits(config: TrainConfig) -> Task:
     )
 
 
+def _digit_images(config: TrainConfig) -> Task:
+    size = config.data.image_size or 32
+    train, test = (DigitSource(part) for part in load_digits())
+    return Task(
+        train=_training(config, train, size),
+        test=ImageTest(
+            source=test,
+            transform=TestTransform(size=config.data.test_image_size or size, fraction=digit_images.FRACTION),
+        ),
+        labels=train.labels,
+        in_channels=3,
+        preprocessing=DigitImagePreprocessing(size=config.data.test_image_size or size),
+        prepare=Normalization(),
+    )
+
+
+def _folder(config: TrainConfig) -> Task:
+    data, root = config.data, _root(config)
+
+    def label_file(name: str | None) -> Path | None:
+        return None if name is None else root / name
+
+    train = open_folder(root / data.train, label_file=label_file(data.train_labels))
+    return _images(
+        config,
+        train,
+        lambda: open_folder(root / data.test, label_file=label_file(data.test_labels), labels=train.labels),
+    )
+
+
+def _images(config: TrainConfig, train: Source, open_test: Callable[[], Source]) -> Task:
+    """The task of pictures from files.
+
+    Args:
+        config: Its settings say whether a part of the training is set aside as the test.
+        train: The pictures to train with.
+        open_test: Gives those to test with, where nothing is set aside; of the same classes.
+    """
+    size = config.data.image_size or 224
+    test_size = config.data.test_image_size or size
+    train, test = _held_out(config, train) if config.data.holdout else (train, open_test())
+    return Task(
+        train=_training(config, train, size),
+        test=ImageTest(source=test, transform=TestTransform(size=test_size)),
+        labels=train.labels,
+        in_channels=3,
+        preprocessing=CropPreprocessing(size=test_size),
+        prepare=Normalization(),
+    )
+
+
+def _training(config: TrainConfig, source: Source, size: int) -> ImageTraining:
+    augment = config.augment
+    return ImageTraining(
+        source=source,
+        seed=config.seed,
+        transform=TrainTransform(
+            size=size,
+            min_crop_area=augment.min_crop_area,
+            flip=augment.flip,
+            randaugment_layers=augment.randaugment_layers,
+            randaugment_magnitude=augment.randaugment_magnitude,
+        ),
+        max_in_a_row=config.faults.max_unreadable_in_a_row,
+    )
+
+
+def _held_out(config: TrainConfig, train: Source) -> tuple[Source, Source]:
+    """The training in two parts, one of them in the place of the test."""
+    if config.data.test_labels is not None:
+        raise ArgumentError(
+            f"DataConfig: test_labels must be left out with holdout, got {config.data.test_labels}:"
+            " the part of the training that is set aside is the test."
+        )
+    rest, aside = holdout_split(len(train), config.data.holdout)
+    return Subset(train, rest), Subset(train, aside)
+
+
+def _root(config: TrainConfig) -> Path:
+    if not config.data.root:
+        raise ArgumentError(
+            f"DataConfig: root must be given for {config.data.name}, got none. --data.root FOLDER"
+        )
+    return Path(config.data.root)
+
+
 # Data set -> what loads it.
-_LOADERS: Final[dict[str, Callable[[TrainConfig], Task]]] = {"digits": _digits, "relation": _relation}
+_LOADERS: Final[dict[str, Callable[[TrainConfig], Task]]] = {
+    "digits": _digits,
+    "relation": _relation,
+    "folder": _folder,
+    "digit-images": _digit_images,
+}

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from lambdanets.data.ink import InkPreprocessing
+from lambdanets.data.preprocessing import Preprocessing, preprocessing_from_dict
 from lambdanets.errors import ArgumentError, PathError
 from lambdanets.jobs.tasks import Task
 from lambdanets.models import create_model
@@ -31,11 +31,11 @@ class Trained:
 
     model: Network
     labels: tuple[str, ...]
-    preprocessing: InkPreprocessing | None
+    preprocessing: Preprocessing | None
     description: dict[str, Any]
 
 
-def check_reads_files(who: str, run: Path, trained: Trained) -> InkPreprocessing:
+def check_reads_files(who: str, run: Path, trained: Trained) -> Preprocessing:
     """How a network takes pictures from outside, or an error where its data set has none."""
     if trained.preprocessing is None:
         raise ArgumentError(
@@ -90,7 +90,7 @@ def load_trained(run: Path) -> Trained:
     return Trained(
         model=model.eval(),
         labels=tuple(description["labels"]),
-        preprocessing=preprocessing and InkPreprocessing.from_dict(preprocessing),
+        preprocessing=preprocessing and preprocessing_from_dict(preprocessing),
         description=description,
     )
 

@@ -1,0 +1,113 @@
+"""Pictures of a source as training and test data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from PIL import Image
+from torch import Tensor
+
+from lambdanets.batches import Batch
+from lambdanets.data.pictures import decode
+from lambdanets.data.sources import Source
+from lambdanets.data.transforms import ORDER, TestTransform, TrainTransform
+from lambdanets.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTraining:
+    """Training pictures from files: a pure function of (seed, epoch, index).
+
+    Where a file cannot be read, the next one that can stands in for it, with its own class.
+
+    Attributes:
+        source: The encoded pictures.
+        seed: The seed of the run.
+        transform: What is shown of each.
+        max_in_a_row: Files, one after another, that may be unreadable.
+    """
+
+    source: Source
+    seed: int
+    transform: TrainTransform
+    max_in_a_row: int = 50
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def order(self, epoch: int) -> Int[Tensor, " n"]:
+        """The order of an epoch: each index once."""
+        return torch.from_numpy(np.random.default_rng((ORDER, self.seed, epoch)).permutation(len(self)))
+
+    def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
+        """The pictures of these indices as this epoch shows them, as bytes, and their classes.
+
+        Raises:
+            DataError: More than `max_in_a_row` files, one after another, cannot be read.
+        """
+        size = self.transform.size
+        images = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
+        shown: list[int] = []
+        unreadable: list[str] = []
+        for place, index in enumerate(indices.tolist()):
+            picture, found, reasons = self._readable(index)
+            images[place] = self.transform(picture, (self.seed, epoch, index))
+            shown.append(found)
+            unreadable += reasons
+        return Batch(images, self.source.targets[shown], tuple(unreadable))
+
+    def _readable(self, index: int) -> tuple[Image.Image, int, list[str]]:
+        """The picture at an index or after it, its index, and why those before it were passed over."""
+        reasons: list[str] = []
+        while len(reasons) < min(self.max_in_a_row, len(self)):
+            place = (index + len(reasons)) % len(self)
+            try:
+                return decode(self.source.read(place), self.source.name(place)), place, reasons
+            except DataError as error:
+                reasons.append(str(error))
+        raise DataError(
+            f"train: fewer than {len(reasons)} files in a row may be unreadable, got as many, the first:"
+            f" {reasons[0]}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTest:
+    """Test pictures from files.
+
+    Attributes:
+        source: The encoded pictures.
+        transform: What is shown of each.
+        skip_unreadable: Leave files out that cannot be read, in the place of an error: a batch then has fewer
+            pictures, and says which are missing.
+    """
+
+    source: Source
+    transform: TestTransform
+    skip_unreadable: bool = False
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
+        """The pictures of these indices, as bytes, and their classes.
+
+        Raises:
+            DataError: A file cannot be read, and is not to be skipped.
+        """
+        size = self.transform.size
+        images = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
+        shown: list[int] = []
+        unreadable: list[str] = []
+        for index in indices.tolist():
+            try:
+                picture = decode(self.source.read(index), self.source.name(index))
+            except DataError as error:
+                if not self.skip_unreadable:
+                    raise
+                unreadable.append(str(error))
+                continue
+            images[len(shown)] = self.transform(picture)
+            shown.append(index)
+        return Batch(images[: len(shown)], self.source.targets[shown], tuple(unreadable))

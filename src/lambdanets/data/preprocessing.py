@@ -1,0 +1,126 @@
+"""From an image file to what a trained network takes: one class a method, stored beside its weights."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from lambdanets.data.digit_images import DigitImagePreprocessing
+from lambdanets.data.ink import InkPreprocessing
+from lambdanets.data.pictures import IMAGENET_MEAN, IMAGENET_STD, decode
+from lambdanets.data.sources import read_file
+from lambdanets.data.transforms import Normalization, TestTransform
+from lambdanets.errors import CheckpointError, PathError
+
+
+@runtime_checkable
+class Preprocessing(Protocol):
+    """From any image file to what a network takes, as plain data for a checkpoint's JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with the name of the method."""
+        ...
+
+    def read(self, path: Path, who: str = "predict") -> tuple[Float[Tensor, "c height width"], bool]:
+        """The picture of a file as the network takes it, and whether dark and light were exchanged.
+
+        Raises:
+            PathError: There is no such file.
+            DataError: The file cannot be read.
+        """
+        ...
+
+    def resized(self, size: int) -> "Preprocessing":
+        """The same for a picture of another size."""
+        ...
+
+    def shown(
+        self, pixels: Float[Tensor, "c height width"]
+    ) -> Float[np.ndarray, "height width"] | Float[np.ndarray, "height width 3"]:
+        """What the network takes, between 0 and 1 again, to be drawn."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropPreprocessing:
+    """The middle square of a picture, as tests of pictures from files have it, normalised.
+
+    Attributes:
+        size: Side of the result, in pixels.
+        fraction: Side of the square as a share of the picture's shorter side; size / (size + 32) where none
+            is given.
+        mean: Of the pixels of each channel, between 0 and 1.
+        std: Their standard deviation.
+    """
+
+    size: int
+    fraction: float | None = None
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with the name of the method."""
+        return {"method": "crop", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "CropPreprocessing":
+        """What `to_dict` gave."""
+        return cls(
+            size=values["size"],
+            fraction=values["fraction"],
+            mean=tuple(values["mean"]),
+            std=tuple(values["std"]),
+        )
+
+    def read(self, path: Path, who: str = "predict") -> tuple[Float[Tensor, "3 size size"], bool]:
+        """Read an image file; light and dark stay as they are.
+
+        Raises:
+            PathError: There is no such file.
+            DataError: The file cannot be read.
+        """
+        if not path.is_file():
+            raise PathError(f"{who}: image must be a file, got {path}, which does not exist.")
+        name = f"{who}: {path}"
+        pixels = TestTransform(size=self.size, fraction=self.fraction)(
+            decode(read_file(bytes(path), name), name)
+        )
+        return Normalization(mean=self.mean, std=self.std)(pixels[None])[0], False
+
+    def resized(self, size: int) -> "CropPreprocessing":
+        """The same for a picture of another size."""
+        return replace(self, size=size)
+
+    def shown(self, pixels: Float[Tensor, "3 height width"]) -> Float[np.ndarray, "height width 3"]:
+        """What the network takes, between 0 and 1 again, to be drawn."""
+        undone = Normalization(mean=self.mean, std=self.std).undone(pixels)
+        return undone.permute(1, 2, 0).numpy().clip(0, 1)
+
+
+# Method -> what reads its description.
+_METHODS: Final[dict[str, Callable[[Mapping[str, Any]], "Preprocessing"]]] = {
+    "ink": InkPreprocessing.from_dict,
+    "crop": CropPreprocessing.from_dict,
+    "digit-image": DigitImagePreprocessing.from_dict,
+}
+
+
+def preprocessing_from_dict(values: Mapping[str, Any]) -> Preprocessing:
+    """What the `to_dict` of any preprocessing gave.
+
+    Raises:
+        CheckpointError: The method is unknown, or its settings are not those it has here.
+    """
+    method = str(values.get("method"))
+    if method not in _METHODS:
+        raise CheckpointError(
+            f"preprocessing: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}."
+        )
+    try:
+        return _METHODS[method](values)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"preprocessing: {method!r} must have its settings, got {error}.") from error

@@ -1,0 +1,150 @@
+"""R5: folders with every kind of broken picture: what is readable, what is counted, in how much memory."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lambdanets.data.folders import open_folder
+from lambdanets.data.images import ImageTest, ImageTraining
+from lambdanets.data.pictures import decode
+from lambdanets.data.transforms import TestTransform, TrainTransform
+from lambdanets.errors import DataError
+from support.images import encoded, make_folder, photo, plant
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A folder of two classes, one of them with a file of each kind."""
+    root = tmp_path_factory.mktemp("bad pictures é")
+    make_folder(root, ["good", "mixed"], each=4)
+    return root, plant(root / "mixed")
+
+
+def by_name(source):
+    return {
+        os.path.basename(os.fsdecode(source.paths[index])): index  # noqa: PTH119
+        for index in range(len(source))
+    }
+
+
+def test_readable_files_have_their_pixels(planted):
+    root, files = planted
+    source = open_folder(root)
+    index = by_name(source)
+    pictures = {name: decode(source.read(index[name]), name) for name in files.readable}
+    assert {picture.mode for picture in pictures.values()} == {"RGB"}
+    pixels = {name: np.asarray(picture).astype(int) for name, picture in pictures.items()}
+    assert (pixels["animated.gif"] == [255, 0, 0]).all()
+    assert np.abs(pixels["cmyk.jpg"] - photo()).mean() < 12
+    assert np.array_equal(pixels["sixteen.png"], np.repeat(photo()[..., :1], 3, axis=2))
+    # Each grey level is as opaque as it is light: x² / 255 over white.
+    grey = photo()[..., 0] / 255
+    expected = 255 * (grey * grey + (1 - grey))
+    assert np.abs(pixels["palette.png"][..., 0] - expected).max() <= 1
+    assert pixels["turned.jpg"].shape == (10, 20, 3)
+    assert pixels["turned.jpg"][:, :8].min() > 240 and pixels["turned.jpg"][:, 12:].max() < 15
+    assert np.abs(pixels[os.fsdecode(b"named-\xe9\xff.jpg")] - photo()).mean() < 12
+
+
+def test_unreadable_files_are_data_errors_with_their_names(planted):
+    root, files = planted
+    source = open_folder(root)
+    for name, message in files.unreadable.items():
+        index = by_name(source)[name]
+        with pytest.raises(DataError, match=rf"^{root}/mixed/{name}: {message}"):
+            decode(source.read(index), source.name(index))
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_training_counts_each_and_goes_on(planted, epoch):
+    root, files = planted
+    data = ImageTraining(source=open_folder(root), seed=0, transform=TrainTransform(size=16))
+    reports = set()
+    for part in data.order(epoch).split(5):
+        images, targets, unreadable = data.batch(epoch, part)
+        assert len(images) == len(targets) == len(part)
+        reports |= set(unreadable)
+    names = {sentence.partition(": ")[0].rpartition("/")[2] for sentence in reports}
+    assert names == files.unreadable.keys()
+    assert len(reports) == len(files.unreadable)
+    for sentence in reports:
+        assert "\n" not in sentence and sentence.encode()
+
+
+def test_a_test_stops_at_the_first_or_says_how_many_are_left(planted):
+    root, files = planted
+    test = ImageTest(source=open_folder(root), transform=TestTransform(size=16))
+    with pytest.raises(DataError, match=r"mixed/empty\.jpg: must be an image"):
+        test.batch(torch.arange(len(test)))
+    skipping = ImageTest(source=test.source, transform=test.transform, skip_unreadable=True)
+    batch = skipping.batch(torch.arange(len(test)))
+    assert len(batch.targets) == 8 + len(files.readable) == len(test) - len(batch.unreadable)
+    assert len(batch.unreadable) == len(files.unreadable)
+
+
+# Reads every file of a folder in training and prints the peak of memory in bytes, and what was counted. The
+# kernel's VmHWM is of this program alone; ru_maxrss would begin with what the process was before it.
+READING = """
+import json, re, sys
+from pathlib import Path
+import torch
+from lambdanets.data.folders import open_folder
+from lambdanets.data.images import ImageTraining
+from lambdanets.data.transforms import TrainTransform
+
+data = ImageTraining(source=open_folder(Path(sys.argv[1])), seed=0, transform=TrainTransform(size=224))
+unreadable = data.batch(0, data.order(0)).unreadable
+peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+print(json.dumps([peak, len(set(unreadable))]))
+"""
+
+
+def reading(root):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", READING, str(root)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_all_of_it_in_less_than_a_gigabyte(planted):
+    root, files = planted
+    peak, counted = reading(root)
+    assert peak < 1e9
+    assert counted == len(files.unreadable)
+
+
+def largest_pictures():
+    """As many pixels as are allowed, in the formats that take most memory."""
+    flat = np.tile(np.arange(7800, dtype=np.uint8), (7800, 1))
+    colour = np.repeat(flat[..., None], 3, axis=2)
+    small = colour[:5500, :5500]
+    yield "cmyk.jpg", encoded(Image.fromarray(colour).convert("CMYK"), progressive=True, subsampling=0)
+    yield "alpha.png", encoded(np.dstack([colour, flat]), "PNG", compress_level=1)
+    yield "float.tif", encoded(small[..., 0].astype(np.float32), "TIFF", compression="tiff_lzw")
+    yield "next.jp2", encoded(small, "JPEG2000")
+    yield "new.avif", encoded(colour, "AVIF", quality=10, speed=10)
+
+
+@pytest.mark.slow
+def test_the_largest_allowed_pictures_in_less_than_a_gigabyte(tmp_path):
+    for name, content in largest_pictures():
+        folder = tmp_path / Path(name).stem / "class"
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(content)
+        peak, counted = reading(folder.parent)
+        print(f"{name}: {peak / 1e9:.2f} GB")
+        assert counted == 0, name
+        assert peak < 1e9, name
