@@ -3,7 +3,6 @@
 import json
 import pickle
 import sys
-from types import ModuleType
 
 import pytest
 
@@ -11,65 +10,15 @@ from lambdanets.data.huggingface import HuggingFaceSource
 from lambdanets.data.sources import Source
 from lambdanets.errors import DataError, DependencyError
 from support.archives import picture_bytes
-
-
-class Image:
-    """A column of pictures; decoding it would be a mistake."""
-
-    def __init__(self, decode=True):
-        self.decode = decode
-
-
-class ClassLabel:
-    """A column of classes."""
-
-    def __init__(self, names):
-        self.names = names
-
-
-class Dataset:
-    """Rows in columns, with what `datasets.Dataset` has and the source uses."""
-
-    def __init__(self, features, columns):
-        self.features, self.columns = features, columns
-
-    def __len__(self):
-        return len(next(iter(self.columns.values())))
-
-    def __getitem__(self, key):
-        if isinstance(key, str):
-            return self.columns[key]
-        assert all(not isinstance(one, Image) or not one.decode for one in self.features.values())
-        return {name: column[key] for name, column in self.columns.items()}
-
-    def select_columns(self, names):
-        return Dataset(
-            {name: self.features[name] for name in names}, {name: self.columns[name] for name in names}
-        )
-
-    def cast_column(self, name, feature):
-        return Dataset({**self.features, name: feature}, self.columns)
+from support.datasets import ClassLabel, Dataset, Image, pictures_and_classes, stand_in
 
 
 @pytest.fixture
 def library(monkeypatch):
-    """The stand-in; what `load_dataset` gives is in its list."""
-    module = ModuleType("datasets")
-    module.Image, module.ClassLabel, module.given = Image, ClassLabel, {}
-
-    def load_dataset(root, split):
-        if split not in module.given:
-            raise ValueError(f'Unknown split "{split}". Should be one of {list(module.given)}.\nMore lines.')
-        return module.given[split]
-
-    module.load_dataset = load_dataset
+    """The stand-in, installed."""
+    module = stand_in()
     monkeypatch.setitem(sys.modules, "datasets", module)
     return module
-
-
-def _dataset(pictures, classes, **features):
-    columns = {"image": pictures, "label": classes}
-    return Dataset({"image": Image(), "label": ClassLabel(["cat", "dog"]), **features}, columns)
 
 
 def test_bytes_come_as_they_are_stored(library, tmp_path):
@@ -78,7 +27,7 @@ def test_bytes_come_as_they_are_stored(library, tmp_path):
         {"bytes": b"\xff\xd8 stored", "path": "cat.jpg"},
         {"bytes": None, "path": str(tmp_path / "dog.png")},
     ]
-    library.given["train"] = _dataset(pictures, [0, 1])
+    library.given["train"] = pictures_and_classes(pictures, [0, 1])
     source = HuggingFaceSource("pets", "train")
     assert isinstance(source, Source)
     assert [source.read(0), source.read(1)] == [b"\xff\xd8 stored", b"from a file"]
@@ -127,7 +76,7 @@ def test_columns_that_cannot_be_told(library, features, message):
 
 def test_what_cannot_be_read_is_named(library, tmp_path):
     pictures = [{"bytes": None, "path": str(tmp_path / "none.png")}, None, {"bytes": None, "path": None}]
-    library.given["train"] = _dataset(pictures, [0, 1, 1])
+    library.given["train"] = pictures_and_classes(pictures, [0, 1, 1])
     source = HuggingFaceSource("pets", "train")
     with pytest.raises(DataError, match=r"^pets train: row 0: cannot be read: No such file or directory\.$"):
         source.read(0)
@@ -151,7 +100,10 @@ class Broken:
 
 def test_a_split_without_classes_or_of_others(library):
     row = {"bytes": b"x", "path": None}
-    library.given |= {"test": _dataset([row, row], [0, -1]), "empty": _dataset([], [])}
+    library.given |= {
+        "test": pictures_and_classes([row, row], [0, -1]),
+        "empty": pictures_and_classes([], []),
+    }
     message = r"huggingface: pets test must give each picture a class, got none at row 1\."
     with pytest.raises(DataError, match=message):
         HuggingFaceSource("pets", "test")

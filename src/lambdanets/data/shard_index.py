@@ -9,17 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from lambdanets.data.sources import printable
+from lambdanets.data.folders import ENDINGS
+from lambdanets.data.sources import MAX_BYTES, printable
 from lambdanets.data.tar_members import Member, read_at, tar_members
 from lambdanets.errors import DataError, PathError
 
 # What may be a picture, by the end of its name.
-PICTURES: Final = (
-    *("jpg", "jpeg", "png", "webp", "ppm", "pgm", "pnm", "bmp", "gif", "tif", "tiff", "avif", "jp2", "tga"),
-)
-# Largest file that says what a picture shows, and largest picture.
+PICTURES: Final = tuple(ending.decode("ascii").removeprefix(".") for ending in ENDINGS)
+# Largest file that says what a picture shows.
 MAX_LABEL_BYTES: Final = 1 << 20
-MAX_PICTURE_BYTES: Final = 1 << 28
 # Longest name of a class.
 MAX_NAME: Final = 1000
 # Written into each index: another number is another form.
@@ -156,10 +154,9 @@ def _row(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> tup
             f" ({', '.join(member.name for member in files.values())})."
         )
     name, offset, size = pictures[0]
-    if size > MAX_PICTURE_BYTES:
+    if size > MAX_BYTES:
         raise DataError(
-            f"shards: {shard} must hold pictures of at most {MAX_PICTURE_BYTES:,} bytes, got {size:,} at"
-            f" {name}."
+            f"shards: {shard} must hold pictures of at most {MAX_BYTES:,} bytes, got {size:,} at {name}."
         )
     return name, offset, size, _label(descriptor, shard, key, files)
 

@@ -16,7 +16,7 @@ from lambdanets.data.shard_index import PICTURES
 from lambdanets.data.sources import Source
 from lambdanets.errors import ArgumentError, StorageError, check_positive
 
-MAX_BYTES: Final = 256 * 2**20
+MAX_SHARD_BYTES: Final = 256 * 2**20
 MAX_COUNT: Final = 10_000
 # First word of a seed: the order in shards never draws the numbers of another purpose.
 _ORDER: Final = 15
@@ -29,6 +29,7 @@ _BEGINNINGS: Final = {
     b"BM": "bmp",
     b"II*\x00": "tif",
     b"MM\x00*": "tif",
+    b"P4": "pbm",
     b"P5": "pgm",
     b"P6": "ppm",
     b"\x00\x00\x00\x0cjP": "jp2",
@@ -40,7 +41,7 @@ def write_shards(
     folder: Path,
     prefix: str,
     *,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int = MAX_SHARD_BYTES,
     max_count: int = MAX_COUNT,
     shuffle_seed: int | None = None,
     progress: Callable[[int], None] = lambda count: None,

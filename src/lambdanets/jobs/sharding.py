@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lambdanets.data.class_names import write_class_names
 from lambdanets.data.shard_index import index_place, read_index
-from lambdanets.data.shard_writer import MAX_BYTES, MAX_COUNT, write_shards
+from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES, write_shards
 from lambdanets.errors import ArgumentError, PathError, StorageError
 from lambdanets.jobs.counting import counting
 from lambdanets.jobs.data_place import DataPlace
@@ -30,7 +30,7 @@ def shard_data(
     place: DataPlace,
     out: Path,
     *,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int = MAX_SHARD_BYTES,
     max_count: int = MAX_COUNT,
     shuffle_seed: int | None = None,
 ) -> list[Written]:
