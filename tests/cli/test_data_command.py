@@ -1,5 +1,6 @@
 """`lambdanets data`: what it prints and returns on sets with planted faults."""
 
+import argparse
 import json
 import os
 import shutil
@@ -9,13 +10,16 @@ import tarfile
 
 import pytest
 
+from lambdanets.cli import data as data_command
 from lambdanets.cli import run
+from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import DataError
 from lambdanets.jobs import data as data_job
 from lambdanets.jobs import sharding
 from lambdanets.jobs.data import check_data
 from lambdanets.jobs.data_place import DataPlace
+from lambdanets.training.settings import DATA_SETS
 from support.archives import picture_bytes, samples, write_tar
 from support.sources import MemorySource
 
@@ -258,3 +262,23 @@ def test_shards_are_what_tar_takes(pictures, tmp_path, capsys):
         assert len(archive.getnames()) == 14
     listed = subprocess.run(["tar", "tf", shard], capture_output=True, text=True, check=True).stdout
     assert listed.splitlines()[:2] == ["00000000-0.cls", "00000000-0.jpg"]
+
+
+def test_the_options_are_frozen():
+    """A new or a missing one is a change that users see."""
+    parser = argparse.ArgumentParser()
+    data_command.configure(parser)
+    (jobs,) = (action for action in parser._actions if action.dest == "job")
+    found = {
+        name: {word for action in job._actions for word in action.option_strings or [action.dest]}
+        for name, job in jobs.choices.items()
+    }
+    parts = {"--kind", "--train", "--test", "--train-labels", "--test-labels", "-h", "--help", "root"}
+    assert found == {
+        "check": parts | {"--decode", "--workers", "--json"},
+        "shard": parts | {"out", "--max-bytes", "--max-count", "--shuffle"},
+        "index": {"-h", "--help", "root"},
+    }
+    assert set(data_command.KINDS) <= set(DATA_SETS)
+    defaults = parser.parse_args(["shard", "a", "b"])
+    assert (defaults.max_bytes, defaults.max_count) == (MAX_SHARD_BYTES, MAX_COUNT)
