@@ -88,15 +88,13 @@ def build_index(shard: Path) -> ShardIndex:
     stamp = _stamp(shard)
     try:
         descriptor = os.open(shard, os.O_RDONLY)
+        try:
+            samples = _samples(descriptor, shard.name)
+            rows = [_row(descriptor, shard.name, key, files) for key, files in samples.items()]
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise DataError(f"shards: {shard} must be readable, got '{error.strerror}'.") from error
-    try:
-        samples = _samples(descriptor, shard.name)
-        rows = [_row(descriptor, shard.name, key, files) for key, files in samples.items()]
-    except OSError as error:
-        raise DataError(f"shards: {shard} must be readable, got '{error.strerror}'.") from error
-    finally:
-        os.close(descriptor)
     names, offsets, sizes, labels = (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 4
     return ShardIndex(stamp, names, offsets, sizes, labels)
 
