@@ -45,6 +45,7 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/growth.py --sweeps n n-global operator
 	$(BIN)/python benchmarks/errors.py
+	$(BIN)/python benchmarks/loading.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

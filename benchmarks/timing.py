@@ -22,7 +22,7 @@ Result = dict[str, Any]
 # Times of a call that is slow: as many as fit its seconds, but never fewer.
 FEWEST = 3
 
-PACKAGES = ("lambda-networks", "timm", "triton", "numpy")
+PACKAGES = ("lambda-networks", "timm", "triton", "numpy", "torchvision", "pillow")
 
 
 def interleaved(

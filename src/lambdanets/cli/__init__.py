@@ -17,6 +17,7 @@ COMMANDS: Final[dict[str, str]] = {
     "eval": "evaluate a finished or running run",
     "predict": "classify image files with a trained run",
     "explain": "draw what a lambda network looks at in an image",
+    "data": "look a data set over, write it as shards, index shards",
     "compare": "put finished runs side by side",
     "recipes": "list the recipes, or print a SLURM script of one",
     "doctor": "check versions, devices, disk and processes",

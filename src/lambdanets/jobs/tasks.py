@@ -12,9 +12,11 @@ from lambdanets.data import digit_images, digits, relation
 from lambdanets.data.digit_images import DigitImagePreprocessing, DigitSource
 from lambdanets.data.digits import AugmentedDigits, load_digits
 from lambdanets.data.folders import open_folder
+from lambdanets.data.huggingface import HuggingFaceSource
 from lambdanets.data.images import ImageTest, ImageTraining
 from lambdanets.data.ink import InkPreprocessing
 from lambdanets.data.preprocessing import CropPreprocessing, Preprocessing
+from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source, Subset, holdout_split
 from lambdanets.data.transforms import Normalization, TestTransform, TrainTransform
 from lambdanets.errors import ArgumentError
@@ -117,6 +119,18 @@ def _folder(config: TrainConfig) -> Task:
     )
 
 
+def _shards(config: TrainConfig) -> Task:
+    data, root = config.data, _root(config)
+    train = ShardSource(root, data.train)
+    return _images(config, train, lambda: ShardSource(root, data.test, train.labels))
+
+
+def _huggingface(config: TrainConfig) -> Task:
+    data, root = config.data, str(_root(config))
+    train = HuggingFaceSource(root, data.train)
+    return _images(config, train, lambda: HuggingFaceSource(root, data.test, train.labels))
+
+
 def _images(config: TrainConfig, train: Source, open_test: Callable[[], Source]) -> Task:
     """The task of pictures from files.
 
@@ -178,5 +192,7 @@ _LOADERS: Final[dict[str, Callable[[TrainConfig], Task]]] = {
     "digits": _digits,
     "relation": _relation,
     "folder": _folder,
+    "shards": _shards,
+    "huggingface": _huggingface,
     "digit-images": _digit_images,
 }

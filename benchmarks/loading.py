@@ -1,0 +1,332 @@
+"""Race our loader, from a folder and from shards, against timm's and torchvision's on the same pictures.
+
+    pip install 'lambdanets[train]'
+    python benchmarks/loading.py [--pictures 1536] [--rounds 5] [--workers 0 1 2] [--batch 64] [--threads 2]
+        [--folder DIR] [--out FILE]
+
+The pictures are drawn (`jpegs.py`), always the same, of ImageNet's sizes and bytes, and lie in the page
+cache: no disk takes part. Everyone cuts a random part of 8 to 100 % of the area out, resizes it to 224×224,
+bicubic and averaged where it shrinks, mirrors half of them, and hands over batches that are normalised
+float32 in the main process, where the clock stands; pictures travel from workers as bytes where that is
+possible, because it is a quarter of the memory. A second race adds two operations of RandAugment of
+magnitude 10 (`rand-m10-n2-p1-mmax30`, nearest pixels, as ours).
+
+    lambdanets           `ImageTraining` of `open_folder`, through `training_batches`
+    lambdanets-shards    the same of `ShardSource`
+    timm                 `create_loader` without its prefetcher: normalised in the workers
+    timm-prefetcher      with it: bytes from the workers, normalised in the main process
+    torchvision          `ImageFolder`, v2 transforms of Pillow's pictures, a `DataLoader`
+    torchvision-tensor   the same, cropped as a tensor: its reference's `--backend tensor`
+
+An epoch is timed from asking for its iterator to its last batch, so that starting the workers counts for
+everyone. Contestants take turns; the first round warms up and is not counted. Prints images/s (median,
+slowest and fastest round), and our time over that of the fastest peer of the same round, median and range:
+below 1 ours is faster. Like `lambdanets train`, threads that wait for work leave their core to others.
+
+At the end our folder and our shards are read in random order without decoding, once out of the page cache
+and once from the disk, that is after the cache was asked to forget them.
+"""
+
+import argparse
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+# OpenMP reads this when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import jpegs
+import torch
+from PIL import Image
+from timing import Result, write_result
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lambdanets.data._torchvision import import_torchvision
+from lambdanets.data.folders import open_folder
+from lambdanets.data.images import ImageTraining
+from lambdanets.data.shard_writer import write_shards
+from lambdanets.data.shards import ShardSource
+from lambdanets.data.sources import Source
+from lambdanets.data.transforms import Normalization, TrainTransform
+from lambdanets.training.feeding import training_batches
+
+import_torchvision()
+
+SIZE: Final = 224
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LAYERS, MAGNITUDE = 2, 10
+OWN: Final = ("lambdanets", "lambdanets-shards")
+
+# Gives the normalised batches of an epoch, for its number.
+Epoch = Callable[[int], Iterable[Tensor]]
+
+
+def own(source: Source, batch: int, num_workers: int, augmented: bool) -> Epoch:
+    """Our loader."""
+    transform = TrainTransform(
+        size=SIZE, randaugment_layers=LAYERS if augmented else 0, randaugment_magnitude=MAGNITUDE
+    )
+    data = ImageTraining(source=source, seed=0, transform=transform)
+    normalize = Normalization()
+
+    def epoch(number: int) -> Iterator[Tensor]:
+        calls = ((number, indices) for indices in data.order(number).split(batch))
+        for one in training_batches(data, calls, num_workers):
+            yield normalize(one.images)
+
+    return epoch
+
+
+def timm(root: Path, batch: int, num_workers: int, augmented: bool, *, prefetcher: bool) -> Epoch:
+    """timm's loader at the same settings."""
+    from timm.data import create_dataset, create_loader
+
+    loader = create_loader(
+        create_dataset("", root=str(root), split="train", is_training=True),
+        input_size=(3, SIZE, SIZE),
+        batch_size=batch,
+        is_training=True,
+        scale=(0.08, 1.0),
+        ratio=(3 / 4, 4 / 3),
+        color_jitter=None,
+        auto_augment=f"rand-m{MAGNITUDE}-n{LAYERS}-p1-mmax30" if augmented else None,
+        interpolation="bicubic",
+        mean=MEAN,
+        std=STD,
+        num_workers=num_workers,
+        device=torch.device("cpu"),
+        use_prefetcher=prefetcher,
+        persistent_workers=False,
+    )
+    if augmented:
+        _take_nearest_pixels(loader)
+    return lambda number: (images for images, _ in loader)
+
+
+def _take_nearest_pixels(loader: Any) -> None:
+    """Let timm's operations take the nearest pixels, as ours: its bicubic ones take longer."""
+    from timm.data.auto_augment import RandAugment
+
+    (augment,) = (one for one in loader.dataset.transform.transforms if isinstance(one, RandAugment))
+    for operation in augment.ops:
+        operation.kwargs["resample"] = Image.Resampling.NEAREST
+
+
+def torchvision(root: Path, batch: int, num_workers: int, augmented: bool, *, tensor: bool) -> Epoch:
+    """torchvision's reference: bytes from the workers, normalised in the main process."""
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import v2
+
+    assert not augmented
+    crop = [
+        v2.RandomResizedCrop(SIZE, interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
+        v2.RandomHorizontalFlip(),
+    ]
+    steps = [v2.PILToTensor(), *crop] if tensor else [*crop, v2.PILToTensor()]
+    loader = DataLoader(
+        ImageFolder(str(root / "train"), v2.Compose(steps)),
+        batch_size=batch,
+        shuffle=True,
+        num_workers=num_workers,
+    )
+    mean, std = (255 * torch.tensor(numbers)[:, None, None] for numbers in (MEAN, STD))
+    return lambda number: (images.float().sub_(mean).div_(std) for images, _ in loader)
+
+
+def contestants(root: Path, batch: int, num_workers: int, augmented: bool) -> dict[str, Epoch]:
+    """Everyone who takes part."""
+    settings = (batch, num_workers, augmented)
+    everyone = {
+        "lambdanets": own(open_folder(root / "train"), *settings),
+        "lambdanets-shards": own(ShardSource(root, "shards"), *settings),
+        "timm": timm(root, *settings, prefetcher=False),
+        "timm-prefetcher": timm(root, *settings, prefetcher=True),
+    }
+    if not augmented:
+        everyone["torchvision"] = torchvision(root, *settings, tensor=False)
+        everyone["torchvision-tensor"] = torchvision(root, *settings, tensor=True)
+    return everyone
+
+
+def seconds(epoch: Epoch, number: int, pictures: int) -> float:
+    """Time of an epoch."""
+    start = time.perf_counter()
+    count = sum(len(batch) for batch in epoch(number))
+    taken = time.perf_counter() - start
+    assert count == pictures, (count, pictures)
+    return taken
+
+
+def check(name: str, epoch: Epoch) -> dict[str, float]:
+    """Mean and deviation of an epoch's first batch; nothing is timed that gives something else."""
+    batch = next(iter(epoch(0)))
+    if batch.shape[1:] != (3, SIZE, SIZE) or batch.dtype != torch.float32:
+        raise SystemExit(f"loading: {name} gives {tuple(batch.shape)} of {batch.dtype}.")
+    found = {"mean": float(batch.mean()), "std": float(batch.std())}
+    # Random parts of unequal pictures: alike, not equal. Bytes in the place of normalised numbers are not.
+    if not (abs(found["mean"]) < 0.5 and 0.6 < found["std"] < 1.4):
+        raise SystemExit(f"loading: {name} gives numbers of another kind: {found}.")
+    return found
+
+
+def race(root: Path, arguments: argparse.Namespace, num_workers: int, augmented: bool) -> Result:
+    """All rounds at one number of workers."""
+    epochs = contestants(root, arguments.batch, num_workers, augmented)
+    checked = {name: check(name, epoch) for name, epoch in epochs.items()}
+    rounds = []
+    for number in range(arguments.rounds + 1):
+        taken = {name: seconds(epoch, number, arguments.pictures) for name, epoch in epochs.items()}
+        if number:
+            rounds.append(taken)
+    rows = {
+        name: {
+            "images_per_s": _spread([arguments.pictures / one[name] for one in rounds]),
+            "time_over_fastest_peer": _spread([one[name] / _fastest_peer(one) for one in rounds]),
+            **checked[name],
+        }
+        for name in epochs
+    }
+    shards = _spread([one["lambdanets-shards"] / one["lambdanets"] for one in rounds])
+    return {
+        "workers": num_workers,
+        "randaugment": augmented,
+        "contestants": rows,
+        "shards_time_over_folder": shards,
+    }
+
+
+def _fastest_peer(taken: dict[str, float]) -> float:
+    return min(one for name, one in taken.items() if name not in OWN)
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def show(result: Result) -> None:
+    """One line a contestant."""
+    print(f"{result['workers']} workers{', RandAugment' if result['randaugment'] else ''}")
+    for name, row in result["contestants"].items():
+        rate, ratio = row["images_per_s"], row["time_over_fastest_peer"]
+        print(
+            f"  {name:<20} {rate['median']:7.1f} images/s ({rate['min']:.1f} to {rate['max']:.1f})"
+            f"  {ratio['median']:5.2f} of the fastest peer's time ({ratio['min']:.2f} to {ratio['max']:.2f})"
+        )
+    print(f"  {_shards_line(result)}", flush=True)
+
+
+def _shards_line(result: Result) -> str:
+    ratio = result["shards_time_over_folder"]
+    return (
+        f"shards take {ratio['median']:.3f} of the folder's time ({ratio['min']:.3f} to {ratio['max']:.3f})"
+    )
+
+
+def read_alone(root: Path, arguments: argparse.Namespace, is_cold: bool) -> Result:
+    """Folder and shards without decoding, in random order."""
+    sources: dict[str, Source] = {
+        "folder": open_folder(root / "train"),
+        "shards": ShardSource(root, "shards"),
+    }
+    times: list[dict[str, float]] = []
+    for number in range(arguments.rounds + 1):
+        order = list(range(arguments.pictures))
+        random.Random(number).shuffle(order)
+        taken = {name: read_all(source, order, root if is_cold else None) for name, source in sources.items()}
+        if number:
+            times.append(taken)
+    return {
+        "cold": is_cold,
+        "images_per_s": {
+            name: _spread([arguments.pictures / one[name] for one in times]) for name in sources
+        },
+        "shards_time_over_folder": _spread([one["shards"] / one["folder"] for one in times]),
+    }
+
+
+def read_all(source: Source, order: list[int], forgotten: Path | None) -> float:
+    """Seconds to read every picture, after what is below a folder has left the page cache."""
+    if forgotten:
+        os.sync()
+        for path in forgotten.rglob("*"):
+            if path.is_file():
+                forget(path)
+    start = time.perf_counter()
+    for index in order:
+        source.read(index)
+    return time.perf_counter() - start
+
+
+def forget(path: Path) -> None:
+    """Ask the page cache to drop a file."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks/loading.py")
+    parser.add_argument(
+        "--pictures", type=int, default=1536, help="a multiple of the batch: timm drops a rest"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the pictures are kept (a temporary folder)")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.pictures % arguments.batch:
+        parser.error("pictures must be a multiple of batch")
+    torch.set_num_threads(arguments.threads)
+    return arguments
+
+
+def prepare(root: Path, count: int) -> Result:
+    """The folder and the shards, and what they weigh."""
+    total = jpegs.write_folder(root, count)
+    if not (root / "shards").exists():
+        write_shards(open_folder(root / "train"), root / "shards", "train", max_count=500)
+    return {"pictures": count, "mean_kilobytes": total / count / 1e3, "sizes": jpegs.SIZES}
+
+
+def run(root: Path, arguments: argparse.Namespace) -> None:
+    """Prepare, race, print and write."""
+    root = root / f"pictures-{arguments.pictures}"
+    pictures = prepare(root, arguments.pictures)
+    print(f"{pictures['pictures']} pictures of {pictures['mean_kilobytes']:.0f} kB")
+    results = []
+    for augmented in (False, True):
+        for num_workers in arguments.workers:
+            results.append(race(root, arguments, num_workers, augmented))
+            show(results[-1])
+    reading = [read_alone(root, arguments, is_cold) for is_cold in (False, True)]
+    for one in reading:
+        rates = ", ".join(f"{name} {rate['median']:,.0f}" for name, rate in one["images_per_s"].items())
+        print(f"reading alone, {'cold' if one['cold'] else 'warm'}: {rates} images/s; {_shards_line(one)}")
+    if arguments.out:
+        content = {"data": pictures, "batch": arguments.batch, "results": results, "reading": reading}
+        write_result(arguments.out, "benchmarks/loading.py", content)
+
+
+def main() -> None:
+    """Race in a folder that is kept, or in one that is not."""
+    arguments = parse()
+    if arguments.folder:
+        run(arguments.folder, arguments)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        run(Path(folder), arguments)
+
+
+if __name__ == "__main__":
+    main()

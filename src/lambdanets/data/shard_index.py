@@ -1,0 +1,248 @@
+"""What is where in a shard: made once by reading headers, and kept beside it."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from lambdanets.data.folders import ENDINGS
+from lambdanets.data.sources import MAX_BYTES, printable
+from lambdanets.data.tar_members import Member, read_at, tar_members
+from lambdanets.errors import DataError, PathError
+
+# What may be a picture, by the end of its name.
+PICTURES: Final = tuple(ending.decode("ascii").removeprefix(".") for ending in ENDINGS)
+# Largest file that says what a picture shows.
+MAX_LABEL_BYTES: Final = 1 << 20
+# Longest name of a class.
+MAX_NAME: Final = 1000
+# Written into each index: another number is another form.
+_FORMAT: Final = 1
+
+Label = int | str
+
+
+class Stamp(NamedTuple):
+    """What changes when a shard is written anew.
+
+    Attributes:
+        size: Its bytes.
+        mtime_ns: When it was last written.
+    """
+
+    size: int
+    mtime_ns: int
+
+
+class ShardIndex(NamedTuple):
+    """The pictures of a shard, in stored order.
+
+    Attributes:
+        stamp: Of the shard that was read.
+        names: Of the pictures' members.
+        offsets: Where their bytes begin.
+        sizes: How many there are.
+        labels: The number of each class, or its name.
+    """
+
+    stamp: Stamp
+    names: list[str]
+    offsets: list[int]
+    sizes: list[int]
+    labels: list[Label]
+
+
+def read_index(shard: Path) -> ShardIndex:
+    """The index of a shard: as it is kept, or made now and kept.
+
+    Any number of processes may do so at once: each makes a whole file, and the last one stays.
+
+    Raises:
+        PathError: There is no such file.
+        DataError: It is no tar archive to be trusted, or lacks a picture or a class.
+    """
+    stamp = _stamp(shard)
+    for place in index_places(shard):
+        if (index := _kept(place, stamp)) is not None:
+            return index
+    index = build_index(shard)
+    for place in index_places(shard):
+        # A folder may be for reading alone, a disk full: then the index is made again next time.
+        with contextlib.suppress(OSError):
+            _keep(place, index)
+            break
+    return index
+
+
+def build_index(shard: Path) -> ShardIndex:
+    """Read the headers and the classes of a shard.
+
+    Raises:
+        PathError: There is no such file.
+        DataError: It is no tar archive to be trusted, or lacks a picture or a class.
+    """
+    stamp = _stamp(shard)
+    try:
+        descriptor = os.open(shard, os.O_RDONLY)
+        try:
+            samples = _samples(descriptor, shard.name)
+            rows = [_row(descriptor, shard.name, key, files) for key, files in samples.items()]
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise DataError(f"shards: {shard} must be readable, got '{error.strerror}'.") from error
+    names, offsets, sizes, labels = (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 4
+    return ShardIndex(stamp, names, offsets, sizes, labels)
+
+
+def index_place(shard: Path, stamp: Stamp) -> Path | None:
+    """Where a shard's index is kept; None where it could not be."""
+    places = index_places(shard)
+    return next((place for place in places if _kept(place, stamp) is not None), None)
+
+
+def index_places(shard: Path) -> tuple[Path, Path]:
+    """Where the index may be: beside the shard, or among the user's caches."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+    name = hashlib.sha256(os.fsencode(shard.absolute())).hexdigest()
+    return (
+        shard.with_name(f"{shard.name}.index.json"),
+        caches / "lambdanets" / "shards" / f"{name}.index.json",
+    )
+
+
+def stamp_of(descriptor: int) -> Stamp:
+    """The stamp of an open file."""
+    status = os.fstat(descriptor)
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def _stamp(shard: Path) -> Stamp:
+    try:
+        status = shard.stat()
+    except OSError as error:
+        raise PathError(f"shards: {shard} must be a file, got '{error.strerror}'.") from error
+    return Stamp(status.st_size, status.st_mtime_ns)
+
+
+def _samples(descriptor: int, shard: str) -> dict[str, dict[str, Member]]:
+    """The members by key (the name up to the first dot of its last part) and by extension."""
+    samples: dict[str, dict[str, Member]] = {}
+    for member in tar_members(descriptor, shard):
+        folder, slash, base = member.name.removeprefix("./").rpartition("/")
+        stem, dot, extension = base.partition(".")
+        # `README`, `.DS_Store` and `._000.jpg` are no samples.
+        if not stem or not dot:
+            continue
+        files = samples.setdefault(folder + slash + stem, {})
+        if files.setdefault(extension.lower(), member) is not member:
+            raise DataError(f"shards: {shard} must hold each name once, got {member.name!r} twice.")
+    return samples
+
+
+def _row(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> tuple[str, int, int, Label]:
+    pictures = [member for extension, member in files.items() if extension in PICTURES]
+    if len(pictures) != 1:
+        raise DataError(
+            f"shards: {shard} must hold one picture for each key, got {len(pictures)} for {key!r}"
+            f" ({', '.join(member.name for member in files.values())})."
+        )
+    name, offset, size = pictures[0]
+    if size > MAX_BYTES:
+        raise DataError(
+            f"shards: {shard} must hold pictures of at most {MAX_BYTES:,} bytes, got {size:,} at {name}."
+        )
+    return name, offset, size, _label(descriptor, shard, key, files)
+
+
+def _label(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> Label:
+    member = files.get("cls") or files.get("json")
+    if member is None:
+        raise DataError(
+            f"shards: {shard} must hold a .cls or a .json for each picture, got none for {key!r}."
+        )
+    if member.size > MAX_LABEL_BYTES:
+        raise DataError(
+            f"shards: {shard} must hold labels of at most {MAX_LABEL_BYTES:,} bytes, got {member.size:,} at"
+            f" {member.name}."
+        )
+    content = read_at(descriptor, member.offset, member.size)
+    label = _plain_label(content) if "cls" in files else _json_label(content)
+    if label is None:
+        what = "the number or the name of a class" if "cls" in files else 'an object with "label"'
+        raise DataError(f"shards: {shard} must hold {what} in {member.name}, got {_beginning(content)}.")
+    return label
+
+
+def _plain_label(content: bytes) -> Label | None:
+    text = content.decode("utf-8", "backslashreplace").strip()
+    return _number(text) if re.fullmatch(r"[+-]?[0-9]+", text) else _class_name(text)
+
+
+def _json_label(content: bytes) -> Label | None:
+    try:
+        label = json.loads(content)["label"]
+    # Not JSON, not text, no object, no label; or an attack on the reader: numbers and nesting without end.
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+    if isinstance(label, str):
+        return _class_name(label.strip())
+    return _number(str(label)) if type(label) is int else None
+
+
+def _number(text: str) -> int | None:
+    return int(text) if len(text) < 10 and int(text) >= 0 else None
+
+
+def _class_name(text: str) -> str | None:
+    return text if 0 < len(text) <= MAX_NAME else None
+
+
+def _beginning(content: bytes) -> str:
+    shown = printable(content[:40].decode("utf-8", "backslashreplace"))
+    return f"'{shown}'" + ("…" if len(content) > 40 else "")
+
+
+def _kept(place: Path, stamp: Stamp) -> ShardIndex | None:
+    """The index in a file, or None where there is none for this shard."""
+    try:
+        # No index is larger: each picture takes two blocks of the shard.
+        if place.stat().st_size > 4 * stamp.size:
+            return None
+        content = json.loads(place.read_bytes())
+        columns = [content[name] for name in ("names", "offsets", "sizes", "labels")]
+        fits = content["format"] == _FORMAT and Stamp(*content["stamp"]) == stamp
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return ShardIndex(stamp, *columns) if fits and _is_sound(columns, stamp.size) else None
+
+
+def _is_sound(columns: list[Any], size: int) -> bool:
+    """Whether an index that anybody may have written points into the shard."""
+    if not all(isinstance(column, list) for column in columns) or len({len(one) for one in columns}) != 1:
+        return False
+    names, offsets, sizes, labels = columns
+    return (
+        all(type(one) is str for one in names)
+        and all(type(one) in (int, str) for one in labels)
+        and all(type(one) is int and one >= 0 for one in (*offsets, *sizes))
+        and all(start + count <= size for start, count in zip(offsets, sizes, strict=True))
+    )
+
+
+def _keep(place: Path, index: ShardIndex) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    content = json.dumps({"format": _FORMAT, **index._asdict()}, separators=(",", ":"))
+    descriptor, beside = tempfile.mkstemp(prefix=f".tmp-{place.name}-", dir=place.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(content)
+        # Whoever may read the shard may read its index: a temporary file is its maker's alone.
+        Path(beside).chmod(0o644)
+        Path(beside).replace(place)
+    finally:
+        Path(beside).unlink(missing_ok=True)

@@ -1,0 +1,198 @@
+"""Pictures of any source as shards: the same bytes, and the same archives each time."""
+
+import io
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from lambdanets.data.shard_index import PICTURES
+from lambdanets.data.sources import Source
+from lambdanets.errors import ArgumentError, StorageError, check_positive
+
+MAX_SHARD_BYTES: Final = 256 * 2**20
+MAX_COUNT: Final = 10_000
+# First word of a seed: the order in shards never draws the numbers of another purpose.
+_ORDER: Final = 15
+
+# How the bytes of a picture begin.
+_BEGINNINGS: Final = {
+    b"\xff\xd8\xff": "jpg",
+    b"\x89PNG": "png",
+    b"GIF8": "gif",
+    b"BM": "bmp",
+    b"II*\x00": "tif",
+    b"MM\x00*": "tif",
+    b"P4": "pbm",
+    b"P5": "pgm",
+    b"P6": "ppm",
+    b"\x00\x00\x00\x0cjP": "jp2",
+}
+
+
+def write_shards(
+    source: Source,
+    folder: Path,
+    prefix: str,
+    *,
+    max_bytes: int = MAX_SHARD_BYTES,
+    max_count: int = MAX_COUNT,
+    shuffle_seed: int | None = None,
+    progress: Callable[[int], None] = lambda count: None,
+) -> list[Path]:
+    """Write a source as shards `prefix-000000.tar`, `prefix-000001.tar`, …, into a new folder.
+
+    Pictures keep their bytes; each has its class as a number. Archives know no time, owner or machine, so
+    the same source gives the same ones. The folder is there when all of them are on the disk, or not at all.
+
+    Args:
+        source: What to write.
+        folder: Which must not be there yet; the one above it must.
+        prefix: Letters, digits, `-` and `_`.
+        max_bytes: Size of an archive at most; a larger picture has one for itself.
+        max_count: Pictures in an archive at most.
+        shuffle_seed: Write in an order that it decides, for readers that go through archives from their
+            beginning to their end; none: in the order of the source, which readers by place do not mind.
+        progress: Called with the pictures written so far.
+
+    Returns:
+        The shards.
+
+    Raises:
+        ArgumentError: An argument is out of range, or the folder is there.
+        DataError: A picture cannot be read.
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    check_positive("write_shards", max_bytes=max_bytes, max_count=max_count)
+    if not re.fullmatch(r"[\w-]+", prefix, re.ASCII):
+        raise ArgumentError(f"write_shards: prefix must be of letters, digits, - and _, got {prefix!r}.")
+    order = np.arange(len(source))
+    if shuffle_seed is not None:
+        order = np.random.default_rng((_ORDER, shuffle_seed)).permutation(len(source))
+    with _appearing(folder) as beside:
+        writer = _Writer(beside, prefix, max_bytes, max_count)
+        with writer.closing():
+            for count, index in enumerate(order.tolist(), 1):
+                writer.add(count - 1, source.name(index), source.read(index), int(source.targets[index]))
+                progress(count)
+        names = writer.names
+    return [folder / name for name in names]
+
+
+def picture_extension(content: bytes, name: str = "") -> str:
+    """What the name of a picture ends in: by its bytes, or by its name, or else `jpg`.
+
+    Args:
+        content: Its encoded bytes, whose beginning says what they are.
+        name: Where it comes from.
+    """
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "webp"
+    if content[4:12] == b"ftypavif":
+        return "avif"
+    for beginning, extension in _BEGINNINGS.items():
+        if content.startswith(beginning):
+            return extension
+    extension = name.rpartition(".")[2].lower()
+    return extension if extension in PICTURES else "jpg"
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder beside that takes the place of `folder` when all in it is on the disk, and else goes away."""
+    if folder.exists():
+        raise ArgumentError(f"write_shards: folder must not be there yet, got {folder}, which is.")
+    beside = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    try:
+        beside.mkdir(parents=True)
+        yield beside
+        _flush(beside)
+        beside.rename(folder)
+        _flush(folder.parent)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StorageError(f"write_shards: {folder} must be writable, got '{reason}'.") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Writer:
+    """The archives of a folder, one open at a time."""
+
+    def __init__(self, folder: Path, prefix: str, max_bytes: int, max_count: int) -> None:
+        self.names: list[str] = []
+        self._folder, self._prefix = folder, prefix
+        self._max_bytes, self._max_count = max_bytes, max_count
+        self._archive: tarfile.TarFile | None = None
+        self._count = 0
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Close the last archive, whatever happens."""
+        try:
+            yield
+        finally:
+            self._close()
+
+    def add(self, number: int, name: str, content: bytes, target: int) -> None:
+        """Write a picture and its class, in a new archive where the present one is full."""
+        key = f"{number:08d}{_provenance(name)}"
+        members = {
+            f"{key}.cls": str(target).encode("ascii"),
+            f"{key}.{picture_extension(content, name)}": content,
+        }
+        archive = self._archive_for(sum(_padded(len(member)) for member in members.values()))
+        for member, data in members.items():
+            header = tarfile.TarInfo(member)
+            header.size = len(data)
+            archive.addfile(header, io.BytesIO(data))
+        self._count += 1
+
+    def _archive_for(self, size: int) -> tarfile.TarFile:
+        if self._archive is None or self._is_full_for(self._archive, size):
+            self._close()
+            self.names.append(f"{self._prefix}-{len(self.names):06d}.tar")
+            self._archive = tarfile.open(  # noqa: SIM115
+                self._folder / self.names[-1], "w", format=tarfile.USTAR_FORMAT
+            )
+            self._count = 0
+        return self._archive
+
+    def _is_full_for(self, archive: tarfile.TarFile, size: int) -> bool:
+        # An archive ends with two empty blocks, and is filled up to a whole record.
+        end = archive.offset + size + 2 * tarfile.BLOCKSIZE
+        records = -(-end // tarfile.RECORDSIZE)
+        too_large = records * tarfile.RECORDSIZE > self._max_bytes
+        return self._count >= self._max_count or (too_large and self._count > 0)
+
+    def _close(self) -> None:
+        if self._archive is not None:
+            self._archive.close()
+            _flush(self._folder / self.names[-1])
+            self._archive = None
+
+
+def _padded(size: int) -> int:
+    """Bytes of a member with its header, in whole blocks."""
+    return tarfile.BLOCKSIZE * (1 - (-size // tarfile.BLOCKSIZE))
+
+
+def _provenance(name: str) -> str:
+    """What a file was called, as the rest of a key: `-n01440764_10026`; nothing of a name that has none."""
+    stem = re.split(r"[/\\]", name)[-1].partition(".")[0]
+    kept = re.sub(r"[^\w-]+", "-", stem, flags=re.ASCII).strip("-")[:60]
+    return f"-{kept}" if kept else ""

@@ -1,0 +1,284 @@
+"""`lambdanets data`: what it prints and returns on sets with planted faults."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+
+import pytest
+
+from lambdanets.cli import data as data_command
+from lambdanets.cli import run
+from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES
+from lambdanets.data.shards import ShardSource
+from lambdanets.errors import DataError
+from lambdanets.jobs import data as data_job
+from lambdanets.jobs import sharding
+from lambdanets.jobs.data import check_data
+from lambdanets.jobs.data_place import DataPlace
+from lambdanets.training.settings import DATA_SETS
+from support.archives import picture_bytes, samples, write_tar
+from support.sources import MemorySource
+
+
+@pytest.fixture(autouse=True)
+def caches(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Class folders: three and two of `cat`, four and two of `dog`."""
+    for part, counts in (("train", (3, 4)), ("val", (2, 2))):
+        for label, count in zip(("cat", "dog"), counts, strict=True):
+            folder = tmp_path / "pictures" / part / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                size = (10 + number, 20)
+                (folder / f"{number}.jpg").write_bytes(picture_bytes(number, size))
+    return tmp_path / "pictures"
+
+
+def printed(capsys, *words, code=0):
+    assert run(["data", *map(str, words)]) == code
+    return capsys.readouterr().out
+
+
+def refused(capsys, *words, code):
+    assert run(["data", *map(str, words)]) == code
+    return capsys.readouterr().err
+
+
+def test_check_counts(pictures, capsys):
+    num_bytes = sum(path.stat().st_size for path in (pictures / "train").rglob("*.jpg"))
+    text = printed(capsys, "check", pictures)
+    assert text.splitlines()[:5] == [
+        f"{pictures}: folder",
+        "train       7 pictures of 2 classes",
+        f"            {num_bytes / 1e6:.1f} MB, {num_bytes / 7 / 1e3:.1f} kB each",
+        "                    3  cat",
+        "                    4  dog",
+    ]
+    assert text.endswith("nothing wrong; --decode looks into each picture\n")
+    text = printed(capsys, "check", pictures, "--decode")
+    assert "            from 20×10 to 20×13 pixels\n" in text
+    assert text.endswith("every picture can be decoded\n")
+
+
+def test_check_in_json(pictures, capsys):
+    report = json.loads(printed(capsys, "check", pictures, "--decode", "--json"))
+    assert set(report) == {"root", "kind", "decoded", "fit", "only_in", "parts"}
+    assert report["fit"] and report["decoded"] and report["kind"] == "folder"
+    train, val = report["parts"]
+    assert set(train) == {"part", "pictures", "bytes", "pixels", "classes", "empty", "unreadable"}
+    assert (train["pictures"], train["classes"], train["pixels"]) == (
+        7,
+        {"cat": 3, "dog": 4},
+        [[20, 10], [20, 13]],
+    )
+    assert (val["part"], val["pictures"], val["unreadable"]) == ("val", 4, [])
+
+
+def test_check_names_what_cannot_be_read(pictures, capsys):
+    (pictures / "train/cat/empty.jpg").touch()
+    (pictures / "val/dog/gone.jpg").symlink_to(pictures / "none.jpg")
+    os.mkfifo(pictures / "val/dog/pipe.jpg")
+    whole = (pictures / "val/dog/1.jpg").read_bytes()
+    (pictures / "val/dog/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (pictures / "val/dog/page.jpg").write_text("<html>")
+    text = printed(capsys, "check", pictures, code=4)
+    assert f"unreadable: {pictures}/train/cat/empty.jpg: must not be empty.\n" in text
+    assert f"{pictures}/val/dog/gone.jpg: cannot be read: No such file or directory.\n" in text
+    assert f"{pictures}/val/dog/pipe.jpg: must be a file, got a folder, a pipe or a device.\n" in text
+    assert text.endswith("3 of 16 pictures cannot be read\n")
+    report = json.loads(printed(capsys, "check", pictures, "--decode", "--json", code=4))
+    assert not report["fit"]
+    assert [len(part["unreadable"]) for part in report["parts"]] == [1, 4]
+    text = printed(capsys, "check", pictures, "--decode", code=4)
+    assert text.endswith("5 of 16 pictures cannot be read\n")
+
+
+def test_check_without_permission(pictures, capsys, monkeypatch):
+    # Root may read everything; so the system's answer stands in.
+    monkeypatch.setattr("lambdanets.jobs.data.os.access", lambda path, how: not path.endswith(b"cat/0.jpg"))
+    text = printed(capsys, "check", pictures, "--test", "", code=4)
+    assert f"{pictures}/train/cat/0.jpg: cannot be read: Permission denied.\n" in text
+    assert "1 of 7 pictures" in text
+
+
+def test_check_finds_classes_of_one_part(pictures, capsys):
+    shutil.copytree(pictures / "train/dog", pictures / "train/bird")
+    text = printed(capsys, "check", pictures)
+    assert "only in train: bird\n" in text
+    shutil.copytree(pictures / "train/dog", pictures / "val/fish")
+    text = printed(capsys, "check", pictures, code=4)
+    assert "only in val: fish\n" in text
+    assert text.endswith("not fit: val has classes that train has not\n")
+
+
+def test_check_of_many_classes_says_the_fewest_and_the_most(tmp_path, capsys):
+    labels = [f"c{number:02d}" for number in range(25)]
+    write_tar(tmp_path / "train/a.tar", samples([*labels, "c07", "c07"]))
+    write_tar(tmp_path / "val/a.tar", samples(labels[3:] * 2))
+    text = printed(capsys, "check", tmp_path)
+    assert "fewest 1, in c00\n            most 3, in c07\n" in text
+    assert "only in train: c02\n" in text
+    (tmp_path / "classes.txt").write_text("\n".join([*labels, "unseen", "neither"]))
+    text = printed(capsys, "check", tmp_path)
+    assert "no pictures in train: 2 classes (unseen, neither)\n" in text
+    write_tar(tmp_path / "val/a.tar", samples(labels[:1]))
+    assert "24 classes are in one part only; --json names them\n" in printed(capsys, "check", tmp_path)
+
+
+def test_check_of_shards_and_of_flat_folders(tmp_path, pictures, capsys):
+    write_tar(tmp_path / "shards/t-0.tar", samples([0, 1, 1]))
+    text = printed(capsys, "check", tmp_path / "shards", "--train", "t-*.tar", "--test", "")
+    assert f"{tmp_path}/shards: shards\nt-*.tar     3 pictures of 2 classes\n" in text
+    flat = pictures / "val/dog"
+    (pictures / "val/dog.csv").write_text("0.jpg,x\n1.jpg,y\n")
+    words = ("--train", "val/dog", "--test", "", "--train-labels", "val/dog.csv")
+    text = printed(capsys, "check", pictures, *words)
+    assert "2 pictures of 2 classes" in text and flat.is_dir()
+
+
+@pytest.mark.slow
+def test_processes_find_what_one_finds(pictures, monkeypatch):
+    (pictures / "train/cat/empty.jpg").touch()
+    place = DataPlace(root=str(pictures))
+    expected = check_data(place, decoding=True)
+    monkeypatch.setattr(data_job, "_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(data_job, "_AT_ONCE", 2)
+    assert check_data(place, decoding=True, num_workers=2) == expected
+
+
+class Deadly(MemorySource):
+    """A source that ends the process it comes to."""
+
+    def __reduce__(self):
+        return os._exit, (9,)
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_a_sentence(monkeypatch):
+    monkeypatch.setattr(data_job, "_WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(DataPlace, "open", lambda self, part: Deadly([b"", b""], [0, 1]))
+    message = r"data check: processes that decode must live, got one that was killed, probably for memory\."
+    with pytest.raises(DataError, match=message):
+        check_data(DataPlace(root="", kind="folder", test=""), decoding=True, num_workers=2)
+
+
+def test_shard_keeps_bytes_and_classes(pictures, tmp_path, capsys):
+    out = tmp_path / "out"
+    text = printed(capsys, "shard", pictures, out, "--max-count", "3")
+    assert text.splitlines() == [
+        "train  7 pictures in 3 shards",
+        "val    4 pictures in 2 shards",
+        f"train with --data.name shards --data.root {out}",
+    ]
+    train = ShardSource(out, "train")
+    files = sorted((pictures / "train").rglob("*.jpg"))
+    assert [train.read(index) for index in range(7)] == [path.read_bytes() for path in files]
+    assert train.labels == ("cat", "dog") and train.targets.tolist() == [0] * 3 + [1] * 4
+    assert (out / "classes.txt").read_text() == "cat\ndog\n"
+    assert len(list(out.rglob("*.index.json"))) == 5
+    found, expected = (check_data(DataPlace(root=str(root)), decoding=True) for root in (out, pictures))
+    assert found.parts == expected.parts and found.kind == "shards"
+
+
+def test_shard_shuffles_when_it_is_asked_to(pictures, tmp_path, capsys):
+    printed(
+        capsys, "shard", pictures, tmp_path / "out", "--test", "", "--shuffle", "5", "--max-bytes", "20000"
+    )
+    train = ShardSource(tmp_path / "out", "train")
+    assert sorted(train.targets.tolist()) == [0] * 3 + [1] * 4
+    files = [path.read_bytes() for path in sorted((pictures / "train").rglob("*.jpg"))]
+    contents = [train.read(index) for index in range(7)]
+    assert contents != files and sorted(contents) == sorted(files)
+    assert not (tmp_path / "out/val").exists()
+
+
+def test_shard_refuses(pictures, tmp_path, capsys, monkeypatch):
+    message = refused(capsys, "shard", pictures, pictures, code=2)
+    assert message == f"lambdanets data: data shard: out must be a new or an empty folder, got {pictures}.\n"
+    (pictures / "val/cat").rename(pictures / "val/fish")
+    assert "got 'fish'" in refused(capsys, "shard", pictures, tmp_path / "out", code=4)
+    assert not (tmp_path / "out").exists()
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sharding, "write_class_names", full)
+    message = refused(capsys, "shard", pictures, tmp_path / "out", "--test", "", code=7)
+    assert f"data shard: {tmp_path}/out must be writable, got 'No space left on device'." in message
+
+
+def test_index(tmp_path, capsys, monkeypatch):
+    write_tar(tmp_path / "train/a.tar", samples([0, 1]))
+    write_tar(tmp_path / "val/b.tar", samples([0]))
+    place = tmp_path / "train/a.tar.index.json"
+    text = printed(capsys, "index", tmp_path)
+    assert text.splitlines()[0] == f"{tmp_path}/train/a.tar  2 pictures, index {place}"
+    assert text.splitlines()[-1] == "2 shards, 3 pictures"
+    assert place.is_file()
+    monkeypatch.setattr(sharding, "index_place", lambda shard, stamp: None)
+    assert "a.tar  2 pictures, index nowhere: no folder takes it\n" in printed(capsys, "index", tmp_path)
+
+
+def test_what_is_not_there(tmp_path, capsys):
+    message = refused(capsys, "check", tmp_path / "none", code=2)
+    assert (
+        f"data: root must be a folder, got {tmp_path}/none, which is none. A data set of Hugging Face needs"
+        in message
+    )
+    message = refused(capsys, "index", tmp_path, code=2)
+    assert f"data index: root must be a folder with *.tar in it or below, got {tmp_path}." in message
+    message = refused(capsys, "check", tmp_path, "--train", "", code=2)
+    assert "data: train must name a folder, a pattern or a split, got nothing." in message
+    message = refused(capsys, "check", tmp_path, "--workers", "0", code=2)
+    assert "data check: workers must be at least 1, got 0." in message
+
+
+def test_a_hostile_shard_is_named(tmp_path, capsys):
+    write_tar(tmp_path / "train/a.tar", [*samples([0]), ("../up.jpg", b"")])
+    for words in (("check", tmp_path), ("index", tmp_path), ("shard", tmp_path, tmp_path / "out")):
+        message = refused(capsys, *words, code=4)
+        assert message == "lambdanets data: shards: a.tar must hold names inside it, got '../up.jpg'.\n"
+    assert not (tmp_path / "up.jpg").exists() and not (tmp_path / "out").exists()
+
+
+def test_hugging_face_needs_its_library(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    message = refused(capsys, "check", "pets", "--kind", "huggingface", code=3)
+    assert "datasets must be installed. pip install 'lambdanets[huggingface]'." in message
+
+
+def test_shards_are_what_tar_takes(pictures, tmp_path, capsys):
+    printed(capsys, "shard", pictures, tmp_path / "out", "--test", "")
+    (shard,) = (tmp_path / "out/train").glob("*.tar")
+    with tarfile.open(shard) as archive:
+        assert len(archive.getnames()) == 14
+    listed = subprocess.run(["tar", "tf", shard], capture_output=True, text=True, check=True).stdout
+    assert listed.splitlines()[:2] == ["00000000-0.cls", "00000000-0.jpg"]
+
+
+def test_the_options_are_frozen():
+    """A new or a missing one is a change that users see."""
+    parser = argparse.ArgumentParser()
+    data_command.configure(parser)
+    (jobs,) = (action for action in parser._actions if action.dest == "job")
+    found = {
+        name: {word for action in job._actions for word in action.option_strings or [action.dest]}
+        for name, job in jobs.choices.items()
+    }
+    parts = {"--kind", "--train", "--test", "--train-labels", "--test-labels", "-h", "--help", "root"}
+    assert found == {
+        "check": parts | {"--decode", "--workers", "--json"},
+        "shard": parts | {"out", "--max-bytes", "--max-count", "--shuffle"},
+        "index": {"-h", "--help", "root"},
+    }
+    assert set(data_command.KINDS) <= set(DATA_SETS)
+    defaults = parser.parse_args(["shard", "a", "b"])
+    assert (defaults.max_bytes, defaults.max_count) == (MAX_SHARD_BYTES, MAX_COUNT)
