@@ -114,6 +114,7 @@ def test_bad_input(trained, picture, tmp_path, words, code, message, capsys):
 OPTIONS = {
     "eval": {
         *("--csv", "--weights", "--size", "--real", "--skip-bad", "--batch", "--num-workers", "--device"),
+        "--processes",
         *("--format", "--json"),
     },
     "compare": {"--format", "--json"},
