@@ -42,12 +42,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import jpegs
 import torch
+from lambdanets.data._torchvision import import_torchvision
 from PIL import Image
 from timing import Result, write_result
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lambdanets.data._torchvision import import_torchvision
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTraining
 from lambdanets.data.shard_writer import write_shards

@@ -18,7 +18,7 @@ from lambdanets.errors import ArgumentError, DataError
 MAX_BYTES: Final = 2**28
 
 # Control characters would break the line of a log; they are written as Python writes them.
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), 127)}
+_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
 @runtime_checkable

@@ -103,6 +103,8 @@ class Stepper:
                 with torch.autocast(device.type, precision, enabled=precision is not None):
                     logits = state.called(images)
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                if targets.is_floating_point():
+                    targets = targets.to(logits.dtype)
                 loss = cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
                 # By pictures, so that unequal parts count as they would in one batch. DDP takes the mean.
                 weight = len(images) / num_images * self.world.size

@@ -1,0 +1,175 @@
+"""What processes say to each other, and how a network is made ready for them."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
+from lambdanets.models import create_model
+from lambdanets.training.distributed import World, joined
+from lambdanets.training.parallel import new_state, placed
+from lambdanets.training.settings import ExecConfig
+from lambdanets.training.torchrun import die_with_parent, global_rank, local_rank, num_restarts, world_size
+from support.processes import run_ranks
+from support.training import tiny_config, tiny_model
+
+
+def test_alone_there_is_nothing_to_agree_on():
+    world = World()
+    assert world.is_first and world.sums([1, 2.5]) == [1.0, 2.5] and world.gather("a") == ["a"]
+    assert world.from_first(lambda: 3) == 3
+    assert world.share(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    tensor = torch.ones(2)
+    assert world.add_up(tensor) is tensor
+
+
+def _agreements(world):
+    mine = torch.tensor([world.rank, 10], dtype=torch.int64)
+    calls = []
+
+    def make():
+        calls.append(world.rank)
+        return {"by": world.rank}
+
+    made = world.from_first(make)
+    return (
+        world.sums([world.rank, 0.5]),
+        world.add_up(mine).tolist(),
+        mine.tolist(),
+        world.gather(("rank", world.rank)),
+        made,
+        calls,
+        world.share(torch.arange(7)).tolist(),
+    )
+
+
+def test_three_processes_agree():
+    shares = []
+    for rank, result in enumerate(run_ranks(_agreements, 3)):
+        sums, total, mine, gathered, made, calls, share = result
+        assert sums == [3.0, 1.5] and total == [3, 30] and mine == [rank, 10]
+        assert gathered == [("rank", 0), ("rank", 1), ("rank", 2)]
+        assert made == {"by": 0} and calls == ([0] if rank == 0 else [])
+        shares.append(share)
+    assert shares == [[0, 1, 2], [3, 4], [5, 6]]
+
+
+def _first_fails(world):
+    def fail():
+        raise DataError("only the first process looks")
+
+    try:
+        world.from_first(fail)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def test_an_error_of_the_first_is_that_of_all():
+    assert run_ranks(_first_fails, 2) == ["only the first process looks"] * 2
+
+
+def _averaged(world):
+    model = nn.BatchNorm1d(3)
+    model.running_mean.fill_(float(world.rank))
+    world.average_buffers(model)
+    return model.running_mean.tolist(), int(model.num_batches_tracked)
+
+
+def test_running_statistics_become_their_mean():
+    assert run_ranks(_averaged, 3) == [([1.0, 1.0, 1.0], 0)] * 3
+
+
+def _one_leaves(world):
+    if world.rank == 1:
+        os._exit(3)
+    time.sleep(0.2)
+    world.sums([1.0])
+
+
+def test_a_process_that_is_gone_is_said_to_be():
+    with pytest.raises(LostProcessError, match=r"process 0 waited for another one that has ended"):
+        run_ranks(_one_leaves, 2)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    message = r"exec\.device cuda needs a GPU for each process of a machine, got 1 for process 2"
+    with pytest.raises(DependencyError, match=message), joined(ExecConfig(device="cuda")):
+        pass
+
+
+def test_what_torchrun_says(monkeypatch):
+    assert (global_rank(), local_rank(), world_size(), num_restarts()) == (0, 0, 1, 0)
+    for name, value in {"RANK": 5, "LOCAL_RANK": 1, "WORLD_SIZE": 8, "TORCHELASTIC_RESTART_COUNT": 2}.items():
+        monkeypatch.setenv(name, str(value))
+    assert (global_rank(), local_rank(), world_size(), num_restarts()) == (5, 1, 8, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
+def test_a_process_is_asked_to_stop_when_its_parent_dies(tmp_path):
+    assert callable(die_with_parent)
+    child = (
+        "import pathlib, signal, sys, time\n"
+        "from lambdanets.training.torchrun import die_with_parent\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).touch(), sys.exit()))\n"
+        "die_with_parent(); pathlib.Path(sys.argv[1] + '.ready').touch(); time.sleep(30)\n"
+    )
+    marker = tmp_path / "asked"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, {str(marker)!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent])
+    _wait(marker.with_name("asked.ready").exists)
+    process.kill()
+    process.wait()
+    _wait(marker.exists)
+
+
+def _wait(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_switches_of_the_settings():
+    model = create_model("lambda_resnet_digits", num_classes=10, in_channels=1)
+    ready = placed(model, ExecConfig(device="cpu", gradient_checkpointing=True, channels_last=True), World())
+    assert ready.gradient_checkpointing
+    weight = next(p for p in ready.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1)
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("settings", "world", "message"),
+    [
+        (
+            {"gradient_checkpointing": True},
+            World(),
+            r"exec\.gradient_checkpointing must be off for a network without that switch, got Sequential\.",
+        ),
+        ({"sync_batch_norm": True}, World(size=2), r"exec\.sync_batch_norm must be off on a CPU, got on\."),
+    ],
+)
+def test_what_a_network_or_device_cannot_do(settings, world, message):
+    with pytest.raises(ArgumentError, match=message):
+        placed(tiny_model(), ExecConfig(device="cpu", **settings), world)
+
+
+def test_a_compiled_network_keeps_its_names_and_its_numbers():
+    torch.manual_seed(0)
+    model = tiny_model().eval()
+    expected = model(torch.ones(2, 1, 6, 6))
+    config = tiny_config(exec=ExecConfig(device="cpu", compile=True))
+    state = new_state(
+        model, config, World(), lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}]
+    )
+    assert state.model.state_dict().keys() == tiny_model().state_dict().keys()
+    assert state.called is state.model
+    torch.testing.assert_close(state.called(torch.ones(2, 1, 6, 6)), expected)

@@ -1,0 +1,148 @@
+"""One update: parts weighed by pictures, shortened gradients, shared classes, and what it reports."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from lambdanets.batches import Batch
+from lambdanets.errors import NumericError
+from lambdanets.training.distributed import World
+from lambdanets.training.optimizer import shorten_gradients
+from lambdanets.training.parallel import new_state
+from lambdanets.training.settings import ExecConfig, OptimConfig
+from lambdanets.training.step import Stepper, classes, precision_of, raise_fault, seed_step
+from support.processes import run_ranks
+from support.training import NUM_CLASSES, tiny_config
+
+NUM = 11
+
+
+def _model():
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.Tanh(), nn.Linear(8, NUM_CLASSES)).double()
+
+
+def _batch(soft=False):
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randn(NUM, 1, 6, 6, generator=generator)
+    if soft:
+        return Batch(images, torch.rand(NUM, NUM_CLASSES, generator=generator).softmax(dim=1))
+    return Batch(images, torch.randint(NUM_CLASSES, (NUM,), generator=generator))
+
+
+def _groups(model):
+    return [{"params": list(model.parameters()), "weight_decay": 0.0}]
+
+
+def _stepped(world, parts=1, soft=False, **optim):
+    """The gradients of a step over this process's share of the batch, and the state after it."""
+    config = tiny_config(exec=ExecConfig(device="cpu", accumulation=parts))
+    config = replace(config, optim=replace(config.optim, **optim))
+    state = new_state(_model(), config, world, _groups)
+    stepper = Stepper(config=config, world=world, prepare=torch.Tensor.double)
+    indices = world.share(torch.arange(NUM))
+    batch = _batch(soft)
+    outcome = stepper.step(state, Batch(batch.images[indices], batch.targets[indices]), NUM, 0.1, (1.0, 0.5))
+    assert outcome.fault is None
+    assert outcome.flags == (world.size * 1.0, world.size * 0.5)
+    gradients = torch.cat([parameter.grad.flatten() for parameter in state.model.parameters()])
+    return gradients.tolist(), state.meter.loss_sum, state.meter.correct, state.meter.count
+
+
+def _expected(soft=False):
+    model, (images, targets, _) = _model(), _batch(soft)
+    logits = model(images.double())
+    targets = targets.double() if soft else targets
+    loss = cross_entropy(logits, targets, label_smoothing=tiny_config().label_smoothing)
+    loss.backward()
+    correct = int((logits.argmax(dim=1) == classes(targets)).sum())
+    return torch.cat([p.grad.flatten() for p in model.parameters()]).tolist(), NUM * loss.item(), correct, NUM
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("parts", [1, 2, 3, 5])
+def test_parts_of_any_size_give_the_gradient_of_the_whole(parts, soft):
+    gradients, loss, correct, count = _stepped(World(), parts, soft)
+    expected = _expected(soft)
+    assert gradients == pytest.approx(expected[0], abs=1e-12)
+    assert loss == pytest.approx(expected[1], abs=1e-6)
+    assert (correct, count) == expected[2:]
+
+
+@pytest.mark.parametrize(("size", "parts"), [(2, 1), (2, 2), (3, 1)])
+def test_processes_with_unequal_shares_give_the_gradient_of_the_whole(size, parts):
+    expected = _expected()
+    for gradients, loss, correct, count in run_ranks(_stepped, size, parts):
+        assert gradients == pytest.approx(expected[0], abs=1e-12)
+        assert loss == pytest.approx(expected[1], abs=1e-6)
+        assert (correct, count) == expected[2:]
+
+
+def test_long_gradients_are_shortened_and_short_ones_are_not():
+    whole, *_ = _stepped(World())
+    norm = torch.tensor(whole).norm().item()
+    shortened, *_ = _stepped(World(), max_gradient_norm=norm / 4)
+    assert shortened == pytest.approx([value / 4 for value in whole], abs=1e-9)
+    left, *_ = _stepped(World(), max_gradient_norm=2 * norm)
+    assert left == whole
+    layer = nn.Linear(2, 1, bias=False)
+    layer.weight.grad = torch.tensor([[3.0, 4.0]])
+    shorten_gradients(layer, torch.tensor(5.0), 1.0)
+    assert layer.weight.grad.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
+
+
+def test_mixing_gets_words_of_its_own_for_each_part():
+    asked = []
+
+    def mix(images, targets, words):
+        asked.append((len(images), words))
+        return images, nn.functional.one_hot(targets, NUM_CLASSES).double()
+
+    config = tiny_config(exec=ExecConfig(device="cpu", accumulation=2), seed=7)
+    state = new_state(_model(), config, World(), _groups)
+    state.step = 4
+    stepper = Stepper(config=config, world=World(), prepare=torch.Tensor.double, mix=mix)
+    stepper.step(state, _batch(), NUM, 0.1)
+    assert asked == [(6, (7, 4, 0, 0)), (5, (7, 4, 0, 1))]
+
+
+def test_dropout_draws_from_seed_step_and_process():
+    drawn = []
+    for words in [(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]:
+        seed_step(*words)
+        drawn.append(torch.rand(4).tolist())
+    assert drawn[0] == drawn[1]
+    assert len({tuple(values) for values in drawn}) == 4
+
+
+def test_precision_by_name_and_device():
+    cpu = torch.device("cpu")
+    assert precision_of("auto", cpu) is None and precision_of("float32", cpu) is None
+    assert precision_of("bfloat16", cpu) == torch.bfloat16
+    assert precision_of("float16", cpu) == torch.float16
+
+
+def test_a_fault_says_what_helps():
+    message = (
+        r"fit: loss must be finite, got inf at step 3; the update was not made\. Use a lower learning rate,"
+        r" a longer warm-up or --faults\.nonfinite skip\."
+    )
+    with pytest.raises(NumericError, match=message):
+        raise_fault("loss must be finite, got inf", 3)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb", "rmsprop"])
+def test_every_optimiser_learns(name):
+    config = tiny_config(optim=OptimConfig(name=name, learning_rate=0.02))
+    state = new_state(_model(), config, World(), _groups)
+    stepper = Stepper(config=config, world=World(), prepare=torch.Tensor.double)
+    losses = []
+    for _ in range(40):
+        before = state.meter.loss_sum
+        stepper.step(state, _batch(), NUM, 0.02)
+        state.step += 1
+        losses.append(state.meter.loss_sum - before)
+    assert losses[-1] < 0.6 * losses[0]
