@@ -77,6 +77,22 @@ def test_the_options_of_a_recipe_are_frozen(capsys):
         (("digits", "--sched.epochs", "0"), "epochs must be at least 1, got 0."),
         (("digits", "--data.name", "digit"), "got 'digit'. Closest: digits"),
         (("digits", "surplus"), "surplus"),
+        (("digits", "--processes", "0"), "train: processes must be at least 1, got 0."),
+        (
+            ("digits", "--processes", "2", "--gpus", "3"),
+            "processes and gpus must not both be given",
+        ),
+        (
+            ("digits", "--max-restarts", "1"),
+            "max_restarts must be at least 0, and 0 without",
+        ),
+        (("digits", "--gpus", "1", "--exec.device", "cpu"), "gpus must not be given with exec.device cpu"),
+        (
+            ("digits", "--augment.flip", "0.3"),
+            "flip must be left at 0.5 for digits: it is for",
+        ),
+        (("digits", "--sched.shape", "step"), "step_epochs must be positive for step, got None."),
+        (("digits", "--optim.epsilon", "0.1"), "epsilon must be none for sgd, got 0.1."),
         (
             ("imagenet-lambda-resnet50-90ep",),
             "DataConfig: root must be given for folder, got none. Use --data.root DIR, with the parts"

@@ -69,3 +69,19 @@ def test_a_finished_run_says_so_and_leaves_everything(undisturbed):
     assert code == 0
     assert "is already finished" in output
     assert before == {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*.safetensors")}
+
+
+def test_two_processes_by_one_command(tmp_path):
+    """`--processes` watches and restarts, hands signals on, and gives the code of the processes."""
+    words = ("train", "digits", "--out", tmp_path, *QUICK, "--processes", "2", "--exec.device", "cpu")
+    process = start(*words)
+    _wait_for((tmp_path / "best.safetensors").exists, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 75, output
+    code, output = run(*words)
+    assert code == 0 and "continuing from step" in output, output
+    assert "2 processes, CPU each" in output
+    assert "is already finished" in run(*words)[1]
+    code, output = run(*words[:4], "--seed", "3", *words[4:])
+    assert code == 2 and "seed: 0 -> 3" in output

@@ -167,9 +167,7 @@ def test_a_compiled_network_keeps_its_names_and_its_numbers():
     model = tiny_model().eval()
     expected = model(torch.ones(2, 1, 6, 6))
     config = tiny_config(exec=ExecConfig(device="cpu", compile=True))
-    state = new_state(
-        model, config, World(), lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}]
-    )
+    state = new_state(model, config, World(), lambda m: [{"params": m.parameters(), "weight_decay": 0.0}])
     assert state.model.state_dict().keys() == tiny_model().state_dict().keys()
     assert state.called is state.model
     torch.testing.assert_close(state.called(torch.ones(2, 1, 6, 6)), expected)

@@ -47,7 +47,9 @@ class Options:
     config: Annotated[TrainConfig, tyro.conf.arg(name="")]
 
     def __post_init__(self) -> None:
-        check_positive("train", processes=self.processes or 1, gpus=self.gpus or 1)
+        for name in ("processes", "gpus"):
+            value = getattr(self, name)
+            check_positive("train", **{name: 1 if value is None else value})
         if self.processes and self.gpus:
             raise ArgumentError(
                 f"train: processes and gpus must not both be given, got {self.processes} and {self.gpus}."
@@ -103,6 +105,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 def _start_processes(options: Options, words: Sequence[str]) -> int:
     folder = RunFolder(options.out)
+    folder.changes(options.config, options.resume_allow)
     if folder.finished(options.config):
         print(folder.closing_words(options.config))
         return 0

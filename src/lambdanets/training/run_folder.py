@@ -70,6 +70,32 @@ class RunFolder:
             self._claim(config, allow)
             yield self
 
+    def changes(self, config: TrainConfig, allow: Collection[str] = ()) -> dict[str, tuple[object, object]]:
+        """The settings in which a config differs from the run that is there, old and new.
+
+        Settings bind from the first result on: a run that failed before it can be corrected.
+
+        Args:
+            config: What is to run.
+            allow: Dotted names of settings that may differ all the same.
+
+        Raises:
+            ArgumentError: Others do.
+        """
+        if not self.config.exists():
+            return {}
+        found = differences(self.read_config(), config)
+        is_bound = bool(self.read_metrics() or any(self.checkpoints.glob("step-*")))
+        refused = {name: change for name, change in found.items() if is_bound and name not in allow}
+        if refused:
+            listed = "\n".join(f"  {name}: {old} -> {new}" for name, (old, new) in refused.items())
+            raise ArgumentError(
+                f"run folder: {self.path} holds a run with other settings, old -> new:\n{listed}\n"
+                "Use another --out, or the old settings to continue that run, or go on with the new ones:"
+                f" --resume-allow {' '.join(refused)}"
+            )
+        return found
+
     def read_config(self) -> TrainConfig:
         """The config of the run.
 
@@ -159,21 +185,7 @@ class RunFolder:
         _rewrite(self.path / ".lock", session)
 
     def _claim(self, config: TrainConfig, allow: Collection[str]) -> None:
-        if not self.config.exists():
-            replace_file(self.config, config.to_json().encode())
-            return
-        changes = differences(self.read_config(), config)
-        # Settings bind from the first result on: a run that failed before it can be corrected.
-        bound = bool(self.read_metrics() or any(self.checkpoints.glob("step-*")))
-        refused = {name: change for name, change in changes.items() if bound and name not in allow}
-        if refused:
-            listed = "\n".join(f"  {name}: {old} -> {new}" for name, (old, new) in refused.items())
-            raise ArgumentError(
-                f"run folder: {self.path} holds a run with other settings, old -> new:\n{listed}\n"
-                "Use another --out, or the old settings to continue that run, or go on with the new ones:"
-                f" --resume-allow {' '.join(refused)}"
-            )
-        if changes:
+        if not self.config.exists() or self.changes(config, allow):
             replace_file(self.config, config.to_json().encode())
 
 
