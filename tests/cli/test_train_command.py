@@ -66,7 +66,7 @@ def test_the_options_of_a_recipe_are_frozen(capsys):
     [
         (
             ("digit",),
-            "'relation', 'relation-conv', got 'digit'. Closest: digits",
+            "'pathfinder', 'pathfinder-conv', got 'digit'. Closest: digits",
         ),
         (("--out", "x", "digits"), "recipe must come first, got '--out'"),
         (("digits", "--optim.learning-rat", "1"), "--optim.learning-rate FLOAT"),

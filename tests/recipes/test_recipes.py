@@ -14,8 +14,9 @@ from lambdanets.training.config import differences
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_is_a_lab_note(name):
     fields = describe_recipe(name)
-    assert re.fullmatch(r"\d+\.\d % of the (500 held-out digits|480 held-out pictures).*", fields["Expected"])
-    assert fields["Command"] == f"`lambdanets train {name}`."
+    judged = r"(500 held-out digits|480 held-out pictures|1,000 held-out pictures)"
+    assert re.fullmatch(rf"\d+\.\d % of the {judged}.*", fields["Expected"])
+    assert re.fullmatch(rf"`lambdanets (train {name}|pseudo rounds {name} .*)`\.", fields["Command"])
     assert {"Summary", "Paper", "Cost"} <= fields.keys()
 
 
@@ -27,14 +28,14 @@ def test_a_recipe_knows_its_name_and_a_model(name):
     assert config == get_recipe(name)
 
 
-@pytest.mark.parametrize("name", ["digits", "relation"])
+@pytest.mark.parametrize("name", ["digits", "relation", "pathfinder"])
 def test_the_twin_differs_in_the_network_alone(name):
     changed = differences(get_recipe(name), get_recipe(f"{name}-conv"))
     assert set(changed) <= {"recipe", "model.name", "model.overrides"}
 
 
 def test_an_unknown_name_gets_the_nearest():
-    names = "'digits', 'digits-conv', 'relation', 'relation-conv'"
+    names = ", ".join(repr(name) for name in RECIPES)
     message = rf"recipe must be one of {names}, got 'digits-con'\. Closest: digits-conv"
     with pytest.raises(ArgumentError, match=message):
         get_recipe("digits-con")

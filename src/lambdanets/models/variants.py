@@ -63,6 +63,16 @@ _RELATION: Final = replace(
     image_size=(20, 28),
 )
 
+# Dashed paths on 32×32 pixels, which lambda layers follow on 16×16 and 8×8 positions.
+_PATHFINDER: Final = replace(
+    _DIGITS,
+    widths=(16, 16, 16, 16),
+    strides=(2, 2, 1, 1),
+    scope_size=31,
+    zero_gamma=False,
+    image_size=32,
+)
+
 VARIANTS: Final[dict[str, NetworkConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
     **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in HYBRIDS},
@@ -92,6 +102,8 @@ VARIANTS: Final[dict[str, NetworkConfig]] = {
     "resnet_digits": _DIGITS,
     "lambda_resnet_relation": replace(_RELATION, layers="LLLL"),
     "resnet_relation": _RELATION,
+    "lambda_resnet_pathfinder": replace(_PATHFINDER, layers="CLLL"),
+    "resnet_pathfinder": _PATHFINDER,
     "mobilenetv2": MobileNetConfig(),
     # Counted from 1: the last blocks of 64 and of 160 channels.
     "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),

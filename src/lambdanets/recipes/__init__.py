@@ -5,15 +5,28 @@ from dataclasses import replace
 from typing import Final
 
 from lambdanets.errors import check_choice
-from lambdanets.recipes.demo import digits, digits_conv, relation, relation_conv
+from lambdanets.recipes.demo import (
+    digits,
+    digits_conv,
+    pathfinder,
+    pathfinder_conv,
+    relation,
+    relation_conv,
+    semi,
+    semi_student,
+)
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import CkptConfig
 
 RECIPES: Final[dict[str, Callable[[], TrainConfig]]] = {
     "digits": digits,
     "digits-conv": digits_conv,
+    "semi": semi,
+    "semi-student": semi_student,
     "relation": relation,
     "relation-conv": relation_conv,
+    "pathfinder": pathfinder,
+    "pathfinder-conv": pathfinder_conv,
 }
 
 
