@@ -12,7 +12,7 @@ from lambdanets.recipes.origins import lineage
 from lambdanets.training.config import differences
 
 # Those of data that are made here have been run, those of ImageNet have not, and say so.
-RUN_HERE = r"\d+\.\d % of the (500 held-out digits|480 held-out pictures).*"
+RUN_HERE = r"\d+\.\d % of the (500 held-out digits|480 held-out pictures|1,000 held-out pictures).*"
 OF_THE_PAPER = r"\d+\.\d % top-1 on ImageNet \(Table \d+.*\); not run here\."
 WITHOUT_A_NUMBER = {
     "imagenet-lambda-resnet152-288": "none printed; 86.7 % with pseudo-labels (Table 18). Not run here.",
@@ -28,7 +28,8 @@ def test_a_recipe_is_a_lab_note(name):
     else:
         assert re.fullmatch(OF_THE_PAPER if reads_files else RUN_HERE, fields["Expected"])
     root = " --data.root IMAGENET" if reads_files else ""
-    assert fields["Command"] == f"`lambdanets train {name}{root}`."
+    train = re.escape(f"train {name}{root}")
+    assert re.fullmatch(rf"`lambdanets ({train}|pseudo rounds {name} .*)`\.", fields["Command"])
     assert {"Summary", "Paper", "Cost"} <= fields.keys()
     # What is not ours says where it is not the paper's.
     assert ("Departs" in fields) == name.startswith("imagenet")
@@ -38,7 +39,7 @@ def test_a_recipe_is_a_lab_note(name):
 def test_a_recipe_names_the_one_it_is_derived_from(name):
     parent = parent_of(name)
     if parent is None:
-        assert name in ("digits", "relation", "imagenet-resnet50-90ep")
+        assert name in ("digits", "relation", "pathfinder", "imagenet-resnet50-90ep")
     else:
         assert parent in RECIPES and len(lineage(name)) <= 5
         # Closer to its parent than to a recipe it has nothing to do with.
@@ -53,7 +54,7 @@ def test_a_recipe_knows_its_name_and_a_model(name):
     assert config == get_recipe(name)
 
 
-@pytest.mark.parametrize("name", ["digits", "relation"])
+@pytest.mark.parametrize("name", ["digits", "relation", "pathfinder"])
 def test_the_twin_differs_in_the_network_alone(name):
     changed = differences(get_recipe(name), get_recipe(f"{name}-conv"))
     assert set(changed) <= {"recipe", "model.name", "model.overrides"}

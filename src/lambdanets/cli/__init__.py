@@ -15,6 +15,7 @@ from lambdanets.errors import DependencyError
 COMMANDS: Final[dict[str, str]] = {
     "train": "train a recipe, or continue where it stood",
     "eval": "evaluate a finished or running run",
+    "pseudo": "give labels to pictures that have none, and train on them",
     "predict": "classify image files with a trained run",
     "explain": "draw what a lambda network looks at in an image",
     "data": "look a data set over, write it as shards, index shards",
@@ -28,6 +29,9 @@ COMMANDS: Final[dict[str, str]] = {
     "report": "one web page with all tables, the figure and runs",
     "bench": "what each implementation of an operator would cost",
 }
+
+# Commands whose options follow from their first words.
+_FREE: Final = ("recipes", "train", "pseudo")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -63,9 +67,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     asked = next((argument for argument in arguments if argument in COMMANDS), None)
     for name, summary in COMMANDS.items():
-        # Tyro makes the options of a recipe from its config; to argparse they are plain words.
-        takes_settings = name in ("train", "recipes")
-        free: dict[str, Any] = {"prefix_chars": "\0", "add_help": False} if takes_settings else {}
+        # Tyro makes the options of these from a config; to argparse they are plain words.
+        free: dict[str, Any] = {"prefix_chars": "\0", "add_help": False} if name in _FREE else {}
         description = f"{summary[0].upper()}{summary[1:]}."
         command = commands.add_parser(name, help=summary, description=description, **free)
         # Only the command that was asked for is imported: --help stays instant.

@@ -85,6 +85,15 @@ _SMALL_MOBILENET: Final = MobileNetConfig(
     initialization="unit",
     image_size=32,
 )
+# Dashed paths on 32×32 pixels, which lambda layers follow on 16×16 and 8×8 positions.
+_PATHFINDER: Final = replace(
+    _DIGITS,
+    widths=(16, 16, 16, 16),
+    strides=(2, 2, 1, 1),
+    scope_size=31,
+    zero_gamma=False,
+    image_size=32,
+)
 
 VARIANTS: Final[dict[str, NetworkConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
@@ -117,6 +126,8 @@ VARIANTS: Final[dict[str, NetworkConfig]] = {
     "resnet_relation": _RELATION,
     "lambda_resnet_small": _SMALL,
     "lambda_mobilenet_small": _SMALL_MOBILENET,
+    "lambda_resnet_pathfinder": replace(_PATHFINDER, layers="CLLL"),
+    "resnet_pathfinder": _PATHFINDER,
     "mobilenetv2": MobileNetConfig(),
     # Counted from 1: the last blocks of 64 and of 160 channels.
     "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),

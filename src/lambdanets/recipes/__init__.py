@@ -6,15 +6,28 @@ from typing import Final
 
 from lambdanets.errors import ArgumentError, did_you_mean
 from lambdanets.recipes import imagenet, imagenet_350, small
-from lambdanets.recipes.demo import digits, digits_conv, relation, relation_conv
+from lambdanets.recipes.demo import (
+    digits,
+    digits_conv,
+    pathfinder,
+    pathfinder_conv,
+    relation,
+    relation_conv,
+    semi,
+    semi_student,
+)
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import CkptConfig
 
 RECIPES: Final[dict[str, Callable[[], TrainConfig]]] = {
     "digits": digits,
     "digits-conv": digits_conv,
+    "semi": semi,
+    "semi-student": semi_student,
     "relation": relation,
     "relation-conv": relation_conv,
+    "pathfinder": pathfinder,
+    "pathfinder-conv": pathfinder_conv,
     "imagenet-90ep-small": small.imagenet_90ep_small,
     "imagenet-350ep-small": small.imagenet_350ep_small,
     "imagenet-mobilenet-small": small.imagenet_mobilenet_small,

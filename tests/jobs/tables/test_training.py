@@ -105,7 +105,7 @@ def test_a_training_fills_the_column(tmp_path: Path) -> None:
             (9,),
             "digit",
             "*",
-            r"tables: train must be one of 'digits', 'relation', got 'digit'\. Closest: digits",
+            r"tables: train must be one of 'digits', 'relation', 'pathfinder', got 'digit'\. Closest: digits",
         ),
     ],
 )

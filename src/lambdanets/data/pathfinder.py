@@ -1,0 +1,331 @@
+"""Two dots among dashed paths: does one path join them? Why long range matters."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lambdanets.batches import Batch
+from lambdanets.errors import ArgumentError, DataError
+
+LABELS: Final = ("apart", "joined")
+
+NUM_TRAIN: Final = 8192
+NUM_TEST: Final = 1000
+
+# In pixels: from one dash to the next, and how long a dash is.
+STEP: Final = 3.2
+DASH: Final = 1.4
+
+# Between joints of different paths, and of one path that are not neighbours: no two paths cross or touch,
+# and the next dash of a path is always nearer than any of another one.
+CLEARANCE: Final = 3.8
+
+# Joints are at least this far from the border, so that every mark is whole.
+MARGIN: Final = 3.0
+
+# Half the width of a dash, and of a dot.
+_DASH_RADIUS, _DOT_RADIUS = 0.5, 1.6
+
+# Places that are looked at for a path, and how many of the free ones are tried. In each, directions that are
+# tried for a dash, and how far they may turn from that of the dash before, in radians: sharply where it must.
+_PLACES, _TRIED = 24, 6
+_TURNS: Final = np.array([0.5, 0.5, 0.9, 1.2], dtype=np.float32)
+
+# Pictures that are worked on together: what is computed on the way stays in the processor's cache.
+_TOGETHER: Final = 128
+
+# Attempts at a picture that are made at a time: one, then twice as many each time, up to this.
+_MOST_ATTEMPTS, _MOST_ROUNDS = 8, 100
+
+# Square pixels that a joint needs; and no path is longer than the side of the map. With that, nearly every
+# attempt in two succeeds.
+_ROOM: Final = 25.0
+
+# The side of the square that holds any mark, and its pixels from the middle.
+_REACH: Final = 5
+_SQUARE: Final = np.mgrid[:_REACH, :_REACH].reshape(2, -1).astype(np.float32) - _REACH // 2
+
+# Standard deviation of the pixels at 32 px, 6 dashes and 2 distractors.
+STD: Final = 0.187
+
+# First words of a seed: order, training pictures and test pictures never draw the same numbers.
+_ORDER, _TRAIN, _TEST = 10, 11, 12
+
+# The last axis is that of the pictures, along which numpy is fast; the first one is row and column.
+Points = Float[np.ndarray, "2 ... n"]
+Numbers = Float[np.ndarray, "... n"]
+Truths = Bool[np.ndarray, "... n"]
+Labels = Int[Tensor, " n"]
+Seed = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pathfinder:
+    """What the pictures look like, after Linsley et al. (2018) and the Long Range Arena.
+
+    Every picture has two paths of `path_length` dashes and `distractors` of half as many. Where they run does
+    not depend on the class: two dots alone say it, at both ends of the first path, or at one end of the first
+    and one of the second. The second begins where another path from the first dot would end, one that is not
+    drawn: so dots lie alike in both classes.
+
+    Paper: none (ours).
+
+    Attributes:
+        size: Side of a picture, in pixels; dashes have one size in all.
+        path_length: Dashes of each of the two paths.
+        distractors: Paths beside the two.
+    """
+
+    size: int = 32
+    path_length: int = 6
+    distractors: int = 2
+
+    def __post_init__(self) -> None:
+        """Check that there is room, and a dash between any two dots."""
+        if self.path_length < 2:
+            raise ArgumentError(f"Pathfinder: path_length must be at least 2, got {self.path_length}.")
+        side = max(math.sqrt(sum(self._joints) * _ROOM), self.path_length * STEP)
+        if self.size < 2 * MARGIN + side:
+            raise ArgumentError(
+                f"Pathfinder: size must be at least {math.ceil(2 * MARGIN + side)} pixels for paths of"
+                f" {self.path_length} dashes and {self.distractors} distractors, got {self.size}."
+            )
+
+    @property
+    def _joints(self) -> tuple[int, ...]:
+        """Of each path that is drawn: one more than it has dashes."""
+        return (*(self.path_length + 1,) * 2, *(max(1, self.path_length // 2) + 1,) * self.distractors)
+
+    @property
+    def _num_numbers(self) -> int:
+        """Random numbers of one attempt at a picture: places for each path, turns for each dash."""
+        dashes = sum(self._joints) - len(self._joints)
+        return 2 * _PLACES * len(self._joints) + _TRIED * len(_TURNS) * (dashes + self.path_length)
+
+    def draw(self, seeds: Sequence[Seed], labels: Labels) -> Float[Tensor, "n 1 size size"]:
+        """Draw a picture for each seed, dotted as its class has it.
+
+        Args:
+            seeds: Decide where the paths run.
+            labels: Indices in `LABELS`.
+        """
+        pictures = [
+            self._draw(seeds[start : start + _TOGETHER], labels.numpy()[start : start + _TOGETHER])
+            for start in range(0, len(seeds), _TOGETHER)
+        ]
+        return torch.from_numpy(np.concatenate(pictures)).unsqueeze(1)
+
+    def _draw(self, seeds: Sequence[Seed], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n size size"]:
+        paths = self.paths(seeds)
+        first, second = paths[:2]
+        dots = np.stack([first[:, 0], np.where(labels == 1, first[:, -1], second[:, 0])], axis=1)  # 2 2 n
+        marks = [*map(_dashes, paths), _Marks(dots, np.zeros_like(dots), _DOT_RADIUS)]
+        return _render(marks, len(seeds), self.size)
+
+    def paths(self, seeds: Sequence[Seed]) -> list[Points]:
+        """Where the paths run: joints of the first path, of the second, of each distractor, "2 joints n"."""
+        generators = [np.random.default_rng(seed) for seed in seeds]
+        found = [np.zeros((2, joints, len(seeds)), dtype=np.float32) for joints in self._joints]
+        missing = np.arange(len(seeds))
+        num_attempts = 1
+        for _ in range(_MOST_ROUNDS):
+            shape = (num_attempts, self._num_numbers)
+            numbers = np.stack(
+                [generators[index].random(shape, dtype=np.float32) for index in missing], axis=-1
+            )
+            paths, whole = self._attempt(numbers.transpose(1, 2, 0).reshape(self._num_numbers, -1))
+            # The first whole attempt of each picture.
+            whole = whole.reshape(len(missing), num_attempts)
+            chosen = np.arange(len(missing)) * num_attempts + whole.argmax(axis=1)
+            succeeded = whole.any(axis=1)
+            for kept, path in zip(found, paths, strict=True):
+                kept[..., missing[succeeded]] = path[..., chosen[succeeded]]
+            missing = missing[~succeeded]
+            if not len(missing):
+                return found
+            # Side by side, the attempts of a few pictures take hardly longer than one.
+            num_attempts = min(2 * num_attempts, _MOST_ATTEMPTS)
+        raise DataError(
+            f"Pathfinder: paths must find room, got none for {len(missing)} pictures in"
+            f" {_MOST_ROUNDS} rounds of attempts. Use a larger size, fewer distractors or shorter paths."
+        )
+
+    def _attempt(self, numbers: Numbers) -> tuple[list[Points], Truths]:
+        """Paths from evenly distributed numbers, and which pictures are whole."""
+        draw = _Draw(numbers)
+        num = numbers.shape[-1]
+        paths: list[Points] = []
+        whole = np.ones(num, dtype=bool)
+        occupied = np.empty((2, 0, num), dtype=np.float32)
+        for joints in self._joints:
+            starts = self._spread(draw.take(2, _PLACES))
+            may_begin = np.ones(starts.shape[1:], dtype=bool)
+            if len(paths) == 1:
+                starts, may_begin = self._ends_of_unseen(paths[0], self._turns(draw, joints))
+            every, succeeded = self._grow(starts, may_begin, self._turns(draw, joints), occupied)
+            first = succeeded.argmax(axis=0)[None, None, None]  # 1 1 1 n
+            paths.append(np.take_along_axis(every, first, axis=2)[:, :, 0])
+            whole &= succeeded.any(axis=0)
+            occupied = np.concatenate([occupied, paths[-1]], axis=1)
+        return paths, whole
+
+    def _turns(self, draw: "_Draw", joints: int) -> Numbers:
+        return 2 * draw.take(joints - 1, len(_TURNS), _TRIED) - 1
+
+    def _ends_of_unseen(self, path: Points, turns: Numbers) -> tuple[Points, Truths]:
+        """Where other paths that begin where this one does would end, and which of these ends are of use.
+
+        This path's end keeps clear of the unseen path, as the unseen one's must of this; and ends that are
+        about as far away as this one's come first: so one end is distributed as the other.
+        """
+        starts = np.repeat(path[:, :1], _TRIED, axis=1)
+        nothing = np.empty((2, 0, path.shape[-1]), dtype=np.float32)
+        unseen, whole = self._grow(starts, np.ones(starts.shape[1:], dtype=bool), turns, nothing)
+        whole &= _clear(path[:, -1:], unseen)
+        ends = unseen[:, -1]  # 2 tried n
+        order = np.abs(_lengths(ends - path[:, :1]) - _lengths(path[:, -1:] - path[:, :1])).argsort(axis=0)
+        return np.take_along_axis(ends, order[None], axis=1), np.take_along_axis(whole, order, axis=0)
+
+    def _spread(self, even: Numbers) -> Points:
+        return MARGIN + even * np.float32(self.size - 1 - 2 * MARGIN)
+
+    def _grow(
+        self, starts: Points, may_begin: Truths, turns: Numbers, occupied: Points
+    ) -> tuple[Points, Truths]:
+        """Paths from a few places where there is room, "2 joints tried n"; and which of them are whole."""
+        is_free = may_begin & self._free(starts, occupied)  # places n
+        tried = np.argsort(~is_free, axis=0, kind="stable")[:_TRIED]  # tried n
+        whole = np.take_along_axis(is_free, tried, axis=0)
+        joints = np.empty((2, len(turns) + 1, *tried.shape), dtype=np.float32)  # 2 joints tried n
+        joints[:, 0] = np.take_along_axis(starts, tried[None], axis=1)
+        ways = np.zeros_like(turns[0, :1])  # 1 tried n
+        for dash, turn in enumerate(turns):
+            spread = _TURNS[:, None, None] if dash else np.float32(math.pi)
+            every = ways + spread * turn  # turns tried n
+            tips = joints[:, dash, None] + _directions(every) * np.float32(STEP)  # 2 turns tried n
+            is_free = self._free(tips, occupied) & _clear(tips, joints[:, :dash, None])
+            ways, tip = every[-1:], tips[:, -1]
+            for way in reversed(range(len(_TURNS) - 1)):
+                ways = np.where(is_free[way], every[way], ways)
+                tip = np.where(is_free[way], tips[:, way], tip)
+            joints[:, dash + 1] = tip
+            whole &= is_free.any(axis=0)
+        return joints, whole
+
+    def _free(self, points: Points, occupied: Points) -> Truths:
+        """Whether each point lies inside and is far enough from all that is occupied."""
+        middle = np.float32((self.size - 1) / 2)
+        away = np.maximum(np.abs(points[0] - middle), np.abs(points[1] - middle))
+        axes = [1] * (points.ndim - 2)
+        return (away <= middle - MARGIN) & _clear(points, occupied.reshape(2, -1, *axes, points.shape[-1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathfinderTraining:
+    """Training pictures, new ones in each epoch: a pure function of (seed, epoch, index).
+
+    Pictures of even index are apart, those of odd index joined.
+
+    Attributes:
+        pathfinder: What they look like.
+        seed: The seed of the run.
+    """
+
+    pathfinder: Pathfinder
+    seed: int
+
+    def __len__(self) -> int:
+        return NUM_TRAIN
+
+    def order(self, epoch: int) -> Labels:
+        """The order of an epoch: each index once."""
+        return torch.from_numpy(np.random.default_rng((_ORDER, self.seed, epoch)).permutation(len(self)))
+
+    def batch(self, epoch: int, indices: Labels) -> Batch:
+        """The pictures of these indices in this epoch, and their labels."""
+        seeds = [(_TRAIN, self.seed, epoch, index) for index in indices.tolist()]
+        return Batch(self.pathfinder.draw(seeds, indices % 2), indices % 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathfinderTest:
+    """The test pictures, the same ones for every seed.
+
+    Attributes:
+        pathfinder: What they look like.
+    """
+
+    pathfinder: Pathfinder
+
+    def __len__(self) -> int:
+        return NUM_TEST
+
+    def batch(self, indices: Labels) -> Batch:
+        """The pictures of these indices, and their labels."""
+        seeds = [(_TEST, index) for index in indices.tolist()]
+        return Batch(self.pathfinder.draw(seeds, indices % 2), indices % 2)
+
+
+class _Marks(NamedTuple):
+    """Strokes with round ends: where their middles are, from there to an end, and half their width."""
+
+    middles: Points
+    halves: Points
+    radius: float
+
+
+class _Draw:
+    """Random numbers in the order they are asked for."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self._taken = 0
+
+    def take(self, *shape: int) -> Numbers:
+        start, self._taken = self._taken, self._taken + math.prod(shape)
+        return self._numbers[start : self._taken].reshape(*shape, -1)
+
+
+def _directions(angles: Numbers) -> Points:
+    return np.stack([np.cos(angles), np.sin(angles)])
+
+
+def _lengths(ways: Points) -> Numbers:
+    return np.sqrt((ways * ways).sum(axis=0))
+
+
+def _clear(points: Points, occupied: Points) -> Truths:
+    """Whether each point is far enough from all joints, whose other axes broadcast against the points'."""
+    down = points[0] - occupied[0]  # joints *p n
+    across = points[1] - occupied[1]
+    return (down * down + across * across >= np.float32(CLEARANCE**2)).all(axis=0)
+
+
+def _dashes(path: Points) -> _Marks:
+    ways = path[:, 1:] - path[:, :-1]
+    return _Marks(path[:, :-1] + ways / 2, ways * np.float32(DASH / STEP / 2), _DASH_RADIUS)
+
+
+def _render(marks: Sequence[_Marks], num: int, size: int) -> Float[np.ndarray, "n size size"]:
+    """Each mark is drawn in a small square of its own; what overlaps is added, up to full ink."""
+    middles = np.concatenate([one.middles for one in marks], axis=1)  # 2 marks n
+    halves = np.concatenate([one.halves for one in marks], axis=1)
+    radii = np.concatenate([np.full(one.middles.shape[1], one.radius, np.float32) for one in marks])
+    corners = np.rint(middles)
+    places = (corners - middles)[:, None] + _SQUARE[..., None, None]  # 2 pixels marks n
+    # The nearest point of a stroke lies at a share of the way to one of its ends.
+    lengths = np.maximum((halves * halves).sum(axis=0), np.float32(1e-12))  # marks n
+    shares = (places * (halves / lengths)[:, None]).sum(axis=0)  # pixels marks n
+    offsets = places - np.clip(shares, -1, 1) * halves[:, None]
+    distances = _lengths(offsets)
+    ink = np.clip(radii[:, None] + np.float32(0.5) - distances, 0, 1)
+    rows, columns = corners.astype(np.int64)[:, None] + _SQUARE.astype(np.int64)[..., None, None]
+    flat = (np.arange(num) * size + rows) * size + columns  # pixels marks n
+    summed = np.bincount(flat.ravel(), weights=ink.ravel(), minlength=num * size * size)
+    return (np.minimum(summed, 1) / STD).astype(np.float32).reshape(num, size, size)

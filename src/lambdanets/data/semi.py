@@ -1,0 +1,75 @@
+"""The digits with 200 labels: what a teacher learns from, and what it gives labels to."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from lambdanets.data.digits import NUM_CLASSES, Digits, load_digits
+from lambdanets.errors import ArgumentError
+
+NUM_LABELLED: Final = 200
+
+# First word of the seed that chooses them.
+_CHOICE: Final = 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class Semi:
+    """The digits in three parts.
+
+    Attributes:
+        labelled: The pictures whose labels are used, as many of each class.
+        unlabelled: The other training pictures. Their labels count a teacher's mistakes and nothing else.
+        test: The 500 pictures that `digits` is tested with.
+    """
+
+    labelled: Digits
+    unlabelled: Digits
+    test: Digits
+
+
+def load_semi(seed: int) -> Semi:
+    """Load the digits and choose the labelled ones.
+
+    Args:
+        seed: Of the run: another one labels other pictures.
+
+    Raises:
+        DependencyError: scikit-learn is not installed.
+        DataError: The installed scikit-learn bundles something else.
+    """
+    train, test = load_digits()
+    chosen = choose(train, NUM_LABELLED // NUM_CLASSES, seed)
+    return Semi(labelled=_part(train, chosen), unlabelled=_part(train, ~chosen), test=test)
+
+
+def choose(digits: Digits, num_each: int, seed: int) -> Bool[Tensor, " n"]:
+    """Choose pictures at random, as many of each class.
+
+    Args:
+        digits: The pictures to choose from.
+        num_each: How many of each class.
+        seed: Decides which.
+
+    Returns:
+        True where a picture is chosen.
+    """
+    rng = np.random.default_rng((_CHOICE, seed))
+    chosen = torch.zeros(len(digits), dtype=torch.bool)
+    for label in range(NUM_CLASSES):
+        (those,) = torch.nonzero(digits.labels == label, as_tuple=True)
+        if len(those) < num_each:
+            raise ArgumentError(
+                f"choose: num_each must be at most the pictures of a class, {len(those)} of"
+                f" {label}, got {num_each}."
+            )
+        chosen[those[rng.permutation(len(those))[:num_each]]] = True
+    return chosen
+
+
+def _part(digits: Digits, chosen: Bool[Tensor, " n"]) -> Digits:
+    return Digits(digits.images[chosen], digits.labels[chosen])
