@@ -124,7 +124,11 @@ def test_without_a_number_all_are_listed(capsys: pytest.CaptureFixture[str]) -> 
         (("12", "--measure", "--batch", "0"), 2, "tables: batch must be at least 1, got 0."),
         (("8", "--measure"), 2, "numbers to measure must be among 3, 4, 5, 12, 13, 18"),
         (("14", "--train", "digits"), 2, "numbers to train must be among 3, 4, 8, 9, 10, 11, 12"),
-        (("9", "--train", "cifar"), 2, "tables: train must be one of 'digits', 'relation', got 'cifar'."),
+        (
+            ("9", "--train", "cifar"),
+            2,
+            "train must be one of 'digits', 'relation', 'pathfinder', got 'cifar'.",
+        ),
         (("9", "--results", "damaged"), 4, "must hold one result a line"),
     ],
 )

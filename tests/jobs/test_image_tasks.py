@@ -84,7 +84,11 @@ def test_label_files_lie_below_the_root(tmp_path):
 
 def test_what_is_missing_is_named(root):
     for data, error, message in [
-        ({}, ArgumentError, r"DataConfig: root must be given for folder, got none\. Use --data\.root DIR, with the parts train and val\."),
+        (
+            {},
+            ArgumentError,
+            r"DataConfig: root must be given for folder, got none\. Use --data\.root DIR, with the parts train and val\.",
+        ),
         ({"root": str(root), "train": "no"}, PathError, r"folder: .*/no must be a folder, got none\."),
         ({"root": str(root), "test": "no"}, PathError, r"folder: .*/no must be a folder, got none\."),
         ({"root": str(root / "train" / "ant")}, PathError, r"ant/train must be a folder"),
