@@ -87,7 +87,7 @@ def test_what_is_missing_is_named(root):
         (
             {},
             ArgumentError,
-            r"DataConfig: root must be given for folder, got none\. Use --data\.root DIR, with the parts train and val\.",
+            r"DataConfig: root must be given for folder, got none\. Use --data\.root DIR",
         ),
         ({"root": str(root), "train": "no"}, PathError, r"folder: .*/no must be a folder, got none\."),
         ({"root": str(root), "test": "no"}, PathError, r"folder: .*/no must be a folder, got none\."),
