@@ -177,6 +177,8 @@ def test_a_worker_that_is_killed_is_named(tmp_path, alone):
     assert code == 4, output
     assert "a process that reads pictures must live, got 'DataLoader worker" in output
     assert "use fewer with --exec.num-workers" in output
+    # What was done is kept, up to the last step.
+    assert sorted(path.name for path in (run / "checkpoints").iterdir())[-1] >= "step-00000005"
     code, output = _run(run, "--exec.num-workers", "1")
     assert code == 0 and "continuing from step" in output, output
     assert_same_run(run, alone)

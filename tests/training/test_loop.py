@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lambdanets.errors import ArgumentError, NumericError, StoppedError
+from lambdanets.errors import ArgumentError, DataError, NumericError, StoppedError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.loop import fit
-from lambdanets.training.settings import CkptConfig, OptimConfig, SchedConfig
+from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from support.training import (
     Notes,
     TinyData,
@@ -141,3 +141,41 @@ def test_thirty_two_pictures_are_learnt_by_heart():
 def test_a_single_picture_is_refused():
     with pytest.raises(ArgumentError, match=r"Plan: data must hold at least 2 pictures, got 1\."):
         tiny_plan(tiny_config(), TinyData(num=1))
+
+
+def test_time_passes_and_a_checkpoint_is_due_inside_an_epoch():
+    minutes = itertools.count()
+    config = tiny_config(ckpt=CkptConfig(every_epochs=3, every_minutes=2.5))
+    notes = Notes()
+    # The clock is looked at before the first step, in each step and after each save: a minute each time.
+    fit(tiny_state(config), tiny_plan(config, clock=lambda: 60.0 * next(minutes)), notes)
+    assert notes.saved_steps == [2, 5, 8, 11, 12]
+
+
+def test_a_step_curve_falls_at_its_epochs():
+    sched = SchedConfig(epochs=6, warmup_epochs=1.0, shape="step", step_epochs=2.0, step_factor=0.5)
+    optim = OptimConfig(learning_rate=0.1, base_batch_size=4)
+    plan = tiny_plan(tiny_config(sched=sched, optim=optim))
+    # 0.1 for 4 pictures is 0.2 for 8; epochs have 4 steps.
+    assert [plan.learning_rate(step) for step in (4, 7, 8, 15, 16)] == pytest.approx(
+        [0.2, 0.2, 0.1, 0.1, 0.05]
+    )
+
+
+def test_parts_too_small_for_batch_norm_are_refused():
+    message = r"must give each of 1 processes and each of 5 parts at least 2 pictures, got 8 of 30"
+    with pytest.raises(ArgumentError, match=message):
+        tiny_plan(tiny_config(exec=ExecConfig(accumulation=5)))
+
+
+def test_a_file_that_cannot_be_read_saves_before_it_ends_the_run():
+    class Broken(TinyData):
+        def batch(self, epoch, indices):
+            if epoch == 1:
+                raise DataError("file 3: nothing in it")
+            return super().batch(epoch, indices)
+
+    notes, config = Notes(), tiny_config(ckpt=CkptConfig(every_epochs=3))
+    with pytest.raises(DataError, match="file 3"):
+        fit(tiny_state(config), tiny_plan(config, Broken()), notes)
+    assert notes.saved_steps == [4]

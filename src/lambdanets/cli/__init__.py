@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import Any, Final
 
 from lambdanets import __version__
-from lambdanets.errors import DependencyError
+from lambdanets.errors import DependencyError, NumericError, StoppedError
+from lambdanets.training.torchrun import global_rank
 
 # Name -> one line for --help. Each is a module here, with `configure(parser)` and `main(arguments)`.
 COMMANDS: Final[dict[str, str]] = {
@@ -55,7 +56,9 @@ def run(arguments: Sequence[str]) -> int:
         if code is None:
             traceback.print_exc()
             return 1
-        print(f"lambdanets {arguments[0]}: {error}", file=sys.stderr)
+        # On these all processes of a run agree: the first one says it.
+        if not (isinstance(error, StoppedError | NumericError) and global_rank()):
+            print(f"lambdanets {arguments[0]}: {error}", file=sys.stderr)
         return int(code)
 
 

@@ -191,7 +191,7 @@ class _Session:
         for epoch, number, indices in self._remaining():
             self._stop_if_asked()
             started = time.perf_counter()
-            outcome = self._step(next(batches), len(indices))
+            outcome = self._step(self._next(batches), len(indices))
             state.meter.seconds += time.perf_counter() - started
             if outcome.fault and not self._bear(outcome.fault, epoch, indices):
                 return
@@ -200,6 +200,15 @@ class _Session:
                 self._close_epoch()
             elif self._flags[_SAVE]:
                 self._save()
+
+    def _next(self, batches: Iterator[Batch]) -> Batch:
+        try:
+            return next(batches)
+        except DataError:
+            # Alone: other processes would wait in their step while this one saves.
+            if self._plan.world.size == 1:
+                self._save()
+            raise
 
     def _remaining(self) -> Iterator[tuple[int, int, Int[Tensor, " b"]]]:
         """Epoch, number within it and indices of each step from where the state stands."""
@@ -253,11 +262,8 @@ class _Session:
                 known.add(sentence)
                 events.unreadable.append(sentence)
         events.unreadable_in_a_row = round(total) + (0 if with_readable else events.unreadable_in_a_row)
-        share = len(events.unreadable) / len(self._plan.data)
-        if (
-            share > limits.max_unreadable_share
-            or events.unreadable_in_a_row >= limits.max_unreadable_in_a_row
-        ):
+        too_many = len(events.unreadable) > limits.max_unreadable_share * len(self._plan.data)
+        if too_many or events.unreadable_in_a_row >= limits.max_unreadable_in_a_row:
             raise DataError(
                 f"fit: training files must be readable but for {limits.max_unreadable_share:.1%} of them and"
                 f" {limits.max_unreadable_in_a_row - 1} in a row, got {len(events.unreadable)} of"
@@ -287,10 +293,11 @@ class _Session:
     def _close_epoch(self) -> None:
         state, plan = self._state, self._plan
         evaluation = evaluate_average(state, plan)
-        record = _close_epoch(state, plan, evaluation)
+        record = _epoch_record(state, plan, evaluation)
         self._watcher.after_epoch(state, record, evaluation)
         is_last = state.step == plan.total_steps
-        if record["epoch"] % plan.config.ckpt.every_epochs == 0 or is_last:
+        is_due = record["epoch"] % plan.config.ckpt.every_epochs == 0 or self._flags[_SAVE]
+        if is_due or is_last:
             self._save(must=is_last)
         state.called.train()
 
@@ -303,7 +310,7 @@ def _buffers(state: TrainState) -> list[tuple[Tensor, Tensor]]:
     return [(buffer, buffer.clone()) for buffer in state.model.buffers()]
 
 
-def _close_epoch(state: TrainState, plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
+def _epoch_record(state: TrainState, plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
     meter, state.meter = state.meter, Meter()
     state.seconds += meter.seconds
     count = max(meter.count, 1)
