@@ -1,0 +1,204 @@
+"""Training on a GPU: a recipe end to end, stability in low precision, and resuming bit for bit.
+
+    python benchmarks/gpu_training.py [--pictures 20000] [--batch 256] [--steps 2000] [--workers 14]
+        [--only recipe,stability,resume] [--rehearse] [--out FILE]
+
+recipe: `imagenet-lambda-resnet50-160` on JPEG files of ImageNet's size, against the same steps on pictures
+that are there already: whether the time goes to reading or computing. stability: an all-lambda ResNet-50 at
+the paper's initialisation in float32, bfloat16 and float16 on a set that can be learnt: losses, what is not
+finite, halvings of the scale. resume: six steps against three and three, with deterministic kernels.
+`--rehearse` runs all of it on a CPU with sizes that mean nothing.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from jpegs import write_folder
+from timing import Result, write_result
+
+from lambdanets.batches import Batch
+from lambdanets.jobs.tasks import load_task
+from lambdanets.jobs.train import first_state, make_plan
+from lambdanets.models import create_model, parameter_groups
+from lambdanets.recipes import get_recipe
+from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.distributed import World, joined
+from lambdanets.training.feeding import training_batches
+from lambdanets.training.parallel import new_state
+from lambdanets.training.settings import ExecConfig
+from lambdanets.training.signals import StopRequest
+from lambdanets.training.state import TrainState
+from lambdanets.training.step import Stepper
+
+PHASES = ("recipe", "stability", "resume")
+
+
+def recipe(arguments: argparse.Namespace, world: World) -> Result:
+    """Images a second of a recipe's steps: pictures from files, and the first batch again and again."""
+    config = _from_files(arguments, world)
+    task = load_task(config)
+    plan = make_plan(config, task, world, StopRequest())
+    state, stepper = first_state(config, task, world), plan.stepper()
+    state.called.train()
+    calls = [(0, part) for part in plan.batches(0)]
+    read = training_batches(task.train, calls, config.exec.num_workers)
+    first = next(read)
+    _steps(state, stepper, iter([first] * 3), world)
+    _forget_peak(world)
+    from_files = _steps(state, stepper, read, world)
+    return {
+        "model": config.model.name,
+        "batch": config.global_batch_size,
+        "from_files_images_per_s": from_files,
+        "present_images_per_s": _steps(state, stepper, iter([first] * len(calls)), world),
+        "reading_images_per_s": _reading(task.train, calls, config.exec.num_workers),
+        "peak_bytes": torch.cuda.max_memory_allocated() if world.device.type == "cuda" else None,
+        "loss": state.meter.loss_sum / state.meter.count,
+    }
+
+
+def _from_files(arguments: argparse.Namespace, world: World) -> TrainConfig:
+    config = get_recipe("imagenet-lambda-resnet50-160")
+    return replace(
+        config,
+        global_batch_size=arguments.batch,
+        data=replace(config.data, root=str(arguments.folder), holdout=0.02, image_size=arguments.size),
+        exec=replace(config.exec, num_workers=arguments.workers, device=world.device.type),
+    )
+
+
+def _steps(state: TrainState, stepper: Stepper, batches: Iterator[Batch], world: World) -> float:
+    """Images a second of updates on batches as they come."""
+    images, start = 0, time.perf_counter()
+    for batch in batches:
+        stepper.step(state, batch, len(batch.images), 0.01)
+        state.step += 1
+        images += len(batch.images)
+    if world.device.type == "cuda":
+        torch.cuda.synchronize()
+    return images / (time.perf_counter() - start)
+
+
+def _reading(data: object, calls: list, workers: int) -> float:
+    images, start = 0, time.perf_counter()
+    for batch in training_batches(data, calls, workers):
+        images += len(batch.images)
+    return images / (time.perf_counter() - start)
+
+
+def _forget_peak(world: World) -> None:
+    if world.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+
+
+def stability(arguments: argparse.Namespace, world: World) -> list[Result]:
+    """The loss of each precision over the steps, on pictures whose class is one of their frequencies."""
+    results = []
+    for precision in ("float32", "bfloat16", "float16"):
+        config = replace(
+            get_recipe("imagenet-lambda-resnet50-90ep"),
+            exec=ExecConfig(device=world.device.type, precision=precision, channels_last=True),
+        )
+        torch.manual_seed(0)
+        model = create_model("resnet50_llll", num_classes=10, image_size=arguments.size)
+        state = new_state(model, config, world, partial(parameter_groups, weight_decay=1e-4))
+        stepper = Stepper(config=config, world=world, prepare=lambda images: images)
+        losses, faults = [], []
+        for step in range(arguments.steps):
+            before = state.meter.loss_sum
+            rate = 0.1 * arguments.batch / 256 * min(1, (step + 1) / 100)
+            outcome = stepper.step(state, _waves(step, arguments), arguments.batch, rate)
+            if outcome.fault:
+                faults.append({"step": step, "fault": outcome.fault})
+            losses.append((state.meter.loss_sum - before) / arguments.batch)
+            state.step += 1
+        results.append(
+            {
+                "precision": precision,
+                "losses": [round(statistics.mean(losses[i : i + 10]), 4) for i in range(0, len(losses), 10)],
+                "faults": faults,
+                "scaler_passed_over": state.step - len(faults) - state.ema.num_updates,
+            }
+        )
+    return results
+
+
+def _waves(step: int, arguments: argparse.Namespace) -> Batch:
+    """Noise with a wave on it: the class is how many periods there are."""
+    generator = torch.Generator().manual_seed(step)
+    labels = torch.randint(10, (arguments.batch,), generator=generator)
+    places = torch.linspace(0, 2 * torch.pi, arguments.size)
+    waves = torch.sin(places * (labels[:, None] + 1))[:, None, None, :]
+    shape = (arguments.batch, 3, arguments.size, arguments.size)
+    return Batch(waves + 0.5 * torch.randn(shape, generator=generator), labels)
+
+
+def resume(arguments: argparse.Namespace, world: World) -> Result:
+    """How many tensors differ between a straight run of six steps and one that was stored after three."""
+    exec_config = ExecConfig(device=world.device.type, deterministic=True, precision="auto")
+    config = replace(get_recipe("digits"), exec=exec_config)
+
+    def fresh(seed: int) -> TrainState:
+        torch.manual_seed(seed)
+        model = create_model("resnet50_llll", num_classes=10, image_size=arguments.size)
+        return new_state(model, config, world, partial(parameter_groups, weight_decay=1e-4))
+
+    stepper = Stepper(config=config, world=world, prepare=lambda images: images)
+    straight, stored, continued = fresh(0), fresh(0), fresh(1)
+    _steps(straight, stepper, (_waves(step, arguments) for step in range(6)), world)
+    _steps(stored, stepper, (_waves(step, arguments) for step in range(3)), world)
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder), 3, stored.tensors(), stored.record(config), keep=1)
+        checkpoint = load_checkpoint(Path(folder))
+        assert checkpoint is not None
+        continued.restore(checkpoint, config)
+    _steps(continued, stepper, (_waves(step, arguments) for step in range(3, 6)), world)
+    pairs = [
+        (f"{group}/{name}", tensor, continued.tensors()[group][name])
+        for group, tensors in straight.tensors().items()
+        for name, tensor in tensors.items()
+    ]
+    differ = [name for name, one, other in pairs if not torch.equal(one, other)]
+    return {"tensors": len(pairs), "differ": len(differ), "first": differ[:5]}
+
+
+def main() -> None:
+    """Run the phases, print and write."""
+    parser = argparse.ArgumentParser(prog="gpu_training.py")
+    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--workers", type=int, default=14)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "lambdanets-jpegs")
+    parser.add_argument("--only", type=lambda text: text.split(","), default=PHASES)
+    parser.add_argument("--rehearse", action="store_true")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    if arguments.rehearse:
+        vars(arguments).update(pictures=60, batch=8, size=32, steps=3, workers=1)
+    found: dict[str, object] = {}
+    with joined(ExecConfig(device="cpu" if arguments.rehearse else "cuda")) as world:
+        if "recipe" in arguments.only:
+            write_folder(arguments.folder, arguments.pictures)
+            found["recipe"] = recipe(arguments, world)
+        if "stability" in arguments.only:
+            found["stability"] = stability(arguments, world)
+        if "resume" in arguments.only:
+            found["resume"] = resume(arguments, world)
+    for name, result in found.items():
+        print(name, result)
+    if arguments.out:
+        write_result(arguments.out, "gpu_training.py", found)
+
+
+if __name__ == "__main__":
+    main()
