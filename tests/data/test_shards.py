@@ -229,7 +229,7 @@ def test_any_number_of_processes_may_make_the_index_at_once(tmp_path):
     labels = [index % 7 for index in range(300)]
     for part in range(3):
         write_tar(tmp_path / f"train/{part}.tar", samples(labels[part::3], first=part))
-    with multiprocessing.get_context("spawn").Pool(3) as pool:
+    with multiprocessing.get_context("fork").Pool(3) as pool:
         sums = pool.map(_index_and_sum, [tmp_path] * 6)
     assert sums == [sum(labels)] * 6
     assert len(list((tmp_path / "train").iterdir())) == 6
