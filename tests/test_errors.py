@@ -30,6 +30,7 @@ def test_exit_codes_are_a_promise() -> None:
         "NumericError": 6,
         "StorageError": 7,
         "StoppedError": 75,
+        "LostProcessError": 1,
     }
 
 
