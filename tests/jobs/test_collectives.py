@@ -14,6 +14,7 @@ from lambdanets.jobs.collectives import launch_locally
 COMMAND = [sys.executable, "-m", "lambdanets", "doctor", "--dist"]
 
 
+@pytest.mark.slow
 def test_two_processes_of_this_machine_hear_each_other(tmp_path, capfd):
     assert launch_locally(tmp_path) == 0
     lines = capfd.readouterr().out.splitlines()
@@ -41,6 +42,7 @@ def alone(tmp_path, *more):
     )
 
 
+@pytest.mark.slow
 def test_a_process_that_stays_alone_gives_up_in_time_with_advice(tmp_path):
     done = alone(tmp_path, "--limit", "1")
     assert done.returncode == 1

@@ -26,6 +26,7 @@ def panels(monkeypatch: pytest.MonkeyPatch) -> dict:
     return drawn
 
 
+@pytest.mark.slow
 def test_published_points_are_those_of_the_tables(panels: dict, tmp_path: Path) -> None:
     caption = draw(Results(), tmp_path / "figure.png")
     assert list(panels) == ["published, on 8 TPUv3 cores"]

@@ -32,6 +32,7 @@ class Child:
         return subprocess.CompletedProcess([], 0, json.dumps(asdict(FOUND)), "")
 
 
+@pytest.mark.slow
 def test_a_model_is_measured_in_a_process_of_its_own() -> None:
     # A peak of this process that its child must not report.
     torch.ones(2**27)

@@ -64,6 +64,7 @@ def quick(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     return config and replace(config, global_batch_size=256, sched=SchedConfig(epochs=1))
 
 
+@pytest.mark.slow
 def test_a_training_fills_the_column(tmp_path: Path) -> None:
     said: list[str] = []
 
