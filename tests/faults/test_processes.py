@@ -117,7 +117,7 @@ def test_without_torchrun_its_processes_save_and_stop(tmp_path, pair):
     process.kill()
     output, _ = process.communicate(timeout=60)
     assert "the same command continues there" in output
-    assert not any(Path(f"/proc/{pid}/stat").exists() for pid in children)
+    _wait_for(lambda: all(_is_gone(pid) for pid in children))
     assert _run(tmp_path, processes=2)[0] == 0
     assert_same_run(tmp_path, pair)
 
@@ -184,8 +184,17 @@ def test_a_worker_that_is_killed_is_named(tmp_path, alone):
     assert_same_run(run, alone)
 
 
-def _wait_for(condition, process):
+def _is_gone(pid):
+    """Whether a process has ended, fetched by its parent or not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def _wait_for(condition, process=None):
     deadline = time.monotonic() + 90
     while not condition():
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+        alive = process is None or process.poll() is None
+        assert alive and time.monotonic() < deadline, process and process.stdout.read()
         time.sleep(0.01)

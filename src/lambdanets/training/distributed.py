@@ -18,6 +18,10 @@ from lambdanets.training.torchrun import die_with_parent, global_rank, local_ran
 
 T = TypeVar("T")
 
+# Groups that were joined, kept to the end of the program. Else DDP's destructor would be what ends one: it
+# waits for gloo's threads while it holds Python's lock, and they may wait for that lock to drop a tensor.
+_parted: list[Any] = []
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:
@@ -114,6 +118,7 @@ def joined(config: ExecConfig) -> Iterator[World]:
     # torchrun keeps the store when it starts the processes again, and so the addresses of the dead.
     store = dist.PrefixStore(f"attempt {num_restarts()}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+    _parted.append(dist.group.WORLD)
     die_with_parent()
     try:
         yield World(rank=rank, size=size, device=device)
