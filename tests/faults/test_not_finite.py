@@ -144,6 +144,14 @@ def test_a_scale_that_overflows_is_no_fault():
     assert state.scaler.get_scale() == 2.0 ** (30 - (TOTAL_STEPS - state.ema.num_updates))
 
 
+def test_a_loss_that_is_not_finite_is_skipped_in_float16_too():
+    config = _config("skip", exec=ExecConfig(device="cpu", precision="float16"))
+    state, notes = _new(config, World()), Notes()
+    fit(state, tiny_plan(config, _BadData(always=True)), notes)
+    assert [fault["step"] for fault in notes.faults] == state.events.skipped_steps == _bad_steps(always=True)
+    assert all(parameter.isfinite().all() for parameter in state.model.parameters())
+
+
 def _everywhere(size, folder, policy):
     if size == 1:
         return [_train(World(), folder, policy)]

@@ -15,6 +15,7 @@ from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, Sc
 from support.processes import run_ranks
 from support.training import (
     Notes,
+    StopBefore,
     TinyData,
     assert_same_state,
     tiny_config,
@@ -60,22 +61,17 @@ def _state(config, world, seed):
     )
 
 
-class _StopAt:
-    def __init__(self, step):
-        self.left = step
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
-
-
 def _run(world, config, folder, stop=None):
     """A run to its end, or one that is stopped and continued; its records and, if whole, its state."""
     notes = Notes(lambda state: _save(world, state, config, folder))
     state = _state(config, world, config.seed)
     if stop is not None:
         with pytest.raises(StoppedError, match=f"stopped at step {stop} of {TOTAL_STEPS}"):
-            fit(state, tiny_plan(config, TinyData(num=40), world=world, stop_requested=_StopAt(stop)), notes)
+            fit(
+                state,
+                tiny_plan(config, TinyData(num=40), world=world, stop_requested=StopBefore(stop)),
+                notes,
+            )
         # What another process would begin with: other weights.
         state = _state(config, world, 99)
         state.restore(world.from_first(lambda: load_checkpoint(folder)), config, world_size=world.size)

@@ -139,3 +139,14 @@ def assert_same_state(left, right):
 
 def without_times(records):
     return [{k: v for k, v in record.items() if k not in ("seconds", "images_per_s")} for record in records]
+
+
+class StopBefore:
+    """Asks to stop when so many steps have begun."""
+
+    def __init__(self, step):
+        self.left = step
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0

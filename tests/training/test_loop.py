@@ -12,6 +12,7 @@ from lambdanets.training.loop import fit
 from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from support.training import (
     Notes,
+    StopBefore,
     TinyData,
     assert_same_state,
     tiny_config,
@@ -22,17 +23,6 @@ from support.training import (
 )
 
 TOTAL_STEPS = 12
-
-
-class StopBefore:
-    """Asks to stop when so many steps have begun."""
-
-    def __init__(self, step):
-        self.left = step
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from torch.nn.functional import cross_entropy
 from lambdanets.batches import Batch
 from lambdanets.errors import NumericError
 from lambdanets.training.distributed import World
-from lambdanets.training.optimizer import shorten_gradients
 from lambdanets.training.parallel import new_state
 from lambdanets.training.settings import ExecConfig, OptimConfig
 from lambdanets.training.step import Stepper, classes, precision_of, raise_fault, seed_step
@@ -83,15 +82,12 @@ def test_processes_with_unequal_shares_give_the_gradient_of_the_whole(size, part
 
 def test_long_gradients_are_shortened_and_short_ones_are_not():
     whole, *_ = _stepped(World())
-    norm = torch.tensor(whole).norm().item()
+    norm = torch.tensor(whole, dtype=torch.float64).norm().item()
     shortened, *_ = _stepped(World(), max_gradient_norm=norm / 4)
-    assert shortened == pytest.approx([value / 4 for value in whole], abs=1e-9)
+    # torch adds 1e-6 to the norm that it divides by.
+    assert shortened == pytest.approx([value * norm / 4 / (norm + 1e-6) for value in whole], abs=1e-12)
     left, *_ = _stepped(World(), max_gradient_norm=2 * norm)
     assert left == whole
-    layer = nn.Linear(2, 1, bias=False)
-    layer.weight.grad = torch.tensor([[3.0, 4.0]])
-    shorten_gradients(layer, torch.tensor(5.0), 1.0)
-    assert layer.weight.grad.tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
 
 
 def test_mixing_gets_words_of_its_own_for_each_part():

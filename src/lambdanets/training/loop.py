@@ -144,10 +144,11 @@ def fit(state: TrainState, plan: Plan, watcher: Watcher) -> Evaluation:
     """
     if state.step == 0 and plan.config.faults.nonfinite == "rollback":
         watcher.save(state, must=True)
+    evaluation = None
     while state.step < plan.total_steps:
         # After a rollback the state is an earlier one, and the batches are asked for anew.
-        _Session(state, plan, watcher).run()
-    return evaluate_average(state, plan)
+        evaluation = _Session(state, plan, watcher).run()
+    return evaluation or evaluate_average(state, plan)
 
 
 def evaluate_average(state: TrainState, plan: Plan) -> Evaluation:
@@ -182,8 +183,9 @@ class _Session:
         self._first = state.step
         self._flags = tuple(plan.world.sums(self._own_flags()))
 
-    def run(self) -> None:
-        """Train to the end of the run or to a rollback."""
+    def run(self) -> Evaluation | None:
+        """Train to the end of the run, and give the evaluation of its last epoch, or to a rollback: none."""
+        evaluation = None
         state, plan = self._state, self._plan
         calls = ((epoch, plan.world.share(indices)) for epoch, _, indices in self._remaining())
         batches = training_batches(plan.data, calls, plan.config.exec.num_workers)
@@ -194,12 +196,13 @@ class _Session:
             outcome = self._step(self._next(batches), len(indices))
             state.meter.seconds += time.perf_counter() - started
             if outcome.fault and not self._bear(outcome.fault, epoch, indices):
-                return
+                return None
             self._watcher.after_step(state, len(indices))
             if number == plan.steps_per_epoch - 1:
-                self._close_epoch()
+                evaluation = self._close_epoch()
             elif self._flags[_SAVE]:
                 self._save()
+        return evaluation
 
     def _next(self, batches: Iterator[Batch]) -> Batch:
         try:
@@ -290,7 +293,7 @@ class _Session:
         raise_fault(fault, step)
         return True
 
-    def _close_epoch(self) -> None:
+    def _close_epoch(self) -> Evaluation:
         state, plan = self._state, self._plan
         evaluation = evaluate_average(state, plan)
         record = _epoch_record(state, plan, evaluation)
@@ -300,6 +303,7 @@ class _Session:
         if is_due or is_last:
             self._save(must=is_last)
         state.called.train()
+        return evaluation
 
     def _save(self, *, must: bool = False) -> None:
         self._watcher.save(self._state, must=must)

@@ -53,13 +53,7 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
 
 def gradient_norm(model: nn.Module) -> Tensor:
     """Give the Euclidean norm of all gradients together; not finite as soon as one of them is not."""
-    return whole(torch.nn.utils.get_total_norm(_gradients(model)))
-
-
-def shorten_gradients(model: nn.Module, norm: Tensor, longest: float) -> None:
-    """Scale all gradients so that their norm together, which is `norm`, is no longer than `longest`."""
-    if norm > longest:
-        torch._foreach_mul_(_gradients(model), float(longest / norm))
+    return whole(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
 
 
 def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -124,10 +118,6 @@ def like(pattern: Tensor, value: Tensor) -> Tensor:
         return moved
     parts: Tensor = distribute_tensor(moved, pattern.device_mesh, pattern.placements)
     return parts
-
-
-def _gradients(model: nn.Module) -> list[Tensor]:
-    return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
 
 def _timm(name: str) -> Any:

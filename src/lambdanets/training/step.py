@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grads_with_norm_
 
 from lambdanets.batches import Batch
 from lambdanets.errors import NumericError
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import World
-from lambdanets.training.optimizer import gradient_norm, set_learning_rate, shorten_gradients
+from lambdanets.training.optimizer import gradient_norm, set_learning_rate
 from lambdanets.training.state import TrainState
 
 # From pictures, classes and `words`, the seed of the mixture.
@@ -69,7 +70,8 @@ class Stepper:
         """Make one update of the weights and of their average, or say why not.
 
         Args:
-            state: Changed in place; after a fault only its meter is as before, see `restore_buffers`.
+            state: Changed in place; after a fault its running statistics have seen the batch,
+                and the rest is as before.
             batch: This process's share.
             num_images: Of all shares together.
             learning_rate: Of this step.
@@ -86,6 +88,9 @@ class Stepper:
         if fault is None:
             self._update(state, norm, learning_rate)
             state.meter.add(totals[0], round(totals[1]), round(totals[2]))
+        elif state.scaler:
+            # It has looked at the gradients, and must be told that they are done with.
+            state.scaler.update()
         return Outcome(fault=fault, flags=tuple(totals[3:]))
 
     def _forward_backward(self, state: TrainState, batch: Batch, num_images: int) -> tuple[float, float]:
@@ -127,7 +132,7 @@ class Stepper:
         set_learning_rate(state.optimizer, learning_rate)
         longest = self.config.optim.max_gradient_norm
         if longest and torch.isfinite(norm):
-            shorten_gradients(state.model, norm, longest)
+            clip_grads_with_norm_(state.model.parameters(), longest, norm)
         if state.scaler:
             state.scaler.step(state.optimizer)
             state.scaler.update()
