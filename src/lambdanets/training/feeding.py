@@ -1,5 +1,7 @@
 """Batches on their way to the network: made by worker processes, in the order asked for."""
 
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -62,18 +64,42 @@ def _fed(data: TrainingData | TestData, calls: Iterable[Call], num_workers: int)
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
-    try:
-        for batch in loader:
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise DataError(
-            f"train: a process that reads pictures must live, got '{error}'. It was probably killed for"
-            " memory: use fewer with --exec.num-workers."
-        ) from error
+    batches = _started(loader)
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+            if not _is_death(error):
+                raise
+            raise DataError(
+                f"train: a process that reads pictures must live, got '{error}'. It was probably killed for"
+                " memory: use fewer with --exec.num-workers."
+            ) from error
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
+
+
+def _started(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Start the workers; the death of one is noticed where a batch is waited for.
+
+    Torch would let it raise an error wherever the program happens to be, in the middle of an update too.
+    """
+    before = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
+    return batches
+
+
+def _is_death(error: Exception) -> bool:
+    """Whether a worker has died, perhaps while it handed a batch over."""
+    # So torch begins what a worker that lives has met.
+    if str(error).startswith("Caught "):
+        return False
+    return "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
 
 
 class _Calls(Dataset[Any]):

@@ -1,0 +1,52 @@
+"""What is said when a process that reads pictures dies, and what an error in one becomes."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from lambdanets.errors import DataError
+from lambdanets.training import feeding
+from lambdanets.training.feeding import training_batches
+from support.training import TinyData
+
+CALLS = [(0, torch.arange(4)), (0, torch.arange(4, 8))]
+
+
+class Deadly(TinyData):
+    """The process that reads the second batch is killed."""
+
+    def batch(self, epoch, indices):
+        if indices[0] == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(epoch, indices)
+
+
+class Faulty(TinyData):
+    def batch(self, epoch, indices):
+        raise RuntimeError("planted")
+
+
+def test_a_worker_that_is_killed_is_named_where_its_batch_is_waited_for():
+    before = signal.getsignal(signal.SIGCHLD)
+    with pytest.raises(DataError, match=r"must live, got '.*'\. It was .* use fewer with --exec\.num-w"):
+        list(training_batches(Deadly(), CALLS, num_workers=1))
+    # Torch's own would interrupt whatever runs at that moment.
+    assert signal.getsignal(signal.SIGCHLD) is before
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, EOFError, FileNotFoundError])
+def test_it_may_die_while_it_hands_a_batch_over(monkeypatch, error):
+    def broken(loader):
+        raise error("planted")
+        yield
+
+    monkeypatch.setattr(feeding, "_started", broken)
+    with pytest.raises(DataError, match="a process that reads pictures must live, got 'planted'"):
+        next(training_batches(TinyData(), CALLS, num_workers=1))
+
+
+def test_an_error_in_a_worker_that_lives_is_shown_as_it_is():
+    with pytest.raises(RuntimeError, match=r"Caught RuntimeError in DataLoader worker(.|\n)*planted"):
+        next(training_batches(Faulty(), CALLS, num_workers=1))
