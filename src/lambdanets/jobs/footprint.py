@@ -16,6 +16,7 @@ from lambdanets.batches import Batch
 from lambdanets.jobs.tasks import load_task
 from lambdanets.models import create_model
 from lambdanets.models.config import STAGES
+from lambdanets.models.meta import on_meta
 from lambdanets.models.resnet import ResNet
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_PICTURES
 from lambdanets.training.config import TrainConfig
@@ -105,7 +106,7 @@ def _why_not_at_hand(config: TrainConfig) -> str | None:
 
 def make_meta_model(config: TrainConfig, pictures: MetaPictures) -> nn.Module:
     """The network for these pictures, without numbers."""
-    with torch.device("meta"):
+    with on_meta():
         return create_model(
             config.model.name,
             num_classes=pictures.num_classes,

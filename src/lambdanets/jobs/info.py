@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from lambdanets.analysis.counting import LayerCount, ModelCount, count
 from lambdanets.models import create_model
+from lambdanets.models.meta import on_meta
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class Information:
 
 def inform(model: str, image_size: tuple[int, int], overrides: Mapping[str, Any]) -> Information:
     """Count a model by its name, without allocating it."""
-    with torch.device("meta"):
+    with on_meta():
         network = create_model(model, **overrides)
     counted = count(network, (network.config.in_channels, *image_size))
     return Information(model=model, image_size=image_size, overrides=overrides, counted=counted)

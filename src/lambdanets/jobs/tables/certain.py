@@ -5,7 +5,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
-import torch
 from torch import nn
 
 from lambdanets.analysis import complexity
@@ -16,6 +15,7 @@ from lambdanets.jobs.tables.record import Finding
 from lambdanets.jobs.tables.related_work import PARTS
 from lambdanets.models import create_model
 from lambdanets.models.config import STAGES
+from lambdanets.models.meta import on_meta
 from lambdanets.models.registry import model_config
 from lambdanets.nn import StochasticDepth
 from lambdanets.paper import RESNET_RS, TABLES, Row, Value
@@ -60,14 +60,14 @@ def build(row: Row) -> nn.Module:
 @cache
 def _flops_counted(model: str, image_size: int, overrides: str) -> int:
     row = Row(table=0, label="", model=model, image_size=image_size, overrides=json.loads(overrides))
-    with torch.device("meta"):
+    with on_meta():
         network = build(row)
     return sum(layer.flops for layer in count_layers(network, (3, image_size, image_size)))
 
 
 @cache
 def _parameters(model: str, image_size: int, overrides: str) -> int:
-    with torch.device("meta"):
+    with on_meta():
         if model in PARTS:
             parts = PARTS[model]()
         else:
@@ -158,7 +158,7 @@ def _regularisation(model: str, image_size: int) -> dict[str, float]:
     """What a network's recipe makes, read from the network itself and from the recipe's augmentation."""
     config = recipe_of(Row(table=20, label="", model=model, image_size=image_size))
     overrides: dict[str, Any] = config.model.overrides
-    with torch.device("meta"):
+    with on_meta():
         network = create_model(config.model.name, **overrides)
     *_, last = (module for module in network.modules() if isinstance(module, StochasticDepth))
     return {

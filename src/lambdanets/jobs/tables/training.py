@@ -12,14 +12,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
-import torch
-
 from lambdanets.errors import ArgumentError, check_choice
 from lambdanets.jobs.origin import commit, machine_name, now, versions
 from lambdanets.jobs.tables.results import Result
 from lambdanets.jobs.tasks import load_task
 from lambdanets.jobs.train import train
 from lambdanets.models import list_models
+from lambdanets.models.meta import on_meta
 from lambdanets.models.registry import model_config
 from lambdanets.paper import TABLES, Row
 from lambdanets.recipes import RECIPES, get_recipe
@@ -79,7 +78,7 @@ def config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
 
 def _can_build(config: TrainConfig) -> bool:
     try:
-        with torch.device("meta"):
+        with on_meta():
             load_task(config).make_model(config.model)
     except ArgumentError:
         return False
