@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from lambdanets.data.readable import ReadableTest
 from lambdanets.data.transforms import TestTransform, TrainTransform
 from lambdanets.errors import DataError
 from support.images import encoded, make_folder, photo, plant
+from support.privileges import without_override
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +89,20 @@ def test_a_test_stops_at_the_first_or_says_how_many_are_left(planted):
     batch = ReadableTest(test).batch(torch.arange(len(test)))
     assert int((batch.targets >= 0).sum()) == 8 + len(files.readable) == len(test) - len(batch.unreadable)
     assert len(batch.unreadable) == len(files.unreadable)
+
+
+def test_a_file_without_permission_is_counted_or_ends_a_test(tmp_path):
+    make_folder(tmp_path, ["good", "mixed"], each=2)
+    (tmp_path / "mixed" / "000.jpg").chmod(0)
+    source = open_folder(tmp_path)
+    message = r"mixed/000\.jpg: cannot be read: Permission denied\.$"
+    training = ImageTraining(source=source, seed=0, transform=TrainTransform(size=16))
+    test = ImageTest(source=source, transform=TestTransform(size=16))
+    with without_override():
+        (sentence,) = training.batch(0, torch.arange(4)).unreadable
+        with pytest.raises(DataError, match=message):
+            test.batch(torch.arange(4))
+    assert re.search(message, sentence)
 
 
 # Reads every file of a folder in training and prints the peak of memory in bytes, and what was counted. The

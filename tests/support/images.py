@@ -112,7 +112,7 @@ def unreadable_files():
 def plant(folder):
     """Put one of each unusual and each broken file into a folder, which is made if need be.
 
-    Besides the files above: a link that leads nowhere, and, unless root reads them, one without permission.
+    Besides the files above: a link that leads nowhere.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -124,8 +124,4 @@ def plant(folder):
         unreadable[name] = message
     (folder / "nowhere.jpg").symlink_to("no-such-file.jpg")
     unreadable["nowhere.jpg"] = "cannot be read: No such file"
-    if os.geteuid() != 0:
-        (folder / "forbidden.jpg").write_bytes(encoded(photo()))
-        (folder / "forbidden.jpg").chmod(0)
-        unreadable["forbidden.jpg"] = "cannot be read: Permission denied"
     return Planted(tuple(os.fsdecode(name) for name in readable_files()), unreadable)
