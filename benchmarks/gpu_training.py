@@ -1,10 +1,10 @@
 """Training on a GPU: a recipe end to end, stability in low precision, and resuming bit for bit.
 
-    python benchmarks/gpu_training.py [--pictures 20000] [--batch 256] [--steps 2000] [--workers 14]
+    python benchmarks/gpu_training.py [--pictures 20000] [--batch 256] [--steps 1000] [--workers 14]
         [--only recipe,stability,resume] [--rehearse] [--out FILE]
 
 recipe: `imagenet-lambda-resnet50-160` on JPEG files of ImageNet's size, against the same steps on pictures
-that are there already: whether the time goes to reading or computing. stability: an all-lambda ResNet-50 at
+that are there already: whether the time goes to reading or computing, and how busy the GPU is. stability: an all-lambda ResNet-50 at
 the paper's initialisation in float32, bfloat16 and float16 on a set that can be learnt: losses, what is not
 finite, halvings of the scale. resume: six steps against three and three, with deterministic kernels.
 `--rehearse` runs all of it on a CPU with sizes that mean nothing.
@@ -12,9 +12,11 @@ finite, halvings of the scale. resume: six steps against three and three, with d
 
 import argparse
 import statistics
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,13 +55,15 @@ def recipe(arguments: argparse.Namespace, world: World) -> Result:
     first = next(read)
     _steps(state, stepper, iter([first] * 3), world)
     _forget_peak(world)
-    from_files = _steps(state, stepper, read, world)
+    with busy(world) as shares:
+        from_files = _steps(state, stepper, read, world)
     return {
         "model": config.model.name,
         "batch": config.global_batch_size,
         "from_files_images_per_s": from_files,
         "present_images_per_s": _steps(state, stepper, iter([first] * len(calls)), world),
         "reading_images_per_s": _reading(task.train, calls, config.exec.num_workers),
+        "gpu_busy_percent": statistics.mean(shares) if shares else None,
         "peak_bytes": torch.cuda.max_memory_allocated() if world.device.type == "cuda" else None,
         "loss": state.meter.loss_sum / state.meter.count,
     }
@@ -94,6 +98,22 @@ def _reading(data: object, calls: list, workers: int) -> float:
     return images / (time.perf_counter() - start)
 
 
+@contextmanager
+def busy(world: World) -> Iterator[list[int]]:
+    """Percent of the time in which the GPU computes, twice a second; none on a CPU."""
+    shares: list[int] = []
+    if world.device.type != "cuda":
+        yield shares
+        return
+    words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=500"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            yield shares
+        finally:
+            watch.terminate()
+            shares += [int(line) for line in watch.communicate()[0].split()]
+
+
 def _forget_peak(world: World) -> None:
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -115,7 +135,7 @@ def stability(arguments: argparse.Namespace, world: World) -> list[Result]:
         for step in range(arguments.steps):
             before = state.meter.loss_sum
             rate = 0.1 * arguments.batch / 256 * min(1, (step + 1) / 100)
-            outcome = stepper.step(state, _waves(step, arguments), arguments.batch, rate)
+            outcome = stepper.step(state, _waves(step, arguments, world), arguments.batch, rate)
             if outcome.fault:
                 faults.append({"step": step, "fault": outcome.fault})
             losses.append((state.meter.loss_sum - before) / arguments.batch)
@@ -131,14 +151,15 @@ def stability(arguments: argparse.Namespace, world: World) -> list[Result]:
     return results
 
 
-def _waves(step: int, arguments: argparse.Namespace) -> Batch:
+def _waves(step: int, arguments: argparse.Namespace, world: World) -> Batch:
     """Noise with a wave on it: the class is how many periods there are."""
-    generator = torch.Generator().manual_seed(step)
-    labels = torch.randint(10, (arguments.batch,), generator=generator)
-    places = torch.linspace(0, 2 * torch.pi, arguments.size)
+    device = world.device
+    generator = torch.Generator(device).manual_seed(step)
+    labels = torch.randint(10, (arguments.batch,), generator=generator, device=device)
+    places = torch.linspace(0, 2 * torch.pi, arguments.size, device=device)
     waves = torch.sin(places * (labels[:, None] + 1))[:, None, None, :]
     shape = (arguments.batch, 3, arguments.size, arguments.size)
-    return Batch(waves + 0.5 * torch.randn(shape, generator=generator), labels)
+    return Batch(waves + 0.5 * torch.randn(shape, generator=generator, device=device), labels)
 
 
 def resume(arguments: argparse.Namespace, world: World) -> Result:
@@ -153,14 +174,14 @@ def resume(arguments: argparse.Namespace, world: World) -> Result:
 
     stepper = Stepper(config=config, world=world, prepare=lambda images: images)
     straight, stored, continued = fresh(0), fresh(0), fresh(1)
-    _steps(straight, stepper, (_waves(step, arguments) for step in range(6)), world)
-    _steps(stored, stepper, (_waves(step, arguments) for step in range(3)), world)
+    _steps(straight, stepper, (_waves(step, arguments, world) for step in range(6)), world)
+    _steps(stored, stepper, (_waves(step, arguments, world) for step in range(3)), world)
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder), 3, stored.tensors(), stored.record(config), keep=1)
         checkpoint = load_checkpoint(Path(folder))
         assert checkpoint is not None
         continued.restore(checkpoint, config)
-    _steps(continued, stepper, (_waves(step, arguments) for step in range(3, 6)), world)
+    _steps(continued, stepper, (_waves(step, arguments, world) for step in range(3, 6)), world)
     pairs = [
         (f"{group}/{name}", tensor, continued.tensors()[group][name])
         for group, tensors in straight.tensors().items()
@@ -176,7 +197,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--size", type=int, default=160)
-    parser.add_argument("--steps", type=int, default=2_000)
+    parser.add_argument("--steps", type=int, default=1_000)
     parser.add_argument("--workers", type=int, default=14)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "lambdanets-jpegs")
     parser.add_argument("--only", type=lambda text: text.split(","), default=PHASES)
