@@ -172,6 +172,7 @@ def test_hooks_are_gone_after_a_failure(network):
     assert not layer._forward_pre_hooks and not layer.pool._forward_pre_hooks
 
 
+@pytest.mark.slow
 def test_the_pixel_gradient_is_the_jacobian_along_the_output(network):
     images = torch.randn(1, 2, 6, 8, dtype=torch.float64)
     observation = observe(network, network.c3[0].mixer, images)

@@ -31,7 +31,7 @@ def commands() -> list[str]:
     lines = [line.split("#")[0].strip() for _, text in blocks("bash") for line in text.splitlines()]
     return [
         line
-        for line in lines
+        for line in dict.fromkeys(lines)
         if line.endswith("--dry-run")
         or line.startswith(
             (
@@ -42,7 +42,11 @@ def commands() -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize(
+    "line",
+    # Counting every network of several tables takes a while.
+    [pytest.param(line, marks=[pytest.mark.slow] * (" tables " in line)) for line in commands()],
+)
 def test_commands_that_need_no_training_run(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(shlex.split(line)[1:]) == 0
     assert capsys.readouterr().out

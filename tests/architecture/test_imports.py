@@ -1,5 +1,7 @@
 """What an import costs: torch only for a name that needs it, and the layers no library but jaxtyping."""
 
+import ast
+import importlib
 import json
 import subprocess
 import sys
@@ -108,3 +110,20 @@ def test_nothing_inside_imports_the_package_root() -> None:
         and line.strip() != "from lambdanets import __version__"
     ]
     assert not guilty
+
+
+BENCHMARKS = sorted((Path(__file__).parents[2] / "benchmarks").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.name)
+def test_benchmarks_import_what_is_there(path: Path) -> None:
+    """They are seldom run, and not type-checked."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lambdanets"):
+            try:
+                module = importlib.import_module(node.module or "")
+            except ImportError as error:
+                assert error.name == "triton", error
+                continue
+            for name in (alias.name for alias in node.names):
+                assert hasattr(module, name) or importlib.import_module(f"{node.module}.{name}")

@@ -48,12 +48,14 @@ def test_a_run_is_explained_with_its_own_weights(trained, picture, tmp_path, cap
     assert found["relative_error_of_weights"] < 1e-5
 
 
+@pytest.mark.slow
 def test_a_run_at_another_size(trained, picture, tmp_path):
     assert run(["explain", str(trained), str(picture), "--size", "12", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "explain.json").read_text())
     assert found["image_size"] == found["map_size"] == [12, 12]
 
 
+@pytest.mark.slow
 def test_the_default_folder_is_written_again(picture, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):

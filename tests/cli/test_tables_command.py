@@ -103,6 +103,7 @@ def test_training_stores_and_then_prints(
     assert read_results(Path("results")) == (trained(),)
 
 
+@pytest.mark.slow
 def test_figure_says_where_it_is_and_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, "figure", "4", "--out", "speed.png")
     assert text.startswith("Accuracy is the published one") and text.endswith("speed.png\n")

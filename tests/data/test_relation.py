@@ -98,6 +98,7 @@ def scores(**options: object) -> torch.Tensor:
         return model(images.double())
 
 
+@pytest.mark.slow
 def test_without_positions_every_picture_has_the_same_score() -> None:
     """Content lambdas are blind to order: 50 % is what they can reach, whatever the training."""
     blind = scores(positional=False)

@@ -13,7 +13,12 @@ from support.gradients import assert_all_close, outputs_and_gradients
 each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.label)
 
 
-@each_call
+# In Triton's interpreter it takes seconds, and what it computes is compared in test_content_triton.py too.
+@pytest.mark.parametrize(
+    "call",
+    [pytest.param(one, marks=[pytest.mark.slow] * ("triton" in one.label)) for one in CALLS],
+    ids=lambda call: call.label,
+)
 def test_gradients_equal_finite_differences(call: AttentionCall) -> None:
     tensors = call.draw((3, 2), b=1, h=2, k=2, v=2)
     leaves = tuple(x.requires_grad_() for x in tensors.values())

@@ -166,6 +166,7 @@ def test_vmap_over_a_shared_lambda(table_axis: int | None) -> None:
         assert_close(mapped[item], layer(q[item], v[item], own, shared[item]))
 
 
+@pytest.mark.slow
 def test_a_shared_lambda_has_second_derivatives() -> None:
     tensors = Case(size=(3, 2), scope=(3, 3), b=2, k=2, v=2, h=2).draw(*NAMES, "shared")
     leaves = [one.requires_grad_() for one in tensors.values()]

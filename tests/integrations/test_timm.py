@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from lambdanets.analysis.counting import count_layers
 from lambdanets.integrations.timm import BASELINES, create_baseline
+from lambdanets.models.meta import on_meta
 from support.baselines import baseline_or_skip
 
 
@@ -28,21 +28,23 @@ from support.baselines import baseline_or_skip
     ],
 )
 def test_parameters_are_the_published(name: str, parameters_m: float) -> None:
-    with torch.device("meta"):
+    with on_meta():
         model = baseline_or_skip(name)
     assert round(sum(one.numel() for one in model.parameters()) / 1e6, 1) == parameters_m
 
 
+@pytest.mark.slow
 def test_flops_of_efficientnet_b6_are_those_of_table_16() -> None:
-    with torch.device("meta"):
+    with on_meta():
         model = baseline_or_skip("efficientnet_b6")
     layers = count_layers(model, (3, 528, 528))
     assert round(sum(layer.flops for layer in layers) / 1e9) == 38
 
 
+@pytest.mark.slow
 def test_every_name_is_one_of_timm() -> None:
     for name in BASELINES:
-        with torch.device("meta"):
+        with on_meta():
             model = baseline_or_skip(name, num_classes=7, in_channels=1)
         assert model.num_classes == 7
         assert next(model.parameters()).numel() > 0

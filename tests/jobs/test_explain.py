@@ -91,10 +91,11 @@ def test_the_titles_and_captions_tell_a_stranger(picture, tmp_path):
     [
         ({"positional": False}, ["field.png", "content.png"], ["content"]),
         ({"content": False}, ["positions.png", "field.png"], ["position"]),
-        (
+        pytest.param(
             {"scope_size": None, "intra_depth": 2, "key_normalization": "l2"},
             ["positions.png", "field.png", "content.png"],
             ["sum", "position", "content"],
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -130,6 +131,7 @@ def test_random_weights_leave_the_generator_alone(picture):
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
+@pytest.mark.slow
 def test_a_mobile_network_has_lambda_layers_too(picture, tmp_path):
     explanation = explain("lambda_mobilenetv2", picture, tmp_path / "out", size=64)
     assert len(explanation.layers) == 2 and explanation.error < 1e-4

@@ -1,4 +1,4 @@
-"""Kills and signals in another process: nothing is lost, and the end is bit for bit the same."""
+"""The command in processes of its own: a kill, one folder for two, a finished run, several processes."""
 
 import signal
 import time
@@ -25,31 +25,17 @@ def _wait_for(condition, process):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("lines", [1, 2])
-def test_killed_and_continued(tmp_path, undisturbed, lines):
+def test_killed_and_continued(tmp_path, undisturbed):
     folder = tmp_path / "a run with spaces, ünïcode"
     process = start("train", "digits", "--out", folder, *QUICK)
     metrics = folder / "metrics.jsonl"
-    _wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= lines, process)
+    _wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 1, process)
     process.kill()
     process.communicate()
     code, output = run("train", "digits", "--out", folder, *QUICK)
     assert code == 0, output
     assert "continuing from step" in output or "starting again from step 0" in output
     assert_same_run(folder, undisturbed)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_asked_to_stop_and_continued(tmp_path, undisturbed, number):
-    process = start("train", "digits", "--out", tmp_path, *QUICK)
-    _wait_for((tmp_path / "best.safetensors").exists, process)
-    process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 75, output
-    assert "the same command continues there" in output
-    code, output = run("train", "digits", "--out", tmp_path, *QUICK)
-    assert code == 0 and "continuing from step" in output
-    assert_same_run(tmp_path, undisturbed)
 
 
 def test_two_runs_on_one_folder(tmp_path):

@@ -80,6 +80,7 @@ def test_bfloat16_halves_activations_and_copies_the_weights():
     assert half.parts == exact.parts
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_is_seen():
     config = get_recipe("imagenet-lambda-resnet101-160")
     checkpointed = replace(config, exec=replace(config.exec, gradient_checkpointing=True))

@@ -139,6 +139,7 @@ def test_a_run_s_network_takes_files(run, tmp_path):
         assert probability == pytest.approx(expected[trained.labels.index(label)].item(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_explain_draws_a_file_in_colour(run, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(encoded(photo(50, 40)))
     found = explain(str(run), tmp_path / "photo.jpg", tmp_path / "out", size=16)

@@ -14,6 +14,8 @@ from lambdanets.recipes import get_recipe
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import SchedConfig
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:

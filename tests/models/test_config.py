@@ -5,6 +5,7 @@ import torch
 
 from lambdanets import create_model, list_models
 from lambdanets.models import ResNetConfig, model_config
+from lambdanets.models.meta import on_meta
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_layers_override_drops_the_rows_own_lambda_blocks() -> None:
 def test_map_sizes_are_those_of_the_network(image_size: int, maps: list[int]) -> None:
     config = model_config("resnet50", image_size=image_size)
     assert [config.map_sizes(stage)[1][0] for stage in ("c2", "c3", "c4", "c5")] == maps
-    with torch.device("meta"):
+    with on_meta():
         features = create_model("resnet50").features(torch.empty(1, 3, image_size, image_size))
     assert [map.shape[2] for map in features.values()] == maps
 
@@ -52,7 +53,7 @@ def test_list_models_matches_shell_patterns() -> None:
 
 
 def test_every_name_builds() -> None:
-    with torch.device("meta"):
+    with on_meta():
         for name in list_models():
             if not any(deep in name for deep in ("152", "200", "270", "350", "420")):
                 assert create_model(name, num_classes=3).classifier.out_features == 3

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from lambdanets.analysis.counting import count_layers, layer_flops
 from lambdanets.models import MobileNetConfig, MobileNetV2, create_model
+from lambdanets.models.meta import on_meta
 from lambdanets.models.mobilenet import InvertedBottleneck
 from lambdanets.nn import LambdaLayer2d
 from support.baselines import baseline_or_skip
@@ -28,7 +29,7 @@ def small(**options) -> MobileNetV2:
 
 
 def parameters_and_flops(name: str, **overrides) -> tuple[int, int]:
-    with torch.device("meta"):
+    with on_meta():
         layers = count_layers(create_model(name, **overrides), (3, 224, 224))
     return sum(layer.parameters for layer in layers), sum(layer.flops for layer in layers)
 
@@ -47,7 +48,7 @@ def test_counts_of_table_17() -> None:
 def test_savings_of_table_17_are_those_of_one_convolution_and_of_projections_alone() -> None:
     """603 - 563 MFLOPs: when neither the lambdas nor their application count, and one 1×1 goes."""
     plain = parameters_and_flops("mobilenetv2")
-    with torch.device("meta"):
+    with on_meta():
         model = create_model("lambda_mobilenetv2", lambda_projection=False)
     flops = sum(
         sum(
@@ -227,6 +228,7 @@ def test_names_in_the_checkpoint_are_frozen() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_learns_to_tell_most_of_32_images_apart() -> None:
     model = small(lambda_blocks=(4, 7), num_classes=4)
     images, labels = torch.randn(32, 3, 16, 16), torch.arange(32) % 4
@@ -239,8 +241,9 @@ def test_learns_to_tell_most_of_32_images_apart() -> None:
     assert (model(images).argmax(1) == labels).sum() >= 28
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiles_without_graph_breaks(backend: str) -> None:
     model = small(lambda_blocks=(4, 7)).eval()
     images = torch.randn(2, 3, 32, 32)

@@ -6,6 +6,7 @@ from torch import nn
 
 from lambdanets.models import ResNet, ResNetConfig, create_model
 from lambdanets.models.config import ATTENTIONS
+from lambdanets.models.meta import on_meta
 from lambdanets.models.resnet import Bottleneck, make_stem
 from lambdanets.nn import LambdaLayer2d, RelativePosition
 from support.compare import assert_close, assert_equal
@@ -51,7 +52,7 @@ def test_every_attention_serves_any_stage_on_any_map(mixer: str) -> None:
         model(images).sum().backward()
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         assert all(gradient.isfinite().all() for gradient in gradients)
-    with torch.device("meta"):
+    with on_meta():
         assert small(layers="CACA", mixer=mixer, attention_heads=2).c3[0].mixer is not None
 
 
@@ -200,6 +201,7 @@ def test_names_in_the_checkpoint_are_frozen() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_lambda_resnet_learns_to_tell_32_images_apart() -> None:
     model = create_model("lambda_resnet_digits", num_classes=4, in_channels=1)
     images, labels = torch.randn(32, 1, 8, 8), torch.arange(32) % 4
@@ -221,8 +223,9 @@ def test_half_precision_training_step_is_finite(dtype: torch.dtype) -> None:
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
 def test_compiles_without_graph_breaks(backend: str) -> None:
     model = small(layers="CLLL").eval()
     images = torch.randn(2, 3, 32, 32)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lambdanets.functional import lambda_layer
 from lambdanets.functional.relative_position import dense_embeddings
+from lambdanets.models.meta import on_meta
 from lambdanets.nn import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d, RelativePosition, set_implementation
 from support.compare import assert_close, assert_equal
 
@@ -203,7 +204,7 @@ def test_reset_parameters_draws_everything_again() -> None:
 
 
 def test_meta_device_and_dtypes() -> None:
-    with torch.device("meta"):
+    with on_meta():
         layer = LambdaLayer2d(8)
     assert layer(torch.empty(2, 8, 6, 5, device="meta")).shape == (2, 8, 6, 5)
     assert all(tensor.device.type == "meta" for tensor in layer.state_dict().values())

@@ -1,11 +1,11 @@
 """Table 3: parameters of the networks it compares with, as their own papers describe them."""
 
 import pytest
-import torch
 from torch import nn
 
 from lambdanets import create_model
 from lambdanets.jobs.tables.related_work import PARTS, Relation, self_attention_network
+from lambdanets.models.meta import on_meta
 from lambdanets.nn import LocalRelation2d
 
 
@@ -22,7 +22,7 @@ def parameters(*modules: nn.Module) -> int:
     ],
 )
 def test_resnet50_with_attention(model: str, published_m: float) -> None:
-    with torch.device("meta"):
+    with on_meta():
         counted = parameters(create_model(model))
     assert round(counted / 1e6, 1) == published_m
 
@@ -40,19 +40,19 @@ def test_resnet50_with_attention(model: str, published_m: float) -> None:
 )
 def test_self_attention_networks(blocks: tuple[int, ...], relation: Relation, published_m: float) -> None:
     """Zhao (2020) publishes six; Table 3 has the last, which is patchwise and no ResNet-50."""
-    with torch.device("meta"):
+    with on_meta():
         counted = parameters(*self_attention_network(blocks, relation))
     assert round(counted / 1e6, 1) == published_m
 
 
 def test_the_one_of_table_3_is_the_largest() -> None:
-    with torch.device("meta"):
+    with on_meta():
         assert parameters(*PARTS["patchwise_san19"]()) == 20_518_470
 
 
 def test_double_attention_is_open_in_the_last_digit() -> None:
     """33.0 M are published: blocks of half the channels, two behind c3 and three behind c4, are 32.9 M."""
-    with torch.device("meta"):
+    with on_meta():
         counted = parameters(*PARTS["double_attention_resnet50"]())
     assert counted == 25_557_032 + 2 * 2 * 512**2 + 3 * 2 * 1024**2
     assert round(counted / 1e6, 1) == 32.9
@@ -60,7 +60,7 @@ def test_double_attention_is_open_in_the_last_digit() -> None:
 
 def test_local_relation_is_open_in_the_last_digit() -> None:
     """23.3 M are published; bottlenecks of 100 to 800 channels are 23.4 M, of which 0.05 geometry."""
-    with torch.device("meta"):
+    with on_meta():
         modules = PARTS["local_relation_resnet50"]()
         geometry = [module.geometry for module in modules if isinstance(module, LocalRelation2d)]
         plain = [

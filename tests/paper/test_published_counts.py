@@ -1,12 +1,12 @@
 """Every row of the paper that can be counted: to the printed digit, or with a note that says why not."""
 
 import pytest
-import torch
 
 from lambdanets import create_model
 from lambdanets.jobs.tables.certain import FILLERS, rows_of
 from lambdanets.jobs.tables.contents import NUMBERS, table
 from lambdanets.jobs.tables.record import CERTAIN, NOT_RUN, agrees
+from lambdanets.models.meta import on_meta
 from lambdanets.paper import TABLES, Row
 from support.baselines import baseline_or_skip
 
@@ -29,7 +29,13 @@ DIFFERENT = {
 }
 
 
-@pytest.mark.parametrize("number", NUMBERS)
+# Tables of many or of deep networks.
+LONG = (3, 9, 10, 16, 18, 20)
+
+
+@pytest.mark.parametrize(
+    "number", [pytest.param(one, marks=[pytest.mark.slow] * (one in LONG)) for one in NUMBERS]
+)
 def test_every_certain_cell_is_the_published_one_or_says_why_not(number: int) -> None:
     if number in (5, 15, 16):
         baseline_or_skip("efficientnet_b0")
@@ -42,11 +48,12 @@ def test_every_certain_cell_is_the_published_one_or_says_why_not(number: int) ->
     assert differing == {place for place in DIFFERENT if place[0] == number}
 
 
-@pytest.mark.parametrize("number", [2, 6, 7, 19, 20])
+@pytest.mark.parametrize("number", [2, 6, 7, 19, pytest.param(20, marks=pytest.mark.slow)])
 def test_tables_without_accuracy_or_speed_are_full(number: int) -> None:
     assert table(number).fill[NOT_RUN] == 0
 
 
+@pytest.mark.slow
 def test_all_that_can_be_counted_is() -> None:
     """Every published number of parameters, FLOPs, memory or form has ours beside it."""
     countable = FILLERS.keys() - {"definition"}
@@ -64,12 +71,14 @@ def test_rows_have_a_label_each_and_belong_to_their_table(number: int) -> None:
     assert all(row.notes.keys() <= {*row.values, "label"} for row in rows)
 
 
+@pytest.mark.slow
 def test_columns_have_every_published_number() -> None:
     for number, rows in TABLES.items():
         keys = {column.key for column in table(number).columns}
         assert {name for row in rows for name in row.values} <= keys, number
 
 
+@pytest.mark.slow
 def test_a_doubtful_row_is_never_met_by_tuning() -> None:
     """One network of Table 8 stands in Tables 9 and 12 too, with two printed counts: ours is one."""
     counts = {
@@ -100,7 +109,7 @@ def test_a_doubtful_row_is_never_met_by_tuning() -> None:
     ],
 )
 def test_exact_parameters(model: str, parameters: int) -> None:
-    with torch.device("meta"):
+    with on_meta():
         assert sum(parameter.numel() for parameter in create_model(model).parameters()) == parameters
 
 

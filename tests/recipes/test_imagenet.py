@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lambdanets import create_model
+from lambdanets.models.meta import on_meta
 from lambdanets.nn import StochasticDepth
 from lambdanets.paper import RESNET_RS, TABLES
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
@@ -82,7 +83,7 @@ def test_twins_differ_in_the_network_alone():
 
 def test_stochastic_depth_grows_by_fifths_from_stage_to_stage():
     config = get_recipe("imagenet-lambda-resnet350-288")
-    with torch.device("meta"):
+    with on_meta():
         network = create_model(config.model.name, **config.model.overrides)
     for stage, rate in (("c2", 0.08), ("c3", 0.12), ("c4", 0.16), ("c5", 0.2)):
         parts = [part for part in getattr(network, stage).modules() if isinstance(part, StochasticDepth)]
@@ -129,7 +130,7 @@ def test_small_recipes_keep_what_the_large_ones_switch_on(name):
         assert setting not in differences(large, small)
     assert small.exec.channels_last and small.exec.num_workers and small.label_smoothing == 0.1
     assert small.data.name == "digit-images"
-    with torch.device("meta"):
+    with on_meta():
         network = create_model(small.model.name, num_classes=10, **small.model.overrides)
         assert network(torch.ones(2, 3, 32, 32)).shape == (2, 10)
     assert sum(parameter.numel() for parameter in network.parameters()) < 100_000

@@ -19,15 +19,18 @@ def run_ranks(function, size, *arguments):
     """What `function(world, *arguments)` returns in each process, by rank; the error of any of them."""
     context = multiprocessing.get_context("fork")
     port = free_port()
-    pipes = [context.Pipe(duplex=False) for _ in range(size)]
-    children = [
-        context.Process(target=_run_rank, args=(function, rank, size, port, sender, arguments), daemon=True)
-        for rank, (_, sender) in enumerate(pipes)
-    ]
-    for child in children:
+    receivers, children = [], []
+    for rank in range(size):
+        receiver, sender = context.Pipe(duplex=False)
+        arguments_of_rank = (function, rank, size, port, sender, arguments)
+        child = context.Process(target=_run_rank, args=arguments_of_rank, daemon=True)
         child.start()
+        # Held by the child alone: when it dies, the receiver sees the end.
+        sender.close()
+        receivers.append(receiver)
+        children.append(child)
     try:
-        results = [_received(receiver, child) for (receiver, _), child in zip(pipes, children, strict=True)]
+        results = [_received(receiver, child) for receiver, child in zip(receivers, children, strict=True)]
     finally:
         for child in children:
             child.kill()
