@@ -4,9 +4,10 @@
         [--only recipe,stability,resume] [--rehearse] [--out FILE]
 
 recipe: `imagenet-lambda-resnet50-160` on JPEG files of ImageNet's size, against the same steps on pictures
-that are there already: whether the time goes to reading or computing, and how busy the GPU is. stability: an all-lambda ResNet-50 at
-the paper's initialisation in float32, bfloat16 and float16 on a set that can be learnt: losses, what is not
-finite, halvings of the scale. resume: six steps against three and three, with deterministic kernels.
+that are there already: whether the time goes to reading or computing, and how busy the GPU is.
+stability: an all-lambda ResNet-50 at the paper's initialisation in float32, bfloat16 and float16 on a set
+that can be learnt: losses, what is not finite, halvings of the scale.
+resume: six steps against three and three, with deterministic kernels.
 `--rehearse` runs all of it on a CPU with sizes that mean nothing.
 """
 
