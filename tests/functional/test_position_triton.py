@@ -41,7 +41,7 @@ MORE_CASES = [
 ]
 SMALL = CASES[2]
 # Where bits are compared: small in the interpreter, which takes seconds for what a GPU does at once.
-BITS = MORE_CASES[4] if DEVICE == "cuda" else Case(size=(2, 3), scope=(3, 5), b=4, k=4, v=4, h=2)
+BITS = MORE_CASES[4] if DEVICE == "cuda" else Case(size=(2, 3), scope=(3, 5), k=4, v=4, h=2)
 
 
 def with_shared(queries: Tensor, values: Tensor, table: Tensor, shared: Tensor) -> Tensor:

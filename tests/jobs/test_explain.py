@@ -71,6 +71,7 @@ def test_the_numbers_are_those_of_the_network(picture, tmp_path):
     np.testing.assert_allclose(norms, weights.position.flatten(1).norm(dim=1), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_titles_and_captions_tell_a_stranger(picture, tmp_path):
     explanation = explain(MODEL, picture, tmp_path / "out")
     assert explanation.title == (

@@ -41,6 +41,7 @@ def test_published_points_are_those_of_the_tables(panels: dict, tmp_path: Path) 
         assert min(picture.size) > 500
 
 
+@pytest.mark.slow
 def test_measured_speeds_stand_beside_published_accuracy(panels: dict, tmp_path: Path) -> None:
     ours = measured(45.0, table=18, row="LambdaResNet-50 at 160", column="step_s")
     caption = draw(Results(results=(ours,)), tmp_path / "figure.png")
