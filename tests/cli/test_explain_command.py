@@ -64,6 +64,7 @@ def test_the_default_folder_is_written_again(picture, tmp_path, monkeypatch, cap
     assert "random weights (seed 0)" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_weights_of_a_run_go_with_its_model(trained, picture, tmp_path, capsys):
     words = ("--weights", str(trained / "best.safetensors"), "--out", str(tmp_path))
     assert run(["explain", "lambda_resnet_digits", str(picture), *words]) == 0

@@ -166,6 +166,7 @@ def test_an_image_does_not_see_the_others() -> None:
     assert_equal(with_shared(**alone)[0], whole["output"][0])
 
 
+@pytest.mark.slow
 def test_the_sum_of_the_table_may_take_many_parts() -> None:
     tensors = drawn(BITS, torch.float64)
     inputs = {name: tensors[name] for name in NAMES}

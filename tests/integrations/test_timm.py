@@ -101,6 +101,7 @@ def test_without_timm_the_extra_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_torchvision_without_its_binary_serves(tmp_path: Path) -> None:
     write_package(tmp_path, "torchvision", WANTS_OPERATORS)
     write_package(tmp_path, "timm", FAKE_TIMM)

@@ -57,6 +57,7 @@ def test_all_that_is_drawn_is_in_the_file(picture, tmp_path):
     assert [row["head"] for row in found["heads"]["sum"]] == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_network(picture, tmp_path):
     """The same model, made again from its seed."""
     found = json.loads(explain(MODEL, picture, tmp_path, position=(2, 3)).numbers.read_text())

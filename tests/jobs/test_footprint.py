@@ -91,6 +91,7 @@ def test_gradient_checkpointing_is_seen():
     assert 2 * maps < some_kept.image_activations < 0.75 * all_kept.image_activations
 
 
+@pytest.mark.slow
 def test_processes_share_a_batch_and_fsdp_shares_what_stays():
     config = replace(
         get_recipe("imagenet-lambda-resnet50-128"), exec=ExecConfig(accumulation=4, parallel="fsdp")

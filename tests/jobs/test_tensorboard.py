@@ -114,6 +114,7 @@ def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
         TensorBoardSink(tmp_path)
 
 
+@pytest.mark.slow
 def test_training_knows_nothing_of_it():
     code = (
         "import sys, lambdanets.training.loop, lambdanets.jobs.train; sys.exit('tensorboard' in sys.modules)"
