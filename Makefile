@@ -30,7 +30,7 @@ test: lint
 	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 test-all: test
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m slow
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m slow
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -33,11 +33,11 @@ MORE_CASES = [
     Case(size=(2, 3, 5), scope=(3, 1, 5), b=3, k=4, v=3, u=2, h=1),
     Case(size=(7, 7), scope=(13, 13), k=16, v=32, h=4),
     Case(size=(5, 11), scope=(9, 21), k=32, v=8, h=16, b=1),
-    Case(size=(14, 13), scope=(7, 7), k=16, v=16, h=4, b=1),
+    Case(size=(9, 13), scope=(7, 7), k=16, v=16, h=4, b=1),
     Case(size=(2, 28), scope=(3, 23), k=8, v=8, h=8, b=1),
     Case(size=(3, 37), scope=(5, 73), k=16, v=8, h=4, b=1),
     Case(size=(41,), scope=(7,), k=16, v=64, h=5, u=4),
-    Case(size=(4, 3, 17), scope=(3, 5, 9), k=8, v=8, h=2, b=1),
+    Case(size=(3, 2, 9), scope=(3, 3, 9), k=8, v=8, h=2, b=1),
 ]
 SMALL = CASES[2]
 # Where bits are compared: small in the interpreter, which takes seconds for what a GPU does at once.
