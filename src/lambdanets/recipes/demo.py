@@ -142,7 +142,7 @@ def pathfinder_conv() -> TrainConfig:
 
     Paper: none (ours).
     Expected: 52.8 % of the 1,000 held-out pictures (seed 0), about chance.
-    Cost: About 90 s on one core of an AMD EPYC.
+    Cost: About 2 minutes on one core of an AMD EPYC.
     Derives: `pathfinder`.
     Command: `lambdanets train pathfinder-conv`.
     """
