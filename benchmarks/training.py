@@ -172,7 +172,7 @@ def main() -> None:
     parts = {
         loop: {
             f"{batch} in {number}": fresh(accumulated, loop, batch, number)
-            for batch, number in ((8, 1), (32, 4), (32, 1))
+            for batch, number in ((8, 1), (32, 4), (64, 8), (32, 1))
         }
         for loop in LOOPS
     }

@@ -144,6 +144,16 @@ def test_check_of_shards_and_of_flat_folders(tmp_path, pictures, capsys):
     assert "2 pictures of 2 classes" in text and flat.is_dir()
 
 
+def test_one_folder_may_hold_both_parts(pictures, capsys):
+    (pictures / "one.csv").write_text("0.jpg,x\n")
+    (pictures / "other.csv").write_text("1.jpg,y\n")
+    words = ("--train", "val/dog", "--test", "val/dog")
+    words += ("--train-labels", "one.csv", "--test-labels", "other.csv")
+    report = json.loads(printed(capsys, "check", pictures, *words, "--json", code=4))
+    assert [part["classes"] for part in report["parts"]] == [{"x": 1}, {"y": 1}]
+    assert not report["fit"]
+
+
 @pytest.mark.slow
 def test_processes_find_what_one_finds(pictures, monkeypatch):
     (pictures / "train/cat/empty.jpg").touch()
@@ -164,7 +174,7 @@ class Deadly(MemorySource):
 @pytest.mark.slow
 def test_a_killed_process_is_a_sentence(monkeypatch):
     monkeypatch.setattr(data_job, "_WORTH_A_PROCESS", 1)
-    monkeypatch.setattr(DataPlace, "open", lambda self, part: Deadly([b"", b""], [0, 1]))
+    monkeypatch.setattr(DataPlace, "open_train", lambda self: Deadly([b"", b""], [0, 1]))
     message = r"data check: processes that decode must live, got one that was killed, probably for memory\."
     with pytest.raises(DataError, match=message):
         check_data(DataPlace(root="", kind="folder", test=""), decoding=True, num_workers=2)

@@ -82,7 +82,7 @@ def test_a_full_disk_leaves_nothing_and_is_one_sentence(tmp_path, monkeypatch):
     def full(path):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shard_writer, "_flush", full)
+    monkeypatch.setattr(shard_writer, "flush", full)
     message = r"write_shards: .*a must be writable, got 'No space left on device'\."
     with pytest.raises(StorageError, match=message):
         write_shards(_source(), tmp_path / "a", "s")

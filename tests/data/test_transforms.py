@@ -14,6 +14,7 @@ from PIL import Image
 
 from lambdanets._torchvision import import_torchvision
 from lambdanets.data import transforms
+from lambdanets.data.seeds import Purpose
 from lambdanets.data.transforms import (
     Normalization,
     TestTransform,
@@ -189,7 +190,7 @@ def test_randaugment_is_the_one_that_timm_spells(magnitude, unchecked):
     for index in range(60):
         words = (3, 1, index)
         unchanged = Image.fromarray(plain(PHOTO, words).permute(1, 2, 0).contiguous().numpy())
-        with seeded(transforms.OPERATIONS, *words):
+        with seeded(Purpose.OPERATIONS, *words):
             expected = np.asarray(theirs(unchanged))
         assert np.array_equal(ours(PHOTO, words).permute(1, 2, 0).numpy(), expected)
 

@@ -26,7 +26,7 @@ def outside(tmp_path, monkeypatch):
     assert left <= {"a.tar", "a.tar.index.json", "classes.txt", "classes.json"}
 
 
-def refused(folder, message):
+def assert_refused(folder, message):
     with pytest.raises(DataError) as caught:
         ShardSource(folder / "data", "a.tar")
     assert str(caught.value) == f"shards: a.tar must {message}", str(caught.value)
@@ -37,18 +37,18 @@ def refused(folder, message):
 @pytest.mark.parametrize("name", ["../x.jpg", "/etc/x.jpg", "a/../../x.jpg", "a/..", "é/../x.jpg"])
 def test_names_that_lead_elsewhere(tmp_path, form, name):
     write_tar(tmp_path / "data/a.tar", [*samples([0]), (name, b"x")], form=form)
-    refused(tmp_path, f"hold names inside it, got {name!r}.")
+    assert_refused(tmp_path, f"hold names inside it, got {name!r}.")
 
 
 def test_a_folder_that_leads_elsewhere(tmp_path):
     write_raw(tmp_path / "data/a.tar", *GOOD, raw_header("../up/", 0, tarfile.DIRTYPE), END)
     # The standard library writes no trailing slash of its own; both are the same place.
-    refused(tmp_path, "hold names inside it, got '../up'.")
+    assert_refused(tmp_path, "hold names inside it, got '../up'.")
 
 
 def test_a_member_without_a_name(tmp_path):
     write_raw(tmp_path / "data/a.tar", *GOOD, raw_header("", 0), END)
-    refused(tmp_path, "hold names inside it, got ''.")
+    assert_refused(tmp_path, "hold names inside it, got ''.")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_a_member_without_a_name(tmp_path):
 def test_what_is_no_plain_file(tmp_path, kind, what):
     header = raw_header("000001.jpg", 0, kind, linkname="/etc/passwd")
     write_raw(tmp_path / "data/a.tar", *GOOD, header, END)
-    refused(tmp_path, f"hold plain files, got {what}, 000001.jpg.")
+    assert_refused(tmp_path, f"hold plain files, got {what}, 000001.jpg.")
 
 
 def test_a_file_with_holes_by_pax(tmp_path):
@@ -81,23 +81,23 @@ def test_a_file_with_holes_by_pax(tmp_path):
 @pytest.mark.parametrize("repeated", ["000000.jpg", "000000.JPG", "./000000.jpg", "000000.cls"])
 def test_a_name_twice(tmp_path, repeated):
     write_tar(tmp_path / "data/a.tar", [*samples([0]), (repeated, b"1")])
-    refused(tmp_path, f"hold each name once, got {repeated!r} twice.")
+    assert_refused(tmp_path, f"hold each name once, got {repeated!r} twice.")
 
 
 def test_two_pictures_of_one_key_or_none(tmp_path):
     write_tar(tmp_path / "data/a.tar", [*samples([0]), ("000000.png", b"x")])
-    refused(
+    assert_refused(
         tmp_path,
         "hold one picture for each key, got 2 for '000000' (000000.cls, 000000.jpg, 000000.png).",
     )
     write_tar(tmp_path / "data/a.tar", [("000000.cls", b"0"), ("000000.txt", b"x")])
-    refused(tmp_path, "hold one picture for each key, got 0 for '000000' (000000.cls, 000000.txt).")
+    assert_refused(tmp_path, "hold one picture for each key, got 0 for '000000' (000000.cls, 000000.txt).")
 
 
 @pytest.mark.parametrize("size", [10**6, 8 * 2**30, 2**62])
 def test_more_bytes_declared_than_there_are(tmp_path, size):
     write_raw(tmp_path / "data/a.tar", *GOOD, raw_header("000001.jpg", size), padded(b"x"), END)
-    refused(
+    assert_refused(
         tmp_path,
         f"hold all bytes of its members, got {size:,} declared for 000001.jpg and 1,536 to the end."
         " Is it cut off?",
@@ -111,7 +111,7 @@ def test_fewer_bytes_declared_than_none(tmp_path):
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
     write_raw(tmp_path / "data/a.tar", *GOOD, bytes(block), END)
-    refused(
+    assert_refused(
         tmp_path,
         "hold all bytes of its members, got -256 declared for 000001.jpg and 1,024 to the end."
         " Is it cut off?",
@@ -124,12 +124,12 @@ def test_a_picture_larger_than_any(tmp_path):
     with path.open("r+b") as file:
         # Holes on the disk: nothing is written.
         file.truncate(file.seek(0, io.SEEK_END) + -(-size // 512) * 512 + 1024)
-    refused(tmp_path, f"hold pictures of at most 268,435,456 bytes, got {size:,} at 000000.jpg.")
+    assert_refused(tmp_path, f"hold pictures of at most 268,435,456 bytes, got {size:,} at 000000.jpg.")
 
 
 def test_a_label_larger_than_any(tmp_path):
     write_tar(tmp_path / "data/a.tar", [("0.jpg", b"x"), ("0.json", b" " * 2**20 + b"1")])
-    refused(tmp_path, "hold labels of at most 1,048,576 bytes, got 1,048,577 at 0.json.")
+    assert_refused(tmp_path, "hold labels of at most 1,048,576 bytes, got 1,048,577 at 0.json.")
 
 
 @pytest.mark.parametrize(
@@ -152,12 +152,12 @@ def test_a_label_larger_than_any(tmp_path):
 def test_labels_that_are_none(tmp_path, name, data, shown):
     write_tar(tmp_path / "data/a.tar", [("0.jpg", b"x"), (name, data)])
     what = "the number or the name of a class" if name.endswith("cls") else 'an object with "label"'
-    refused(tmp_path, f"hold {what} in {name}, got {shown}.")
+    assert_refused(tmp_path, f"hold {what} in {name}, got {shown}.")
 
 
 def test_a_picture_without_a_class(tmp_path):
     write_tar(tmp_path / "data/a.tar", [*samples([0]), ("000001.jpg", b"x")])
-    refused(tmp_path, "hold a .cls or a .json for each picture, got none for '000001'.")
+    assert_refused(tmp_path, "hold a .cls or a .json for each picture, got none for '000001'.")
 
 
 def test_no_archive_at_all(tmp_path):
@@ -166,7 +166,7 @@ def test_no_archive_at_all(tmp_path):
         with pytest.raises(DataError, match=r"a.tar must be a tar archive, got no header at byte 0 \("):
             ShardSource(tmp_path / "data", "a.tar")
     write_raw(tmp_path / "data/a.tar")
-    refused(tmp_path, "end with empty blocks, got none at byte 0. Cut off?")
+    assert_refused(tmp_path, "end with empty blocks, got none at byte 0. Cut off?")
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_no_archive_at_all(tmp_path):
 )
 def test_a_packed_archive(tmp_path, data, method):
     write_raw(tmp_path / "data/a.tar", data)
-    refused(
+    assert_refused(
         tmp_path,
         f"be an uncompressed tar archive, got one packed by {method}. Pictures are read at their places in"
         " it: unpack the archive.",
@@ -190,7 +190,9 @@ def test_a_packed_archive(tmp_path, data, method):
 def test_two_archives_in_one_file(tmp_path):
     write_raw(tmp_path / "data/a.tar", *GOOD, END, *GOOD, END)
     start = sum(map(len, GOOD))
-    refused(tmp_path, f"end after its end mark, got more at byte {start:,}. Are two archives in one file?")
+    assert_refused(
+        tmp_path, f"end after its end mark, got more at byte {start:,}. Are two archives in one file?"
+    )
 
 
 def test_an_archive_cut_off_anywhere_is_refused_or_whole(tmp_path):
@@ -258,7 +260,7 @@ def test_pax_headers_that_lie(tmp_path, records, message):
         END,
     )
     if message:
-        refused(tmp_path, message)
+        assert_refused(tmp_path, message)
     else:
         with pytest.raises(DataError) as caught:
             ShardSource(tmp_path / "data", "a.tar")
@@ -271,14 +273,14 @@ def test_one_name_or_size_for_all(tmp_path, record):
     header = raw_header("GlobalHead", len(record), tarfile.XGLTYPE)
     write_raw(tmp_path / "data/a.tar", header, padded(record), *GOOD, END)
     keyword = record.split()[1].split(b"=")[0].decode()
-    refused(tmp_path, f"name each member, got one {keyword} for all at GlobalHead.")
+    assert_refused(tmp_path, f"name each member, got one {keyword} for all at GlobalHead.")
 
 
 @pytest.mark.parametrize("kind", [PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.SOLARIS_XHDTYPE])
 def test_a_huge_header(tmp_path, kind):
     size = MAX_HEADER_BYTES + 1
     write_raw(tmp_path / "data/a.tar", *GOOD, raw_header("Header", size, kind), bytes(size + 511), END)
-    refused(tmp_path, f"have headers of at most 65,536 bytes, got {size:,} at Header.")
+    assert_refused(tmp_path, f"have headers of at most 65,536 bytes, got {size:,} at Header.")
 
 
 ATTACK = """

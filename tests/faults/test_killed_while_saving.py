@@ -64,7 +64,7 @@ POINTS = [
         (os, "open", 3),
         (PosixPath, "rename", 2),
         (module, "write_flushed", 5),
-        (module, "flush_folder", 2),
+        (module, "flush", 2),
         (module.shutil, "rmtree", 2),
     ]
     for number in range(count)

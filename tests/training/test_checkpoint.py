@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
+from lambdanets import files
 from lambdanets.errors import CheckpointError, StorageError
 from lambdanets.training import checkpoint as module
-from lambdanets.training import files
 from lambdanets.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -159,7 +159,7 @@ def test_whatever_moment_a_kill_comes_the_newest_whole_one_is_found(root, monkey
 
         return call
 
-    for name in ("write_flushed", "flush_folder"):
+    for name in ("write_flushed", "flush"):
         monkeypatch.setattr(module, name, counted(getattr(files, name)))
     monkeypatch.setattr(module.shutil, "rmtree", counted(shutil.rmtree))
     fatal, survived = 0, False

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -10,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from lambdanets.cli.threads import keep_threads_asleep
 from lambdanets.errors import check_positive
 from lambdanets.training.torchrun import world_size
 
@@ -60,8 +60,7 @@ def main(arguments: argparse.Namespace) -> int:
         from lambdanets.jobs.launch import launch
 
         return launch(arguments.given, arguments.processes)
-    # As in training: a thread that spins while it waits takes the core from one that works.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_threads_asleep()
     from lambdanets.jobs.eval_table import evaluate_runs
     from lambdanets.jobs.evaluate import EvalSettings, evaluate_run
     from lambdanets.training.distributed import joined

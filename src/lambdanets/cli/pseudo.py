@@ -1,7 +1,6 @@
 """`lambdanets pseudo`: give labels to pictures that have none, and train on them."""
 
 import argparse
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import tyro
 
 from lambdanets.cli import train
+from lambdanets.cli.threads import keep_threads_asleep
 from lambdanets.errors import ArgumentError, check_choice
 from lambdanets.jobs.pseudo.settings import LabelConfig, LabelRules, run_config
 from lambdanets.recipes import RECIPES
@@ -137,7 +137,7 @@ def describe(summary: "Summary") -> str:
 
 def _label(words: Sequence[str]) -> None:
     config, arguments = parse_label(words)
-    _keep_threads_asleep()
+    keep_threads_asleep()
     from lambdanets.jobs.pseudo.labelling import write_labels
 
     summary = write_labels(
@@ -155,7 +155,7 @@ def _train(words: Sequence[str]) -> int | None:
 def _rounds(words: Sequence[str]) -> None:
     options, labelling, arguments = parse_rounds(words)
     run_config(labelling.teacher)
-    _keep_threads_asleep()
+    keep_threads_asleep()
     from lambdanets.jobs.pseudo.rounds import run_rounds
 
     rounds = run_rounds(
@@ -236,8 +236,3 @@ def _labelling(arguments: argparse.Namespace, rest: Sequence[str]) -> LabelConfi
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _keep_threads_asleep() -> None:
-    # As in `train`: a thread that spins while it waits costs a factor of 16 where cores are shared.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

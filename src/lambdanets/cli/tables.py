@@ -6,6 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lambdanets.cli.threads import keep_threads_asleep
+
 FORMATS = ("text", "markdown", "csv", "json")
 
 
@@ -86,8 +88,7 @@ def _measure(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
 
 
 def _train(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
-    # As in `lambdanets train`: a waiting thread that spins costs much where a core is shared.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_threads_asleep()
     from lambdanets.jobs.tables.results import append_result
     from lambdanets.jobs.tables.training import train_tables
 

@@ -1,7 +1,6 @@
 """`lambdanets train`: train a recipe, or continue where it stood."""
 
 import argparse
-import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Annotated, Final
 
 import tyro
 
+from lambdanets.cli.threads import keep_threads_asleep
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
 from lambdanets.training.config import TrainConfig, differences, flatten, set_by_someone
@@ -115,9 +115,7 @@ def _start_processes(options: Options, words: Sequence[str]) -> int:
 
 
 def _train(options: Options, folder: RunFolder, words: Sequence[str]) -> None:
-    # A thread that spins while it waits costs a factor of 16 as soon as another process wants its core.
-    # OpenMP reads this when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_threads_asleep()
     from lambdanets.jobs.train import train
 
     command = shlex.join(["lambdanets", "train", *words])

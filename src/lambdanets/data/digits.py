@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from lambdanets.batches import Batch
+from lambdanets.data.seeds import Purpose, generator, permutation
 from lambdanets.errors import DataError, DependencyError
 
 NUM_TEST: Final = 500
@@ -20,9 +20,6 @@ LABELS: Final = tuple(str(digit) for digit in range(NUM_CLASSES))
 # Mean and standard deviation of all pixels of the 1,297 training pictures, after division by 16.
 MEAN: Final = 0.3059
 STD: Final = 0.3755
-
-# First word of a seed: order and augmentation never draw the same numbers.
-_ORDER, _MOTION = 1, 2
 
 Pictures = Float[Tensor, "n 1 8 8"]
 Labels = Int[Tensor, " n"]
@@ -98,7 +95,7 @@ class AugmentedDigits:
 
     def order(self, epoch: int) -> Labels:
         """The order of an epoch: each index once."""
-        return torch.from_numpy(np.random.default_rng((_ORDER, self.seed, epoch)).permutation(len(self)))
+        return permutation(len(self), Purpose.DIGITS_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Labels) -> Batch:
         """The pictures of these indices as this epoch shows them, and their labels."""
@@ -110,7 +107,7 @@ class AugmentedDigits:
 
     def _motion(self, epoch: int, index: int) -> Float[Tensor, "2 3"]:
         # Where each pixel of the result is read: rotation and scale about the centre, then the shift.
-        draw = np.random.default_rng((_MOTION, self.seed, epoch, index)).uniform(-1, 1, size=5)
+        draw = generator(Purpose.DIGITS_MOTION, self.seed, epoch, index).uniform(-1, 1, size=5)
         angle = math.radians(self.max_rotation) * draw[0]
         across, down = 1 + self.max_scaling * draw[1:3]
         # The grid runs from -1 to 1 over 8 pixels, so a pixel is 2 / 8.

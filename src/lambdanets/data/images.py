@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from PIL import Image
@@ -10,8 +9,9 @@ from torch import Tensor
 
 from lambdanets.batches import Batch
 from lambdanets.data.pictures import decode
+from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.data.sources import Source
-from lambdanets.data.transforms import ORDER, TestTransform, TrainTransform
+from lambdanets.data.transforms import TestTransform, TrainTransform
 from lambdanets.errors import DataError
 
 
@@ -38,7 +38,7 @@ class ImageTraining:
 
     def order(self, epoch: int) -> Int[Tensor, " n"]:
         """The order of an epoch: each index once."""
-        return torch.from_numpy(np.random.default_rng((ORDER, self.seed, epoch)).permutation(len(self)))
+        return permutation(len(self), Purpose.IMAGES_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
         """The pictures of these indices as this epoch shows them, as bytes, and their classes.

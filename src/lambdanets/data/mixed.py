@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -12,10 +10,8 @@ from torch.nn.functional import one_hot
 
 from lambdanets.batches import Batch, TrainingData
 from lambdanets.data.pseudo import PseudoLabels, occurrences
+from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.errors import ArgumentError, DataError
-
-# First word of the seed of the order of pseudo-labelled pictures.
-_ORDER: Final = 13
 
 Indices = Int[Tensor, " b"]
 
@@ -130,7 +126,7 @@ def _joined(parts: list[tuple[Bool[Tensor, " b"], Batch]], num: int) -> Batch:
 
 @lru_cache(maxsize=2)
 def _permutation(seed: int, number: int, num: int) -> Int[Tensor, " m"]:
-    return torch.from_numpy(np.random.default_rng((_ORDER, seed, number)).permutation(num))
+    return permutation(num, Purpose.PSEUDO_ORDER, seed, number)
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lambdanets.batches import Batch
+from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.errors import ArgumentError, DataError
 
 LABELS: Final = ("apart", "joined")
@@ -53,9 +54,6 @@ _SQUARE: Final = np.mgrid[:_REACH, :_REACH].reshape(2, -1).astype(np.float32) - 
 
 # Standard deviation of the pixels at 32 px, 6 dashes and 2 distractors.
 STD: Final = 0.187
-
-# First words of a seed: order, training pictures and test pictures never draw the same numbers.
-_ORDER, _TRAIN, _TEST = 10, 11, 12
 
 # The last axis is that of the pictures, along which numpy is fast; the first one is row and column.
 Points = Float[np.ndarray, "2 ... n"]
@@ -245,11 +243,11 @@ class PathfinderTraining:
 
     def order(self, epoch: int) -> Labels:
         """The order of an epoch: each index once."""
-        return torch.from_numpy(np.random.default_rng((_ORDER, self.seed, epoch)).permutation(len(self)))
+        return permutation(len(self), Purpose.PATHFINDER_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Labels) -> Batch:
         """The pictures of these indices in this epoch, and their labels."""
-        seeds = [(_TRAIN, self.seed, epoch, index) for index in indices.tolist()]
+        seeds = [(Purpose.PATHFINDER_TRAINING, self.seed, epoch, index) for index in indices.tolist()]
         return Batch(self.pathfinder.draw(seeds, indices % 2), indices % 2)
 
 
@@ -268,7 +266,7 @@ class PathfinderTest:
 
     def batch(self, indices: Labels) -> Batch:
         """The pictures of these indices, and their labels."""
-        seeds = [(_TEST, index) for index in indices.tolist()]
+        seeds = [(Purpose.PATHFINDER_TEST, index) for index in indices.tolist()]
         return Batch(self.pathfinder.draw(seeds, indices % 2), indices % 2)
 
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from lambdanets.batches import Batch
+from lambdanets.data.seeds import Purpose, generator, permutation
 
 LABELS: Final = ("apart", "related")
 SIZE: Final = (20, 28)
@@ -26,9 +26,6 @@ NUM_TEST: Final = 480
 
 # Standard deviation of the pixels: two marks among 560.
 STD: Final = 0.0597
-
-# First words of a seed: order, training pictures and test pictures never draw the same numbers.
-_ORDER, _TRAIN, _TEST = 3, 4, 5
 
 Place = tuple[int, int]
 Pictures = Float[Tensor, "n 1 20 28"]
@@ -80,13 +77,13 @@ class RelationTraining:
 
     def order(self, epoch: int) -> Labels:
         """The order of an epoch: each index once."""
-        return torch.from_numpy(np.random.default_rng((_ORDER, self.seed, epoch)).permutation(len(self)))
+        return permutation(len(self), Purpose.RELATION_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Labels) -> Batch:
         """The pictures of these indices in this epoch, and their labels."""
         train, _ = places()
-        pictures = [_picture(train, (_TRAIN, self.seed, epoch, int(index))) for index in indices]
-        return Batch(torch.stack(pictures), indices % 2)
+        words = Purpose.RELATION_TRAINING, self.seed, epoch
+        return Batch(torch.stack([_picture(train, *words, int(index)) for index in indices]), indices % 2)
 
 
 @dataclass(frozen=True)
@@ -99,10 +96,11 @@ class RelationTest:
     def batch(self, indices: Labels) -> Batch:
         """The pictures of these indices, and their labels."""
         _, test = places()
-        return Batch(torch.stack([_picture(test, (_TEST, int(index))) for index in indices]), indices % 2)
+        pictures = [_picture(test, Purpose.RELATION_TEST, int(index)) for index in indices]
+        return Batch(torch.stack(pictures), indices % 2)
 
 
-def _picture(where: Sequence[Place], seed: tuple[int, ...]) -> Float[Tensor, "1 20 28"]:
+def _picture(where: Sequence[Place], purpose: Purpose, *words: int) -> Float[Tensor, "1 20 28"]:
     """A picture of the class of its index, the last word of its seed."""
-    first, second = np.random.default_rng(seed).choice(len(where), size=2, replace=False)
-    return draw(where[first], where[first if seed[-1] % 2 else second])
+    first, second = generator(purpose, *words).choice(len(where), size=2, replace=False)
+    return draw(where[first], where[first if words[-1] % 2 else second])

@@ -3,18 +3,15 @@
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from lambdanets.data.digits import NUM_CLASSES, Digits, load_digits
+from lambdanets.data.seeds import Purpose, generator
 from lambdanets.errors import ArgumentError
 
 NUM_LABELLED: Final = 200
-
-# First word of the seed that chooses them.
-_CHOICE: Final = 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +55,7 @@ def choose(digits: Digits, num_each: int, seed: int) -> Bool[Tensor, " n"]:
     Returns:
         True where a picture is chosen.
     """
-    rng = np.random.default_rng((_CHOICE, seed))
+    rng = generator(Purpose.LABELLED_DIGITS, seed)
     chosen = torch.zeros(len(digits), dtype=torch.bool)
     for label in range(NUM_CLASSES):
         (those,) = torch.nonzero(digits.labels == label, as_tuple=True)

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import numpy as np
+import torch
 
+from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.data.shard_index import PICTURES
 from lambdanets.data.sources import Source
-from lambdanets.errors import ArgumentError, StorageError, check_positive
+from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.files import flush, storing
 
 MAX_SHARD_BYTES: Final = 256 * 2**20
 MAX_COUNT: Final = 10_000
-# First word of a seed: the order in shards never draws the numbers of another purpose.
-_ORDER: Final = 15
 
 # How the bytes of a picture begin.
 _BEGINNINGS: Final = {
@@ -72,9 +72,9 @@ def write_shards(
     check_positive("write_shards", max_bytes=max_bytes, max_count=max_count)
     if not re.fullmatch(r"[\w-]+", prefix, re.ASCII):
         raise ArgumentError(f"write_shards: prefix must be of letters, digits, - and _, got {prefix!r}.")
-    order = np.arange(len(source))
+    order = torch.arange(len(source))
     if shuffle_seed is not None:
-        order = np.random.default_rng((_ORDER, shuffle_seed)).permutation(len(source))
+        order = permutation(len(source), Purpose.SHARDS_ORDER, shuffle_seed)
     with _appearing(folder) as beside:
         writer = _Writer(beside, prefix, max_bytes, max_count)
         with writer.closing():
@@ -110,24 +110,14 @@ def _appearing(folder: Path) -> Iterator[Path]:
         raise ArgumentError(f"write_shards: folder must not be there yet, got {folder}, which is.")
     beside = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
     try:
-        beside.mkdir(parents=True)
-        yield beside
-        _flush(beside)
-        beside.rename(folder)
-        _flush(folder.parent)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise StorageError(f"write_shards: {folder} must be writable, got '{reason}'.") from error
+        with storing(folder, "write_shards", "Free some space or use another folder."):
+            beside.mkdir(parents=True)
+            yield beside
+            flush(beside)
+            beside.rename(folder)
+            flush(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class _Writer:
@@ -182,7 +172,7 @@ class _Writer:
     def _close(self) -> None:
         if self._archive is not None:
             self._archive.close()
-            _flush(self._folder / self.names[-1])
+            flush(self._folder / self.names[-1])
             self._archive = None
 
 

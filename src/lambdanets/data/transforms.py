@@ -18,13 +18,11 @@ from torch.nn.functional import interpolate
 from lambdanets._torchvision import import_torchvision
 from lambdanets.batches import Images, Targets
 from lambdanets.data.pictures import IMAGENET_MEAN, IMAGENET_STD
+from lambdanets.data.seeds import Purpose, generator
 from lambdanets.errors import DependencyError
 
 if TYPE_CHECKING:
     from timm.data.auto_augment import RandAugment
-
-# First words of a seed: order, crops, RandAugment and mixing never draw the same numbers.
-ORDER, CROP, OPERATIONS, MIX = 6, 7, 8, 9
 
 # Of a crop: its width by its height.
 ASPECTS: Final = (3 / 4, 4 / 3)
@@ -73,7 +71,7 @@ class TrainTransform:
 
     def __call__(self, picture: Image.Image, words: tuple[int, ...]) -> Pixels:
         """Change a picture as its words of seed say, and nothing else."""
-        draws = np.random.default_rng((CROP, *words)).random(3 + 2 * _TRIES).tolist()
+        draws = generator(Purpose.CROP, *words).random(3 + 2 * _TRIES).tolist()
         box = crop_box(picture.width, picture.height, self.min_crop_area, draws[1:])
         pixels = resized(picture, box, self.size)
         if draws[0] < self.flip:
@@ -81,7 +79,7 @@ class TrainTransform:
         if not self.randaugment_layers:
             return pixels
         changed = Image.merge("RGB", [Image.fromarray(plane) for plane in pixels.numpy()])
-        with seeded(OPERATIONS, *words):
+        with seeded(Purpose.OPERATIONS, *words):
             changed = self._randaugment(changed)
         return torch.from_numpy(np.array(changed)).permute(2, 0, 1)
 
@@ -234,7 +232,7 @@ def mix(
     import_torchvision()
     from torchvision.transforms import v2
 
-    with seeded(MIX, *words):
+    with seeded(Purpose.MIX, *words):
         takes_mixup = mixup > 0 and (not cutmix or random.random() < 0.5)
         kind, alpha = (v2.MixUp, mixup) if takes_mixup else (v2.CutMix, cutmix)
         mixed: tuple[Images, Targets] = kind(alpha=alpha, num_classes=num_classes)(images, targets)

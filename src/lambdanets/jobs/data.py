@@ -82,8 +82,8 @@ class DataReport:
     @property
     def is_fit(self) -> bool:
         """Whether everything can be read, and the test has no class that the training has not."""
-        unknown = any(part != self.parts[0].part for part in self.only_in.values())
-        return not unknown and not any(part.unreadable for part in self.parts)
+        known = self.parts[0].counts.keys()
+        return all(part.counts.keys() <= known and not part.unreadable for part in self.parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -120,9 +120,12 @@ def check_data(place: DataPlace, *, decoding: bool = False, num_workers: int = 1
         PathError: A part is not there.
         DataError: A part has no pictures, or cannot be trusted.
     """
+    parts = [(place.train, place.open_train)]
+    if place.test:
+        parts.append((place.test, place.open_test))
     reports = []
-    for part in place.parts:
-        source = place.open(part)
+    for part, open_part in parts:
+        source = open_part()
         seen = _decoded(source, part, num_workers) if decoding else _listed(source, part)
         reports.append(_report(source, part, list(seen)))
     return DataReport(root=place.root, kind=place.known_kind(), decoded=decoding, parts=tuple(reports))

@@ -30,11 +30,6 @@ class DataPlace:
     train_labels: str | None = None
     test_labels: str | None = None
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """What is there of train and test."""
-        return tuple(part for part in (self.train, self.test) if part)
-
     def known_kind(self) -> str:
         """The kind, guessed where it is not said.
 
@@ -52,18 +47,22 @@ class DataPlace:
         is_sharded = self.train.endswith(".tar") or any((root / self.train).glob("*.tar"))
         return "shards" if is_sharded else "folder"
 
-    def open(self, part: str, labels: tuple[str, ...] | None = None) -> Source:
-        """The pictures of a part.
+    def open_train(self) -> Source:
+        """The pictures to train with."""
+        return self._open(self.train, self.train_labels, None)
+
+    def open_test(self, labels: tuple[str, ...] | None = None) -> Source:
+        """The pictures to test with.
 
         Args:
-            part: One of `parts`.
-            labels: The classes of the other part, where this one must have the same.
+            labels: The classes of the training, where these must be the same.
         """
-        kind = self.known_kind()
+        return self._open(self.test, self.test_labels, labels)
+
+    def _open(self, part: str, label_file: str | None, labels: tuple[str, ...] | None) -> Source:
+        kind, root = self.known_kind(), Path(self.root)
         if kind == "huggingface":
             return HuggingFaceSource(self.root, part, labels)
-        root = Path(self.root)
         if kind == "shards":
             return ShardSource(root, part, labels)
-        file = self.train_labels if part == self.train else self.test_labels
-        return open_folder(root / part, label_file=root / file if file else None, labels=labels)
+        return open_folder(root / part, label_file=root / label_file if label_file else None, labels=labels)

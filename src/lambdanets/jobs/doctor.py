@@ -14,7 +14,7 @@ from typing import Final, Literal
 import torch
 
 from lambdanets.errors import DependencyError, StorageError
-from lambdanets.training.files import flush_folder, write_flushed
+from lambdanets.files import flush, write_flushed
 
 State = Literal["good", "note", "bad"]
 
@@ -204,7 +204,7 @@ def write_speed(folder: Path, num_bytes: int = _WRITTEN) -> float:
         started = time.perf_counter()
         write_flushed(path, content)
         path.rename(path.with_name("renamed"))
-        flush_folder(path.parent)
+        flush(path.parent)
         seconds = time.perf_counter() - started
         if path.with_name("renamed").read_bytes() != content:
             raise OSError("what was written reads back otherwise")

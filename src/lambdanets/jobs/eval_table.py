@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from lambdanets.errors import ArgumentError, StorageError
+from lambdanets.files import replace_file
 from lambdanets.jobs.evaluate import EvalSettings, RunEvaluation, evaluate_run
 from lambdanets.jobs.origin import commit, now, versions
-from lambdanets.training.files import replace_file
 
 COLUMNS: Final = (
     "run",

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from lambdanets.batches import TestData
 from lambdanets.data.readable import ReadableTest
 from lambdanets.data.real_labels import read_real_labels
-from lambdanets.errors import DataError, DependencyError, check_choice
+from lambdanets.errors import DataError, check_choice
 from lambdanets.jobs.class_report import LARGEST_MATRIX, ClassCount, class_counts
+from lambdanets.jobs.devices import chosen_device
 from lambdanets.jobs.run_weights import RunWeights, Which, find_weights
 from lambdanets.jobs.tasks import Task, load_task
 from lambdanets.training.config import TrainConfig
@@ -154,7 +155,7 @@ def evaluate_run(
         CheckpointError: The weights are damaged.
         DataError: A picture cannot be read, or the pictures are not those of the training.
     """
-    place = device or _device(settings.device)
+    place = device or chosen_device("eval", settings.device)
     subject = _agreed(lambda: _subject(run, settings, share), add_up)
     task, found = subject.task, subject.found
     sizes: list[tuple[int, int]] = []
@@ -249,9 +250,3 @@ def _agreed(make: Callable[[], T], add_up: Callable[[Tensor], Tensor]) -> T:
             " why."
         )
     return made
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DependencyError("eval: device cuda needs a GPU that torch can use, got none. Use --device cpu.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -17,10 +17,10 @@ from lambdanets.analysis.lambda_maps import (
 )
 from lambdanets.analysis.plots import save_figure
 from lambdanets.errors import ArgumentError, NumericError, check_choice
+from lambdanets.files import replace_file, storing
 from lambdanets.jobs.layer_view import LayerView, draw, write_numbers
 from lambdanets.jobs.subject import Subject, load_subject
 from lambdanets.nn import LambdaLayer2d
-from lambdanets.training.files import replace_file, storing
 
 NUMBERS: Final = "explain.json"
 

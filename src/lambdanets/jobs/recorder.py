@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lambdanets.errors import StorageError
+from lambdanets.files import replace_file
 from lambdanets.jobs.display import Display, say
 from lambdanets.jobs.tasks import Task
 from lambdanets.jobs.tensorboard import TensorBoardSink
@@ -13,7 +14,6 @@ from lambdanets.jobs.trained import save_trained
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import World
-from lambdanets.training.files import replace_file
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState

@@ -10,17 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from lambdanets.analysis.plots import confusion, learning_curves, position_tables, save_figure
+from lambdanets.files import replace_file
 from lambdanets.jobs.class_report import class_counts
 from lambdanets.jobs.report_page import class_sections, event_rows, listed, result_rows, row_table
 from lambdanets.jobs.tasks import Task
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.feeding import test_batches
-from lambdanets.training.files import replace_file
-from lambdanets.training.metrics import Evaluation, evaluate
+from lambdanets.training.metrics import Evaluation
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState
-from lambdanets.training.step import precision_of
 
 # Columns of a terminal that the closing lines keep to.
 _WIDTH: Final = 80
@@ -33,7 +31,7 @@ def write_report(
     model: nn.Module,
     task: Task,
     command: str,
-    evaluation: Evaluation | None = None,
+    evaluation: Evaluation,
 ) -> str:
     """Draw the pictures, write report.md last, and give the closing lines for the terminal.
 
@@ -44,11 +42,10 @@ def write_report(
         model: The averaged network.
         task: What was trained on.
         command: The command line that repeats the run.
-        evaluation: Of the averaged network, where all processes have made it together; else it is made here.
+        evaluation: Of the averaged network.
     """
-    found = evaluation or _evaluate(model, config, task)
-    pictures = draw_pictures(folder, config, model, found, task.labels)
-    results = result_rows(config, state, found)
+    pictures = draw_pictures(folder, config, model, evaluation, task.labels)
+    results = result_rows(config, state, evaluation)
     rows = {**results, **_circumstances(folder), **event_rows(state.events, len(task.train))}
     parts = [
         f"# {config.recipe}: {config.model.name}",
@@ -57,24 +54,12 @@ def write_report(
         *listed("Warnings", folder.warnings()),
         *listed("Unreadable files", state.events.unreadable),
         "\n\n".join(f"![{name.removesuffix('.png')}]({name})" for name in pictures),
-        *class_sections(class_counts(found.confusion, task.labels)),
+        *class_sections(class_counts(evaluation.confusion, task.labels)),
         f"Settings:\n\n```json\n{config.to_json()}```",
     ]
     replace_file(folder.report, ("\n\n".join(parts) + "\n").encode(errors="surrogateescape"))
     places = ["report.md", *pictures, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]
     return _closing_lines({**results, "files": f"{folder.path}/: {' · '.join(places)}"})
-
-
-def _evaluate(model: nn.Module, config: TrainConfig, task: Task) -> Evaluation:
-    device = next(model.parameters()).device
-    return evaluate(
-        model,
-        test_batches(task.test, num_workers=config.exec.num_workers),
-        len(task.labels),
-        prepare=task.prepare,
-        device=device,
-        precision=precision_of(config.exec.precision, device),
-    ).require_whole(len(task.test))
 
 
 def _circumstances(folder: RunFolder) -> dict[str, str]:

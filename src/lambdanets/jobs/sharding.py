@@ -6,7 +6,8 @@ from pathlib import Path
 from lambdanets.data.class_names import write_class_names
 from lambdanets.data.shard_index import index_place, read_index
 from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES, write_shards
-from lambdanets.errors import ArgumentError, PathError, StorageError
+from lambdanets.errors import ArgumentError, PathError
+from lambdanets.files import storing
 from lambdanets.jobs.counting import counting
 from lambdanets.jobs.data_place import DataPlace
 
@@ -51,15 +52,13 @@ def shard_data(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArgumentError(f"data shard: out must be a new or an empty folder, got {out}.")
-    train = place.open(place.train)
+    train = place.open_train()
     sources = {"train": train}
     if place.test:
-        sources["val"] = place.open(place.test, train.labels)
-    try:
+        sources["val"] = place.open_test(train.labels)
+    with storing(out, "data shard", "Free some space or use another folder."):
         out.mkdir(parents=True, exist_ok=True)
         write_class_names(out, train.labels)
-    except OSError as error:
-        raise StorageError(f"data shard: {out} must be writable, got '{error.strerror}'.") from error
     written = []
     for part, source in sources.items():
         with counting(f"writing {part}", len(source)) as show:

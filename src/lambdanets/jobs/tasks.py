@@ -12,18 +12,16 @@ from lambdanets.batches import TestData, TrainingData
 from lambdanets.data import digit_images, digits, pathfinder, relation
 from lambdanets.data.digit_images import DigitImagePreprocessing, DigitSource
 from lambdanets.data.digits import AugmentedDigits, Digits, load_digits
-from lambdanets.data.folders import open_folder
-from lambdanets.data.huggingface import HuggingFaceSource
 from lambdanets.data.images import ImageTest, ImageTraining
 from lambdanets.data.ink import InkPreprocessing
 from lambdanets.data.mixed import MixedTraining
 from lambdanets.data.preprocessing import CropPreprocessing, Preprocessing
 from lambdanets.data.pseudo import PseudoLabels
 from lambdanets.data.semi import load_semi
-from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source, Subset, holdout_split
 from lambdanets.data.transforms import Normalization, TestTransform, TrainTransform
 from lambdanets.errors import ArgumentError
+from lambdanets.jobs.data_place import DataPlace
 from lambdanets.models import create_model
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import DataConfig, ModelConfig, PseudoConfig
@@ -204,30 +202,19 @@ def _digit_images(config: TrainConfig) -> Task:
     )
 
 
-def _folder(config: TrainConfig) -> Task:
-    data, root = config.data, _root(config)
-
-    def label_file(name: str | None) -> Path | None:
-        return None if name is None else root / name
-
-    train = open_folder(root / data.train, label_file=label_file(data.train_labels))
-    return _images(
-        config,
-        train,
-        lambda: open_folder(root / data.test, label_file=label_file(data.test_labels), labels=train.labels),
+def _files(config: TrainConfig) -> Task:
+    data = config.data
+    data.check_root()
+    place = DataPlace(
+        root=data.root,
+        kind=data.name,
+        train=data.train,
+        test=data.test,
+        train_labels=data.train_labels,
+        test_labels=data.test_labels,
     )
-
-
-def _shards(config: TrainConfig) -> Task:
-    data, root = config.data, _root(config)
-    train = ShardSource(root, data.train)
-    return _images(config, train, lambda: ShardSource(root, data.test, train.labels))
-
-
-def _huggingface(config: TrainConfig) -> Task:
-    data, root = config.data, str(_root(config))
-    train = HuggingFaceSource(root, data.train)
-    return _images(config, train, lambda: HuggingFaceSource(root, data.test, train.labels))
+    train = place.open_train()
+    return _images(config, train, lambda: place.open_test(train.labels))
 
 
 def _images(config: TrainConfig, train: Source, open_test: Callable[[], Source]) -> Task:
@@ -281,17 +268,12 @@ def _held_out(config: TrainConfig, train: Source) -> tuple[Source, Source]:
     return Subset(train, rest), Subset(train, aside)
 
 
-def _root(config: TrainConfig) -> Path:
-    config.data.check_root()
-    return Path(config.data.root)
-
-
 # Data set -> what loads it.
 _LOADERS: Final[dict[str, Callable[[TrainConfig], Task]]] = {
     "digits": _digits,
-    "folder": _folder,
-    "shards": _shards,
-    "huggingface": _huggingface,
+    "folder": _files,
+    "shards": _files,
+    "huggingface": _files,
     "digit-images": _digit_images,
     "semi": _semi,
     "relation": _relation,

@@ -15,7 +15,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from lambdanets.errors import CheckpointError
-from lambdanets.training.files import flush_folder, storing, write_flushed
+from lambdanets.files import flush, storing, write_flushed
 from lambdanets.training.weights import tensor_bytes
 
 FORMAT: Final = 1
@@ -82,7 +82,7 @@ def save_checkpoint(
             _fill(beside, contents)
             _discard(target)
             beside.rename(target)
-            flush_folder(root)
+            flush(root)
             _verified_contents(target)
         except _DamageError as damage:
             raise OSError(f"{target} does not read back as it was written: {damage}") from damage
@@ -136,7 +136,7 @@ def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
         write_flushed(folder / name, data)
     sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in contents.items()}
     write_flushed(folder / _MANIFEST, json.dumps({"files": sums}).encode())
-    flush_folder(folder)
+    flush(folder)
 
 
 def _require_space(folder: Path, size: int) -> None:

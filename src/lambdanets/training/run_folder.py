@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
+from lambdanets.files import replace_file, storing
 from lambdanets.training.config import TrainConfig, differences
-from lambdanets.training.files import replace_file, storing
 
 
 class RunFolder:

@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from lambdanets.errors import CheckpointError
-from lambdanets.training.files import replace_file
+from lambdanets.files import replace_file
 
 _DESCRIPTION: Final = "lambdanets"
 

@@ -203,6 +203,14 @@ def test_pictures_that_a_teacher_does_not_take_are_named(tmp_path: Path) -> None
         write_labels(config, tmp_path / "labels", tell=print)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
+    message = "pseudo label: device cuda needs a GPU that torch can use, got none"
+    with pytest.raises(DependencyError, match=message):
+        write_labels(config_for("nowhere"), tmp_path / "labels", tell=print, device="cuda")
+    assert not (tmp_path / "labels").exists()
+
+
 def test_weights_and_names_of_timm_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         ArgumentError, match=r"name must be a model of timm, got 'resnet180'\. Closest: resnet18"

@@ -15,11 +15,12 @@ from torch import Tensor
 from lambdanets.batches import Batch, TestData
 from lambdanets.data.pseudo import MANIFEST, SELECTED, select, shard_name
 from lambdanets.errors import ArgumentError
+from lambdanets.files import replace_file, storing
+from lambdanets.jobs.devices import chosen_device
 from lambdanets.jobs.pseudo.settings import LabelConfig
 from lambdanets.jobs.pseudo.teachers import Teacher, load_teacher
 from lambdanets.jobs.tasks import Task, Unlabelled, load_task
 from lambdanets.training.feeding import test_batches
-from lambdanets.training.files import replace_file, storing
 from lambdanets.training.weights import tensor_bytes
 
 _SETTINGS = "settings.json"
@@ -99,8 +100,10 @@ def write_labels(
     Raises:
         ArgumentError: The folder holds another labelling, the data set has no unlabelled pictures, or the
             teacher does not take them.
+        DependencyError: There is no GPU for cuda.
         StorageError: The folder cannot be written.
     """
+    target = chosen_device("pseudo label", device)
     teacher = load_teacher(config)
     settings = config.to_dict(teacher.digest())
     _claim(out, settings)
@@ -109,7 +112,6 @@ def write_labels(
     task = load_task(config.carrier())
     unlabelled = _unlabelled(config, task)
     num_classes = _num_classes(teacher, unlabelled.clean, task)
-    target = torch.device(device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     teacher.model.to(target)
     size, num = config.rules.shard_size, len(unlabelled.clean)
     num_shards = math.ceil(num / size)

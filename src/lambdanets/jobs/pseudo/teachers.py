@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lambdanets.data.pictures import IMAGENET_MEAN, IMAGENET_STD
 from lambdanets.errors import DependencyError, PathError
 from lambdanets.integrations.timm_weights import load_timm
 from lambdanets.jobs.pseudo.settings import HUB, TIMM, LabelConfig
@@ -17,10 +18,6 @@ from lambdanets.jobs.trained import load_trained
 
 # What a repository with a run of ours holds.
 _FILES: Final = ("config.json", "best.safetensors", "best.json")
-
-# Of the pixels that a network from elsewhere gets, as `Task.prepare` normalises them.
-_MEAN: Final = (0.485, 0.456, 0.406)
-_STD: Final = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +56,7 @@ class Renormalized(nn.Module):
     def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.model = model
-        usual_mean, usual_std = torch.tensor(_MEAN), torch.tensor(_STD)
+        usual_mean, usual_std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
         self.register_buffer("scale", (usual_std / torch.tensor(std))[:, None, None])
         self.register_buffer("shift", ((usual_mean - torch.tensor(mean)) / torch.tensor(std))[:, None, None])
 
@@ -88,8 +85,8 @@ def load_teacher(config: LabelConfig) -> Teacher:
 
 def _of_timm(model: nn.Module) -> Teacher:
     config = getattr(model, "pretrained_cfg", {})
-    mean, std = tuple(config.get("mean", _MEAN)), tuple(config.get("std", _STD))
-    if len(mean) == len(_MEAN) and (mean, std) != (_MEAN, _STD):
+    mean, std = tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
+    if len(mean) == len(IMAGENET_MEAN) and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
         model = Renormalized(model, mean, std)
     return Teacher(model=model.eval(), labels=None)
 

@@ -9,17 +9,23 @@ from lambdanets.errors import StorageError
 
 
 @contextmanager
-def storing(what: Path) -> Iterator[None]:
-    """Turn a failure of the disk into one sentence that names the path."""
+def storing(
+    what: Path, who: str = "run folder", advice: str = "Free some space or use --out."
+) -> Iterator[None]:
+    """Turn a failure of the disk into one sentence that names the path.
+
+    Args:
+        what: The path.
+        who: Complains.
+        advice: What may be done.
+    """
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
         reason = error.strerror or str(error)
-        raise StorageError(
-            f"run folder: {what} must be writable, got '{reason}'. Free some space or use --out."
-        ) from error
+        raise StorageError(f"{who}: {what} must be writable, got '{reason}'. {advice}") from error
 
 
 def write_flushed(path: Path, content: bytes) -> None:
@@ -30,8 +36,8 @@ def write_flushed(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def flush_folder(path: Path) -> None:
-    """Wait until the disk has the names in a folder."""
+def flush(path: Path) -> None:
+    """Wait until the disk has what is in a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -52,4 +58,4 @@ def replace_file(path: Path, content: bytes) -> None:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
-        flush_folder(path.parent)
+        flush(path.parent)
