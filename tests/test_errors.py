@@ -7,7 +7,14 @@ import torch
 from torch import Tensor
 
 from lambdanets import errors
-from lambdanets.errors import ArgumentError, bind_shape, check_choice, check_positive, did_you_mean
+from lambdanets.errors import (
+    ArgumentError,
+    bind_shape,
+    check_choice,
+    check_positive,
+    did_you_mean,
+    first_line,
+)
 
 
 def zeros(*shape: int) -> Tensor:
@@ -63,3 +70,8 @@ def test_positive_means_at_least_one() -> None:
     check_positive("f", heads=1, depth=2)
     with pytest.raises(ArgumentError, match=re.escape("f: depth must be at least 1, got -2.")):
         check_positive("f", heads=1, depth=-2)
+
+
+def test_an_error_is_told_by_its_first_line_or_its_kind() -> None:
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"

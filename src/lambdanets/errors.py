@@ -128,3 +128,9 @@ def did_you_mean(value: str, known: Iterable[str]) -> str:
     """A sentence with the nearest known names, led by a blank; empty when none is near."""
     closest = difflib.get_close_matches(value, list(known), n=3)
     return f" Closest: {', '.join(closest)}." if closest else ""
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first, or its kind where it says nothing."""
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -44,8 +44,11 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize(
     "line",
-    # Counting every network of several tables takes a while.
-    [pytest.param(line, marks=[pytest.mark.slow] * (" tables " in line)) for line in commands()],
+    # Deep networks and every network of several tables take a while to count.
+    [
+        pytest.param(line, marks=[pytest.mark.slow] * (" tables " in line or line.endswith("--dry-run")))
+        for line in commands()
+    ],
 )
 def test_commands_that_need_no_training_run(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(shlex.split(line)[1:]) == 0

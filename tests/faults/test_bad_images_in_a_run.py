@@ -85,6 +85,7 @@ def test_a_test_ends_at_the_first(photos, tmp_path):
         _run(_config(root, 0.5), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_that_changes_pictures(photos, tmp_path):
     """RandAugment, mixup and cutmix in one run, and the same numbers in the next."""
     root, _ = photos

@@ -109,6 +109,7 @@ def test_torchvision_without_its_binary_serves(tmp_path: Path) -> None:
     assert run_with(tmp_path, CREATE + CALL) == "refused"
 
 
+@pytest.mark.slow
 def test_any_other_fault_of_torchvision_is_loud(tmp_path: Path) -> None:
     write_package(tmp_path, "torchvision", "raise RuntimeError('out of order')")
     write_package(tmp_path, "timm", FAKE_TIMM)

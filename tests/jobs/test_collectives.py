@@ -51,6 +51,7 @@ def test_a_process_that_stays_alone_gives_up_in_time_with_advice(tmp_path):
 
 
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
+@pytest.mark.slow
 def test_nccl_without_a_gpu_is_exit_3(tmp_path):
     done = alone(tmp_path, "--backend", "nccl")
     assert done.returncode == 3

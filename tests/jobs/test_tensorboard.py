@@ -94,6 +94,7 @@ sink.close()
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_the_events_alone(tmp_path):
     source = str(Path(sys.modules["lambdanets"].__file__).parents[1])
     done = subprocess.run(

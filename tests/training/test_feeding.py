@@ -28,6 +28,7 @@ class Faulty(TinyData):
         raise RuntimeError("planted")
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_named_where_its_batch_is_waited_for():
     before = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(DataError, match=r"must live, got '.*'\. It was .* use fewer with --exec\.num-w"):

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, CheckpointError, PathError, did_you_mean
+from lambdanets.errors import ArgumentError, CheckpointError, PathError, did_you_mean, first_line
 from lambdanets.integrations.timm import _timm
 
 
@@ -37,10 +37,9 @@ def load_timm(name: str, weights: Path | None = None) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=True)
     # Each layer of the download has errors of its own.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PathError(
-            f"load_timm: the weights of {name} must be within reach, got '{reason}'. Without a network give"
-            " them with --weights FILE.safetensors."
+            f"load_timm: the weights of {name} must be within reach, got '{first_line(error)}'. Without a"
+            " network give them with --weights FILE.safetensors."
         ) from error
     return model
 
@@ -59,7 +58,7 @@ def _from_file(timm: Any, name: str, path: Path) -> nn.Module:
         model.load_state_dict(tensors)
     except (SafetensorError, KeyError, RuntimeError) as error:
         raise CheckpointError(
-            f"load_timm: {path} must hold the weights of {name}, got '{str(error).splitlines()[0]}'."
+            f"load_timm: {path} must hold the weights of {name}, got '{first_line(error)}'."
         ) from error
     return model
 

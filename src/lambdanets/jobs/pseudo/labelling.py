@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lambdanets.batches import Batch, TestData
 from lambdanets.data.pseudo import MANIFEST, SELECTED, select, shard_name
-from lambdanets.errors import ArgumentError
+from lambdanets.errors import ArgumentError, first_line
 from lambdanets.files import replace_file, storing
 from lambdanets.jobs.devices import chosen_device
 from lambdanets.jobs.pseudo.settings import LabelConfig
@@ -169,7 +169,7 @@ def _num_classes(teacher: Teacher, pictures: TestData, task: Task) -> int:
     except (RuntimeError, ArgumentError) as error:
         raise ArgumentError(
             f"pseudo label: teacher must take pictures of shape {tuple(images.shape[1:])}, got"
-            f" '{str(error).splitlines()[0]}'."
+            f" '{first_line(error)}'."
         ) from error
 
 

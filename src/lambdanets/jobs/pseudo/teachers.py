@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.data.pictures import IMAGENET_MEAN, IMAGENET_STD
-from lambdanets.errors import DependencyError, PathError
+from lambdanets.errors import DependencyError, PathError, first_line
 from lambdanets.integrations.timm_weights import load_timm
 from lambdanets.jobs.pseudo.settings import HUB, TIMM, LabelConfig
 from lambdanets.jobs.trained import load_trained
@@ -107,10 +107,9 @@ def _of_hub(repository: str) -> Teacher:
         raise
     # Each layer of the download has errors of its own.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise PathError(
-            f"load_teacher: {HUB}{repository} must be within reach, got '{reason}'. Without a network"
-            " give the folder of a run."
+            f"load_teacher: {HUB}{repository} must be within reach, got '{first_line(error)}'. Without a"
+            " network give the folder of a run."
         ) from error
     trained = load_trained(folder)
     return Teacher(model=trained.model.eval(), labels=trained.labels)
