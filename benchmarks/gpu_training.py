@@ -1,9 +1,9 @@
 """Training on a GPU: a recipe end to end, stability in low precision, and resuming bit for bit.
 
-    python benchmarks/gpu_training.py [--pictures 20000] [--batch 256] [--steps 1000] [--workers 14]
+    python benchmarks/gpu_training.py [--images 20000] [--batch 256] [--steps 1000] [--workers 14]
         [--only recipe,stability,resume] [--rehearse] [--out FILE]
 
-recipe: `imagenet-lambda-resnet50-160` on JPEG files of ImageNet's size, against the same steps on pictures
+recipe: `imagenet-lambda-resnet50-160` on JPEG files of ImageNet's size, against the same steps on images
 that are there already: whether the time goes to reading or computing, and how busy the GPU is.
 stability: an all-lambda ResNet-50 at the paper's initialisation in float32, bfloat16 and float16 on a set
 that can be learnt: losses, what is not finite, halvings of the scale.
@@ -26,11 +26,11 @@ import torch
 from jpegs import write_folder
 from timing import Result, write_result
 
-from lambdanets.batches import Batch
-from lambdanets.jobs.tasks import load_task
-from lambdanets.jobs.train import first_state, make_plan
+from lambdanets.data.batches import Batch
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
+from lambdanets.runs.tasks import load_task
+from lambdanets.runs.train import first_state, make_plan
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import World, joined
@@ -45,7 +45,7 @@ PHASES = ("recipe", "stability", "resume")
 
 
 def recipe(arguments: argparse.Namespace, world: World) -> Result:
-    """Images a second of a recipe's steps: pictures from files, and the first batch again and again."""
+    """Images a second of a recipe's steps: images from files, and the first batch again and again."""
     config = _from_files(arguments, world)
     task = load_task(config)
     plan = make_plan(config, task, world, StopRequest())
@@ -121,7 +121,7 @@ def _forget_peak(world: World) -> None:
 
 
 def stability(arguments: argparse.Namespace, world: World) -> list[Result]:
-    """The loss of each precision over the steps, on pictures whose class is one of their frequencies."""
+    """The loss of each precision over the steps, on images whose class is one of their frequencies."""
     results = []
     for precision in ("float32", "bfloat16", "float16"):
         config = replace(
@@ -195,7 +195,7 @@ def resume(arguments: argparse.Namespace, world: World) -> Result:
 def main() -> None:
     """Run the phases, print and write."""
     parser = argparse.ArgumentParser(prog="gpu_training.py")
-    parser.add_argument("--pictures", type=int, default=20_000)
+    parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--steps", type=int, default=1_000)
@@ -206,11 +206,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     if arguments.rehearse:
-        vars(arguments).update(pictures=60, batch=8, size=32, steps=3, workers=1)
+        vars(arguments).update(images=60, batch=8, size=32, steps=3, workers=1)
     found: dict[str, object] = {}
     with joined(ExecConfig(device="cpu" if arguments.rehearse else "cuda")) as world:
         if "recipe" in arguments.only:
-            write_folder(arguments.folder, arguments.pictures)
+            write_folder(arguments.folder, arguments.images)
             found["recipe"] = recipe(arguments, world)
         if "stability" in arguments.only:
             found["stability"] = stability(arguments, world)

@@ -1,4 +1,4 @@
-"""Pictures as costly to decode as photographs: drawn, always the same, of ImageNet's sizes and bytes."""
+"""Images as costly to decode as photographs: drawn, always the same, of ImageNet's sizes and bytes."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-# Width and height: how most of ImageNet's pictures are, whose means are 482×415 pixels and 110 kB.
+# Width and height: how most of ImageNet's images are, whose means are 482×415 pixels and 110 kB.
 SIZES: Final = ((500, 375), (500, 375), (500, 333), (375, 500), (500, 500), (400, 400))
 QUALITY: Final = 90
 NUM_CLASSES: Final = 10
@@ -16,7 +16,7 @@ SHADES, COLOURS, GRAIN = 52.0, 16.0, 4.5
 
 
 def jpeg(index: int) -> bytes:
-    """The picture of an index: amplitudes fall with the frequency, as in photographs, and some grain."""
+    """The image of an index: amplitudes fall with the frequency, as in photographs, and some grain."""
     generator = np.random.default_rng((0, index))
     width, height = SIZES[index % len(SIZES)]
     shades = SHADES * _cloud(generator, width, height)
@@ -41,7 +41,7 @@ def _cloud(generator: np.random.Generator, width: int, height: int) -> np.ndarra
 
 
 def write_folder(root: Path, count: int) -> int:
-    """Write the first pictures into class folders of `root/train`; give their bytes in all."""
+    """Write the first images into class folders of `root/train`; give their bytes in all."""
     total = 0
     for index in range(count):
         folder = root / "train" / f"class{index % NUM_CLASSES}"

@@ -1,13 +1,13 @@
-"""Race our loader, from a folder and from shards, against timm's and torchvision's on the same pictures.
+"""Race our loader, from a folder and from shards, against timm's and torchvision's on the same images.
 
     pip install 'lambdanets[train]'
-    python benchmarks/loading.py [--pictures 1536] [--rounds 5] [--workers 0 1 2] [--batch 64] [--threads 2]
+    python benchmarks/loading.py [--images 1536] [--rounds 5] [--workers 0 1 2] [--batch 64] [--threads 2]
         [--folder DIR] [--out FILE]
 
-The pictures are drawn (`jpegs.py`), always the same, of ImageNet's sizes and bytes, and lie in the page
+The images are drawn (`jpegs.py`), always the same, of ImageNet's sizes and bytes, and lie in the page
 cache: no disk takes part. Everyone cuts a random part of 8 to 100 % of the area out, resizes it to 224×224,
 bicubic and averaged where it shrinks, mirrors half of them, and hands over batches that are normalised
-float32 in the main process, where the clock stands; pictures travel from workers as bytes where that is
+float32 in the main process, where the clock stands; images travel from workers as bytes where that is
 possible, because it is a quarter of the memory. A second race adds two operations of RandAugment of
 magnitude 10 (`rand-m10-n2-p1-mmax30`, nearest pixels, as ours).
 
@@ -15,7 +15,7 @@ magnitude 10 (`rand-m10-n2-p1-mmax30`, nearest pixels, as ours).
     lambdanets-shards    the same of `ShardSource`
     timm                 `create_loader` without its prefetcher: normalised in the workers
     timm-prefetcher      with it: bytes from the workers, normalised in the main process
-    torchvision          `ImageFolder`, v2 transforms of Pillow's pictures, a `DataLoader`
+    torchvision          `ImageFolder`, v2 transforms of Pillow's images, a `DataLoader`
     torchvision-tensor   the same, cropped as a tensor: its reference's `--backend tensor`
 
 An epoch is timed from asking for its iterator to its last batch, so that starting the workers counts for
@@ -154,12 +154,12 @@ def contestants(root: Path, batch: int, num_workers: int, augmented: bool) -> di
     return everyone
 
 
-def seconds(epoch: Epoch, number: int, pictures: int) -> float:
+def seconds(epoch: Epoch, number: int, images: int) -> float:
     """Time of an epoch."""
     start = time.perf_counter()
     count = sum(len(batch) for batch in epoch(number))
     taken = time.perf_counter() - start
-    assert count == pictures, (count, pictures)
+    assert count == images, (count, images)
     return taken
 
 
@@ -169,7 +169,7 @@ def check(name: str, epoch: Epoch) -> dict[str, float]:
     if batch.shape[1:] != (3, SIZE, SIZE) or batch.dtype != torch.float32:
         raise SystemExit(f"loading: {name} gives {tuple(batch.shape)} of {batch.dtype}.")
     found = {"mean": float(batch.mean()), "std": float(batch.std())}
-    # Random parts of unequal pictures: alike, not equal. Bytes in the place of normalised numbers are not.
+    # Random parts of unequal images: alike, not equal. Bytes in the place of normalised numbers are not.
     if not (abs(found["mean"]) < 1 and 0.5 < found["std"] < 2):
         raise SystemExit(f"loading: {name} gives numbers of another kind: {found}.")
     return found
@@ -181,12 +181,12 @@ def race(root: Path, arguments: argparse.Namespace, num_workers: int, augmented:
     checked = {name: check(name, epoch) for name, epoch in epochs.items()}
     rounds = []
     for number in range(arguments.rounds + 1):
-        taken = {name: seconds(epoch, number, arguments.pictures) for name, epoch in epochs.items()}
+        taken = {name: seconds(epoch, number, arguments.images) for name, epoch in epochs.items()}
         if number:
             rounds.append(taken)
     rows = {
         name: {
-            "images_per_s": _spread([arguments.pictures / one[name] for one in rounds]),
+            "images_per_s": _spread([arguments.images / one[name] for one in rounds]),
             "time_over_fastest_peer": _spread([one[name] / _fastest_peer(one) for one in rounds]),
             **checked[name],
         }
@@ -236,22 +236,20 @@ def read_alone(root: Path, arguments: argparse.Namespace, is_cold: bool) -> Resu
     }
     times: list[dict[str, float]] = []
     for number in range(arguments.rounds + 1):
-        order = list(range(arguments.pictures))
+        order = list(range(arguments.images))
         random.Random(number).shuffle(order)
         taken = {name: read_all(source, order, root if is_cold else None) for name, source in sources.items()}
         if number:
             times.append(taken)
     return {
         "cold": is_cold,
-        "images_per_s": {
-            name: _spread([arguments.pictures / one[name] for one in times]) for name in sources
-        },
+        "images_per_s": {name: _spread([arguments.images / one[name] for one in times]) for name in sources},
         "shards_time_over_folder": _spread([one["shards"] / one["folder"] for one in times]),
     }
 
 
 def read_all(source: Source, order: list[int], forgotten: Path | None) -> float:
-    """Seconds to read every picture, after what is below a folder has left the page cache."""
+    """Seconds to read every image, after what is below a folder has left the page cache."""
     if forgotten:
         os.sync()
         for path in forgotten.rglob("*"):
@@ -275,18 +273,16 @@ def forget(path: Path) -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="benchmarks/loading.py")
-    parser.add_argument(
-        "--pictures", type=int, default=1536, help="a multiple of the batch: timm drops a rest"
-    )
+    parser.add_argument("--images", type=int, default=1536, help="a multiple of the batch: timm drops a rest")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the pictures are kept (a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="where the images are kept (a temporary folder)")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    if arguments.pictures % arguments.batch:
-        parser.error("pictures must be a multiple of batch")
+    if arguments.images % arguments.batch:
+        parser.error("images must be a multiple of batch")
     torch.set_num_threads(arguments.threads)
     return arguments
 
@@ -296,14 +292,14 @@ def prepare(root: Path, count: int) -> Result:
     total = jpegs.write_folder(root, count)
     if not (root / "shards").exists():
         write_shards(open_folder(root / "train"), root / "shards", "train", max_count=500)
-    return {"pictures": count, "mean_kilobytes": total / count / 1e3, "sizes": jpegs.SIZES}
+    return {"images": count, "mean_kilobytes": total / count / 1e3, "sizes": jpegs.SIZES}
 
 
 def run(root: Path, arguments: argparse.Namespace) -> None:
     """Prepare, race, print and write."""
-    root = root / f"pictures-{arguments.pictures}"
-    pictures = prepare(root, arguments.pictures)
-    print(f"{pictures['pictures']} pictures of {pictures['mean_kilobytes']:.0f} kB")
+    root = root / f"images-{arguments.images}"
+    images = prepare(root, arguments.images)
+    print(f"{images['images']} images of {images['mean_kilobytes']:.0f} kB")
     results = []
     for augmented in (False, True):
         for num_workers in arguments.workers:
@@ -314,7 +310,7 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
         rates = ", ".join(f"{name} {rate['median']:,.0f}" for name, rate in one["images_per_s"].items())
         print(f"reading alone, {'cold' if one['cold'] else 'warm'}: {rates} images/s; {_shards_line(one)}")
     if arguments.out:
-        content = {"data": pictures, "batch": arguments.batch, "results": results, "reading": reading}
+        content = {"data": images, "batch": arguments.batch, "results": results, "reading": reading}
         write_result(arguments.out, "benchmarks/loading.py", content)
 
 

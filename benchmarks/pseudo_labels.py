@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from timing import Result, write_result
 
-from lambdanets.jobs.pseudo.rounds import run_rounds, train_student
-from lambdanets.jobs.pseudo.settings import LabelConfig, LabelRules
+from lambdanets.pseudo.rounds import run_rounds, train_student
+from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.recipes import get_recipe
 
 
@@ -71,7 +71,7 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> Result:
         "seed": seed,
         "teacher": accuracy,
         "students": [one.accuracy for one in rounds],
-        "wrong_of_all": [one.summary.wrong["all"] / one.summary.num_pictures for one in rounds],
+        "wrong_of_all": [one.summary.wrong["all"] / one.summary.num_images for one in rounds],
         "wrong_of_labels": [one.summary.wrong_share for one in rounds],
         "filtered": [one.summary.filtered_share for one in rounds],
     }

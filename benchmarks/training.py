@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
 from lambdanets.training.checkpoint import save_checkpoint
@@ -33,7 +33,7 @@ from lambdanets.training.parallel import new_state
 from lambdanets.training.settings import ExecConfig
 from lambdanets.training.step import Stepper
 
-# A network, the side of its pictures, and how many of them.
+# A network, the side of its images, and how many of them.
 CASES = {
     "lambda_resnet_digits": (8, 1, 64),
     "resnet50_llll": (64, 3, 8),
@@ -42,7 +42,7 @@ CASES = {
 
 
 def batches(size: int, channels: int, batch: int, steps: int) -> list[Batch]:
-    """Random pictures, the same ones for both loops."""
+    """Random images, the same ones for both loops."""
     generator = torch.Generator().manual_seed(0)
     draw = partial(torch.randn, batch, channels, size, size, generator=generator)
     return [Batch(draw(), torch.randint(10, (batch,), generator=generator)) for _ in range(steps)]
@@ -151,7 +151,7 @@ def checkpoint(name: str, repeats: int) -> Result:
 
 
 def accumulated(loop: str, batch: int, parts: int) -> int:
-    """Extra bytes at the peak of a step of `batch` pictures in parts, in this process."""
+    """Extra bytes at the peak of a step of `batch` images in parts, in this process."""
     torch.set_num_threads(1)
     update = LOOPS[loop]("resnet50_llll", 3, parts)
     # The first step makes momentum, which stays.
@@ -189,7 +189,7 @@ def main() -> None:
     }
     for loop, sizes in parts.items():
         shown = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
-        print(f"pictures and parts, {loop}: {shown} beside the network")
+        print(f"images and parts, {loop}: {shown} beside the network")
     if arguments.out:
         content = {"loops": loops, "checkpoint": saved, "accumulation_extra_bytes": parts}
         write_result(arguments.out, "training.py", content)

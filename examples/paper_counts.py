@@ -3,8 +3,8 @@
 python examples/paper_counts.py
 """
 
-from lambdanets.jobs.tables.contents import NUMBERS, table
-from lambdanets.jobs.tables.rendering import differences, to_markdown
+from lambdanets.paper.tables.contents import NUMBERS, table
+from lambdanets.paper.tables.rendering import differences, to_markdown
 
 
 def main() -> None:

@@ -11,10 +11,10 @@ from problems import NUM_HEADS, QUERY_DEPTH
 
 from gpu_parts.session import Bench, Item
 from gpu_parts.sizes import Case
+from lambdanets.analysis import tune as job
 from lambdanets.functional._dispatch import Problem, default_workspace
 from lambdanets.functional.position import triton
 from lambdanets.functional.position._tiles import KERNELS, Kernel, bucket, candidates
-from lambdanets.jobs import tune as job
 
 # Of each kernel at each shape; those that are nearest to the rule's.
 MOST: Final = 24

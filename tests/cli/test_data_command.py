@@ -12,15 +12,15 @@ import pytest
 
 from lambdanets.cli import data as data_command
 from lambdanets.cli import run
+from lambdanets.data import check as data_job
+from lambdanets.data import sharding
+from lambdanets.data.check import check_data
+from lambdanets.data.place import DataPlace
 from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import DataError
-from lambdanets.jobs import data as data_job
-from lambdanets.jobs import sharding
-from lambdanets.jobs.data import check_data
-from lambdanets.jobs.data_place import DataPlace
 from lambdanets.training.settings import DATA_SETS
-from support.archives import picture_bytes, samples, write_tar
+from support.archives import image_bytes, samples, write_tar
 from support.sources import MemorySource
 
 
@@ -30,16 +30,16 @@ def caches(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """Class folders: three and two of `cat`, four and two of `dog`."""
     for part, counts in (("train", (3, 4)), ("val", (2, 2))):
         for label, count in zip(("cat", "dog"), counts, strict=True):
-            folder = tmp_path / "pictures" / part / label
+            folder = tmp_path / "images" / part / label
             folder.mkdir(parents=True)
             for number in range(count):
                 size = (10 + number, 20)
-                (folder / f"{number}.jpg").write_bytes(picture_bytes(number, size))
-    return tmp_path / "pictures"
+                (folder / f"{number}.jpg").write_bytes(image_bytes(number, size))
+    return tmp_path / "images"
 
 
 def printed(capsys, *words, code=0):
@@ -52,69 +52,69 @@ def refused(capsys, *words, code):
     return capsys.readouterr().err
 
 
-def test_check_counts(pictures, capsys):
-    num_bytes = sum(path.stat().st_size for path in (pictures / "train").rglob("*.jpg"))
-    text = printed(capsys, "check", pictures)
+def test_check_counts(images, capsys):
+    num_bytes = sum(path.stat().st_size for path in (images / "train").rglob("*.jpg"))
+    text = printed(capsys, "check", images)
     assert text.splitlines()[:5] == [
-        f"{pictures}: folder",
-        "train       7 pictures of 2 classes",
+        f"{images}: folder",
+        "train       7 images of 2 classes",
         f"            {num_bytes / 1e6:.1f} MB, {num_bytes / 7 / 1e3:.1f} kB each",
         "                    3  cat",
         "                    4  dog",
     ]
-    assert text.endswith("nothing wrong; --decode looks into each picture\n")
-    text = printed(capsys, "check", pictures, "--decode")
+    assert text.endswith("nothing wrong; --decode looks into each image\n")
+    text = printed(capsys, "check", images, "--decode")
     assert "            from 20×10 to 20×13 pixels\n" in text
-    assert text.endswith("every picture can be decoded\n")
+    assert text.endswith("every image can be decoded\n")
 
 
-def test_check_in_json(pictures, capsys):
-    report = json.loads(printed(capsys, "check", pictures, "--decode", "--json"))
+def test_check_in_json(images, capsys):
+    report = json.loads(printed(capsys, "check", images, "--decode", "--json"))
     assert set(report) == {"root", "kind", "decoded", "fit", "only_in", "parts"}
     assert report["fit"] and report["decoded"] and report["kind"] == "folder"
     train, val = report["parts"]
-    assert set(train) == {"part", "pictures", "bytes", "pixels", "classes", "empty", "unreadable"}
-    assert (train["pictures"], train["classes"], train["pixels"]) == (
+    assert set(train) == {"part", "images", "bytes", "pixels", "classes", "empty", "unreadable"}
+    assert (train["images"], train["classes"], train["pixels"]) == (
         7,
         {"cat": 3, "dog": 4},
         [[20, 10], [20, 13]],
     )
-    assert (val["part"], val["pictures"], val["unreadable"]) == ("val", 4, [])
+    assert (val["part"], val["images"], val["unreadable"]) == ("val", 4, [])
 
 
-def test_check_names_what_cannot_be_read(pictures, capsys):
-    (pictures / "train/cat/empty.jpg").touch()
-    (pictures / "val/dog/gone.jpg").symlink_to(pictures / "none.jpg")
-    os.mkfifo(pictures / "val/dog/pipe.jpg")
-    whole = (pictures / "val/dog/1.jpg").read_bytes()
-    (pictures / "val/dog/cut.jpg").write_bytes(whole[: len(whole) // 2])
-    (pictures / "val/dog/page.jpg").write_text("<html>")
-    text = printed(capsys, "check", pictures, code=4)
-    assert f"unreadable: {pictures}/train/cat/empty.jpg: must not be empty.\n" in text
-    assert f"{pictures}/val/dog/gone.jpg: cannot be read: No such file or directory.\n" in text
-    assert f"{pictures}/val/dog/pipe.jpg: must be a file, got a folder, a pipe or a device.\n" in text
-    assert text.endswith("3 of 16 pictures cannot be read\n")
-    report = json.loads(printed(capsys, "check", pictures, "--decode", "--json", code=4))
+def test_check_names_what_cannot_be_read(images, capsys):
+    (images / "train/cat/empty.jpg").touch()
+    (images / "val/dog/gone.jpg").symlink_to(images / "none.jpg")
+    os.mkfifo(images / "val/dog/pipe.jpg")
+    whole = (images / "val/dog/1.jpg").read_bytes()
+    (images / "val/dog/cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (images / "val/dog/page.jpg").write_text("<html>")
+    text = printed(capsys, "check", images, code=4)
+    assert f"unreadable: {images}/train/cat/empty.jpg: must not be empty.\n" in text
+    assert f"{images}/val/dog/gone.jpg: cannot be read: No such file or directory.\n" in text
+    assert f"{images}/val/dog/pipe.jpg: must be a file, got a folder, a pipe or a device.\n" in text
+    assert text.endswith("3 of 16 images cannot be read\n")
+    report = json.loads(printed(capsys, "check", images, "--decode", "--json", code=4))
     assert not report["fit"]
     assert [len(part["unreadable"]) for part in report["parts"]] == [1, 4]
-    text = printed(capsys, "check", pictures, "--decode", code=4)
-    assert text.endswith("5 of 16 pictures cannot be read\n")
+    text = printed(capsys, "check", images, "--decode", code=4)
+    assert text.endswith("5 of 16 images cannot be read\n")
 
 
-def test_check_without_permission(pictures, capsys, monkeypatch):
+def test_check_without_permission(images, capsys, monkeypatch):
     # Root may read everything; so the system's answer stands in.
-    monkeypatch.setattr("lambdanets.jobs.data.os.access", lambda path, how: not path.endswith(b"cat/0.jpg"))
-    text = printed(capsys, "check", pictures, "--test", "", code=4)
-    assert f"{pictures}/train/cat/0.jpg: cannot be read: Permission denied.\n" in text
-    assert "1 of 7 pictures" in text
+    monkeypatch.setattr("lambdanets.data.check.os.access", lambda path, how: not path.endswith(b"cat/0.jpg"))
+    text = printed(capsys, "check", images, "--test", "", code=4)
+    assert f"{images}/train/cat/0.jpg: cannot be read: Permission denied.\n" in text
+    assert "1 of 7 images" in text
 
 
-def test_check_finds_classes_of_one_part(pictures, capsys):
-    shutil.copytree(pictures / "train/dog", pictures / "train/bird")
-    text = printed(capsys, "check", pictures)
+def test_check_finds_classes_of_one_part(images, capsys):
+    shutil.copytree(images / "train/dog", images / "train/bird")
+    text = printed(capsys, "check", images)
     assert "only in train: bird\n" in text
-    shutil.copytree(pictures / "train/dog", pictures / "val/fish")
-    text = printed(capsys, "check", pictures, code=4)
+    shutil.copytree(images / "train/dog", images / "val/fish")
+    text = printed(capsys, "check", images, code=4)
     assert "only in val: fish\n" in text
     assert text.endswith("not fit: val has classes that train has not\n")
 
@@ -128,36 +128,36 @@ def test_check_of_many_classes_says_the_fewest_and_the_most(tmp_path, capsys):
     assert "only in train: c02\n" in text
     (tmp_path / "classes.txt").write_text("\n".join([*labels, "unseen", "neither"]))
     text = printed(capsys, "check", tmp_path)
-    assert "no pictures in train: 2 classes (unseen, neither)\n" in text
+    assert "no images in train: 2 classes (unseen, neither)\n" in text
     write_tar(tmp_path / "val/a.tar", samples(labels[:1]))
     assert "24 classes are in one part only; --json names them\n" in printed(capsys, "check", tmp_path)
 
 
-def test_check_of_shards_and_of_flat_folders(tmp_path, pictures, capsys):
+def test_check_of_shards_and_of_flat_folders(tmp_path, images, capsys):
     write_tar(tmp_path / "shards/t-0.tar", samples([0, 1, 1]))
     text = printed(capsys, "check", tmp_path / "shards", "--train", "t-*.tar", "--test", "")
-    assert f"{tmp_path}/shards: shards\nt-*.tar     3 pictures of 2 classes\n" in text
-    flat = pictures / "val/dog"
-    (pictures / "val/dog.csv").write_text("0.jpg,x\n1.jpg,y\n")
+    assert f"{tmp_path}/shards: shards\nt-*.tar     3 images of 2 classes\n" in text
+    flat = images / "val/dog"
+    (images / "val/dog.csv").write_text("0.jpg,x\n1.jpg,y\n")
     words = ("--train", "val/dog", "--test", "", "--train-labels", "val/dog.csv")
-    text = printed(capsys, "check", pictures, *words)
-    assert "2 pictures of 2 classes" in text and flat.is_dir()
+    text = printed(capsys, "check", images, *words)
+    assert "2 images of 2 classes" in text and flat.is_dir()
 
 
-def test_one_folder_may_hold_both_parts(pictures, capsys):
-    (pictures / "one.csv").write_text("0.jpg,x\n")
-    (pictures / "other.csv").write_text("1.jpg,y\n")
+def test_one_folder_may_hold_both_parts(images, capsys):
+    (images / "one.csv").write_text("0.jpg,x\n")
+    (images / "other.csv").write_text("1.jpg,y\n")
     words = ("--train", "val/dog", "--test", "val/dog")
     words += ("--train-labels", "one.csv", "--test-labels", "other.csv")
-    report = json.loads(printed(capsys, "check", pictures, *words, "--json", code=4))
+    report = json.loads(printed(capsys, "check", images, *words, "--json", code=4))
     assert [part["classes"] for part in report["parts"]] == [{"x": 1}, {"y": 1}]
     assert not report["fit"]
 
 
 @pytest.mark.slow
-def test_processes_find_what_one_finds(pictures, monkeypatch):
-    (pictures / "train/cat/empty.jpg").touch()
-    place = DataPlace(root=str(pictures))
+def test_processes_find_what_one_finds(images, monkeypatch):
+    (images / "train/cat/empty.jpg").touch()
+    place = DataPlace(root=str(images))
     expected = check_data(place, decoding=True)
     monkeypatch.setattr(data_job, "_WORTH_A_PROCESS", 1)
     monkeypatch.setattr(data_job, "_AT_ONCE", 2)
@@ -180,48 +180,46 @@ def test_a_killed_process_is_a_sentence(monkeypatch):
         check_data(DataPlace(root="", kind="folder", test=""), decoding=True, num_workers=2)
 
 
-def test_shard_keeps_bytes_and_classes(pictures, tmp_path, capsys):
+def test_shard_keeps_bytes_and_classes(images, tmp_path, capsys):
     out = tmp_path / "out"
-    text = printed(capsys, "shard", pictures, out, "--max-count", "3")
+    text = printed(capsys, "shard", images, out, "--max-count", "3")
     assert text.splitlines() == [
-        "train  7 pictures in 3 shards",
-        "val    4 pictures in 2 shards",
+        "train  7 images in 3 shards",
+        "val    4 images in 2 shards",
         f"train with --data.name shards --data.root {out}",
     ]
     train = ShardSource(out, "train")
-    files = sorted((pictures / "train").rglob("*.jpg"))
+    files = sorted((images / "train").rglob("*.jpg"))
     assert [train.read(index) for index in range(7)] == [path.read_bytes() for path in files]
     assert train.labels == ("cat", "dog") and train.targets.tolist() == [0] * 3 + [1] * 4
     assert (out / "classes.txt").read_text() == "cat\ndog\n"
     assert len(list(out.rglob("*.index.json"))) == 5
-    found, expected = (check_data(DataPlace(root=str(root)), decoding=True) for root in (out, pictures))
+    found, expected = (check_data(DataPlace(root=str(root)), decoding=True) for root in (out, images))
     assert found.parts == expected.parts and found.kind == "shards"
 
 
-def test_shard_shuffles_when_it_is_asked_to(pictures, tmp_path, capsys):
-    printed(
-        capsys, "shard", pictures, tmp_path / "out", "--test", "", "--shuffle", "5", "--max-bytes", "20000"
-    )
+def test_shard_shuffles_when_it_is_asked_to(images, tmp_path, capsys):
+    printed(capsys, "shard", images, tmp_path / "out", "--test", "", "--shuffle", "5", "--max-bytes", "20000")
     train = ShardSource(tmp_path / "out", "train")
     assert sorted(train.targets.tolist()) == [0] * 3 + [1] * 4
-    files = [path.read_bytes() for path in sorted((pictures / "train").rglob("*.jpg"))]
+    files = [path.read_bytes() for path in sorted((images / "train").rglob("*.jpg"))]
     contents = [train.read(index) for index in range(7)]
     assert contents != files and sorted(contents) == sorted(files)
     assert not (tmp_path / "out/val").exists()
 
 
-def test_shard_refuses(pictures, tmp_path, capsys, monkeypatch):
-    message = refused(capsys, "shard", pictures, pictures, code=2)
-    assert message == f"lambdanets data: data shard: out must be a new or an empty folder, got {pictures}.\n"
-    (pictures / "val/cat").rename(pictures / "val/fish")
-    assert "got 'fish'" in refused(capsys, "shard", pictures, tmp_path / "out", code=4)
+def test_shard_refuses(images, tmp_path, capsys, monkeypatch):
+    message = refused(capsys, "shard", images, images, code=2)
+    assert message == f"lambdanets data: data shard: out must be a new or an empty folder, got {images}.\n"
+    (images / "val/cat").rename(images / "val/fish")
+    assert "got 'fish'" in refused(capsys, "shard", images, tmp_path / "out", code=4)
     assert not (tmp_path / "out").exists()
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sharding, "write_class_names", full)
-    message = refused(capsys, "shard", pictures, tmp_path / "out", "--test", "", code=7)
+    message = refused(capsys, "shard", images, tmp_path / "out", "--test", "", code=7)
     assert f"data shard: {tmp_path}/out must be writable, got 'No space left on device'." in message
 
 
@@ -230,11 +228,11 @@ def test_index(tmp_path, capsys, monkeypatch):
     write_tar(tmp_path / "val/b.tar", samples([0]))
     place = tmp_path / "train/a.tar.index.json"
     text = printed(capsys, "index", tmp_path)
-    assert text.splitlines()[0] == f"{tmp_path}/train/a.tar  2 pictures, index {place}"
-    assert text.splitlines()[-1] == "2 shards, 3 pictures"
+    assert text.splitlines()[0] == f"{tmp_path}/train/a.tar  2 images, index {place}"
+    assert text.splitlines()[-1] == "2 shards, 3 images"
     assert place.is_file()
     monkeypatch.setattr(sharding, "index_place", lambda shard, stamp: None)
-    assert "a.tar  2 pictures, index nowhere: no folder takes it\n" in printed(capsys, "index", tmp_path)
+    assert "a.tar  2 images, index nowhere: no folder takes it\n" in printed(capsys, "index", tmp_path)
 
 
 def test_what_is_not_there(tmp_path, capsys):
@@ -265,8 +263,8 @@ def test_hugging_face_needs_its_library(capsys, monkeypatch):
     assert "datasets must be installed. pip install 'lambdanets[huggingface]'." in message
 
 
-def test_shards_are_what_tar_takes(pictures, tmp_path, capsys):
-    printed(capsys, "shard", pictures, tmp_path / "out", "--test", "")
+def test_shards_are_what_tar_takes(images, tmp_path, capsys):
+    printed(capsys, "shard", images, tmp_path / "out", "--test", "")
     (shard,) = (tmp_path / "out/train").glob("*.tar")
     with tarfile.open(shard) as archive:
         assert len(archive.getnames()) == 14

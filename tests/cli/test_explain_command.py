@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lambdanets.cli import run
-from lambdanets.jobs.train import train
 from lambdanets.recipes import get_recipe
+from lambdanets.runs.train import train
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import SchedConfig
 
@@ -25,17 +25,17 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     image = Image.new("RGB", (60, 80), "white")
     ImageDraw.Draw(image).line([(15, 15), (45, 15), (25, 65)], fill="navy", width=7)
     image.save(tmp_path / "seven.jpg")
     return tmp_path / "seven.jpg"
 
 
-def test_a_run_is_explained_with_its_own_weights(trained, picture, tmp_path, capsys):
+def test_a_run_is_explained_with_its_own_weights(trained, image, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     words = ("--layer", "c3.0.mixer", "--position", "2", "5", "--out", str(out))
-    assert run(["explain", str(trained), str(picture), *words]) == 0
+    assert run(["explain", str(trained), str(image), *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("lambda_resnet_digits, trained (digits, epoch 1, ")
     assert lines[0].endswith("lambda layer c3.0.mixer, map 8×8, 4 heads, 8 keys, scope 7×7")
@@ -49,25 +49,25 @@ def test_a_run_is_explained_with_its_own_weights(trained, picture, tmp_path, cap
 
 
 @pytest.mark.slow
-def test_a_run_at_another_size(trained, picture, tmp_path):
-    assert run(["explain", str(trained), str(picture), "--size", "12", "--out", str(tmp_path)]) == 0
+def test_a_run_at_another_size(trained, image, tmp_path):
+    assert run(["explain", str(trained), str(image), "--size", "12", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "explain.json").read_text())
     assert found["image_size"] == found["map_size"] == [12, 12]
 
 
 @pytest.mark.slow
-def test_the_default_folder_is_written_again(picture, tmp_path, monkeypatch, capsys):
+def test_the_default_folder_is_written_again(image, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for _ in range(2):
-        assert run(["explain", "lambda_resnet_digits", str(picture), "--size", "8"]) == 0
+        assert run(["explain", "lambda_resnet_digits", str(image), "--size", "8"]) == 0
     assert {path.name for path in (tmp_path / "runs/explain").iterdir()} == set(FILES)
     assert "random weights (seed 0)" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_the_weights_of_a_run_go_with_its_model(trained, picture, tmp_path, capsys):
+def test_the_weights_of_a_run_go_with_its_model(trained, image, tmp_path, capsys):
     words = ("--weights", str(trained / "best.safetensors"), "--out", str(tmp_path))
-    assert run(["explain", "lambda_resnet_digits", str(picture), *words]) == 0
+    assert run(["explain", "lambda_resnet_digits", str(image), *words]) == 0
     assert "weights of best.safetensors" in capsys.readouterr().out
 
 
@@ -88,11 +88,11 @@ def test_the_weights_of_a_run_go_with_its_model(trained, picture, tmp_path, caps
         (("{run}", "{image}", "--out", "{tmp}/text.png/out"), 7, "must be writable, got 'Not a directory'"),
     ],
 )
-def test_bad_input(trained, picture, tmp_path, words, code, message, capsys, monkeypatch):
+def test_bad_input(trained, image, tmp_path, words, code, message, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "text.png").write_text("not a picture")
+    (tmp_path / "text.png").write_text("not an image")
     Image.new("L", (9, 9)).save(tmp_path / "blank.png")
-    places = {"tmp": tmp_path, "run": trained, "image": picture}
+    places = {"tmp": tmp_path, "run": trained, "image": image}
     assert run(["explain", *(word.format(**places) for word in words)]) == code
     error = capsys.readouterr().err
     assert message.format(**places) in error and "Traceback" not in error

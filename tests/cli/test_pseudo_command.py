@@ -10,9 +10,9 @@ import pytest
 from lambdanets.cli import run
 from lambdanets.cli.pseudo import describe, parse_label, parse_rounds, train_words
 from lambdanets.errors import ArgumentError
-from lambdanets.jobs.pseudo.labelling import Summary
-from lambdanets.jobs.pseudo.rounds import train_student
-from lambdanets.jobs.pseudo.settings import LabelRules
+from lambdanets.pseudo.labelling import Summary
+from lambdanets.pseudo.rounds import train_student
+from lambdanets.pseudo.settings import LabelRules
 from lambdanets.recipes import get_recipe
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import SchedConfig
@@ -49,7 +49,7 @@ def test_the_options_are_frozen(capsys) -> None:
         (("labl",), "pseudo: action must be one of 'label', 'train', 'rounds', got 'labl'. Closest: label"),
         (("train", "semi"), "pseudo train: labels must be a folder of `lambdanets pseudo label`, got none."),
         (("label", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
-        (("label", "--teacher", "timm:resnet18", "--out", "x"), "data.name must say which pictures"),
+        (("label", "--teacher", "timm:resnet18", "--out", "x"), "data.name must say which images"),
         (("label", "--out", "x"), "the following arguments are required: --teacher"),
         (("rounds", "semi", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
         (("rounds", "sem", "--teacher", "nowhere", "--out", "x"), "invalid choice: 'sem'"),
@@ -107,13 +107,13 @@ def test_rounds_take_settings_of_the_student() -> None:
 
 def test_a_summary_in_words() -> None:
     summary = Summary(
-        num_pictures=2000,
+        num_images=2000,
         sure={"cat": 900, "dog": 600},
         selected={"cat": 750, "dog": 750},
         wrong={"all": 400, "sure": 150, "selected": 75},
     )
     assert describe(summary).splitlines() == [
-        "pictures  2,000 unlabelled",
+        "images  2,000 unlabelled",
         "kept      1,500, filtered 25.0%",
         "labels    1,500 after balancing",
         "wrong     20.0% of all, 10.0% of the kept, 5.0% of the labels",

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw
 
 from lambdanets.cli import run
-from lambdanets.jobs.train import train
 from lambdanets.recipes import get_recipe
+from lambdanets.runs.train import train
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import SchedConfig
 
@@ -27,14 +27,14 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     image = Image.new("RGB", (60, 80), "white")
     ImageDraw.Draw(image).line([(15, 15), (45, 15), (25, 65)], fill="navy", width=7)
     image.save(tmp_path / "seven.jpg")
     return tmp_path / "seven.jpg"
 
 
-def test_the_twin_has_no_picture_of_lambdas(trained):
+def test_the_twin_has_no_image_of_lambdas(trained):
     assert not (trained / "lambdas.png").exists()
     assert "lambdas" not in (trained / "report.md").read_text()
 
@@ -55,15 +55,15 @@ def test_eval_counts_exactly(trained, capsys):
     assert all(f"\n{digit} " in text for digit in range(10))
 
 
-def test_predict_gives_five_with_probabilities(trained, picture, capsys):
-    assert run(["predict", str(trained), str(picture), str(picture), "--format", "json"]) == 0
+def test_predict_gives_five_with_probabilities(trained, image, capsys):
+    assert run(["predict", str(trained), str(image), str(image), "--format", "json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert [entry["image"] for entry in found] == [str(picture)] * 2
+    assert [entry["image"] for entry in found] == [str(image)] * 2
     assert found[0]["inverted"] and found[0] == found[1]
     chances = [guess["probability"] for guess in found[0]["top"]]
     assert len(chances) == 5 and chances == sorted(chances, reverse=True) and 0.5 < sum(chances) <= 1.0001
-    assert run(["predict", str(trained), str(picture)]) == 0
-    assert f"{picture} (dark ink on light paper: inverted)" in capsys.readouterr().out
+    assert run(["predict", str(trained), str(image)]) == 0
+    assert f"{image} (dark ink on light paper: inverted)" in capsys.readouterr().out
 
 
 def test_compare_puts_runs_side_by_side(trained, capsys):
@@ -96,8 +96,8 @@ def test_a_loss_that_is_not_finite_is_exit_6_and_logged(tmp_path, capsys):
         (("compare", "{bare}"), 2, "must have finished an epoch, got none"),
     ],
 )
-def test_bad_input(trained, picture, tmp_path, words, code, message, capsys):
-    (tmp_path / "text.png").write_text("not a picture")
+def test_bad_input(trained, image, tmp_path, words, code, message, capsys):
+    (tmp_path / "text.png").write_text("not an image")
     damaged, bare = tmp_path / "damaged", tmp_path / "bare"
     shutil.copytree(trained, damaged)
     data = bytearray((damaged / "best.safetensors").read_bytes())

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lambdanets.cli import run
-from lambdanets.jobs.tables import measuring, training
-from lambdanets.jobs.tables.contents import NUMBERS
-from lambdanets.jobs.tables.results import append_result, read_results
+from lambdanets.paper.tables import measuring, training
+from lambdanets.paper.tables.contents import NUMBERS
+from lambdanets.paper.tables.results import append_result, read_results
 from support.tables import measured, trained
 
 

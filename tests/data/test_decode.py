@@ -1,4 +1,4 @@
-"""Bytes that become pictures: every mode, upright, on white, and nothing but a `DataError` for the rest."""
+"""Bytes that become images: every mode, upright, on white, and nothing but a `DataError` for the rest."""
 
 import io
 import warnings
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lambdanets.data import pictures
-from lambdanets.data.pictures import decode
+from lambdanets.data import images
+from lambdanets.data.decode import decode
 from lambdanets.errors import DataError
 from support.images import encoded, photo
 
@@ -18,15 +18,15 @@ PIXELS = photo()
 
 
 def pixels_of(data):
-    picture = decode(data, "x")
-    assert picture.mode == "RGB"
-    return np.asarray(picture)
+    image = decode(data, "x")
+    assert image.mode == "RGB"
+    return np.asarray(image)
 
 
 def test_a_jpeg_has_the_pixels_that_pillow_gives():
     data = encoded(photo(500, 400), quality=85)
-    with Image.open(io.BytesIO(data)) as picture:
-        expected = np.asarray(picture)
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(image)
     assert np.array_equal(pixels_of(data), expected)
 
 
@@ -76,12 +76,12 @@ def test_what_is_transparent_is_white():
 
 
 def test_a_palette_with_transparent_colours():
-    picture = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
-    picture.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
-    assert pixels_of(encoded(picture, "PNG"))[0].tolist() == [[200, 0, 0], [0, 200, 0], [0, 0, 200]]
-    clear = pixels_of(encoded(picture, "PNG", transparency=bytes([255, 0, 255])))
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8)).convert("P")
+    image.putpalette([200, 0, 0, 0, 200, 0, 0, 0, 200])
+    assert pixels_of(encoded(image, "PNG"))[0].tolist() == [[200, 0, 0], [0, 200, 0], [0, 0, 200]]
+    clear = pixels_of(encoded(image, "PNG", transparency=bytes([255, 0, 255])))
     assert clear[0].tolist() == [[200, 0, 0], [255, 255, 255], [0, 0, 200]]
-    assert pixels_of(encoded(picture, "GIF", transparency=2))[0, 2].tolist() == [255, 255, 255]
+    assert pixels_of(encoded(image, "GIF", transparency=2))[0, 2].tolist() == [255, 255, 255]
 
 
 def test_colour_with_a_transparent_one():
@@ -99,7 +99,7 @@ def test_cmyk_is_turned_into_colours():
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_each_orientation_is_undone(orientation, kind):
-    # What a viewer sees when it does not turn, by orientation: row 0 and column 0 of the stored picture.
+    # What a viewer sees when it does not turn, by orientation: row 0 and column 0 of the stored image.
     stored = {
         1: lambda p: p,
         2: lambda p: p[:, ::-1],
@@ -134,7 +134,7 @@ def test_more_pixels_than_allowed_are_refused_before_they_are_decoded(monkeypatc
         encoded(PIXELS, "JPEG2000"),
         encoded((PIXELS[..., 0] / 9).astype(np.float32), "TIFF"),
     ]
-    monkeypatch.setattr(pictures, "MAX_PIXELS", 1200)
+    monkeypatch.setattr(images, "MAX_PIXELS", 1200)
     monkeypatch.setattr(Image.Image, "load", None)
     with pytest.raises(DataError, match=r"^a: must have at most 1,200 pixels, got 41×30\.$"):
         decode(wide, "a")
@@ -148,18 +148,18 @@ def test_more_pixels_than_allowed_are_refused_before_they_are_decoded(monkeypatc
     kind=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "ICO", "PPM", "AVIF"]),
     data=st.data(),
 )
-def test_damaged_bytes_give_a_picture_or_a_data_error(kind, data):
+def test_damaged_bytes_give_a_image_or_a_data_error(kind, data):
     whole = bytearray(encoded(photo(20, 16), kind))
     for _ in range(data.draw(st.integers(1, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     stop = data.draw(st.integers(0, len(whole)) | st.just(len(whole)))
     try:
-        picture = decode(bytes(whole[:stop]), "some name")
+        image = decode(bytes(whole[:stop]), "some name")
     except DataError as error:
         assert str(error).startswith("some name: ")
         assert str(error).endswith(".") and not str(error).endswith("..")
     else:
-        assert picture.mode == "RGB"
+        assert image.mode == "RGB"
 
 
 def test_any_error_of_a_decoder_is_a_data_error(monkeypatch):

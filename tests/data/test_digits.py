@@ -29,13 +29,13 @@ def test_the_last_500_in_stored_order_are_the_test():
     assert torch.cat([TRAIN.labels, TEST.labels]).tolist() == bundled.target.tolist()
 
 
-def test_the_constants_normalise_the_training_pictures():
+def test_the_constants_normalise_the_training_images():
     pixels = TRAIN.images.double()
     assert pixels.mean().item() == pytest.approx(MEAN, abs=5e-5)
     assert pixels.std(correction=0).item() == pytest.approx(STD, abs=5e-5)
 
 
-def test_batches_hold_each_test_picture_once():
+def test_batches_hold_each_test_image_once():
     batches = [TEST.batch(part) for part in torch.arange(len(TEST)).split(150)]
     assert [len(labels) for _, labels, _ in batches] == [150, 150, 150, 50]
     assert torch.equal(torch.cat([images for images, _, _ in batches]), normalize(TEST.images))
@@ -57,7 +57,7 @@ def test_an_order_is_a_permutation_decided_by_seed_and_epoch(seed, epoch):
     indices=st.lists(st.integers(0, 1296), min_size=1, max_size=9),
 )
 @settings(max_examples=40, deadline=None)
-def test_a_picture_does_not_depend_on_its_company(seed, epoch, indices):
+def test_a_image_does_not_depend_on_its_company(seed, epoch, indices):
     data = _augmented(seed, max_scaling=0.2)
     images, labels, _ = data.batch(epoch, torch.tensor(indices))
     assert torch.equal(labels, TRAIN.labels[indices])
@@ -65,7 +65,7 @@ def test_a_picture_does_not_depend_on_its_company(seed, epoch, indices):
         assert torch.equal(image, data.batch(epoch, torch.tensor([index]))[0][0])
 
 
-def test_epoch_index_and_seed_each_change_the_picture():
+def test_epoch_index_and_seed_each_change_the_image():
     first = _augmented().batch(0, torch.tensor([5]))[0]
     assert not torch.equal(first, _augmented().batch(1, torch.tensor([5]))[0])
     assert not torch.equal(first, _augmented(seed=1).batch(0, torch.tensor([5]))[0])
@@ -74,7 +74,7 @@ def test_epoch_index_and_seed_each_change_the_picture():
     assert not torch.equal(pair[0], pair[1])
 
 
-def test_without_motion_pictures_stay_as_they_are():
+def test_without_motion_images_stay_as_they_are():
     indices = torch.arange(40)
     images, *_ = AugmentedDigits(digits=TRAIN, seed=3).batch(7, indices)
     torch.testing.assert_close(images, normalize(TRAIN.images[indices]), atol=1e-6, rtol=0)
@@ -92,7 +92,7 @@ def test_a_shift_moves_the_ink_by_whole_pixels(monkeypatch):
     torch.testing.assert_close(images, normalize(expected[None, None]), atol=1e-5, rtol=0)
 
 
-def test_half_a_turn_is_the_picture_upside_down(monkeypatch):
+def test_half_a_turn_is_the_image_upside_down(monkeypatch):
     class Always:
         def uniform(self, low, high, size):
             return np.array([1.0, 0.0, 0.0, 0.0, 0.0])
@@ -109,7 +109,7 @@ def test_another_data_set_is_refused(monkeypatch):
         images = np.zeros((3, 8, 8))
 
     monkeypatch.setattr(sklearn.datasets, "load_digits", lambda: Other)
-    with pytest.raises(DataError, match=r"pictures must have shape \(1797, 8, 8\), got \(3, 8, 8\)\."):
+    with pytest.raises(DataError, match=r"images must have shape \(1797, 8, 8\), got \(3, 8, 8\)\."):
         load_digits()
 
 

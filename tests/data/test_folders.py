@@ -138,8 +138,8 @@ def test_labels_may_be_numbers_and_files_have_any_ending(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("l.csv", "", r"l\.csv must give at least one picture its label, got none\."),
-        ("l.csv", "path,label\n", "must give at least one picture"),
+        ("l.csv", "", r"l\.csv must give at least one image its label, got none\."),
+        ("l.csv", "path,label\n", "must give at least one image"),
         ("l.csv", "a.jpg,x\nb.jpg\n", r"l\.csv, line 2 must have two columns, path and label, got 1\."),
         ("l.csv", "a.jpg,x,y\n", r"line 1 must have two columns, path and label, got 3\."),
         ("l.csv", "label,path\nx,a.jpg\nx\n", r"line 3 must have as many columns as the header, got 1\."),
@@ -153,14 +153,14 @@ def test_labels_may_be_numbers_and_files_have_any_ending(tmp_path):
         (
             "l.csv",
             "a.jpg,x\n./a.jpg,y\n",
-            r"line 2 must name a picture once, got '\./a\.jpg' again, which .*line 1",
+            r"line 2 must name an image once, got '\./a\.jpg' again, which .*line 1",
         ),
         ("l.json", "{", r"l\.json cannot be read as a label file: Expecting"),
         ("l.json", "3", r"l\.json must hold an object or a list, got 3\."),
         ("l.json", "[" * 10**5, "cannot be read as a label file: maximum recursion depth"),
         ("l.json", '["a.jpg"]', r"entry 1 must give a path and a label .*, got None and None\."),
         ("l.json", '{"a.jpg": true}', r"entry 'a\.jpg' must give a path and a label"),
-        ("l.json", '{"a.jpg": "x", "a.jpg": "y"}', r"entry 'a\.jpg' must name a picture once"),
+        ("l.json", '{"a.jpg": "x", "a.jpg": "y"}', r"entry 'a\.jpg' must name an image once"),
         ("l.json", '{"\\ud800.jpg": "x"}', r"must name a file of .*flat, got '\\\\ud800\.jpg'"),
         ("l.txt", "a.jpg,x\n", r"label file must end with \.csv or \.json, got .*l\.txt\."),
     ],
@@ -186,8 +186,8 @@ def test_wrong_folders_are_told(tmp_path):
         ("none", PathError, r"folder: .*none must be a folder, got none\."),
         ("flat/x.jpg", PathError, r"folder: .*x\.jpg must be a folder, got none\."),
         ("flat", DataError, r"flat must hold a folder for each class, got none\. .*--data\.train-labels"),
-        ("texts", DataError, r"texts must hold pictures, got none in 1 class folders\."),
-        ("half", DataError, r"each class of .*half must have pictures, got none in 'b'\."),
+        ("texts", DataError, r"texts must hold images, got none in 1 class folders\."),
+        ("half", DataError, r"each class of .*half must have images, got none in 'b'\."),
         ("twice", DataError, r"classes of .*twice must have names of their own, got twice '\\\\xe9'\."),
     ]:
         with pytest.raises(error, match=message):

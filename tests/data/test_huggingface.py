@@ -9,8 +9,8 @@ import pytest
 from lambdanets.data.huggingface import HuggingFaceSource
 from lambdanets.data.sources import Source
 from lambdanets.errors import DataError, DependencyError
-from support.archives import picture_bytes
-from support.datasets import ClassLabel, Dataset, Image, pictures_and_classes, stand_in
+from support.archives import image_bytes
+from support.datasets import ClassLabel, Dataset, Image, images_and_classes, stand_in
 
 
 @pytest.fixture
@@ -23,11 +23,11 @@ def library(monkeypatch):
 
 def test_bytes_come_as_they_are_stored(library, tmp_path):
     (tmp_path / "dog.png").write_bytes(b"from a file")
-    pictures = [
+    images = [
         {"bytes": b"\xff\xd8 stored", "path": "cat.jpg"},
         {"bytes": None, "path": str(tmp_path / "dog.png")},
     ]
-    library.given["train"] = pictures_and_classes(pictures, [0, 1])
+    library.given["train"] = images_and_classes(images, [0, 1])
     source = HuggingFaceSource("pets", "train")
     assert isinstance(source, Source)
     assert [source.read(0), source.read(1)] == [b"\xff\xd8 stored", b"from a file"]
@@ -75,15 +75,15 @@ def test_columns_that_cannot_be_told(library, features, message):
 
 
 def test_what_cannot_be_read_is_named(library, tmp_path):
-    pictures = [{"bytes": None, "path": str(tmp_path / "none.png")}, None, {"bytes": None, "path": None}]
-    library.given["train"] = pictures_and_classes(pictures, [0, 1, 1])
+    images = [{"bytes": None, "path": str(tmp_path / "none.png")}, None, {"bytes": None, "path": None}]
+    library.given["train"] = images_and_classes(images, [0, 1, 1])
     source = HuggingFaceSource("pets", "train")
     with pytest.raises(DataError, match=r"^pets train: row 0: cannot be read: No such file or directory\.$"):
         source.read(0)
     for index in (1, 2):
-        with pytest.raises(DataError, match=rf"^pets train: row {index}: must have a picture, got none\.$"):
+        with pytest.raises(DataError, match=rf"^pets train: row {index}: must have an image, got none\.$"):
             source.read(index)
-    source._pictures.columns["image"] = Broken()
+    source._images.columns["image"] = Broken()
     with pytest.raises(
         DataError, match=r"^pets train: row 0: cannot be read: Invalid flatbuffers message\.$"
     ):
@@ -101,13 +101,13 @@ class Broken:
 def test_a_split_without_classes_or_of_others(library):
     row = {"bytes": b"x", "path": None}
     library.given |= {
-        "test": pictures_and_classes([row, row], [0, -1]),
-        "empty": pictures_and_classes([], []),
+        "test": images_and_classes([row, row], [0, -1]),
+        "empty": images_and_classes([], []),
     }
-    message = r"huggingface: pets test must give each picture a class, got none at row 1\."
+    message = r"huggingface: pets test must give each image a class, got none at row 1\."
     with pytest.raises(DataError, match=message):
         HuggingFaceSource("pets", "test")
-    with pytest.raises(DataError, match=r"pets empty must give each picture a class, got none at row 0\."):
+    with pytest.raises(DataError, match=r"pets empty must give each image a class, got none at row 0\."):
         HuggingFaceSource("pets", "empty")
     message = (
         r"huggingface: pets test must have the classes of the training, got 2 others in column 'label'\."
@@ -141,7 +141,7 @@ def test_the_library_itself(tmp_path, monkeypatch):
     pyarrow = pytest.importorskip("pyarrow")
     pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache", raising=False)
-    contents = {name: picture_bytes(seed) for seed, name in enumerate(("cat/a", "cat/b", "dog/c"))}
+    contents = {name: image_bytes(seed) for seed, name in enumerate(("cat/a", "cat/b", "dog/c"))}
     for name, content in contents.items():
         path = tmp_path / f"pets/train/{name}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)

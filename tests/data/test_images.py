@@ -1,4 +1,4 @@
-"""Pictures from files as training and test data: pure functions of (seed, epoch, index)."""
+"""Images from files as training and test data: pure functions of (seed, epoch, index)."""
 
 import pickle
 from dataclasses import replace
@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets import batches
+from lambdanets.data import batches
+from lambdanets.data.decode import decode
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining
-from lambdanets.data.pictures import decode
 from lambdanets.data.transforms import TestTransform, TrainTransform
 from lambdanets.errors import DataError
 from lambdanets.training.feeding import test_batches as fed_test
@@ -20,7 +20,7 @@ from support.images import encoded, photo
 
 
 class Drawn:
-    """A source of small pictures; some of them are broken."""
+    """A source of small images; some of them are broken."""
 
     labels = ("even", "odd")
 
@@ -70,7 +70,7 @@ def test_an_order_is_a_permutation_decided_by_seed_and_epoch(seed, epoch):
     layers=st.sampled_from([0, 2]),
 )
 @settings(max_examples=25, deadline=None)
-def test_a_picture_does_not_depend_on_its_company(seed, epoch, indices, layers):
+def test_a_image_does_not_depend_on_its_company(seed, epoch, indices, layers):
     data = training(seed=seed, layers=layers)
     images, targets, unreadable = data.batch(epoch, torch.tensor(indices))
     assert (images.dtype, images.shape, unreadable) == (torch.uint8, (len(indices), 3, 16, 16), ())
@@ -79,7 +79,7 @@ def test_a_picture_does_not_depend_on_its_company(seed, epoch, indices, layers):
         assert torch.equal(image, data.batch(epoch, torch.tensor([index])).images[0])
 
 
-def test_seed_epoch_and_index_each_change_the_picture():
+def test_seed_epoch_and_index_each_change_the_image():
     same = Drawn(2)
     same.files[1] = same.files[0]
     first = training(same).batch(0, torch.tensor([0])).images
@@ -126,7 +126,7 @@ def test_too_many_in_a_row_end_the_training():
         training(Drawn(3, broken=range(3))).batch(0, torch.tensor([1]))
 
 
-def test_a_test_shows_each_picture_once_and_fails_at_a_broken_one():
+def test_a_test_shows_each_image_once_and_fails_at_a_broken_one():
     test = ImageTest(source=SOURCE, transform=TestTransform(size=16))
     fed = list(fed_test(test, 5))
     assert [len(batch.targets) for batch in fed] == [5, 5, 2]

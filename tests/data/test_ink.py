@@ -1,4 +1,4 @@
-"""Foreign pictures: any common file of the same digit becomes the same eight by eight."""
+"""Foreign images: any common file of the same digit becomes the same eight by eight."""
 
 import io
 
@@ -9,22 +9,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from lambdanets.data.decode import read_grey
 from lambdanets.data.digits import MEAN, STD
 from lambdanets.data.ink import InkPreprocessing, light_ink
-from lambdanets.data.pictures import read_grey
 from lambdanets.errors import DataError, PathError
 
 INK = InkPreprocessing()
 
 
 def _seven(ink=0, paper=255, width=12):
-    picture = Image.new("L", (120, 150), paper)
-    ImageDraw.Draw(picture).line([(30, 25), (90, 25), (50, 125)], fill=ink, width=width, joint="curve")
-    return picture
+    image = Image.new("L", (120, 150), paper)
+    ImageDraw.Draw(image).line([(30, 25), (90, 25), (50, 125)], fill=ink, width=width, joint="curve")
+    return image
 
 
-def _read(picture, path, **options):
-    picture.save(path, **options)
+def _read(image, path, **options):
+    image.save(path, **options)
     return INK.read(path)
 
 
@@ -51,16 +51,14 @@ def test_light_on_dark_is_the_same_and_is_told(tmp_path, expected):
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA", "P", "CMYK", "I;16", "I", "F", "LAB"])
 def test_modes(tmp_path, expected, mode):
-    picture = _seven()
+    image = _seven()
     if mode == "I;16":
-        picture = Image.fromarray(np.asarray(picture).astype(np.uint16) * 200)
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 200)
     elif mode == "LAB":
-        picture = Image.merge(
-            "LAB", [picture, Image.new("L", picture.size, 128), Image.new("L", picture.size, 128)]
-        )
+        image = Image.merge("LAB", [image, Image.new("L", image.size, 128), Image.new("L", image.size, 128)])
     else:
-        picture = picture.convert(mode)
-    found, _ = _read(picture, tmp_path / "picture.tiff")
+        image = image.convert(mode)
+    found, _ = _read(image, tmp_path / "image.tiff")
     assert (found - expected).abs().max() < 0.5
 
 
@@ -72,16 +70,16 @@ def test_formats(tmp_path, expected, ending):
 
 @pytest.mark.parametrize("ink", [0, 255])
 def test_transparent_paper(tmp_path, expected, ink):
-    picture = Image.new("RGBA", (120, 150), (90, 90, 90, 0))
-    picture.paste(Image.new("RGBA", picture.size, (ink, ink, ink, 255)), mask=_seven(ink=255, paper=0))
-    found, inverted = _read(picture, tmp_path / "alpha.png")
+    image = Image.new("RGBA", (120, 150), (90, 90, 90, 0))
+    image.paste(Image.new("RGBA", image.size, (ink, ink, ink, 255)), mask=_seven(ink=255, paper=0))
+    found, inverted = _read(image, tmp_path / "alpha.png")
     assert torch.equal(found, expected) and inverted == (ink == 0)
 
 
 def test_a_palette_with_a_transparent_colour(tmp_path, expected):
-    picture = Image.fromarray((np.asarray(_seven()) < 128).astype(np.uint8), mode=None).convert("P")
-    picture.putpalette([200, 30, 30, 0, 0, 0])
-    found, _ = _read(picture, tmp_path / "palette.gif", transparency=0)
+    image = Image.fromarray((np.asarray(_seven()) < 128).astype(np.uint8), mode=None).convert("P")
+    image.putpalette([200, 30, 30, 0, 0, 0])
+    found, _ = _read(image, tmp_path / "palette.gif", transparency=0)
     assert torch.equal(found, expected)
 
 
@@ -111,9 +109,7 @@ def test_thin_and_thick_pens_cover_alike(tmp_path, width):
 
 def test_a_blank_page_is_refused(tmp_path):
     for paper in (0, 130, 255):
-        with pytest.raises(
-            DataError, match=r"blank.png must show a digit, got a picture of one brightness\."
-        ):
+        with pytest.raises(DataError, match=r"blank.png must show a digit, got an image of one brightness\."):
             _read(Image.new("L", (20, 20), paper), tmp_path / "blank.png")
 
 

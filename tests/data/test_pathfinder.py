@@ -1,4 +1,4 @@
-"""Pathfinder: pure pictures, paths that keep apart, and dots that alone say the class."""
+"""Pathfinder: pure images, paths that keep apart, and dots that alone say the class."""
 
 import math
 
@@ -35,7 +35,7 @@ def paths_of(form: Pathfinder, num: int) -> list[np.ndarray]:
     indices=st.lists(st.integers(0, 8191), min_size=1, max_size=9),
 )
 @settings(max_examples=10, deadline=None)
-def test_a_picture_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> None:
+def test_a_image_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> None:
     """Alone or beside others, whose paths may need more attempts."""
     data = PathfinderTraining(pathfinder=SMALL, seed=seed)
     images, labels, _ = data.batch(epoch, torch.tensor(indices))
@@ -53,7 +53,7 @@ def test_large_batches_are_drawn_as_small_ones() -> None:
     assert whole.shape == (300, 1, 32, 32) and whole.dtype == torch.float32
 
 
-def test_another_epoch_or_seed_has_other_pictures_in_another_order() -> None:
+def test_another_epoch_or_seed_has_other_images_in_another_order() -> None:
     indices = torch.arange(16)
     first, second = (PathfinderTraining(pathfinder=SMALL, seed=seed) for seed in (0, 1))
     assert not torch.equal(first.batch(0, indices).images, first.batch(1, indices).images)
@@ -76,9 +76,9 @@ def test_paths_have_their_length_and_keep_apart(form: Pathfinder) -> None:
     paths = [path.astype(np.float64) for path in paths_of(form, 12)]
     assert [path.shape[1] - 1 for path in paths[:2]] == [form.path_length] * 2
     assert [path.shape[1] - 1 for path in paths[2:]] == [form.path_length // 2] * form.distractors
-    for picture in range(12):
+    for image in range(12):
         joints = [
-            (number, place, *path[:, place, picture])
+            (number, place, *path[:, place, image])
             for number, path in enumerate(paths)
             for place in range(path.shape[1])
         ]
@@ -120,7 +120,7 @@ def test_the_classes_differ_in_one_dot_alone() -> None:
 
 
 def test_ink_is_that_of_strokes_with_round_ends() -> None:
-    """Every pixel of two pictures, with loops over strokes and math.hypot."""
+    """Every pixel of two images, with loops over strokes and math.hypot."""
     seeds, labels = [(7, 0), (7, 1)], torch.tensor([0, 1])
     paths = SMALL.paths(seeds)
     images = SMALL.draw(seeds, labels).double() * STD
@@ -209,6 +209,6 @@ def test_a_search_for_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Pathfinder, "_attempt", failed)
     with pytest.raises(
-        DataError, match=r"paths must find room, got none for 1 pictures in 100 rounds of attempts\."
+        DataError, match=r"paths must find room, got none for 1 images in 100 rounds of attempts\."
     ):
         form.draw([(1, 0)], torch.tensor([1]))

@@ -44,14 +44,14 @@ def test_an_unknown_method_or_setting_is_refused():
 
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda method: type(method).__name__)
-def test_another_size_and_the_picture_that_is_drawn(tmp_path, method):
+def test_another_size_and_the_image_that_is_drawn(tmp_path, method):
     pixels = np.full((60, 50), 255, np.uint8)
     pixels[10:50, 20:30] = 0
     (tmp_path / "one.png").write_bytes(encoded(pixels, "PNG"))
     for size in (16, 24):
-        picture, _ = method.resized(size).read(tmp_path / "one.png", "explain")
-        assert tuple(picture.shape[1:]) == (size, size)
-        shown = method.resized(size).shown(picture)
+        image, _ = method.resized(size).read(tmp_path / "one.png", "explain")
+        assert tuple(image.shape[1:]) == (size, size)
+        shown = method.resized(size).shown(image)
         assert shown.shape[:2] == (size, size)
         # The stroke and the paper beside it, whichever is light.
         assert shown.min() < 0.1 and shown.max() > 0.9
@@ -60,14 +60,14 @@ def test_another_size_and_the_picture_that_is_drawn(tmp_path, method):
 def test_a_file_is_read_as_the_test_reads_it(tmp_path):
     path = tmp_path / "photo é.png"
     path.write_bytes(encoded(photo(50, 40), "PNG"))
-    picture, inverted = CropPreprocessing(size=24).read(path)
+    image, inverted = CropPreprocessing(size=24).read(path)
     with Image.open(path) as opened:
         expected = TestTransform(size=24)(opened.convert("RGB"))
-    assert torch.equal(picture, Normalization()(expected[None])[0]) and not inverted
+    assert torch.equal(image, Normalization()(expected[None])[0]) and not inverted
 
 
 def test_errors_name_who_reads(tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     with pytest.raises(DataError, match=r"predict: .*text\.png: must be an image \(AVIF"):
         CropPreprocessing(size=8).read(tmp_path / "text.png")
     with pytest.raises(PathError, match=r"explain: image must be a file, got .*none\.png, which does not"):
@@ -80,8 +80,8 @@ def test_digits_are_files_of_four_times_the_size():
     assert (len(source), source.labels[3], source.name(7)) == (500, "3", "digit 7")
     assert torch.equal(source.targets, TEST.labels)
     for index in (0, 123, 499):
-        with Image.open(io.BytesIO(source.read(index)), formats=["PNG"]) as picture:
-            pixels = np.asarray(picture).astype(float) / 255
+        with Image.open(io.BytesIO(source.read(index)), formats=["PNG"]) as image:
+            pixels = np.asarray(image).astype(float) / 255
         assert pixels.shape == (32, 32)
         digit = TEST.images[index, 0].numpy()
         for row in range(32):
@@ -103,6 +103,6 @@ def test_a_foreign_digit_becomes_what_its_bundled_twin_is(tmp_path):
         page.save(tmp_path / "digit.png")
         found, inverted = method.read(tmp_path / "digit.png")
         assert inverted and found.shape == stored.shape
-        # As like as pictures of one kind are: another digit is not.
+        # As like as images of one kind are: another digit is not.
         alike = torch.corrcoef(torch.stack([found.flatten(), stored.flatten()]))[0, 1]
         assert alike > 0.75

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets.batches import TrainingData
+from lambdanets.data.batches import TrainingData
 from lambdanets.data.mixed import MixedTraining
 from lambdanets.data.pseudo import MANIFEST, SELECTED, PseudoLabels, occurrences, select, shard_name
 from lambdanets.errors import ArgumentError, DataError, PathError
@@ -33,15 +33,13 @@ def select_by_loops(classes, confidences, min_confidence, num_each):
 
 
 @given(
-    pictures=st.lists(
-        st.tuples(st.integers(0, 4), st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0])), max_size=30
-    ),
+    images=st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0])), max_size=30),
     num_each=st.none() | st.integers(1, 12),
 )
 @settings(max_examples=150, deadline=None)
-def test_the_surest_of_each_class_are_kept(pictures, num_each) -> None:
-    classes = [label for label, _ in pictures]
-    confidences = [confidence for _, confidence in pictures]
+def test_the_surest_of_each_class_are_kept(images, num_each) -> None:
+    classes = [label for label, _ in images]
+    confidences = [confidence for _, confidence in images]
     found = select(
         torch.tensor(classes, dtype=torch.int64),
         torch.tensor(confidences, dtype=torch.float32),
@@ -84,7 +82,7 @@ def mixed(
 
 @given(ratio=st.floats(0.1, 7), num_parts=st.integers(1, 40), epoch=st.integers(0, 5))
 @settings(max_examples=60, deadline=None)
-def test_each_batch_has_the_ratio_to_within_one_picture(tmp_path_factory, ratio, num_parts, epoch) -> None:
+def test_each_batch_has_the_ratio_to_within_one_image(tmp_path_factory, ratio, num_parts, epoch) -> None:
     data = mixed(tmp_path_factory.mktemp("mixed") / "labels", torch.full((23, 4), 0.25), ratio=ratio)
     assert isinstance(data, TrainingData)
     order = data.order(epoch)
@@ -99,7 +97,7 @@ def test_each_batch_has_the_ratio_to_within_one_picture(tmp_path_factory, ratio,
     assert order[order < 30].tolist() == data.labelled.order(epoch).tolist()
 
 
-def test_pseudo_labelled_pictures_pass_in_turn_over_all_epochs(shares, tmp_path: Path) -> None:
+def test_pseudo_labelled_images_pass_in_turn_over_all_epochs(shares, tmp_path: Path) -> None:
     """45 an epoch, of 8 labels: every 8 in a row are all of them."""
     indices = [0, 2, 2, 2, 5, 9, 9, 21]
     data = mixed(tmp_path / "labels", shares, indices=indices)
@@ -116,7 +114,7 @@ def test_pseudo_labelled_pictures_pass_in_turn_over_all_epochs(shares, tmp_path:
     assert len(orders) > 10
 
 
-def test_a_picture_that_a_pass_repeats_looks_different(shares, tmp_path: Path) -> None:
+def test_a_image_that_a_pass_repeats_looks_different(shares, tmp_path: Path) -> None:
     data = mixed(tmp_path / "labels", shares)
     for epoch in range(4):
         data.batch(epoch, torch.arange(30, len(data)))
@@ -151,7 +149,7 @@ def test_the_seed_decides_the_order_of_the_labels(shares, tmp_path: Path) -> Non
     assert seen[0] != seen[1]
 
 
-def test_labels_that_do_not_belong_to_the_pictures_are_refused(shares, tmp_path: Path) -> None:
+def test_labels_that_do_not_belong_to_the_images_are_refused(shares, tmp_path: Path) -> None:
     pseudo = write_folder(tmp_path / "labels", shares, [1, 2])
     words = {
         "labelled": TinyData(),
@@ -161,7 +159,7 @@ def test_labels_that_do_not_belong_to_the_pictures_are_refused(shares, tmp_path:
         "seed": 0,
     }
     with pytest.raises(
-        DataError, match=r"unlabelled must hold the 23 pictures that .*labels has labels for, got 22\."
+        DataError, match=r"unlabelled must hold the 23 images that .*labels has labels for, got 22\."
     ):
         MixedTraining(**{**words, "unlabelled": TinyData(num=22)})
     with pytest.raises(

@@ -1,9 +1,9 @@
-"""Unreadable test pictures: left out one by one, named, and nothing else lost."""
+"""Unreadable test images: left out one by one, named, and nothing else lost."""
 
 import pytest
 import torch
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.data.readable import ReadableTest
 from lambdanets.errors import DataError
 from lambdanets.training.feeding import test_batches as shared_batches
@@ -31,7 +31,7 @@ class Damaged:
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("bad", [{3}, {0, 1, 9}, set(range(4, 8))])
-def test_each_unreadable_picture_costs_only_itself(bad, num_workers):
+def test_each_unreadable_image_costs_only_itself(bad, num_workers):
     data = ReadableTest(Damaged(10, bad))
     batches = list(shared_batches(data, 4, num_workers=num_workers))
     assert [len(batch.targets) for batch in batches] == [4, 4, 2]

@@ -1,4 +1,4 @@
-"""Sets of labels reach the pictures they belong to, whatever the order of the data set."""
+"""Sets of labels reach the images they belong to, whatever the order of the data set."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from lambdanets.data.real_labels import read_real_labels
 from lambdanets.errors import DataError, PathError
 
-# In the data set pictures are sorted by class, in the published list by their number.
+# In the data set images are sorted by class, in the published list by their number.
 NAMES = ["val/n01/v_00000003.JPEG", "shard-000.tar: n01/v_00000001.JPEG", "val/n02/v_00000002.JPEG"]
 
 
@@ -32,7 +32,7 @@ def test_folders_tell_equal_names_apart(tmp_path):
     assert read_real_labels(path, ["x/b/1.png", "x/a/1.png"], 2).tolist() == [[1], [0]]
 
 
-def test_no_picture_with_a_label_is_a_table_all_the_same(tmp_path):
+def test_no_image_with_a_label_is_a_table_all_the_same(tmp_path):
     path = _write(tmp_path / "real.json", [[], [], []])
     assert read_real_labels(path, NAMES, 3).tolist() == [[-1]] * 3
 
@@ -42,7 +42,7 @@ def test_no_picture_with_a_label_is_a_table_all_the_same(tmp_path):
     [
         ("{", NAMES, r"real\.json must be JSON, got '.*'\."),
         ("3", NAMES, r"must hold a list of lists or an object name -> list, got 3\."),
-        ([[1]], NAMES, r"must hold one list for each of the 3 test pictures, got 1\."),
+        ([[1]], NAMES, r"must hold one list for each of the 3 test images, got 1\."),
         (
             [[1], [2]],
             ["a/1.png", "b/1.png"],
@@ -52,7 +52,7 @@ def test_no_picture_with_a_label_is_a_table_all_the_same(tmp_path):
         (
             {"v_00000001.JPEG": [1]},
             NAMES,
-            r"must have an entry for each of the 3 test pictures, got none for 2: v_00000003\.JPEG, v_",
+            r"must have an entry for each of the 3 test images, got none for 2: v_00000003\.JPEG, v_",
         ),
         ([[1], [3], []], NAMES, r"a list of classes from 0 to 2, got \[3\] for v_00000002\.JPEG\."),
         ([[1], 2, []], NAMES, r"a list of classes from 0 to 2, got 2 for v_00000002\.JPEG\."),

@@ -1,4 +1,4 @@
-"""The relation: pure pictures, marks that say nothing alone, and networks that cannot or can see the pair."""
+"""The relation: pure images, marks that say nothing alone, and networks that cannot or can see the pair."""
 
 import itertools
 
@@ -22,12 +22,12 @@ from lambdanets.data.relation import (
 TRAIN, TEST = places()
 
 
-def marks(picture: torch.Tensor) -> list[tuple[int, int]]:
-    return [tuple(place) for place in picture[0].nonzero().tolist()]
+def marks(image: torch.Tensor) -> list[tuple[int, int]]:
+    return [tuple(place) for place in image[0].nonzero().tolist()]
 
 
-def is_related(picture: torch.Tensor) -> bool:
-    first, second = sorted(marks(picture), key=lambda place: place[1])
+def is_related(image: torch.Tensor) -> bool:
+    first, second = sorted(marks(image), key=lambda place: place[1])
     return (second[0] - first[0], second[1] - first[1]) == OFFSET
 
 
@@ -42,7 +42,7 @@ def test_places_of_the_test_are_never_shown_in_training() -> None:
 
 @pytest.mark.parametrize("where", [TRAIN, TEST], ids=["training", "test"])
 def test_marks_by_themselves_say_nothing(where) -> None:
-    """The mean of all related pictures is that of all that are apart: each mark is as often anywhere."""
+    """The mean of all related images is that of all that are apart: each mark is as often anywhere."""
     related = torch.stack([draw(place, place) for place in where]).double().mean(dim=0)
     apart = torch.stack([draw(*pair) for pair in itertools.permutations(where, 2)]).double().mean(dim=0)
     torch.testing.assert_close(apart, related, atol=1e-12, rtol=0)
@@ -54,7 +54,7 @@ def test_marks_by_themselves_say_nothing(where) -> None:
     indices=st.lists(st.integers(0, 1919), min_size=1, max_size=6),
 )
 @settings(max_examples=30, deadline=None)
-def test_a_picture_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> None:
+def test_a_image_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> None:
     data = RelationTraining(seed=seed)
     images, labels, _ = data.batch(epoch, torch.tensor(indices))
     assert labels.tolist() == [index % 2 for index in indices]
@@ -64,7 +64,7 @@ def test_a_picture_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> N
         assert is_related(image) == bool(label)
 
 
-def test_another_epoch_or_seed_has_other_pictures_in_another_order() -> None:
+def test_another_epoch_or_seed_has_other_images_in_another_order() -> None:
     indices = torch.arange(32)
     first = RelationTraining(seed=0)
     assert not torch.equal(first.batch(0, indices)[0], first.batch(1, indices)[0])
@@ -85,9 +85,9 @@ def test_the_test_is_balanced_and_uses_its_own_places() -> None:
 
 
 def test_pixels_have_unit_variance() -> None:
-    picture = draw(TRAIN[0], TRAIN[1]).double()
-    assert picture.std(correction=0).item() == pytest.approx(1, abs=1e-3)
-    assert picture.max().item() == pytest.approx(1 / STD)
+    image = draw(TRAIN[0], TRAIN[1]).double()
+    assert image.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+    assert image.max().item() == pytest.approx(1 / STD)
 
 
 def scores(**options: object) -> torch.Tensor:
@@ -99,7 +99,7 @@ def scores(**options: object) -> torch.Tensor:
 
 
 @pytest.mark.slow
-def test_without_positions_every_picture_has_the_same_score() -> None:
+def test_without_positions_every_image_has_the_same_score() -> None:
     """Content lambdas are blind to order: 50 % is what they can reach, whatever the training."""
     blind = scores(positional=False)
     assert (blind - blind[0]).abs().max() < 1e-12 * blind.abs().max()

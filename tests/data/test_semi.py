@@ -9,7 +9,7 @@ from lambdanets.errors import ArgumentError
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])
-def test_each_picture_is_in_one_part(seed: int) -> None:
+def test_each_image_is_in_one_part(seed: int) -> None:
     semi, (train, test) = load_semi(seed), load_digits()
     assert (len(semi.labelled), len(semi.unlabelled), len(semi.test)) == (200, 1097, 500)
     assert semi.labelled.labels.bincount().tolist() == [20] * 10
@@ -18,7 +18,7 @@ def test_each_picture_is_in_one_part(seed: int) -> None:
     assert torch.equal(semi.test.images, test.images)
 
 
-def test_labels_stay_with_their_pictures() -> None:
+def test_labels_stay_with_their_images() -> None:
     semi, (train, _) = load_semi(3), load_digits()
     known = {
         tuple(image): label
@@ -38,6 +38,6 @@ def test_the_seed_decides_the_choice() -> None:
 def test_too_many_of_a_class_are_refused() -> None:
     train, _ = load_digits()
     with pytest.raises(
-        ArgumentError, match=r"choose: num_each must be at most the pictures of a class, \d+ of \d, got 200\."
+        ArgumentError, match=r"choose: num_each must be at most the images of a class, \d+ of \d, got 200\."
     ):
         choose(train, 200, 0)

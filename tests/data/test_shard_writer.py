@@ -9,10 +9,10 @@ import pytest
 
 from lambdanets.data import shard_writer
 from lambdanets.data.class_names import write_class_names
-from lambdanets.data.shard_writer import picture_extension, write_shards
+from lambdanets.data.shard_writer import image_extension, write_shards
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import ArgumentError, DataError, StorageError
-from support.archives import content, picture_bytes
+from support.archives import content, image_bytes
 from support.sources import MemorySource
 
 
@@ -32,7 +32,7 @@ def test_what_is_written_is_read_again(tmp_path):
 
 
 def test_members_have_no_time_and_no_owner_and_the_form_of_webdataset(tmp_path):
-    source = MemorySource([picture_bytes(form="PNG"), b"?"], [0, 1])
+    source = MemorySource([image_bytes(form="PNG"), b"?"], [0, 1])
     (path,) = write_shards(source, tmp_path / "a", "s")
     with tarfile.open(path) as archive:
         members = archive.getmembers()
@@ -53,7 +53,7 @@ def test_the_same_source_gives_the_same_archives(tmp_path):
     assert sums("c", shuffle_seed=1) == sums("d", shuffle_seed=1) != sums("e", shuffle_seed=2)
 
 
-def test_shuffled_pictures_keep_their_classes(tmp_path):
+def test_shuffled_images_keep_their_classes(tmp_path):
     source = _source(40)
     write_shards(source, tmp_path / "a", "s", max_count=9, shuffle_seed=3)
     found = ShardSource(tmp_path, "a")
@@ -63,7 +63,7 @@ def test_shuffled_pictures_keep_their_classes(tmp_path):
     assert found.targets.tolist() == [classes[one] for one in contents]
 
 
-def test_no_archive_is_larger_than_asked_unless_one_picture_is(tmp_path):
+def test_no_archive_is_larger_than_asked_unless_one_image_is(tmp_path):
     contents = [bytes(30_000)] * 6 + [bytes(200_000)] + [bytes(30_000)]
     paths = write_shards(MemorySource(contents, [0] * 8), tmp_path / "a", "s", max_bytes=102_400)
     sizes = [path.stat().st_size for path in paths]
@@ -71,7 +71,7 @@ def test_no_archive_is_larger_than_asked_unless_one_picture_is(tmp_path):
     assert len(ShardSource(tmp_path, "a")) == 8
 
 
-def test_a_picture_that_cannot_be_read_leaves_nothing(tmp_path):
+def test_a_image_that_cannot_be_read_leaves_nothing(tmp_path):
     source = MemorySource([content(0), None], [0, 1])
     with pytest.raises(DataError, match=r"photo 1.jpg: cannot be read: Permission denied\."):
         write_shards(source, tmp_path / "a", "s")
@@ -125,12 +125,12 @@ def test_arguments(tmp_path):
     ],
 )
 def test_extensions_are_those_of_the_bytes(form, extension):
-    assert picture_extension(picture_bytes(form=form), "wrong.xyz") == extension
+    assert image_extension(image_bytes(form=form), "wrong.xyz") == extension
 
 
 def test_extensions_of_unknown_bytes_are_those_of_the_name():
-    assert picture_extension(b"", "a/b.PNG") == "png"
-    assert picture_extension(b"<html>", "row 5") == "jpg"
+    assert image_extension(b"", "a/b.PNG") == "png"
+    assert image_extension(b"<html>", "row 5") == "jpg"
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_extensions_of_unknown_bytes_are_those_of_the_name():
         ("x" * 300, "00000000-" + "x" * 60),
     ],
 )
-def test_keys_say_where_a_picture_was_and_nothing_else(tmp_path, form, key):
+def test_keys_say_where_a_image_was_and_nothing_else(tmp_path, form, key):
     (path,) = write_shards(MemorySource([b""], [0], form=form), tmp_path / "a", "s")
     with tarfile.open(path) as archive:
         assert archive.getnames()[0] == f"{key}.cls"

@@ -23,7 +23,7 @@ def caches(tmp_path, monkeypatch):
     return tmp_path / "caches"
 
 
-def test_pictures_and_classes_are_those_that_were_written(tmp_path):
+def test_images_and_classes_are_those_that_were_written(tmp_path):
     write_tar(tmp_path / "train/b.tar", samples([1, 0], first=3))
     write_tar(tmp_path / "train/a.tar", samples([2, 2, 0]))
     source = ShardSource(tmp_path, "train")
@@ -69,7 +69,7 @@ def test_keys_end_at_the_first_dot_of_the_last_part(tmp_path):
     members = [
         ("./v1.0/a.cls", b"0"),
         ("./v1.0/a.JPG", b"first"),
-        ("./v1.0/a.mask.png", b"no picture of its own"),
+        ("./v1.0/a.mask.png", b"no image of its own"),
         ("v1.0/b.jpeg", b"second"),
         ("README", b"no sample"),
         ("v1.0/._b.jpeg", b"neither"),
@@ -147,7 +147,7 @@ def test_patterns_that_stand_for_nothing(tmp_path):
     with pytest.raises(PathError, match=r"must stand for 1 to 1,000,000 names, got 10,000,000,000\."):
         find_shards(tmp_path, "{00000..99999}-{00000..99999}.tar")
     write_tar(tmp_path / "a.tar", [])
-    with pytest.raises(DataError, match=r"shards: .*a.tar must hold pictures, got 1 shards with none\."):
+    with pytest.raises(DataError, match=r"shards: .*a.tar must hold images, got 1 shards with none\."):
         ShardSource(tmp_path, "a.tar")
 
 
@@ -161,7 +161,7 @@ def test_the_index_is_made_once_and_again_for_another_shard(tmp_path, monkeypatc
     monkeypatch.undo()
     write_tar(shard, samples([1, 1, 0]))
     assert read_index(shard).labels == [1, 1, 0]
-    # The same bytes at another time may be other pictures.
+    # The same bytes at another time may be other images.
     os.utime(shard, ns=(1, 1))
     assert read_index(shard).stamp.mtime_ns == 1
 

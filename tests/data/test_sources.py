@@ -43,17 +43,15 @@ def test_a_subset_holds_what_its_indices_say():
 
 
 @given(num=st.integers(2, 400), share=st.floats(0.001, 0.999))
-def test_a_holdout_is_even_and_takes_each_picture_once(num, share):
+def test_a_holdout_is_even_and_takes_each_image_once(num, share):
     if not 0 < round(share * num) < num:
-        with pytest.raises(
-            ArgumentError, match=r"holdout_split: share must leave pictures on both sides, got"
-        ):
+        with pytest.raises(ArgumentError, match=r"holdout_split: share must leave images on both sides, got"):
             holdout_split(num, share)
         return
     train, test = holdout_split(num, share)
     assert sorted([*train.tolist(), *test.tolist()]) == list(range(num))
     assert len(test) == round(share * num)
-    # Spread evenly: any stretch of the order has its share of the test, to within one picture.
+    # Spread evenly: any stretch of the order has its share of the test, to within one image.
     for start in range(0, num, 7):
         for stop in range(start, num + 1, 11):
             held = sum(start <= index < stop for index in test.tolist())
@@ -87,7 +85,7 @@ def test_files_are_read_whole(tmp_path):
     assert read_file(os.fsencode(tmp_path / "x"), "x") == bytes(range(256)) * 1000
 
 
-def test_what_is_no_picture_s_file_is_refused_by_name(tmp_path, monkeypatch):
+def test_what_is_no_image_s_file_is_refused_by_name(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(bytes(11))
     (tmp_path / "loop").symlink_to("loop")

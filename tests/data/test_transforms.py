@@ -42,10 +42,10 @@ def global_states():
     min_area=st.floats(0.01, 1),
     draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=22, max_size=22),
 )
-def test_a_crop_lies_in_the_picture_and_has_what_was_asked_for(width, height, min_area, draws):
+def test_a_crop_lies_in_the_image_and_has_what_was_asked_for(width, height, min_area, draws):
     left, above, right, below = crop_box(width, height, min_area, draws)
     assert 0 <= left < right <= width and 0 <= above < below <= height
-    # Half a pixel of rounding on each side; a picture too narrow is taken as it is.
+    # Half a pixel of rounding on each side; an image too narrow is taken as it is.
     part_width, part_height = right - left, below - above
     if part_width < width and part_height < height:
         assert (part_width + 0.5) * (part_height + 0.5) >= min_area * width * height * 0.999
@@ -59,8 +59,8 @@ def test_crops_are_distributed_as_torchvision_s():
 
     height, width, num = 300, 420, 4000
     theirs = v2.RandomResizedCrop(8, scale=(0.08, 1), ratio=(3 / 4, 4 / 3))
-    picture = torch.empty(1, height, width)
-    boxes = [theirs.make_params([picture]) for _ in range(num)]
+    image = torch.empty(1, height, width)
+    boxes = [theirs.make_params([image]) for _ in range(num)]
     expected = np.array([[box["left"], box["top"], box["width"], box["height"]] for box in boxes], float)
     draws = np.random.default_rng(1).random((num, 22)).tolist()
     ours = np.array([crop_box(width, height, 0.08, one) for one in draws], float)
@@ -95,7 +95,7 @@ def test_resizing_is_pillow_s_to_one_level(box, size, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("size", "fraction", "picture", "box"),
+    ("size", "fraction", "image", "box"),
     [
         (224, None, (256, 256), (16, 16, 240, 240)),
         (224, None, (500, 400), (75, 25, 425, 375)),
@@ -104,23 +104,23 @@ def test_resizing_is_pillow_s_to_one_level(box, size, monkeypatch):
         (8, None, (1, 1), (0, 0, 1, 1)),
     ],
 )
-def test_a_test_shows_the_middle(size, fraction, picture, box):
-    assert TestTransform(size=size, fraction=fraction).box(*picture) == box
+def test_a_test_shows_the_middle(size, fraction, image, box):
+    assert TestTransform(size=size, fraction=fraction).box(*image) == box
 
 
 def test_a_test_is_what_resizing_and_cutting_gives():
     import_torchvision()
     from torchvision.transforms import v2
 
-    picture = Image.fromarray(photo(500, 400))
+    image = Image.fromarray(photo(500, 400))
     steps = [v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224), v2.PILToTensor()]
-    expected = v2.Compose(steps)(picture).float()
-    found = TestTransform(size=224)(picture).float()
-    # Half a pixel of another place, in a picture with noise of eight levels.
+    expected = v2.Compose(steps)(image).float()
+    found = TestTransform(size=224)(image).float()
+    # Half a pixel of another place, in an image with noise of eight levels.
     assert (found - expected).abs().mean() < 3
 
 
-def test_without_cropping_and_flipping_a_picture_of_the_size_stays_as_it_is():
+def test_without_cropping_and_flipping_a_image_of_the_size_stays_as_it_is():
     square = Image.fromarray(photo(32, 32))
     pixels = TrainTransform(size=32, min_crop_area=1.0, flip=0.0)(square, (0, 0, 0))
     whole = [TrainTransform(size=32, min_crop_area=1.0, flip=0.0)(square, (0, 0, i)) for i in range(40)]
@@ -129,7 +129,7 @@ def test_without_cropping_and_flipping_a_picture_of_the_size_stays_as_it_is():
     assert any(torch.equal(one, stored) for one in [TestTransform(size=32, fraction=1.0)(square), *whole])
 
 
-def test_the_share_of_mirrored_pictures():
+def test_the_share_of_mirrored_images():
     transform = {flip: TrainTransform(size=8, flip=flip) for flip in (0.0, 0.3, 1.0)}
     mirrored = 0
     for index in range(1000):
@@ -140,7 +140,7 @@ def test_the_share_of_mirrored_pictures():
 
 
 @pytest.mark.parametrize("layers", [0, 2])
-def test_a_picture_follows_from_its_words_alone(layers):
+def test_a_image_follows_from_its_words_alone(layers):
     transform = TrainTransform(size=16, randaugment_layers=layers, randaugment_magnitude=15.0)
     words = [(seed, epoch, index) for seed in (0, 1) for epoch in (0, 1) for index in (0, 1, 2)]
     first = {word: transform(PHOTO, word) for word in words}
@@ -205,7 +205,7 @@ def test_each_layer_of_randaugment_is_applied_at_its_magnitude():
         assert not operation.name.endswith("Increasing")
 
 
-def test_solarize_of_magnitude_15_leaves_a_picture_and_rotate_turns_by_45():
+def test_solarize_of_magnitude_15_leaves_a_image_and_rotate_turns_by_45():
     """As TensorFlow's: 15 / 10 of 256 levels and of 30 degrees."""
     by_name = {
         operation.name: operation
@@ -244,9 +244,9 @@ def test_numbers_of_inference_serve_gradients_too():
     normalization = Normalization(mean=(0.123,), std=(0.456,))
     with torch.inference_mode():
         normalization(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
-    pictures = torch.zeros(1, 1, 2, 2, requires_grad=True)
-    normalization.undone(pictures).sum().backward()
-    assert pictures.grad.unique().item() == pytest.approx(0.456)
+    images = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    normalization.undone(images).sum().backward()
+    assert images.grad.unique().item() == pytest.approx(0.456)
 
 
 @pytest.mark.gpu
@@ -261,12 +261,12 @@ TARGETS = torch.tensor([0, 1, 2, 3, 0, 1])
 
 
 def shares(targets):
-    """Of each picture's own class, whose neighbour is of another."""
+    """Of each image's own class, whose neighbour is of another."""
     return targets[torch.arange(len(TARGETS)), TARGETS]
 
 
 @pytest.mark.parametrize("word", range(5))
-def test_mixup_blends_each_picture_with_its_neighbour(word):
+def test_mixup_blends_each_image_with_its_neighbour(word):
     images, targets = mix(IMAGES, TARGETS, 4, mixup=0.8, cutmix=0.0, words=(word,))
     share = shares(targets)[0].item()
     assert 0 < share < 1
@@ -285,7 +285,7 @@ def test_cutmix_pastes_a_part_of_the_neighbour(word):
     own = (images == IMAGES).all(dim=1)
     pasted = (images == IMAGES.roll(1, 0)).all(dim=1)
     assert (own ^ pasted).all()
-    # One rectangle, the same in all pictures; its share is that of the other's class.
+    # One rectangle, the same in all images; its share is that of the other's class.
     assert (pasted == pasted[0]).all()
     rows, columns = pasted[0].any(dim=1), pasted[0].any(dim=0)
     assert torch.equal(pasted[0], rows[:, None] & columns[None])

@@ -1,4 +1,4 @@
-"""R5: folders with every kind of broken picture: what is readable, what is counted, in how much memory."""
+"""R5: folders with every kind of broken image: what is readable, what is counted, in how much memory."""
 
 import json
 import os
@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from lambdanets.data.decode import decode
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining
-from lambdanets.data.pictures import decode
 from lambdanets.data.readable import ReadableTest
 from lambdanets.data.transforms import TestTransform, TrainTransform
 from lambdanets.errors import DataError
@@ -25,7 +25,7 @@ from support.privileges import without_override
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
     """A folder of two classes, one of them with a file of each kind."""
-    root = tmp_path_factory.mktemp("bad pictures é")
+    root = tmp_path_factory.mktemp("bad images é")
     make_folder(root, ["good", "mixed"], each=4)
     return root, plant(root / "mixed")
 
@@ -41,9 +41,9 @@ def test_readable_files_have_their_pixels(planted):
     root, files = planted
     source = open_folder(root)
     index = by_name(source)
-    pictures = {name: decode(source.read(index[name]), name) for name in files.readable}
-    assert {picture.mode for picture in pictures.values()} == {"RGB"}
-    pixels = {name: np.asarray(picture).astype(int) for name, picture in pictures.items()}
+    images = {name: decode(source.read(index[name]), name) for name in files.readable}
+    assert {image.mode for image in images.values()} == {"RGB"}
+    pixels = {name: np.asarray(image).astype(int) for name, image in images.items()}
     assert (pixels["animated.gif"] == [255, 0, 0]).all()
     assert np.abs(pixels["cmyk.jpg"] - photo()).mean() < 12
     assert np.array_equal(pixels["sixteen.png"], np.repeat(photo()[..., :1], 3, axis=2))
@@ -142,7 +142,7 @@ def test_all_of_it_in_less_than_a_gigabyte(planted):
     assert counted == len(files.unreadable)
 
 
-def largest_pictures():
+def largest_images():
     """As many pixels as are allowed, in the formats that take most memory."""
     flat = np.tile(np.arange(7800, dtype=np.uint8), (7800, 1))
     colour = np.repeat(flat[..., None], 3, axis=2)
@@ -155,8 +155,8 @@ def largest_pictures():
 
 
 @pytest.mark.slow
-def test_the_largest_allowed_pictures_in_less_than_a_gigabyte(tmp_path):
-    for name, content in largest_pictures():
+def test_the_largest_allowed_images_in_less_than_a_gigabyte(tmp_path):
+    for name, content in largest_images():
         folder = tmp_path / Path(name).stem / "class"
         folder.mkdir(parents=True)
         (folder / name).write_bytes(content)

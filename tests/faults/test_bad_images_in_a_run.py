@@ -6,9 +6,9 @@ import pytest
 from torch import nn
 
 from lambdanets.errors import DataError
-from lambdanets.jobs import tasks
-from lambdanets.jobs.train import train
 from lambdanets.recipes import get_recipe
+from lambdanets.runs import tasks
+from lambdanets.runs.train import train
 from lambdanets.training.checkpoint import load_checkpoint
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import (
@@ -86,7 +86,7 @@ def test_a_test_ends_at_the_first(photos, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_with_everything_that_changes_pictures(photos, tmp_path):
+def test_a_run_with_everything_that_changes_images(photos, tmp_path):
     """RandAugment, mixup and cutmix in one run, and the same numbers in the next."""
     root, _ = photos
     options = {"randaugment_layers": 2, "randaugment_magnitude": 10.0, "mixup": 0.2, "cutmix": 1.0}

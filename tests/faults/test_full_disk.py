@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lambdanets.errors import StorageError
-from lambdanets.jobs import train as job
+from lambdanets.runs import train as job
 from lambdanets.training import checkpoint as module
 from lambdanets.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from lambdanets.training.run_folder import RunFolder

@@ -84,14 +84,14 @@ def test_a_name_twice(tmp_path, repeated):
     assert_refused(tmp_path, f"hold each name once, got {repeated!r} twice.")
 
 
-def test_two_pictures_of_one_key_or_none(tmp_path):
+def test_two_images_of_one_key_or_none(tmp_path):
     write_tar(tmp_path / "data/a.tar", [*samples([0]), ("000000.png", b"x")])
     assert_refused(
         tmp_path,
-        "hold one picture for each key, got 2 for '000000' (000000.cls, 000000.jpg, 000000.png).",
+        "hold one image for each key, got 2 for '000000' (000000.cls, 000000.jpg, 000000.png).",
     )
     write_tar(tmp_path / "data/a.tar", [("000000.cls", b"0"), ("000000.txt", b"x")])
-    assert_refused(tmp_path, "hold one picture for each key, got 0 for '000000' (000000.cls, 000000.txt).")
+    assert_refused(tmp_path, "hold one image for each key, got 0 for '000000' (000000.cls, 000000.txt).")
 
 
 @pytest.mark.parametrize("size", [10**6, 8 * 2**30, 2**62])
@@ -118,13 +118,13 @@ def test_fewer_bytes_declared_than_none(tmp_path):
     )
 
 
-def test_a_picture_larger_than_any(tmp_path):
+def test_a_image_larger_than_any(tmp_path):
     size = 2**28 + 1
     path = write_raw(tmp_path / "data/a.tar", *GOOD[:2], raw_header("000000.jpg", size), bytes(512))
     with path.open("r+b") as file:
         # Holes on the disk: nothing is written.
         file.truncate(file.seek(0, io.SEEK_END) + -(-size // 512) * 512 + 1024)
-    assert_refused(tmp_path, f"hold pictures of at most 268,435,456 bytes, got {size:,} at 000000.jpg.")
+    assert_refused(tmp_path, f"hold images of at most 268,435,456 bytes, got {size:,} at 000000.jpg.")
 
 
 def test_a_label_larger_than_any(tmp_path):
@@ -155,9 +155,9 @@ def test_labels_that_are_none(tmp_path, name, data, shown):
     assert_refused(tmp_path, f"hold {what} in {name}, got {shown}.")
 
 
-def test_a_picture_without_a_class(tmp_path):
+def test_a_image_without_a_class(tmp_path):
     write_tar(tmp_path / "data/a.tar", [*samples([0]), ("000001.jpg", b"x")])
-    assert_refused(tmp_path, "hold a .cls or a .json for each picture, got none for '000001'.")
+    assert_refused(tmp_path, "hold a .cls or a .json for each image, got none for '000001'.")
 
 
 def test_no_archive_at_all(tmp_path):
@@ -182,7 +182,7 @@ def test_a_packed_archive(tmp_path, data, method):
     write_raw(tmp_path / "data/a.tar", data)
     assert_refused(
         tmp_path,
-        f"be an uncompressed tar archive, got one packed by {method}. Pictures are read at their places in"
+        f"be an uncompressed tar archive, got one packed by {method}. Images are read at their places in"
         " it: unpack the archive.",
     )
 

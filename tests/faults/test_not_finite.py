@@ -17,7 +17,7 @@ TOTAL_STEPS = 12
 
 
 class _BadData(TinyData):
-    """One picture is not a number, in the first epoch alone or always."""
+    """One image is not a number, in the first epoch alone or always."""
 
     def __init__(self, always):
         super().__init__(num=40)
@@ -43,7 +43,7 @@ def _new(config, world):
 
 
 def _train(world, folder, policy, always=True, most=10):
-    """How a run with a bad picture goes: what was noted, and whether all its numbers are finite."""
+    """How a run with a bad image goes: what was noted, and whether all its numbers are finite."""
     config = _config(policy, most)
     data = _BadData(always)
 
@@ -77,7 +77,7 @@ def _bad_steps(always):
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_stop_is_before_the_update_and_names_the_pictures(tmp_path, size):
+def test_stop_is_before_the_update_and_names_the_images(tmp_path, size):
     (bad, *_) = _bad_steps(always=True)
     for error, step, _, faults, finite, _ in _everywhere(size, tmp_path, "stop"):
         assert error.startswith(f"fit: loss must be finite, got nan at step {bad}; the update was not made.")
@@ -92,7 +92,7 @@ def test_skip_and_rollback_leave_the_step_out_everywhere(tmp_path, size, policy,
         assert error is None and finite and step == TOTAL_STEPS
         assert getattr(events, left_out) == faults == _bad_steps(always=True)
         assert weights == results[0][-1]
-        # Running statistics are not touched by a picture that is not a number.
+        # Running statistics are not touched by an image that is not a number.
         assert all(abs(value) < 1e3 for value in weights["1.running_mean"])
 
 

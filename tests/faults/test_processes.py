@@ -127,7 +127,7 @@ def test_an_error_in_one_process_ends_all_and_is_the_one_shown(tmp_path):
     code, output = _run(tmp_path / "run", processes=2, fault=f"1:5:raise:{marker}")
     assert time.time() - marker.stat().st_mtime < 20
     assert code == 1
-    assert output.count("RuntimeError: planted: the pictures of this process are gone") == 1
+    assert output.count("RuntimeError: planted: the images of this process are gone") == 1
     assert "waited for another one that has ended" in output
 
 
@@ -175,7 +175,7 @@ def test_a_worker_that_is_killed_is_named(tmp_path, alone):
     run = tmp_path / "run"
     code, output = _run(run, "--exec.num-workers", "1", fault=fault)
     assert code == 4, output
-    assert "a process that reads pictures must live, got '" in output
+    assert "a process that reads images must live, got '" in output
     assert "use fewer with --exec.num-workers" in output
     # What was done is kept, up to the last step.
     assert sorted(path.name for path in (run / "checkpoints").iterdir())[-1] >= "step-00000005"

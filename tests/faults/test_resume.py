@@ -143,7 +143,7 @@ def test_processes_with_parts_of_the_network_end_where_those_with_the_whole_do(t
         assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_workers_and_processes_do_not_change_the_pictures(tmp_path):
+def test_workers_and_processes_do_not_change_the_images(tmp_path):
     """Two processes train on what one does: without batch norm and dropout, to rounding."""
     config = _config()
     alone = _weights(World(), config)

@@ -3,11 +3,11 @@
 import pytest
 
 from lambdanets import create_model
-from lambdanets.jobs.tables.certain import FILLERS, rows_of
-from lambdanets.jobs.tables.contents import NUMBERS, table
-from lambdanets.jobs.tables.record import CERTAIN, NOT_RUN, agrees
 from lambdanets.models.meta import on_meta
-from lambdanets.paper import TABLES, Row
+from lambdanets.paper.tables.certain import FILLERS, rows_of
+from lambdanets.paper.tables.contents import NUMBERS, table
+from lambdanets.paper.tables.record import CERTAIN, NOT_RUN, agrees
+from lambdanets.published import TABLES, Row
 from support.baselines import baseline_or_skip
 
 # What `docs/reproduction.md` says of each: a cell that joins or leaves this list is news.

@@ -8,9 +8,9 @@ import torch
 from lambdanets import create_model
 from lambdanets.models.meta import on_meta
 from lambdanets.nn import StochasticDepth
-from lambdanets.paper import RESNET_RS, TABLES
+from lambdanets.published import RESNET_RS, TABLES
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
-from lambdanets.recipes.imagenet import NUM_PICTURES
+from lambdanets.recipes.imagenet import NUM_IMAGES
 from lambdanets.training.config import differences
 
 FAMILY = tuple(f"imagenet-lambda-resnet{depth}-{size}" for depth, size in (
@@ -118,7 +118,7 @@ def test_the_cost_is_the_published_time_of_a_step_times_the_steps(name):
         for row in (*TABLES[18], *RESNET_RS)
         if (row.model, row.image_size) == (config.model.name, config.data.image_size)
     )
-    hours = 350 * NUM_PICTURES / 1024 * row.values["step_s"] / 3600
+    hours = 350 * NUM_IMAGES / 1024 * row.values["step_s"] / 3600
     assert int(describe_recipe(name)["Cost"].split()[0]) == round(hours)
 
 

@@ -12,7 +12,7 @@ from lambdanets.recipes.origins import lineage
 from lambdanets.training.config import differences
 
 # Those of data that are made here have been run, those of ImageNet have not, and say so.
-RUN_HERE = r"\d+\.\d % of the (500 held-out digits|480 held-out pictures|1,000 held-out pictures).*"
+RUN_HERE = r"\d+\.\d % of the (500 held-out digits|480 held-out images|1,000 held-out images).*"
 OF_THE_PAPER = r"\d+\.\d % top-1 on ImageNet \(Table \d+.*\); not run here\."
 WITHOUT_A_NUMBER = {
     "imagenet-lambda-resnet152-288": "none printed; 86.7 % with pseudo-labels (Table 18). Not run here.",
@@ -71,7 +71,7 @@ def test_an_unknown_name_gets_the_nearest():
 
 def test_a_field_may_run_over_several_lines():
     departs = describe_recipe("imagenet-resnet50-90ep")["Departs"]
-    assert departs.startswith("313 steps an epoch in the place of 312, so that no picture is left out;")
+    assert departs.startswith("313 steps an epoch in the place of 312, so that no image is left out;")
     assert departs.endswith("the paper does not print them.")
     # Remarks above the fields belong to none.
     assert "momentum" not in " ".join(describe_recipe("imagenet-resnet50-90ep").values())

@@ -21,7 +21,7 @@ def write_tar(path, members, *, form=tarfile.USTAR_FORMAT, pax_headers=None):
 
 
 def samples(labels, *, first=0, extension="jpg", kind="cls"):
-    """Members of one picture a label, whose bytes say which one it is."""
+    """Members of one image a label, whose bytes say which one it is."""
     members = []
     for index, label in enumerate(labels, first):
         key = f"{index:06d}"
@@ -31,12 +31,12 @@ def samples(labels, *, first=0, extension="jpg", kind="cls"):
 
 
 def content(index):
-    """Bytes of a picture that is none: only reading counts."""
+    """Bytes of an image that is none: only reading counts."""
     return np.random.default_rng(index).bytes(700 + 37 * index)
 
 
-def picture_bytes(seed=0, size=(12, 16), form="JPEG"):
-    """A small encoded picture of noise."""
+def image_bytes(seed=0, size=(12, 16), form="JPEG"):
+    """A small encoded image of noise."""
     file = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(file, form)

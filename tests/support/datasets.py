@@ -4,7 +4,7 @@ from types import ModuleType
 
 
 class Image:
-    """A column of pictures; decoding it would be a mistake."""
+    """A column of images; decoding it would be a mistake."""
 
     def __init__(self, decode=True):
         self.decode = decode
@@ -55,7 +55,7 @@ def stand_in():
     return module
 
 
-def pictures_and_classes(pictures, classes):
+def images_and_classes(images, classes):
     """A data set of two classes with the usual columns."""
-    columns = {"image": pictures, "label": classes}
+    columns = {"image": images, "label": classes}
     return Dataset({"image": Image(), "label": ClassLabel(["cat", "dog"])}, columns)

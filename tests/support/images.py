@@ -19,7 +19,7 @@ class Planted(NamedTuple):
 
 
 def photo(width=40, height=30, seed=0):
-    """A smooth coloured picture with a little noise, as bytes "height width 3"."""
+    """A smooth coloured image with a little noise, as bytes "height width 3"."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(40, 216, (4, 5, 3), dtype=np.uint8))
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
@@ -27,10 +27,10 @@ def photo(width=40, height=30, seed=0):
 
 
 def encoded(pixels, kind="JPEG", **options):
-    """The bytes of a picture's file."""
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    """The bytes of an image's file."""
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 
@@ -73,7 +73,7 @@ def animated_gif():
 
 
 def turned_jpeg():
-    """A picture of 20×10 pixels, left half white, stored lying on its side."""
+    """An image of 20×10 pixels, left half white, stored lying on its side."""
     pixels = np.zeros((10, 20, 3), np.uint8)
     pixels[:, :10] = 255
     exif = Image.Exif()
@@ -82,7 +82,7 @@ def turned_jpeg():
 
 
 def readable_files():
-    """Unusual files that are pictures all the same."""
+    """Unusual files that are images all the same."""
     pixels = photo()
     grey = pixels[..., 0]
     palette = Image.fromarray(grey).convert("P")
@@ -97,7 +97,7 @@ def readable_files():
 
 
 def unreadable_files():
-    """Files that are no pictures, or not whole ones, with what is said of them."""
+    """Files that are no images, or not whole ones, with what is said of them."""
     jpeg = encoded(photo(), quality=90)
     another = r"must be an image \(AVIF, BMP, .*got another kind of file"
     return {

@@ -32,7 +32,7 @@ def write_folder(
         "settings": {"hard": hard, "shard_size": shard_size, "data": data or {}, "seed": seed},
         "labels": labels,
         "num_classes": probabilities.shape[1],
-        "num_pictures": len(probabilities),
+        "num_images": len(probabilities),
         "files": {name: (path / name).stat().st_size for name in (*names, SELECTED)},
     }
     (path / MANIFEST).write_text(json.dumps(manifest))

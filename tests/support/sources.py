@@ -9,12 +9,12 @@ from lambdanets.errors import DataError
 
 @dataclass(frozen=True)
 class MemorySource:
-    """Bytes with names and classes; None is a picture that cannot be read."""
+    """Bytes with names and classes; None is an image that cannot be read."""
 
     contents: list
     classes: list
     labels: tuple = ("cat", "dog")
-    form: str = "pictures/n{index:03d}.x/photo {index}.jpg"
+    form: str = "images/n{index:03d}.x/photo {index}.jpg"
 
     @property
     def targets(self):

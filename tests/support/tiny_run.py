@@ -12,10 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-from lambdanets.batches import Batch
 from lambdanets.cli import run
-from lambdanets.jobs import train as job
-from lambdanets.jobs.tasks import Task
+from lambdanets.data.batches import Batch
+from lambdanets.runs import train as job
+from lambdanets.runs.tasks import Task
 from support.training import NUM_CLASSES, Stored, TinyData, tiny_model
 
 SETTINGS = (
@@ -39,7 +39,7 @@ def tiny_task(data=None):
 
 
 class FaultyData(TinyData):
-    """Something happens in one process when the pictures of one step are asked for."""
+    """Something happens in one process when the images of one step are asked for."""
 
     def __init__(self, fault):
         super().__init__(num=40)
@@ -62,7 +62,7 @@ class FaultyData(TinyData):
             return
         self.marker.touch()
         if self.kind == "raise":
-            raise RuntimeError("planted: the pictures of this process are gone")
+            raise RuntimeError("planted: the images of this process are gone")
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,11 +1,11 @@
-"""A network and pictures so small that a whole run takes a moment."""
+"""A network and images so small that a whole run takes a moment."""
 
 from dataclasses import replace
 
 import torch
 from torch import nn
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.recipes import get_recipe
 from lambdanets.training.ema import ExponentialMovingAverage
 from lambdanets.training.loop import Plan
@@ -50,7 +50,7 @@ def tiny_state(config, model=None):
 
 
 class TinyData:
-    """Random pictures with noise that depends on (epoch, index) alone."""
+    """Random images with noise that depends on (epoch, index) alone."""
 
     def __init__(self, num=30, noise=0.1):
         generator = torch.Generator().manual_seed(7)
@@ -75,7 +75,7 @@ class TinyData:
 
 
 class Stored:
-    """The pictures of `TinyData` without noise."""
+    """The images of `TinyData` without noise."""
 
     def __init__(self, data):
         self._data = data

@@ -1,4 +1,4 @@
-"""What is said when a process that reads pictures dies, and what an error in one becomes."""
+"""What is said when a process that reads images dies, and what an error in one becomes."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def test_it_may_die_while_it_hands_a_batch_over(monkeypatch, error):
         yield
 
     monkeypatch.setattr(feeding, "_started", broken)
-    with pytest.raises(DataError, match="a process that reads pictures must live, got 'planted'"):
+    with pytest.raises(DataError, match="a process that reads images must live, got 'planted'"):
         next(training_batches(TinyData(), CALLS, num_workers=1))
 
 

@@ -34,7 +34,7 @@ def undisturbed():
     return state, notes
 
 
-def test_every_epoch_shows_each_picture_once_in_equal_batches():
+def test_every_epoch_shows_each_image_once_in_equal_batches():
     config, data = tiny_config(), TinyData(num=25)
     fit(tiny_state(config), tiny_plan(config, data), Notes())
     for epoch in range(3):
@@ -114,7 +114,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update():
     assert torch.equal(state.model[0].weight, weight)
 
 
-def test_thirty_two_pictures_are_learnt_by_heart():
+def test_thirty_two_images_are_learnt_by_heart():
     config = tiny_config(
         label_smoothing=0.0,
         ema_decay=0.9,
@@ -128,8 +128,8 @@ def test_thirty_two_pictures_are_learnt_by_heart():
     assert notes.records[-1]["test_loss"] < 0.1
 
 
-def test_a_single_picture_is_refused():
-    with pytest.raises(ArgumentError, match=r"Plan: data must hold at least 2 pictures, got 1\."):
+def test_a_single_image_is_refused():
+    with pytest.raises(ArgumentError, match=r"Plan: data must hold at least 2 images, got 1\."):
         tiny_plan(tiny_config(), TinyData(num=1))
 
 
@@ -146,14 +146,14 @@ def test_a_step_curve_falls_at_its_epochs():
     sched = SchedConfig(epochs=6, warmup_epochs=1.0, shape="step", step_epochs=2.0, step_factor=0.5)
     optim = OptimConfig(learning_rate=0.1, base_batch_size=4)
     plan = tiny_plan(tiny_config(sched=sched, optim=optim))
-    # 0.1 for 4 pictures is 0.2 for 8; epochs have 4 steps.
+    # 0.1 for 4 images is 0.2 for 8; epochs have 4 steps.
     assert [plan.learning_rate(step) for step in (4, 7, 8, 15, 16)] == pytest.approx(
         [0.2, 0.2, 0.1, 0.1, 0.05]
     )
 
 
 def test_parts_too_small_for_batch_norm_are_refused():
-    message = r"must give each of 1 processes and each of 5 parts at least 2 pictures, got 8 of 30"
+    message = r"must give each of 1 processes and each of 5 parts at least 2 images, got 8 of 30"
     with pytest.raises(ArgumentError, match=message):
         tiny_plan(tiny_config(exec=ExecConfig(accumulation=5)))
 

@@ -1,4 +1,4 @@
-"""Counts that do not depend on how the pictures are cut into batches, nor on how many processes count."""
+"""Counts that do not depend on how the images are cut into batches, nor on how many processes count."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.feeding import test_batches as shared_batches
 from lambdanets.training.metrics import Evaluation, Meter, evaluate, places
@@ -17,18 +17,18 @@ from support.together import run_together
 NUM_CLASSES = 7
 
 
-def _pictures(num, num_classes=3):
-    """Pictures whose pixels are the logits: few values, so that there are ties."""
+def _images(num, num_classes=3):
+    """Images whose pixels are the logits: few values, so that there are ties."""
     generator = torch.Generator().manual_seed(num)
     images = torch.randint(5, (num, 1, 1, num_classes), generator=generator).float()
     return images, torch.randint(num_classes, (num,), generator=generator)
 
 
-class Pictures:
-    """Test data of as many pictures as asked for."""
+class Images:
+    """Test data of as many images as asked for."""
 
     def __init__(self, num, num_classes=NUM_CLASSES):
-        self.images, self.labels = _pictures(num, num_classes)
+        self.images, self.labels = _images(num, num_classes)
 
     def __len__(self):
         return len(self.labels)
@@ -38,7 +38,7 @@ class Pictures:
 
 
 def _real(num):
-    """Up to three classes a picture, none for some, with -1 behind them."""
+    """Up to three classes an image, none for some, with -1 behind them."""
     generator = torch.Generator().manual_seed(100 + num)
     rows = torch.randint(NUM_CLASSES, (num, 3), generator=generator)
     many = torch.randint(4, (num, 1), generator=generator)
@@ -46,7 +46,7 @@ def _real(num):
 
 
 def _literal(images, labels, real):
-    """The same counts, one picture at a time, in plain Python."""
+    """The same counts, one image at a time, in plain Python."""
     counts = {"correct": 0, "top5": 0, "real": 0, "with real": 0, "loss": 0.0}
     for logits, label, allowed in zip(
         images.flatten(1).tolist(), labels.tolist(), real.tolist(), strict=True
@@ -63,8 +63,8 @@ def _literal(images, labels, real):
 
 @pytest.mark.parametrize("num", range(1, 18))
 def test_any_number_of_processes_finds_the_same(num):
-    """R15: data sets of 1 to 17 pictures, 1 to 3 processes, batches of 1 to 5."""
-    data, real = Pictures(num), _real(num)
+    """R15: data sets of 1 to 17 images, 1 to 3 processes, batches of 1 to 5."""
+    data, real = Images(num), _real(num)
     expected = _literal(data.images, data.labels, real)
     for world in (1, 2, 3):
         for size in range(1, 6):
@@ -87,7 +87,7 @@ def test_any_number_of_processes_finds_the_same(num):
 
 @given(num=st.integers(1, 17), size=st.integers(1, 6))
 def test_any_cut_gives_the_same_whole_numbers(num, size):
-    images, labels = _pictures(num)
+    images, labels = _images(num)
     model = nn.Flatten()
     whole = evaluate(model, [Batch(images, labels)], 3)
     cut = evaluate(model, map(Batch, images.split(size), labels.split(size)), 3)
@@ -101,9 +101,9 @@ def test_counts_against_a_literal_loop():
     result = evaluate(nn.Flatten(), [Batch(images, labels)], 3)
     counts = [[0] * 3 for _ in range(3)]
     loss = 0.0
-    for picture, label in zip(images.flatten(1).tolist(), labels.tolist(), strict=True):
-        counts[label][max(range(3), key=picture.__getitem__)] += 1
-        loss += math.log(sum(math.exp(value) for value in picture)) - picture[label]
+    for image, label in zip(images.flatten(1).tolist(), labels.tolist(), strict=True):
+        counts[label][max(range(3), key=image.__getitem__)] += 1
+        loss += math.log(sum(math.exp(value) for value in image)) - image[label]
     assert result.confusion.tolist() == counts
     assert result.loss == pytest.approx(loss / 40, abs=1e-6)
     assert result.correct == sum(counts[i][i] for i in range(3))
@@ -122,7 +122,7 @@ def test_a_large_sum_of_losses_keeps_its_digits():
 
 def test_the_mode_of_the_model_comes_back():
     model = nn.Sequential(nn.Flatten(), nn.Dropout(0.9)).train()
-    images, labels = _pictures(20)
+    images, labels = _images(20)
     batches = [Batch(images, labels)]
     assert evaluate(model, batches, 3).loss == evaluate(model, batches, 3).loss
     assert model.training and model[1].training
@@ -131,7 +131,7 @@ def test_the_mode_of_the_model_comes_back():
     assert model.training and model[1].training
 
 
-def test_pictures_are_prepared_and_products_take_the_precision():
+def test_images_are_prepared_and_products_take_the_precision():
     seen = []
 
     class Watching(nn.Linear):
@@ -150,7 +150,7 @@ def test_pictures_are_prepared_and_products_take_the_precision():
 
 
 def test_what_could_not_be_read_is_left_out_and_named():
-    images, labels = _pictures(6)
+    images, labels = _images(6)
     gone = labels.where(torch.tensor([True, False, True, True, False, False]), -1)
     batches = [
         Batch(images[:3], gone[:3], ("b.png: empty",)),
@@ -200,7 +200,7 @@ def test_a_network_that_is_not_a_number_is_never_right_among_five():
         (
             torch.tensor([0, 1]),
             torch.tensor([[1]]),
-            r"real must have a row for each picture of the batches, got 1\.",
+            r"real must have a row for each image of the batches, got 1\.",
         ),
         (
             torch.tensor([0, 1]),
@@ -214,15 +214,15 @@ def test_batches_that_cannot_be_judged(targets, real, message):
         evaluate(nn.Flatten(), [Batch(torch.zeros(2, 1, 1, 3), targets)], 3, real=real)
 
 
-def test_no_picture_is_an_error():
-    with pytest.raises(DataError, match="batches must hold at least one readable picture, got none"):
+def test_no_image_is_an_error():
+    with pytest.raises(DataError, match="batches must hold at least one readable image, got none"):
         evaluate(nn.Flatten(), [], 3)
 
 
 def test_an_error_in_one_process_ends_all():
     """The other one must not wait, nor add its sums to those of the next evaluation."""
 
-    class Damaged(Pictures):
+    class Damaged(Images):
         def batch(self, indices):
             if 3 in indices:
                 raise DataError("3.png: truncated")
@@ -237,7 +237,7 @@ def test_an_error_in_one_process_ends_all():
     ]
     waiting, damaged = run_together(parts)
     assert isinstance(waiting, DataError) and isinstance(damaged, DataError)
-    assert str(waiting).startswith("evaluate: every process must judge its pictures, got an error in another")
+    assert str(waiting).startswith("evaluate: every process must judge its images, got an error in another")
     assert str(damaged) == "3.png: truncated"
 
 
@@ -248,13 +248,13 @@ def test_sums_are_whole_numbers_and_one_in_float64():
         seen.append((tensor.dtype, tensor.shape))
         return tensor
 
-    evaluate(nn.Flatten(), [Batch(*_pictures(5))], 3, add_up=add_up)
+    evaluate(nn.Flatten(), [Batch(*_images(5))], 3, add_up=add_up)
     assert seen == [(torch.int64, (3 * 3 + 5,)), (torch.float64, ())]
 
 
-def test_a_lost_picture_is_an_error():
-    found = evaluate(nn.Flatten(), [Batch(*_pictures(5))], 3)
-    with pytest.raises(DataError, match="each of the 6 pictures once over all processes, got 5"):
+def test_a_lost_image_is_an_error():
+    found = evaluate(nn.Flatten(), [Batch(*_images(5))], 3)
+    with pytest.raises(DataError, match="each of the 6 images once over all processes, got 5"):
         found.require_whole(6)
 
 
@@ -266,7 +266,7 @@ def test_confusion_has_labels_in_rows():
     assert Evaluation(confusion=found.confusion, loss=0.0, top5_correct=3).top5_accuracy == 1.0
 
 
-def test_the_meter_adds_up_pictures():
+def test_the_meter_adds_up_images():
     meter = Meter()
     meter.add(3.0, 2, 3)
     meter.add(5.0, 0, 1)

@@ -1,4 +1,4 @@
-"""One update: parts weighed by pictures, shortened gradients, shared classes, and what it reports."""
+"""One update: parts weighed by images, shortened gradients, shared classes, and what it reports."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.errors import NumericError
 from lambdanets.training.distributed import World
 from lambdanets.training.parallel import new_state

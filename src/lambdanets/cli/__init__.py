@@ -16,7 +16,7 @@ from lambdanets.training.torchrun import global_rank
 COMMANDS: Final[dict[str, str]] = {
     "train": "train a recipe, or continue where it stood",
     "eval": "evaluate a finished or running run",
-    "pseudo": "give labels to pictures that have none, and train on them",
+    "pseudo": "give labels to images that have none, and train on them",
     "predict": "classify image files with a trained run",
     "explain": "draw what a lambda network looks at in an image",
     "data": "look a data set over, write it as shards, index shards",

@@ -54,7 +54,7 @@ def main(arguments: argparse.Namespace) -> int:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from lambdanets.jobs.bench import explain
+    from lambdanets.analysis.estimates import explain
 
     device = arguments.device or "cpu"
     rows = explain(_problem(arguments, arguments.explain, device))
@@ -71,8 +71,8 @@ def _explain(arguments: argparse.Namespace) -> int:
 def _tune(arguments: argparse.Namespace) -> int:
     import torch
 
+    from lambdanets.analysis.tune import tune
     from lambdanets.functional.position._tiles import cache_file
-    from lambdanets.jobs.tune import tune
 
     device = arguments.device or "cuda"
     if device == "cuda" and not torch.cuda.is_available():

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lambdanets.jobs.compare import RunSummary, Seeds, compare, seeds_of
+from lambdanets.runs.compare import RunSummary, Seeds, compare, seeds_of
 
 # Blanks between two columns.
 _GAP = 3
@@ -67,7 +67,7 @@ def _column(summary: RunSummary) -> dict[str, str]:
         "accuracy, last epoch": f"{summary.accuracy:.2%}",
         "correct": f"{summary.correct} of {summary.total}",
         "top-5": "" if top5 is None else f"{top5 / summary.total:.2%}",
-        "best epoch (same pictures)": f"{summary.best_correct / summary.total:.2%}",
+        "best epoch (same images)": f"{summary.best_correct / summary.total:.2%}",
         "parameters": f"{summary.parameters:,}",
         "epochs": str(done) if done == planned else f"{done} of {planned}, unfinished",
         "training time": f"{summary.seconds:.1f} s",

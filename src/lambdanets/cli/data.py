@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from lambdanets.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from lambdanets.jobs.data import DataReport, PartReport
-    from lambdanets.jobs.data_place import DataPlace
+    from lambdanets.data.check import DataReport, PartReport
+    from lambdanets.data.place import DataPlace
 
 KINDS = ("folder", "shards", "huggingface")
 
@@ -21,10 +21,10 @@ _MOST_CLASSES = 20
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the three jobs with their options."""
     jobs = parser.add_subparsers(dest="job", metavar="JOB", required=True)
-    check = jobs.add_parser("check", help="count pictures and classes, and name what cannot be read")
+    check = jobs.add_parser("check", help="count images and classes, and name what cannot be read")
     check.add_argument("root", metavar="ROOT", help="a folder, or the name of a Hugging Face data set")
     _add_parts(check)
-    check.add_argument("--decode", action="store_true", help="read and decode every picture")
+    check.add_argument("--decode", action="store_true", help="read and decode every image")
     check.add_argument("--workers", type=int, metavar="N", help="processes that decode (one for each core)")
     check.add_argument("--json", action="store_true", help="print JSON, with the counts of all classes")
     check.set_defaults(job_main=_check)
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     shard.add_argument(
         "--max-bytes", type=int, default=256 * 2**20, metavar="N", help="of a shard (268435456)"
     )
-    shard.add_argument("--max-count", type=int, default=10_000, metavar="N", help="pictures in it (10000)")
+    shard.add_argument("--max-count", type=int, default=10_000, metavar="N", help="images in it (10000)")
     shard.add_argument(
         "--shuffle",
         type=int,
@@ -62,7 +62,7 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
 
 
 def _place(arguments: argparse.Namespace) -> "DataPlace":
-    from lambdanets.jobs.data_place import DataPlace
+    from lambdanets.data.place import DataPlace
 
     if not arguments.train:
         raise ArgumentError("data: train must name a folder, a pattern or a split, got nothing.")
@@ -71,7 +71,7 @@ def _place(arguments: argparse.Namespace) -> "DataPlace":
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from lambdanets.jobs.data import check_data
+    from lambdanets.data.check import check_data
 
     workers = arguments.workers if arguments.workers is not None else os.cpu_count() or 1
     if workers < 1:
@@ -85,7 +85,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _shard(arguments: argparse.Namespace) -> int:
-    from lambdanets.jobs.sharding import shard_data
+    from lambdanets.data.sharding import shard_data
 
     written = shard_data(
         _place(arguments),
@@ -95,26 +95,26 @@ def _shard(arguments: argparse.Namespace) -> int:
         shuffle_seed=arguments.shuffle,
     )
     for one in written:
-        print(f"{one.part:<7}{one.num_pictures:,} pictures in {len(one.shards):,} shards")
+        print(f"{one.part:<7}{one.num_images:,} images in {len(one.shards):,} shards")
     print(f"train with --data.name shards --data.root {arguments.out}")
     return 0
 
 
 def _index(arguments: argparse.Namespace) -> int:
-    from lambdanets.jobs.sharding import index_data
+    from lambdanets.data.sharding import index_data
 
     indexed = index_data(arguments.root)
     for one in indexed:
         place = one.place or "nowhere: no folder takes it"
-        print(f"{one.shard}  {one.num_pictures:,} pictures, index {place}")
-    print(f"{len(indexed):,} shards, {sum(one.num_pictures for one in indexed):,} pictures")
+        print(f"{one.shard}  {one.num_images:,} images, index {place}")
+    print(f"{len(indexed):,} shards, {sum(one.num_images for one in indexed):,} images")
     return 0
 
 
 def _described(report: "DataReport") -> list[str]:
     lines = [f"{report.root}: {report.kind}{', all decoded' if report.decoded else ''}"]
     for part in report.parts:
-        lines.append(f"{part.part:<12}{part.num_pictures:,} pictures of {len(part.counts):,} classes")
+        lines.append(f"{part.part:<12}{part.num_images:,} images of {len(part.counts):,} classes")
         lines += [f"{'':<12}{line}" for line in _details(part)]
     if report.only_in and len(report.only_in) <= _MOST_CLASSES:
         lines += [f"only in {part}: {label}" for label, part in report.only_in.items()]
@@ -123,7 +123,7 @@ def _described(report: "DataReport") -> list[str]:
     for part in report.parts:
         if part.empty:
             shown = ", ".join(part.empty[:_MOST_CLASSES]) + (", …" if len(part.empty) > _MOST_CLASSES else "")
-            lines.append(f"no pictures in {part.part}: {len(part.empty):,} classes ({shown})")
+            lines.append(f"no images in {part.part}: {len(part.empty):,} classes ({shown})")
     lines += [f"unreadable: {why}" for part in report.parts for why in part.unreadable]
     lines.append(_verdict(report))
     return lines
@@ -132,7 +132,7 @@ def _described(report: "DataReport") -> list[str]:
 def _details(part: "PartReport") -> list[str]:
     lines = []
     if part.num_bytes is not None:
-        mean = part.num_bytes / max(part.num_pictures - len(part.unreadable), 1)
+        mean = part.num_bytes / max(part.num_images - len(part.unreadable), 1)
         lines.append(f"{part.num_bytes / 1e6:,.1f} MB, {mean / 1e3:,.1f} kB each")
     if part.pixels is not None:
         (width, height), (widest, highest) = part.pixels
@@ -148,12 +148,8 @@ def _details(part: "PartReport") -> list[str]:
 def _verdict(report: "DataReport") -> str:
     count = sum(len(part.unreadable) for part in report.parts)
     if count:
-        total = sum(part.num_pictures for part in report.parts)
-        return f"{count:,} of {total:,} pictures cannot be read"
+        total = sum(part.num_images for part in report.parts)
+        return f"{count:,} of {total:,} images cannot be read"
     if not report.is_fit:
         return f"not fit: {report.parts[-1].part} has classes that {report.parts[0].part} has not"
-    return (
-        "every picture can be decoded"
-        if report.decoded
-        else "nothing wrong; --decode looks into each picture"
-    )
+    return "every image can be decoded" if report.decoded else "nothing wrong; --decode looks into each image"

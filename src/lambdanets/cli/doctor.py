@@ -18,7 +18,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Print what is found, with advice where it is bad. Exit 0, 1 (processes), 3 (libraries) or 7 (disk)."""
-    from lambdanets.jobs import collectives, doctor
+    from lambdanets.launch import collectives, doctor
 
     if arguments.dist and collectives.is_launched():
         return collectives.try_collectives(arguments.out, arguments.backend, arguments.limit)

@@ -14,10 +14,10 @@ from lambdanets.errors import check_positive
 from lambdanets.training.torchrun import world_size
 
 if TYPE_CHECKING:
-    from lambdanets.jobs.eval_table import Attempt
-    from lambdanets.jobs.evaluate import RunEvaluation
+    from lambdanets.runs.eval_table import Attempt
+    from lambdanets.runs.evaluate import RunEvaluation
 
-# Names of unreadable pictures that a terminal lists.
+# Names of unreadable images that a terminal lists.
 _MOST_NAMED: Final = 10
 _WIDEST_RUN: Final = 34
 
@@ -32,19 +32,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="best",
         help="of the best epoch, or of the last checkpoint: its average or the network itself (best)",
     )
-    parser.add_argument("--size", type=int, metavar="N", help="side of the test pictures (the run's)")
+    parser.add_argument("--size", type=int, metavar="N", help="side of the test images (the run's)")
     parser.add_argument(
         "--real", type=Path, metavar="FILE", help="JSON with all labels that may be called right"
     )
     parser.add_argument(
-        "--skip-bad", action="store_true", help="leave unreadable pictures out, in the place of exit 4"
+        "--skip-bad", action="store_true", help="leave unreadable images out, in the place of exit 4"
     )
-    parser.add_argument("--batch", type=int, default=250, metavar="N", help="pictures at a time (250)")
+    parser.add_argument("--batch", type=int, default=250, metavar="N", help="images at a time (250)")
     parser.add_argument(
-        "--num-workers", type=int, default=0, metavar="W", help="processes that read pictures (0)"
+        "--num-workers", type=int, default=0, metavar="W", help="processes that read images (0)"
     )
     parser.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="processes that share the pictures (1)"
+        "--processes", type=int, default=1, metavar="N", help="processes that share the images (1)"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="(auto)")
     parser.add_argument("--format", choices=("text", "json"), default="text", help="(text)")
@@ -57,12 +57,12 @@ def main(arguments: argparse.Namespace) -> int:
     """Evaluate and print: a lone run ends with the exit code of its error, several with 1 after any."""
     check_positive("eval", processes=arguments.processes)
     if arguments.processes > 1 and world_size() == 1:
-        from lambdanets.jobs.launch import launch
+        from lambdanets.launch.processes import launch
 
         return launch(arguments.given, arguments.processes)
     keep_threads_asleep()
-    from lambdanets.jobs.eval_table import evaluate_runs
-    from lambdanets.jobs.evaluate import EvalSettings, evaluate_run
+    from lambdanets.runs.eval_table import evaluate_runs
+    from lambdanets.runs.evaluate import EvalSettings, evaluate_run
     from lambdanets.training.distributed import joined
     from lambdanets.training.settings import ExecConfig
 
@@ -104,11 +104,11 @@ def _print_one(result: "RunEvaluation", form: str) -> None:
     if form == "json":
         print(json.dumps(result.to_dict(), indent=2))
         return
-    from lambdanets.jobs.class_report import class_lines
+    from lambdanets.runs.class_report import class_lines
 
     rows = {
         "weights": f"{result.file}, {_training(result)}",
-        "pictures": _pictures(result),
+        "images": _images(result),
         **_scores(result),
         "loss": f"{result.evaluation.loss:.4f}",
         "speed": f"{result.images_per_s:,.0f} images/s on {result.device}",
@@ -126,11 +126,11 @@ def _print_one(result: "RunEvaluation", form: str) -> None:
 def _training(result: "RunEvaluation") -> str:
     network = "the network itself" if result.weights == "raw" else "moving average"
     after = f"after epoch {result.epoch}" if result.epoch is not None else f"after step {result.step}"
-    chosen = ", chosen as the best on these pictures" if result.weights == "best" else ""
+    chosen = ", chosen as the best on these images" if result.weights == "best" else ""
     return f"{network} {after}{chosen}"
 
 
-def _pictures(result: "RunEvaluation") -> str:
+def _images(result: "RunEvaluation") -> str:
     evaluation = result.evaluation
     size = " of {}x{} pixels".format(*result.image_size) if result.image_size else ""
     if not evaluation.left_out:
@@ -171,7 +171,7 @@ def _print_several(attempts: Iterator["Attempt"], arguments: argparse.Namespace)
     width = min(max(len(str(run)) for run in arguments.runs), _WIDEST_RUN)
     if not as_json:
         real = f"{'ReaL':>9}" if with_real else ""
-        print(f"{'run':<{width}}{'top-1':>9}{'top-5':>9}{real}{'loss':>9}{'pictures':>10}", flush=True)
+        print(f"{'run':<{width}}{'top-1':>9}{'top-5':>9}{real}{'loss':>9}{'images':>10}", flush=True)
     found, failed = [], []
     for attempt in attempts:
         if attempt.result is None:

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Draw, and say what is where."""
-    from lambdanets.jobs.explain import explain
+    from lambdanets.explain.explain import explain
 
     explanation = explain(
         arguments.source,

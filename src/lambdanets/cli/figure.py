@@ -15,9 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Draw the figure and say where it is and what it shows."""
-    from lambdanets.jobs.origin import machine_name
-    from lambdanets.jobs.tables.figure import draw
-    from lambdanets.jobs.tables.results import Results, read_results
+    from lambdanets.paper.tables.figure import draw
+    from lambdanets.paper.tables.results import Results, read_results
+    from lambdanets.runs.origin import machine_name
 
     results = Results(results=read_results(arguments.results), machine=arguments.machine, here=machine_name())
     print(draw(results, arguments.out))

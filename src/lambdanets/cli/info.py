@@ -33,7 +33,7 @@ def main(arguments: argparse.Namespace) -> int:
     overrides = _overrides(arguments)
     # Before torch is imported: a wrong name or override answers at once.
     model_config(arguments.model, **overrides)
-    from lambdanets.jobs.info import inform
+    from lambdanets.analysis.info import inform
 
     height, width = (arguments.size,) * 2 if isinstance(arguments.size, int) else arguments.size
     report = inform(arguments.model, (height, width), overrides)

@@ -19,7 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Predict and print."""
-    from lambdanets.jobs.predict import predict
+    from lambdanets.runs.predict import predict
 
     predictions = predict(arguments.run, arguments.images)
     if arguments.format == "json":

@@ -1,4 +1,4 @@
-"""`lambdanets pseudo`: give labels to pictures that have none, and train on them."""
+"""`lambdanets pseudo`: give labels to images that have none, and train on them."""
 
 import argparse
 import re
@@ -12,12 +12,12 @@ import tyro
 from lambdanets.cli import train
 from lambdanets.cli.threads import keep_threads_asleep
 from lambdanets.errors import ArgumentError, check_choice
-from lambdanets.jobs.pseudo.settings import LabelConfig, LabelRules, run_config
+from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
 from lambdanets.recipes import RECIPES
 from lambdanets.training.settings import DataConfig
 
 if TYPE_CHECKING:
-    from lambdanets.jobs.pseudo.labelling import Summary
+    from lambdanets.pseudo.labelling import Summary
 
 # Option of `pseudo train` -> option of `train`.
 _SHORT: Final = {"--labels": "--pseudo.labels", "--ratio": "--pseudo.ratio"}
@@ -26,7 +26,7 @@ _USAGE: Final = """usage: lambdanets pseudo label --teacher RUN --out DIR [setti
        lambdanets pseudo train RECIPE --labels DIR [--ratio R] --out DIR [settings of train]
        lambdanets pseudo rounds RECIPE --teacher RUN --rounds N --out DIR [settings of train]
 
-label   a teacher labels the unlabelled pictures of a data set
+label   a teacher labels the unlabelled images of a data set
 train   train a recipe on its own labels and the teacher's together
 rounds  label, train a student, label with the student, and so on
 
@@ -34,8 +34,8 @@ All settings of one: lambdanets pseudo label --help"""
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureOptions:
-    """Where the unlabelled pictures are; of a run, its own data set unless another is given.
+class ImageOptions:
+    """Where the unlabelled images are; of a run, its own data set unless another is given.
 
     Attributes:
         seed: Decides which digits of semi are unlabelled, and what a holdout leaves.
@@ -83,9 +83,9 @@ def parse_label(words: Sequence[str]) -> tuple[LabelConfig, argparse.Namespace]:
     """Make a labelling of `--teacher RUN --out DIR …`; and the other options."""
     parser = _label_parser("label")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same one goes on")
-    parser.add_argument("--num-workers", type=int, default=0, help="processes that read pictures (0)")
+    parser.add_argument("--num-workers", type=int, default=0, help="processes that read images (0)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.epilog = "and --seed and --data.… as in `lambdanets train`: where the pictures are."
+    parser.epilog = "and --seed and --data.… as in `lambdanets train`: where the images are."
     arguments, rest = parser.parse_known_args(words)
     return _labelling(arguments, rest), arguments
 
@@ -93,14 +93,12 @@ def parse_label(words: Sequence[str]) -> tuple[LabelConfig, argparse.Namespace]:
 def parse_rounds(words: Sequence[str]) -> tuple[train.Options, LabelConfig, argparse.Namespace]:
     """Make the student's options and the first labelling of `RECIPE --teacher RUN --rounds N --out DIR …`.
 
-    The pictures are those of the student's data set, and of its seed.
+    The images are those of the student's data set, and of its seed.
     """
     parser = _label_parser("rounds")
     parser.add_argument("recipe", metavar="RECIPE", choices=tuple(RECIPES), help=", ".join(RECIPES))
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="students, one after another (1)")
-    parser.add_argument(
-        "--ratio", type=float, default=1.0, help="pseudo-labelled to each labelled picture (1)"
-    )
+    parser.add_argument("--ratio", type=float, default=1.0, help="pseudo-labelled to each labelled image (1)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the same one goes on")
     parser.epilog = "and all settings of the students: lambdanets train RECIPE --help"
     arguments, rest = parser.parse_known_args(words)
@@ -119,13 +117,13 @@ def parse_rounds(words: Sequence[str]) -> tuple[train.Options, LabelConfig, argp
 def describe(summary: "Summary") -> str:
     """Say what came out, as lines of text."""
     lines = [
-        f"pictures  {summary.num_pictures:,} unlabelled",
+        f"images  {summary.num_images:,} unlabelled",
         f"kept      {summary.num_sure:,}, filtered {summary.filtered_share:.1%}",
         f"labels    {summary.num_selected:,} after balancing",
     ]
     if summary.wrong is not None:
         shares = {
-            "of all": summary.wrong["all"] / summary.num_pictures,
+            "of all": summary.wrong["all"] / summary.num_images,
             "of the kept": summary.wrong["sure"] / max(summary.num_sure, 1),
             "of the labels": summary.wrong["selected"] / max(summary.num_selected, 1),
         }
@@ -138,7 +136,7 @@ def describe(summary: "Summary") -> str:
 def _label(words: Sequence[str]) -> None:
     config, arguments = parse_label(words)
     keep_threads_asleep()
-    from lambdanets.jobs.pseudo.labelling import write_labels
+    from lambdanets.pseudo.labelling import write_labels
 
     summary = write_labels(
         config, arguments.out, tell=_say, num_workers=arguments.num_workers, device=arguments.device
@@ -156,7 +154,7 @@ def _rounds(words: Sequence[str]) -> None:
     options, labelling, arguments = parse_rounds(words)
     run_config(labelling.teacher)
     keep_threads_asleep()
-    from lambdanets.jobs.pseudo.rounds import run_rounds
+    from lambdanets.pseudo.rounds import run_rounds
 
     rounds = run_rounds(
         options.config,
@@ -212,14 +210,14 @@ def _labelling(arguments: argparse.Namespace, rest: Sequence[str]) -> LabelConfi
     run = run_config(arguments.teacher)
     if run is None and not any(word.startswith("--data.name") for word in rest):
         raise ArgumentError(
-            "pseudo label: data.name must say which pictures a teacher that is no run labels, got none."
+            "pseudo label: data.name must say which images a teacher that is no run labels, got none."
             " Such as --data.name folder --data.root DIR."
         )
     default = (
-        PictureOptions(seed=run.seed, data=run.data) if run else PictureOptions(data=DataConfig(name="semi"))
+        ImageOptions(seed=run.seed, data=run.data) if run else ImageOptions(data=DataConfig(name="semi"))
     )
-    pictures = tyro.cli(
-        PictureOptions,
+    images = tyro.cli(
+        ImageOptions,
         prog="lambdanets pseudo label",
         args=list(rest),
         default=default,
@@ -228,8 +226,8 @@ def _labelling(arguments: argparse.Namespace, rest: Sequence[str]) -> LabelConfi
     return LabelConfig(
         teacher=arguments.teacher,
         weights=arguments.weights,
-        data=pictures.data,
-        seed=pictures.seed,
+        data=images.data,
+        seed=images.seed,
         rules=_rules(arguments),
     )
 

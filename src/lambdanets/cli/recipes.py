@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from lambdanets.cli.train import parse
 from lambdanets.errors import ArgumentError
-from lambdanets.jobs.slurm import slurm_script
+from lambdanets.launch.slurm import slurm_script
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
 
 _USAGE = """usage: lambdanets recipes [PATTERN] [--format text|markdown]

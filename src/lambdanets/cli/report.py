@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the page and say where it is."""
-    from lambdanets.jobs.page.making import make_report
+    from lambdanets.paper.page.making import make_report
 
     make_report(arguments.out, results=arguments.results, machine=arguments.machine, runs=arguments.run)
     print(arguments.out)

@@ -41,11 +41,11 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measure and train where asked to, then print the list of tables, or those asked for."""
     check(arguments)
-    from lambdanets.jobs.origin import machine_name
-    from lambdanets.jobs.tables.contents import NUMBERS, table
-    from lambdanets.jobs.tables.rendering import FORMATS as RENDERERS
-    from lambdanets.jobs.tables.rendering import summary, to_text
-    from lambdanets.jobs.tables.results import Results, read_results
+    from lambdanets.paper.tables.contents import NUMBERS, table
+    from lambdanets.paper.tables.rendering import FORMATS as RENDERERS
+    from lambdanets.paper.tables.rendering import summary, to_text
+    from lambdanets.paper.tables.results import Results, read_results
+    from lambdanets.runs.origin import machine_name
 
     numbers = arguments.numbers or NUMBERS
     if arguments.measure:
@@ -74,8 +74,8 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def _measure(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
-    from lambdanets.jobs.tables.measuring import Conditions, measure_tables, this_device
-    from lambdanets.jobs.tables.results import append_result
+    from lambdanets.paper.tables.measuring import Conditions, measure_tables, this_device
+    from lambdanets.paper.tables.results import append_result
 
     conditions = Conditions(
         device=this_device(),
@@ -89,8 +89,8 @@ def _measure(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
 
 def _train(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
     keep_threads_asleep()
-    from lambdanets.jobs.tables.results import append_result
-    from lambdanets.jobs.tables.training import train_tables
+    from lambdanets.paper.tables.results import append_result
+    from lambdanets.paper.tables.training import train_tables
 
     for result in train_tables(
         numbers,

@@ -81,7 +81,7 @@ def main(arguments: argparse.Namespace) -> int:
         return 0
     options = parse(words)
     if options.dry_run:
-        from lambdanets.jobs.dry_run import describe
+        from lambdanets.launch.dry_run import describe
 
         print(describe(options.config, options.out, options.num_processes or 1))
         return 0
@@ -109,14 +109,14 @@ def _start_processes(options: Options, words: Sequence[str]) -> int:
     if folder.finished(options.config):
         print(folder.closing_words(options.config))
         return 0
-    from lambdanets.jobs.launch import launch
+    from lambdanets.launch.processes import launch
 
     return launch(["train", *words], options.num_processes, options.max_restarts)
 
 
 def _train(options: Options, folder: RunFolder, words: Sequence[str]) -> None:
     keep_threads_asleep()
-    from lambdanets.jobs.train import train
+    from lambdanets.runs.train import train
 
     command = shlex.join(["lambdanets", "train", *words])
     train(

@@ -1,1 +1,1 @@
-"""Pictures and labels: what to train on and test with."""
+"""Images and labels: what to train on and test with."""

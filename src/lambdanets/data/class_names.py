@@ -1,4 +1,4 @@
-"""Names of classes in a file beside the pictures."""
+"""Names of classes in a file beside the images."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The bundled digits on the way of files: as PNG, and foreign pictures of digits made like them."""
+"""The bundled digits on the way of files: as PNG, and foreign images of digits made like them."""
 
 import io
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
+from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD, Plane
 from lambdanets.data.digits import LABELS, Digits
 from lambdanets.data.ink import InkPreprocessing
-from lambdanets.data.pictures import IMAGENET_MEAN, IMAGENET_STD, Plane
 from lambdanets.data.transforms import Normalization, TestTransform
 
 # Pixels of the file to one of the digit.
@@ -58,16 +58,16 @@ class DigitSource:
 
 
 def enlarged(ink: Plane) -> Image.Image:
-    """Ink between 0 and 1 as a grey picture, each pixel a square of pixels."""
+    """Ink between 0 and 1 as a grey image, each pixel a square of pixels."""
     small = np.round(ink * 255).astype(np.uint8)
     return Image.fromarray(np.kron(small, np.ones((ENLARGED, ENLARGED), np.uint8)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DigitImagePreprocessing:
-    """From any picture of one digit to what a network takes that was trained on `DigitSource`.
+    """From any image of one digit to what a network takes that was trained on `DigitSource`.
 
-    The steps of `InkPreprocessing` give the 8×8 pixels; these become a file's picture as the bundled digits
+    The steps of `InkPreprocessing` give the 8×8 pixels; these become a file's image as the bundled digits
     do, and then what the test makes of it.
 
     Attributes:
@@ -97,18 +97,18 @@ class DigitImagePreprocessing:
             who: The job that complains.
 
         Returns:
-            The picture as the network takes it, and whether dark and light were exchanged.
+            The image as the network takes it, and whether dark and light were exchanged.
 
         Raises:
             PathError: There is no such file.
-            DataError: The file cannot be read, or the picture is blank.
+            DataError: The file cannot be read, or the image is blank.
         """
         ink, inverted = InkPreprocessing().ink(path, who)
         pixels = TestTransform(size=self.size, fraction=FRACTION)(enlarged(ink).convert("RGB"))
         return Normalization(mean=self.mean, std=self.std)(pixels[None])[0], inverted
 
     def resized(self, size: int) -> "DigitImagePreprocessing":
-        """The same for a picture of another size."""
+        """The same for an image of another size."""
         return DigitImagePreprocessing(size=size, mean=self.mean, std=self.std)
 
     def shown(self, pixels: Float[Tensor, "3 height width"]) -> Float[np.ndarray, "height width 3"]:

@@ -1,4 +1,4 @@
-"""Scikit-learn's bundled handwritten digits: 1,797 grey 8x8 pictures by 13 writers."""
+"""Scikit-learn's bundled handwritten digits: 1,797 grey 8x8 images by 13 writers."""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.data.seeds import Purpose, generator, permutation
 from lambdanets.errors import DataError, DependencyError
 
@@ -17,31 +17,31 @@ NUM_TEST: Final = 500
 NUM_CLASSES: Final = 10
 LABELS: Final = tuple(str(digit) for digit in range(NUM_CLASSES))
 
-# Mean and standard deviation of all pixels of the 1,297 training pictures, after division by 16.
+# Mean and standard deviation of all pixels of the 1,297 training images, after division by 16.
 MEAN: Final = 0.3059
 STD: Final = 0.3755
 
-Pictures = Float[Tensor, "n 1 8 8"]
+Images = Float[Tensor, "n 1 8 8"]
 Labels = Int[Tensor, " n"]
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Pictures between 0 (paper) and 1 (ink), and which digit each one is."""
+    """Images between 0 (paper) and 1 (ink), and which digit each one is."""
 
-    images: Pictures
+    images: Images
     labels: Labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def batch(self, indices: Labels) -> Batch:
-        """The pictures of these indices, normalised, as a network takes them."""
+        """The images of these indices, normalised, as a network takes them."""
         return Batch(normalize(self.images[indices]), self.labels[indices])
 
 
 def load_digits() -> tuple[Digits, Digits]:
-    """Load the training pictures and the test pictures.
+    """Load the training images and the test images.
 
     The last 500 in stored order are the test: the writers follow one another there, and a shuffled split
     would put every writer on both sides.
@@ -58,26 +58,26 @@ def load_digits() -> tuple[Digits, Digits]:
         ) from error
     bundled = load_bundled()
     if bundled.images.shape != (1797, 8, 8):
-        raise DataError(f"load_digits: pictures must have shape (1797, 8, 8), got {bundled.images.shape}.")
+        raise DataError(f"load_digits: images must have shape (1797, 8, 8), got {bundled.images.shape}.")
     images = torch.tensor(bundled.images / 16, dtype=torch.float32).unsqueeze(1)  # n 1 8 8
     labels = torch.tensor(bundled.target, dtype=torch.int64)
     return Digits(images[:-NUM_TEST], labels[:-NUM_TEST]), Digits(images[-NUM_TEST:], labels[-NUM_TEST:])
 
 
-def normalize(images: Pictures) -> Pictures:
-    """Give pixels zero mean and unit variance, as over the training pictures."""
+def normalize(images: Images) -> Images:
+    """Give pixels zero mean and unit variance, as over the training images."""
     return (images - MEAN) / STD
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentedDigits:
-    """Training pictures that move a little in each epoch: a pure function of (seed, epoch, index).
+    """Training images that move a little in each epoch: a pure function of (seed, epoch, index).
 
-    Each picture is shifted, rotated and scaled about its centre by amounts drawn evenly between minus and
+    Each image is shifted, rotated and scaled about its centre by amounts drawn evenly between minus and
     plus the largest, with bilinear interpolation; what comes in from outside is paper.
 
     Attributes:
-        digits: The pictures as they are stored.
+        digits: The images as they are stored.
         seed: The seed of the run.
         max_shift: Largest shift along each axis, in pixels.
         max_rotation: Largest rotation, in degrees.
@@ -98,7 +98,7 @@ class AugmentedDigits:
         return permutation(len(self), Purpose.DIGITS_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Labels) -> Batch:
-        """The pictures of these indices as this epoch shows them, and their labels."""
+        """The images of these indices as this epoch shows them, and their labels."""
         motions = torch.stack([self._motion(epoch, int(index)) for index in indices])  # n 2 3
         images = self.digits.images[indices]
         grid = affine_grid(motions, list(images.shape), align_corners=False)

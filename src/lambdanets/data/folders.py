@@ -15,7 +15,7 @@ from lambdanets.data.label_files import LabelLine, read_label_file
 from lambdanets.data.sources import PackedNames, printable, read_file
 from lambdanets.errors import DataError, PathError, did_you_mean
 
-# Endings of the formats that `pictures.FORMATS` allows.
+# Endings of the formats that `images.FORMATS` allows.
 ENDINGS: Final = (
     *(b".avif", b".bmp", b".gif", b".ico", b".jp2", b".jpeg", b".jpg", b".pbm", b".pcx", b".pgm", b".png"),
     *(b".ppm", b".tga", b".tif", b".tiff", b".webp"),
@@ -32,8 +32,8 @@ class FolderSource:
     Attributes:
         folder: The folder.
         labels: The name of each class.
-        targets: The class of each picture.
-        paths: Of each picture, relative to the folder.
+        targets: The class of each image.
+        paths: Of each image, relative to the folder.
     """
 
     folder: Path
@@ -45,11 +45,11 @@ class FolderSource:
         return len(self.paths)
 
     def name(self, index: int) -> str:
-        """The path of a picture."""
+        """The path of an image."""
         return printable(self._path(index))
 
     def read(self, index: int) -> bytes:
-        """The bytes of a picture.
+        """The bytes of an image.
 
         Raises:
             DataError: They cannot be read.
@@ -63,21 +63,21 @@ class FolderSource:
 def open_folder(
     folder: Path, *, label_file: Path | None = None, labels: tuple[str, ...] | None = None
 ) -> FolderSource:
-    """List the pictures of a folder.
+    """List the images of a folder.
 
-    Without a label file, each folder inside is a class, and its pictures may lie in further folders. Names
+    Without a label file, each folder inside is a class, and its images may lie in further folders. Names
     that begin with a dot are passed over. What cannot be read is listed too: that shows when it is read.
 
     Args:
         folder: The folder.
-        label_file: Gives each of its pictures a class.
+        label_file: Gives each of its images a class.
         labels: The classes, where others decide them: a test has those of the training. None: those that are
             found, sorted by their names.
 
     Raises:
         PathError: There is no such folder or label file.
-        DataError: There are no pictures, a class has none, a class is not among `labels`; the label file
-            cannot be understood, or names a picture that is not there, or one twice.
+        DataError: There are no images, a class has none, a class is not among `labels`; the label file
+            cannot be understood, or names an image that is not there, or one twice.
     """
     if not folder.is_dir():
         raise PathError(f"folder: {folder} must be a folder, got none.")
@@ -90,29 +90,29 @@ def open_folder(
         raise DataError(
             f"folder: {folder} must have classes of the training alone, got {_listed(unknown)}.{near}"
         )
-    pictures = [(label, path) for label, path in found if path]
-    if not pictures:
-        raise DataError(f"folder: {folder} must hold pictures, got none in {len(found)} class folders.")
+    images = [(label, path) for label, path in found if path]
+    if not images:
+        raise DataError(f"folder: {folder} must hold images, got none in {len(found)} class folders.")
     return FolderSource(
         folder=folder,
         labels=classes,
-        targets=torch.tensor([numbers[label] for label, _ in pictures], dtype=torch.int64),
-        paths=PackedNames(path for _, path in pictures),
+        targets=torch.tensor([numbers[label] for label, _ in images], dtype=torch.int64),
+        paths=PackedNames(path for _, path in images),
     )
 
 
 def _classes(folder: Path, found: Found) -> tuple[str, ...]:
-    """The classes that are found, in their order, each with at least one picture."""
+    """The classes that are found, in their order, each with at least one image."""
     counts = Counter({label: 0 for label, _ in found})
     counts.update(label for label, path in found if path)
     empty = [label for label, count in counts.items() if not count]
     if empty and len(empty) < len(counts):
-        raise DataError(f"folder: each class of {folder} must have pictures, got none in {_listed(empty)}.")
+        raise DataError(f"folder: each class of {folder} must have images, got none in {_listed(empty)}.")
     return tuple(counts)
 
 
 def _by_folders(folder: Path) -> Found:
-    """The pictures of each class folder; a class without any stands there once, without a path."""
+    """The images of each class folder; a class without any stands there once, without a path."""
     root = os.fsencode(folder)
     names = [entry.name for entry in _entries(root) if _is_folder(entry)]
     if not names:
@@ -145,7 +145,7 @@ def _by_file(folder: Path, label_file: Path) -> Found:
             )
         if path in first:
             raise DataError(
-                f"folder: {line.where} must name a picture once, got {printable(line.path)!r} again, which"
+                f"folder: {line.where} must name an image once, got {printable(line.path)!r} again, which"
                 f" {first[path]} names."
             )
         first[path] = line.where

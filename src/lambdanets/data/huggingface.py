@@ -1,4 +1,4 @@
-"""Pictures of a Hugging Face data set, as bytes: decoding is not left to it."""
+"""Images of a Hugging Face data set, as bytes: decoding is not left to it."""
 
 from importlib import import_module
 from pathlib import Path
@@ -13,9 +13,9 @@ from lambdanets.errors import DataError, DependencyError
 
 
 class HuggingFaceSource:
-    """Encoded pictures of one split of a data set that the library `datasets` loads.
+    """Encoded images of one split of a data set that the library `datasets` loads.
 
-    The column of pictures is the only one of its kind, or `image`; that of classes the only one, or `label`.
+    The column of images is the only one of its kind, or `image`; that of classes the only one, or `label`.
     Bytes come as they are stored, because the column is read without its decoder.
 
     Args:
@@ -25,11 +25,11 @@ class HuggingFaceSource:
 
     Raises:
         DependencyError: `datasets` is not installed.
-        DataError: There is no such data set or split, or it has no pictures or no classes.
+        DataError: There is no such data set or split, or it has no images or no classes.
 
     Attributes:
         labels: The name of each class.
-        targets: The class of each picture, " n", int64.
+        targets: The class of each image, " n", int64.
     """
 
     labels: tuple[str, ...]
@@ -51,33 +51,33 @@ class HuggingFaceSource:
         if not len(self.targets) or int(self.targets.min()) < 0:
             first = int((self.targets < 0).int().argmax()) if len(self.targets) else 0
             raise DataError(
-                f"huggingface: {self._where} must give each picture a class, got none at row {first}."
+                f"huggingface: {self._where} must give each image a class, got none at row {first}."
             )
-        self._pictures = dataset.select_columns([images]).cast_column(images, datasets.Image(decode=False))
+        self._images = dataset.select_columns([images]).cast_column(images, datasets.Image(decode=False))
         self._column = images
 
     def __len__(self) -> int:
-        return len(self._pictures)
+        return len(self._images)
 
     def name(self, index: int) -> str:
-        """Where a picture is, for messages: `imagenet-1k train: row 42`."""
+        """Where an image is, for messages: `imagenet-1k train: row 42`."""
         return f"{self._where}: row {range(len(self))[index]}"
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes of a picture.
+        """The encoded bytes of an image.
 
         Raises:
             DataError: The row has none, or they cannot be read.
         """
         try:
-            stored = self._pictures[int(index)][self._column] or {}
+            stored = self._images[int(index)][self._column] or {}
         # What a damaged table is to the library beneath differs from version to version.
         except (OSError, ValueError) as error:
             raise DataError(f"{self.name(index)}: cannot be read: {printable(str(error))}.") from error
         if stored.get("bytes") is not None:
             return bytes(stored["bytes"])
         if stored.get("path") is None:
-            raise DataError(f"{self.name(index)}: must have a picture, got none.")
+            raise DataError(f"{self.name(index)}: must have an image, got none.")
         return read_file(str(stored["path"]).encode("utf-8", "surrogateescape"), self.name(index))
 
 

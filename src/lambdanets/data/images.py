@@ -1,4 +1,4 @@
-"""Pictures of a source as training and test data."""
+"""Images of a source as training and test data."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from lambdanets.batches import Batch
-from lambdanets.data.pictures import decode
+from lambdanets.data.batches import Batch
+from lambdanets.data.decode import decode
 from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.data.sources import Source
 from lambdanets.data.transforms import TestTransform, TrainTransform
@@ -17,12 +17,12 @@ from lambdanets.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTraining:
-    """Training pictures from files: a pure function of (seed, epoch, index).
+    """Training images from files: a pure function of (seed, epoch, index).
 
     Where a file cannot be read, the next one that can stands in for it, with its own class.
 
     Attributes:
-        source: The encoded pictures.
+        source: The encoded images.
         seed: The seed of the run.
         transform: What is shown of each.
         max_in_a_row: Files, one after another, that may be unreadable.
@@ -41,7 +41,7 @@ class ImageTraining:
         return permutation(len(self), Purpose.IMAGES_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
-        """The pictures of these indices as this epoch shows them, as bytes, and their classes.
+        """The images of these indices as this epoch shows them, as bytes, and their classes.
 
         Raises:
             DataError: More than `max_in_a_row` files, one after another, cannot be read.
@@ -51,14 +51,14 @@ class ImageTraining:
         shown: list[int] = []
         unreadable: list[str] = []
         for place, index in enumerate(indices.tolist()):
-            picture, found, reasons = self._readable(index)
-            images[place] = self.transform(picture, (self.seed, epoch, index))
+            image, found, reasons = self._readable(index)
+            images[place] = self.transform(image, (self.seed, epoch, index))
             shown.append(found)
             unreadable += reasons
         return Batch(images, self.source.targets[shown], tuple(unreadable))
 
     def _readable(self, index: int) -> tuple[Image.Image, int, list[str]]:
-        """The picture at an index or after it, its index, and why those before it were passed over."""
+        """The image at an index or after it, its index, and why those before it were passed over."""
         reasons: list[str] = []
         while len(reasons) < min(self.max_in_a_row, len(self)):
             place = (index + len(reasons)) % len(self)
@@ -74,10 +74,10 @@ class ImageTraining:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTest:
-    """Test pictures from files.
+    """Test images from files.
 
     Attributes:
-        source: The encoded pictures.
+        source: The encoded images.
         transform: What is shown of each.
     """
 
@@ -88,7 +88,7 @@ class ImageTest:
         return len(self.source)
 
     def batch(self, indices: Int[Tensor, " b"]) -> Batch:
-        """The pictures of these indices, as bytes, and their classes.
+        """The images of these indices, as bytes, and their classes.
 
         Raises:
             DataError: A file cannot be read.

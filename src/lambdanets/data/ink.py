@@ -1,4 +1,4 @@
-"""A foreign picture of a digit, made to look like the bundled ones."""
+"""A foreign image of a digit, made to look like the bundled ones."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,14 +11,14 @@ from jaxtyping import Float
 from PIL import Image, ImageFilter
 from torch import Tensor
 
+from lambdanets.data.decode import Plane, read_grey
 from lambdanets.data.digits import MEAN, STD
-from lambdanets.data.pictures import Plane, read_grey
 from lambdanets.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
 class InkPreprocessing:
-    """From any picture of one digit to what the network takes, as plain data for a checkpoint's JSON.
+    """From any image of one digit to what the network takes, as plain data for a checkpoint's JSON.
 
     The steps: grey; light ink on dark paper, decided by the border; the ink cut out and padded to a square;
     a black and white grid of `fine_size`, its strokes thickened until they cover `ink_share` as in the
@@ -56,11 +56,11 @@ class InkPreprocessing:
             who: The job that complains.
 
         Returns:
-            The picture as the network takes it, and whether dark and light were exchanged.
+            The image as the network takes it, and whether dark and light were exchanged.
 
         Raises:
             PathError: There is no such file.
-            DataError: The file cannot be read, or the picture is blank.
+            DataError: The file cannot be read, or the image is blank.
         """
         blocks, inverted = self.ink(path, who)
         return torch.tensor((blocks - self.mean) / self.std, dtype=torch.float32).unsqueeze(0), inverted
@@ -69,12 +69,12 @@ class InkPreprocessing:
         """The ink of an image file, between 0 and 1, and whether dark and light were exchanged."""
         ink, inverted = light_ink(read_grey(path, who))
         if ink is None:
-            raise DataError(f"{who}: {path} must show a digit, got a picture of one brightness.")
+            raise DataError(f"{who}: {path} must show a digit, got an image of one brightness.")
         grid = self._fine_grid(ink)
         return grid.reshape(self.size, self.fine_size // self.size, self.size, -1).mean(axis=(1, 3)), inverted
 
     def resized(self, size: int) -> "InkPreprocessing":
-        """The same for a picture of another size."""
+        """The same for an image of another size."""
         return replace(self, size=size, fine_size=self.fine_size // self.size * size)
 
     def shown(self, pixels: Float[Tensor, "1 height width"]) -> Plane:
@@ -82,8 +82,8 @@ class InkPreprocessing:
         return (pixels[0] * self.std + self.mean).numpy().clip(0, 1)
 
     def _fine_grid(self, ink: Plane) -> Plane:
-        picture = Image.fromarray(_squared(_cropped(ink))).resize((self.fine_size,) * 2, Image.Resampling.BOX)
-        grey = np.asarray(picture)
+        image = Image.fromarray(_squared(_cropped(ink))).resize((self.fine_size,) * 2, Image.Resampling.BOX)
+        grey = np.asarray(image)
         # A thin line spreads over whole pixels of the grid and turns pale: half of the darkest is still ink.
         strokes = Image.fromarray(np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8))
         while np.asarray(strokes).mean() / 255 < self.ink_share:

@@ -1,4 +1,4 @@
-"""Label files: CSV or JSON that gives each picture of a flat folder its class."""
+"""Label files: CSV or JSON that gives each image of a flat folder its class."""
 
 import csv
 import io
@@ -13,10 +13,10 @@ _PATHS = ("path", "file")
 
 
 class LabelLine(NamedTuple):
-    """What a label file says of one picture.
+    """What a label file says of one image.
 
     Attributes:
-        path: Of the picture, relative to its folder.
+        path: Of the image, relative to its folder.
         label: Its class.
         where: The place in the label file, for messages.
     """
@@ -34,7 +34,7 @@ def read_label_file(path: Path) -> list[LabelLine]:
 
     Raises:
         PathError: There is no such file.
-        DataError: It cannot be understood, or says something of no picture.
+        DataError: It cannot be understood, or says something of no image.
     """
     if not path.is_file():
         raise PathError(f"folder: label file must be a file, got {path}, which does not exist.")
@@ -50,7 +50,7 @@ def read_label_file(path: Path) -> list[LabelLine]:
             raise
         raise DataError(f"folder: {path} cannot be read as a label file: {error}.") from error
     if not lines:
-        raise DataError(f"folder: {path} must give at least one picture its label, got none.")
+        raise DataError(f"folder: {path} must give at least one image its label, got none.")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Labelled and pseudo-labelled pictures in each batch, at a ratio."""
+"""Labelled and pseudo-labelled images in each batch, at a ratio."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lambdanets.batches import Batch, TrainingData
+from lambdanets.data.batches import Batch, TrainingData
 from lambdanets.data.pseudo import PseudoLabels, occurrences
 from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.errors import ArgumentError, DataError
@@ -18,22 +18,22 @@ Indices = Int[Tensor, " b"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MixedTraining:
-    """Training pictures of two kinds: pure functions of (seed, epoch, index), as both of its parts are.
+    """Training images of two kinds: pure functions of (seed, epoch, index), as both of its parts are.
 
-    An epoch is one pass over the labelled pictures. Beside them stand `ratio` pseudo-labelled ones each: an
+    An epoch is one pass over the labelled images. Beside them stand `ratio` pseudo-labelled ones each: an
     index from `len(labelled)` on is the next of those, which pass in an order of their own that goes on
     through the epochs and is drawn anew for each pass. Both kinds are spread evenly over an epoch's order, so
-    every piece of it has them at the ratio, to within one picture.
+    every piece of it has them at the ratio, to within one image.
 
     With soft labels all targets are shares of classes; with hard ones all are classes.
 
     Paper: none (ours); §E.2 trains on both together and does not state the ratio.
 
     Attributes:
-        labelled: Pictures with their own labels.
-        unlabelled: The pictures that were labelled, as training shows them; their own labels are not used.
+        labelled: Images with their own labels.
+        unlabelled: The images that were labelled, as training shows them; their own labels are not used.
         pseudo: The labels a teacher gave to them.
-        ratio: Pseudo-labelled pictures to each labelled one.
+        ratio: Pseudo-labelled images to each labelled one.
         seed: The seed of the run.
     """
 
@@ -44,17 +44,17 @@ class MixedTraining:
     seed: int
 
     def __post_init__(self) -> None:
-        """Check that the labels belong to the pictures."""
+        """Check that the labels belong to the images."""
         if not len(self.pseudo):
             raise DataError(f"MixedTraining: pseudo must hold labels, got none kept in {self.pseudo.path}.")
-        if len(self.unlabelled) != self.pseudo.num_pictures:
+        if len(self.unlabelled) != self.pseudo.num_images:
             raise DataError(
-                f"MixedTraining: unlabelled must hold the {self.pseudo.num_pictures} pictures that"
+                f"MixedTraining: unlabelled must hold the {self.pseudo.num_images} images that"
                 f" {self.pseudo.path} has labels for, got {len(self.unlabelled)}."
             )
         if not self.ratio > 0 or not self._num_pseudo:
             raise ArgumentError(
-                "MixedTraining: ratio must put at least one pseudo-labelled picture into an epoch of"
+                "MixedTraining: ratio must put at least one pseudo-labelled image into an epoch of"
                 f" {len(self.labelled)}, got {self.ratio}."
             )
 
@@ -68,7 +68,7 @@ class MixedTraining:
 
     def order(self, epoch: int) -> Int[Tensor, " n"]:
         """The order of an epoch: each index once, both kinds spread evenly."""
-        # Of the first i + 1 pictures, ⌊(i + 1) p / n⌋ are pseudo-labelled: in any piece the share, rounded.
+        # Of the first i + 1 images, ⌊(i + 1) p / n⌋ are pseudo-labelled: in any piece the share, rounded.
         pseudo_so_far = torch.arange(len(self) + 1) * self._num_pseudo // len(self)
         is_pseudo = pseudo_so_far.diff().bool()
         order = torch.empty(len(self), dtype=torch.int64)
@@ -77,7 +77,7 @@ class MixedTraining:
         return order
 
     def batch(self, epoch: int, indices: Indices) -> Batch:
-        """The pictures of these indices as this epoch shows them, and their labels."""
+        """The images of these indices as this epoch shows them, and their labels."""
         is_pseudo = indices >= len(self.labelled)
         parts = []
         if not is_pseudo.all():
@@ -97,14 +97,14 @@ class MixedTraining:
             those = is_pseudo & (passes == number)
             order = _permutation(self.seed, number, len(self.pseudo))
             entries[those] = order[numbers[those] % len(self.pseudo)]
-        # A picture that a pass holds several times looks different each time.
+        # An image that a pass holds several times looks different each time.
         times = _occurrences(self.pseudo)
         shown = passes * (int(times.max()) + 1) + times[entries]
         parts = []
         for number in shown[is_pseudo].unique().tolist():
             those = is_pseudo & (shown == number)
-            pictures = self.unlabelled.batch(number, self.pseudo.indices[entries[those]])
-            parts.append((those, pictures._replace(targets=self.pseudo.targets(entries[those]))))
+            images = self.unlabelled.batch(number, self.pseudo.indices[entries[those]])
+            parts.append((those, images._replace(targets=self.pseudo.targets(entries[those]))))
         return parts
 
     def _as_pseudo(self, targets: Tensor) -> Tensor:

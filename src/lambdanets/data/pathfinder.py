@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.errors import ArgumentError, DataError
 
@@ -38,10 +38,10 @@ _DASH_RADIUS, _DOT_RADIUS = 0.5, 1.6
 _PLACES, _TRIED = 24, 6
 _TURNS: Final = np.array([0.5, 0.5, 0.9, 1.2], dtype=np.float32)
 
-# Pictures that are worked on together: what is computed on the way stays in the processor's cache.
+# Images that are worked on together: what is computed on the way stays in the processor's cache.
 _TOGETHER: Final = 128
 
-# Attempts at a picture that are made at a time: one, then twice as many each time, up to this.
+# Attempts at an image that are made at a time: one, then twice as many each time, up to this.
 _MOST_ATTEMPTS, _MOST_ROUNDS = 8, 100
 
 # Square pixels that a joint needs; and no path is longer than the side of the map. With that, nearly every
@@ -55,7 +55,7 @@ _SQUARE: Final = np.mgrid[:_REACH, :_REACH].reshape(2, -1).astype(np.float32) - 
 # Standard deviation of the pixels at 32 px, 6 dashes and 2 distractors.
 STD: Final = 0.187
 
-# The last axis is that of the pictures, along which numpy is fast; the first one is row and column.
+# The last axis is that of the images, along which numpy is fast; the first one is row and column.
 Points = Float[np.ndarray, "2 ... n"]
 Numbers = Float[np.ndarray, "... n"]
 Truths = Bool[np.ndarray, "... n"]
@@ -65,9 +65,9 @@ Seed = tuple[int, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Pathfinder:
-    """What the pictures look like, after Linsley et al. (2018) and the Long Range Arena.
+    """What the images look like, after Linsley et al. (2018) and the Long Range Arena.
 
-    Every picture has two paths of `path_length` dashes and `distractors` of half as many. Where they run does
+    Every image has two paths of `path_length` dashes and `distractors` of half as many. Where they run does
     not depend on the class: two dots alone say it, at both ends of the first path, or at one end of the first
     and one of the second. The second begins where another path from the first dot would end, one that is not
     drawn: so dots lie alike in both classes.
@@ -75,7 +75,7 @@ class Pathfinder:
     Paper: none (ours).
 
     Attributes:
-        size: Side of a picture, in pixels; dashes have one size in all.
+        size: Side of an image, in pixels; dashes have one size in all.
         path_length: Dashes of each of the two paths.
         distractors: Paths beside the two.
     """
@@ -102,22 +102,22 @@ class Pathfinder:
 
     @property
     def _num_numbers(self) -> int:
-        """Random numbers of one attempt at a picture: places for each path, turns for each dash."""
+        """Random numbers of one attempt at an image: places for each path, turns for each dash."""
         dashes = sum(self._joints) - len(self._joints)
         return 2 * _PLACES * len(self._joints) + _TRIED * len(_TURNS) * (dashes + self.path_length)
 
     def draw(self, seeds: Sequence[Seed], labels: Labels) -> Float[Tensor, "n 1 size size"]:
-        """Draw a picture for each seed, dotted as its class has it.
+        """Draw an image for each seed, dotted as its class has it.
 
         Args:
             seeds: Decide where the paths run.
             labels: Indices in `LABELS`.
         """
-        pictures = [
+        images = [
             self._draw(seeds[start : start + _TOGETHER], labels.numpy()[start : start + _TOGETHER])
             for start in range(0, len(seeds), _TOGETHER)
         ]
-        return torch.from_numpy(np.concatenate(pictures)).unsqueeze(1)
+        return torch.from_numpy(np.concatenate(images)).unsqueeze(1)
 
     def _draw(self, seeds: Sequence[Seed], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n size size"]:
         paths = self.paths(seeds)
@@ -138,7 +138,7 @@ class Pathfinder:
                 [generators[index].random(shape, dtype=np.float32) for index in missing], axis=-1
             )
             paths, whole = self._attempt(numbers.transpose(1, 2, 0).reshape(self._num_numbers, -1))
-            # The first whole attempt of each picture.
+            # The first whole attempt of each image.
             whole = whole.reshape(len(missing), num_attempts)
             chosen = np.arange(len(missing)) * num_attempts + whole.argmax(axis=1)
             succeeded = whole.any(axis=1)
@@ -147,15 +147,15 @@ class Pathfinder:
             missing = missing[~succeeded]
             if not len(missing):
                 return found
-            # Side by side, the attempts of a few pictures take hardly longer than one.
+            # Side by side, the attempts of a few images take hardly longer than one.
             num_attempts = min(2 * num_attempts, _MOST_ATTEMPTS)
         raise DataError(
-            f"Pathfinder: paths must find room, got none for {len(missing)} pictures in"
+            f"Pathfinder: paths must find room, got none for {len(missing)} images in"
             f" {_MOST_ROUNDS} rounds of attempts. Use a larger size, fewer distractors or shorter paths."
         )
 
     def _attempt(self, numbers: Numbers) -> tuple[list[Points], Truths]:
-        """Paths from evenly distributed numbers, and which pictures are whole."""
+        """Paths from evenly distributed numbers, and which images are whole."""
         draw = _Draw(numbers)
         num = numbers.shape[-1]
         paths: list[Points] = []
@@ -226,9 +226,9 @@ class Pathfinder:
 
 @dataclass(frozen=True, kw_only=True)
 class PathfinderTraining:
-    """Training pictures, new ones in each epoch: a pure function of (seed, epoch, index).
+    """Training images, new ones in each epoch: a pure function of (seed, epoch, index).
 
-    Pictures of even index are apart, those of odd index joined.
+    Images of even index are apart, those of odd index joined.
 
     Attributes:
         pathfinder: What they look like.
@@ -246,14 +246,14 @@ class PathfinderTraining:
         return permutation(len(self), Purpose.PATHFINDER_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Labels) -> Batch:
-        """The pictures of these indices in this epoch, and their labels."""
+        """The images of these indices in this epoch, and their labels."""
         seeds = [(Purpose.PATHFINDER_TRAINING, self.seed, epoch, index) for index in indices.tolist()]
         return Batch(self.pathfinder.draw(seeds, indices % 2), indices % 2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PathfinderTest:
-    """The test pictures, the same ones for every seed.
+    """The test images, the same ones for every seed.
 
     Attributes:
         pathfinder: What they look like.
@@ -265,7 +265,7 @@ class PathfinderTest:
         return NUM_TEST
 
     def batch(self, indices: Labels) -> Batch:
-        """The pictures of these indices, and their labels."""
+        """The images of these indices, and their labels."""
         seeds = [(Purpose.PATHFINDER_TEST, index) for index in indices.tolist()]
         return Batch(self.pathfinder.draw(seeds, indices % 2), indices % 2)
 

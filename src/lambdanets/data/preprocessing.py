@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD, decode
 from lambdanets.data.digit_images import DigitImagePreprocessing
 from lambdanets.data.ink import InkPreprocessing
-from lambdanets.data.pictures import IMAGENET_MEAN, IMAGENET_STD, decode
 from lambdanets.data.sources import read_file
 from lambdanets.data.transforms import Normalization, TestTransform
 from lambdanets.errors import CheckpointError, PathError
@@ -26,7 +26,7 @@ class Preprocessing(Protocol):
         ...
 
     def read(self, path: Path, who: str = "predict") -> tuple[Float[Tensor, "c height width"], bool]:
-        """The picture of a file as the network takes it, and whether dark and light were exchanged.
+        """The image of a file as the network takes it, and whether dark and light were exchanged.
 
         Raises:
             PathError: There is no such file.
@@ -35,7 +35,7 @@ class Preprocessing(Protocol):
         ...
 
     def resized(self, size: int) -> "Preprocessing":
-        """The same for a picture of another size."""
+        """The same for an image of another size."""
         ...
 
     def shown(
@@ -47,11 +47,11 @@ class Preprocessing(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class CropPreprocessing:
-    """The middle square of a picture, as tests of pictures from files have it, normalised.
+    """The middle square of an image, as tests of images from files have it, normalised.
 
     Attributes:
         size: Side of the result, in pixels.
-        fraction: Side of the square as a share of the picture's shorter side; size / (size + 32) where none
+        fraction: Side of the square as a share of the image's shorter side; size / (size + 32) where none
             is given.
         mean: Of the pixels of each channel, between 0 and 1.
         std: Their standard deviation.
@@ -92,7 +92,7 @@ class CropPreprocessing:
         return Normalization(mean=self.mean, std=self.std)(pixels[None])[0], False
 
     def resized(self, size: int) -> "CropPreprocessing":
-        """The same for a picture of another size."""
+        """The same for an image of another size."""
         return replace(self, size=size)
 
     def shown(self, pixels: Float[Tensor, "3 height width"]) -> Float[np.ndarray, "height width 3"]:

@@ -1,4 +1,4 @@
-"""Labels that a teacher gave, in a folder: which pictures are kept, and what stands for each."""
+"""Labels that a teacher gave, in a folder: which images are kept, and what stands for each."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from lambdanets.errors import DataError, PathError
 # Written last: without it the labels are not complete.
 MANIFEST: Final = "manifest.json"
 
-# Which pictures were kept.
+# Which images were kept.
 SELECTED: Final = "selected.safetensors"
 
 Targets = Int[Tensor, " b"] | Float[Tensor, "b num_classes"]
@@ -35,21 +35,21 @@ def select(
     min_confidence: float,
     num_each: int | None,
 ) -> Int[Tensor, " m"]:
-    """Choose the pictures to learn from: those the teacher is sure of, as many of each class.
+    """Choose the images to learn from: those the teacher is sure of, as many of each class.
 
-    Of each class the surest are kept. A class that has fewer is filled up with its own pictures again, the
+    Of each class the surest are kept. A class that has fewer is filled up with its own images again, the
     surest first; one that has none stays empty.
 
     Paper: none (ours); filter and balance are Noisy Student's, which the paper follows.
 
     Args:
-        classes: What the teacher takes each picture for.
+        classes: What the teacher takes each image for.
         confidences: The share it gives that class.
-        min_confidence: Least confidence of a picture that is kept.
-        num_each: Pictures of each class; None: as many as are sure.
+        min_confidence: Least confidence of an image that is kept.
+        num_each: Images of each class; None: as many as are sure.
 
     Returns:
-        Indices of pictures, ascending, some of them repeatedly.
+        Indices of images, ascending, some of them repeatedly.
     """
     (kept,) = torch.nonzero(confidences >= min_confidence, as_tuple=True)
     if num_each is None:
@@ -76,15 +76,15 @@ class PseudoLabels:
         settings: What was asked for: teacher, data, filter.
         labels: The name of each class; None where the teacher knows only their number.
         num_classes: How many there are.
-        num_pictures: Unlabelled pictures, kept or not.
-        indices: Those that are kept, ascending; balanced classes may hold a picture several times.
+        num_images: Unlabelled images, kept or not.
+        indices: Those that are kept, ascending; balanced classes may hold an image several times.
     """
 
     path: Path
     settings: dict[str, Any]
     labels: tuple[str, ...] | None
     num_classes: int
-    num_pictures: int
+    num_images: int
     indices: Int[Tensor, " m"]
 
     @classmethod
@@ -114,7 +114,7 @@ class PseudoLabels:
                 settings=manifest["settings"],
                 labels=labels and tuple(labels),
                 num_classes=manifest["num_classes"],
-                num_pictures=manifest["num_pictures"],
+                num_images=manifest["num_images"],
                 indices=load_file(path / SELECTED)["indices"],
             )
         except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
@@ -131,9 +131,9 @@ class PseudoLabels:
         return not self.settings["hard"]
 
     def targets(self, entries: Int[Tensor, " b"]) -> Targets:
-        """The labels of kept pictures.
+        """The labels of kept images.
 
-        They are read where they are needed: a share of each class of many pictures is more than memory holds.
+        They are read where they are needed: a share of each class of many images is more than memory holds.
 
         Args:
             entries: Places in `indices`.

@@ -1,4 +1,4 @@
-"""Reassessed labels: for each test picture all the classes that may be called right."""
+"""Reassessed labels: for each test image all the classes that may be called right."""
 
 import json
 import re
@@ -13,30 +13,30 @@ from torch import Tensor
 
 from lambdanets.errors import DataError, PathError
 
-# What stands behind the classes of a picture that has fewer than another.
+# What stands behind the classes of an image that has fewer than another.
 NO_CLASS = -1
 
 
 def read_real_labels(path: Path, names: Sequence[str], num_classes: int) -> Int[Tensor, "n most"]:
-    """Read the sets of labels of the pictures of a test.
+    """Read the sets of labels of the images of a test.
 
-    One label a picture is often too few or wrong; an evaluation by such sets counts a prediction as correct
-    if it is in the set, and leaves out pictures whose set is empty.
+    One label an image is often too few or wrong; an evaluation by such sets counts a prediction as correct
+    if it is in the set, and leaves out images whose set is empty.
 
-    Paper: none (ours); the labels of ImageNet's validation pictures are those of Beyer et al. 2020.
+    Paper: none (ours); the labels of ImageNet's validation images are those of Beyer et al. 2020.
 
     Args:
-        path: JSON. Either a list of lists of classes, in the order of the pictures sorted by their file
+        path: JSON. Either a list of lists of classes, in the order of the images sorted by their file
             names, as `real.json` is published; or an object, file name -> list, where names may have folders.
-        names: Where each picture of the test is, in its order; a file name is what follows the last slash.
+        names: Where each image of the test is, in its order; a file name is what follows the last slash.
         num_classes: Classes are whole numbers below it.
 
     Returns:
-        A row for each picture: its classes, and -1 behind them.
+        A row for each image: its classes, and -1 behind them.
 
     Raises:
         PathError: There is no such file.
-        DataError: It does not fit the pictures.
+        DataError: It does not fit the images.
     """
     content = _parse(path)
     paths = [re.split(r"[/\\]|: ", name) for name in names]
@@ -46,7 +46,7 @@ def read_real_labels(path: Path, names: Sequence[str], num_classes: int) -> Int[
             type(one) is int and 0 <= one < num_classes for one in classes
         ):
             raise DataError(
-                f"real: {path} must give each picture a list of classes from 0 to {num_classes - 1},"
+                f"real: {path} must give each image a list of classes from 0 to {num_classes - 1},"
                 f" got {classes!r:.80} for {parts[-1]}."
             )
     most = max(1, *map(len, sets))
@@ -71,7 +71,7 @@ def _in_order(path: Path, content: Sequence[Any], paths: Sequence[Sequence[str]]
     files = [parts[-1] for parts in paths]
     if len(content) != len(files):
         raise DataError(
-            f"real: {path} must hold one list for each of the {len(files)} test pictures, got {len(content)}."
+            f"real: {path} must hold one list for each of the {len(files)} test images, got {len(content)}."
         )
     _require_different(path, files)
     place = {file: index for index, file in enumerate(sorted(files))}
@@ -83,7 +83,7 @@ def _by_name(path: Path, content: Mapping[str, Any], paths: Sequence[Sequence[st
     missing = [parts[-1] for parts, key in zip(paths, keys, strict=True) if key is None]
     if missing:
         raise DataError(
-            f"real: {path} must have an entry for each of the {len(paths)} test pictures, got none for"
+            f"real: {path} must have an entry for each of the {len(paths)} test images, got none for"
             f" {len(missing)}: {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}."
         )
     known = [key for key in keys if key is not None]

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.data.seeds import Purpose, generator, permutation
 
 LABELS: Final = ("apart", "related")
@@ -28,7 +28,7 @@ NUM_TEST: Final = 480
 STD: Final = 0.0597
 
 Place = tuple[int, int]
-Pictures = Float[Tensor, "n 1 20 28"]
+Images = Float[Tensor, "n 1 20 28"]
 Labels = Int[Tensor, " n"]
 
 
@@ -48,23 +48,23 @@ def places() -> tuple[tuple[Place, ...], tuple[Place, ...]]:
 
 
 def draw(first: Place, second: Place) -> Float[Tensor, "1 20 28"]:
-    """A picture of two marks: one at the first place, the other at `OFFSET` from the second place.
+    """An image of two marks: one at the first place, the other at `OFFSET` from the second place.
 
     The marks are at the offset from each other when both places are one.
     """
-    picture = torch.zeros(1, *SIZE)
-    picture[0, first[0], first[1]] = 1
-    picture[0, second[0] + OFFSET[0], second[1] + OFFSET[1]] = 1
-    return picture / STD
+    image = torch.zeros(1, *SIZE)
+    image[0, first[0], first[1]] = 1
+    image[0, second[0] + OFFSET[0], second[1] + OFFSET[1]] = 1
+    return image / STD
 
 
 @dataclass(frozen=True, kw_only=True)
 class RelationTraining:
-    """Training pictures, new ones in each epoch: a pure function of (seed, epoch, index).
+    """Training images, new ones in each epoch: a pure function of (seed, epoch, index).
 
-    Pictures of even index are apart, those of odd index related. Of both, the first mark is at each of its
+    Images of even index are apart, those of odd index related. Of both, the first mark is at each of its
     places equally often, and so is the second: a mark by itself says nothing, the pair alone does. Without
-    positions (content lambdas alone) every picture therefore gets one and the same score.
+    positions (content lambdas alone) every image therefore gets one and the same score.
 
     Attributes:
         seed: The seed of the run.
@@ -80,27 +80,27 @@ class RelationTraining:
         return permutation(len(self), Purpose.RELATION_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Labels) -> Batch:
-        """The pictures of these indices in this epoch, and their labels."""
+        """The images of these indices in this epoch, and their labels."""
         train, _ = places()
         words = Purpose.RELATION_TRAINING, self.seed, epoch
-        return Batch(torch.stack([_picture(train, *words, int(index)) for index in indices]), indices % 2)
+        return Batch(torch.stack([_image(train, *words, int(index)) for index in indices]), indices % 2)
 
 
 @dataclass(frozen=True)
 class RelationTest:
-    """The test pictures, the same ones for every seed."""
+    """The test images, the same ones for every seed."""
 
     def __len__(self) -> int:
         return NUM_TEST
 
     def batch(self, indices: Labels) -> Batch:
-        """The pictures of these indices, and their labels."""
+        """The images of these indices, and their labels."""
         _, test = places()
-        pictures = [_picture(test, Purpose.RELATION_TEST, int(index)) for index in indices]
-        return Batch(torch.stack(pictures), indices % 2)
+        images = [_image(test, Purpose.RELATION_TEST, int(index)) for index in indices]
+        return Batch(torch.stack(images), indices % 2)
 
 
-def _picture(where: Sequence[Place], purpose: Purpose, *words: int) -> Float[Tensor, "1 20 28"]:
-    """A picture of the class of its index, the last word of its seed."""
+def _image(where: Sequence[Place], purpose: Purpose, *words: int) -> Float[Tensor, "1 20 28"]:
+    """An image of the class of its index, the last word of its seed."""
     first, second = generator(purpose, *words).choice(len(where), size=2, replace=False)
     return draw(where[first], where[first if words[-1] % 2 else second])

@@ -19,9 +19,9 @@ class Semi:
     """The digits in three parts.
 
     Attributes:
-        labelled: The pictures whose labels are used, as many of each class.
-        unlabelled: The other training pictures. Their labels count a teacher's mistakes and nothing else.
-        test: The 500 pictures that `digits` is tested with.
+        labelled: The images whose labels are used, as many of each class.
+        unlabelled: The other training images. Their labels count a teacher's mistakes and nothing else.
+        test: The 500 images that `digits` is tested with.
     """
 
     labelled: Digits
@@ -33,7 +33,7 @@ def load_semi(seed: int) -> Semi:
     """Load the digits and choose the labelled ones.
 
     Args:
-        seed: Of the run: another one labels other pictures.
+        seed: Of the run: another one labels other images.
 
     Raises:
         DependencyError: scikit-learn is not installed.
@@ -45,15 +45,15 @@ def load_semi(seed: int) -> Semi:
 
 
 def choose(digits: Digits, num_each: int, seed: int) -> Bool[Tensor, " n"]:
-    """Choose pictures at random, as many of each class.
+    """Choose images at random, as many of each class.
 
     Args:
-        digits: The pictures to choose from.
+        digits: The images to choose from.
         num_each: How many of each class.
         seed: Decides which.
 
     Returns:
-        True where a picture is chosen.
+        True where an image is chosen.
     """
     rng = generator(Purpose.LABELLED_DIGITS, seed)
     chosen = torch.zeros(len(digits), dtype=torch.bool)
@@ -61,7 +61,7 @@ def choose(digits: Digits, num_each: int, seed: int) -> Bool[Tensor, " n"]:
         (those,) = torch.nonzero(digits.labels == label, as_tuple=True)
         if len(those) < num_each:
             raise ArgumentError(
-                f"choose: num_each must be at most the pictures of a class, {len(those)} of"
+                f"choose: num_each must be at most the images of a class, {len(those)} of"
                 f" {label}, got {num_each}."
             )
         chosen[those[rng.permutation(len(those))[:num_each]]] = True

@@ -14,9 +14,9 @@ from lambdanets.data.sources import MAX_BYTES, printable
 from lambdanets.data.tar_members import Member, read_at, tar_members
 from lambdanets.errors import DataError, PathError
 
-# What may be a picture, by the end of its name.
-PICTURES: Final = tuple(ending.decode("ascii").removeprefix(".") for ending in ENDINGS)
-# Largest file that says what a picture shows.
+# What may be an image, by the end of its name.
+IMAGES: Final = tuple(ending.decode("ascii").removeprefix(".") for ending in ENDINGS)
+# Largest file that says what an image shows.
 MAX_LABEL_BYTES: Final = 1 << 20
 # Longest name of a class.
 MAX_NAME: Final = 1000
@@ -39,11 +39,11 @@ class Stamp(NamedTuple):
 
 
 class ShardIndex(NamedTuple):
-    """The pictures of a shard, in stored order.
+    """The images of a shard, in stored order.
 
     Attributes:
         stamp: Of the shard that was read.
-        names: Of the pictures' members.
+        names: Of the images' members.
         offsets: Where their bytes begin.
         sizes: How many there are.
         labels: The number of each class, or its name.
@@ -63,7 +63,7 @@ def read_index(shard: Path) -> ShardIndex:
 
     Raises:
         PathError: There is no such file.
-        DataError: It is no tar archive to be trusted, or lacks a picture or a class.
+        DataError: It is no tar archive to be trusted, or lacks an image or a class.
     """
     stamp = _stamp(shard)
     for place in index_places(shard):
@@ -83,7 +83,7 @@ def build_index(shard: Path) -> ShardIndex:
 
     Raises:
         PathError: There is no such file.
-        DataError: It is no tar archive to be trusted, or lacks a picture or a class.
+        DataError: It is no tar archive to be trusted, or lacks an image or a class.
     """
     stamp = _stamp(shard)
     try:
@@ -145,16 +145,16 @@ def _samples(descriptor: int, shard: str) -> dict[str, dict[str, Member]]:
 
 
 def _row(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> tuple[str, int, int, Label]:
-    pictures = [member for extension, member in files.items() if extension in PICTURES]
-    if len(pictures) != 1:
+    images = [member for extension, member in files.items() if extension in IMAGES]
+    if len(images) != 1:
         raise DataError(
-            f"shards: {shard} must hold one picture for each key, got {len(pictures)} for {key!r}"
+            f"shards: {shard} must hold one image for each key, got {len(images)} for {key!r}"
             f" ({', '.join(member.name for member in files.values())})."
         )
-    name, offset, size = pictures[0]
+    name, offset, size = images[0]
     if size > MAX_BYTES:
         raise DataError(
-            f"shards: {shard} must hold pictures of at most {MAX_BYTES:,} bytes, got {size:,} at {name}."
+            f"shards: {shard} must hold images of at most {MAX_BYTES:,} bytes, got {size:,} at {name}."
         )
     return name, offset, size, _label(descriptor, shard, key, files)
 
@@ -162,9 +162,7 @@ def _row(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> tup
 def _label(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> Label:
     member = files.get("cls") or files.get("json")
     if member is None:
-        raise DataError(
-            f"shards: {shard} must hold a .cls or a .json for each picture, got none for {key!r}."
-        )
+        raise DataError(f"shards: {shard} must hold a .cls or a .json for each image, got none for {key!r}.")
     if member.size > MAX_LABEL_BYTES:
         raise DataError(
             f"shards: {shard} must hold labels of at most {MAX_LABEL_BYTES:,} bytes, got {member.size:,} at"
@@ -210,7 +208,7 @@ def _beginning(content: bytes) -> str:
 def _kept(place: Path, stamp: Stamp) -> ShardIndex | None:
     """The index in a file, or None where there is none for this shard."""
     try:
-        # No index is larger: each picture takes two blocks of the shard.
+        # No index is larger: each image takes two blocks of the shard.
         if place.stat().st_size > 4 * stamp.size:
             return None
         content = json.loads(place.read_bytes())

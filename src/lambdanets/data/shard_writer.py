@@ -1,4 +1,4 @@
-"""Pictures of any source as shards: the same bytes, and the same archives each time."""
+"""Images of any source as shards: the same bytes, and the same archives each time."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from typing import Final
 import torch
 
 from lambdanets.data.seeds import Purpose, permutation
-from lambdanets.data.shard_index import PICTURES
+from lambdanets.data.shard_index import IMAGES
 from lambdanets.data.sources import Source
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.files import flush, storing
@@ -21,7 +21,7 @@ from lambdanets.files import flush, storing
 MAX_SHARD_BYTES: Final = 256 * 2**20
 MAX_COUNT: Final = 10_000
 
-# How the bytes of a picture begin.
+# How the bytes of an image begin.
 _BEGINNINGS: Final = {
     b"\xff\xd8\xff": "jpg",
     b"\x89PNG": "png",
@@ -48,25 +48,25 @@ def write_shards(
 ) -> list[Path]:
     """Write a source as shards `prefix-000000.tar`, `prefix-000001.tar`, …, into a new folder.
 
-    Pictures keep their bytes; each has its class as a number. Archives know no time, owner or machine, so
+    Images keep their bytes; each has its class as a number. Archives know no time, owner or machine, so
     the same source gives the same ones. The folder is there when all of them are on the disk, or not at all.
 
     Args:
         source: What to write.
         folder: Which must not be there yet; the one above it must.
         prefix: Letters, digits, `-` and `_`.
-        max_bytes: Size of an archive at most; a larger picture has one for itself.
-        max_count: Pictures in an archive at most.
+        max_bytes: Size of an archive at most; a larger image has one for itself.
+        max_count: Images in an archive at most.
         shuffle_seed: Write in an order that it decides, for readers that go through archives from their
             beginning to their end; none: in the order of the source, which readers by place do not mind.
-        progress: Called with the pictures written so far.
+        progress: Called with the images written so far.
 
     Returns:
         The shards.
 
     Raises:
         ArgumentError: An argument is out of range, or the folder is there.
-        DataError: A picture cannot be read.
+        DataError: An image cannot be read.
         StorageError: The disk is full or the folder cannot be written.
     """
     check_positive("write_shards", max_bytes=max_bytes, max_count=max_count)
@@ -85,8 +85,8 @@ def write_shards(
     return [folder / name for name in names]
 
 
-def picture_extension(content: bytes, name: str = "") -> str:
-    """What the name of a picture ends in: by its bytes, or by its name, or else `jpg`.
+def image_extension(content: bytes, name: str = "") -> str:
+    """What the name of an image ends in: by its bytes, or by its name, or else `jpg`.
 
     Args:
         content: Its encoded bytes, whose beginning says what they are.
@@ -100,7 +100,7 @@ def picture_extension(content: bytes, name: str = "") -> str:
         if content.startswith(beginning):
             return extension
     extension = name.rpartition(".")[2].lower()
-    return extension if extension in PICTURES else "jpg"
+    return extension if extension in IMAGES else "jpg"
 
 
 @contextmanager
@@ -139,11 +139,11 @@ class _Writer:
             self._close()
 
     def add(self, number: int, name: str, content: bytes, target: int) -> None:
-        """Write a picture and its class, in a new archive where the present one is full."""
+        """Write an image and its class, in a new archive where the present one is full."""
         key = f"{number:08d}{_provenance(name)}"
         members = {
             f"{key}.cls": str(target).encode("ascii"),
-            f"{key}.{picture_extension(content, name)}": content,
+            f"{key}.{image_extension(content, name)}": content,
         }
         archive = self._archive_for(sum(_padded(len(member)) for member in members.values()))
         for member, data in members.items():

@@ -1,4 +1,4 @@
-"""Shards: pictures in tar archives of WebDataset's form, each read at its place in them."""
+"""Shards: images in tar archives of WebDataset's form, each read at its place in them."""
 
 import glob
 import itertools
@@ -26,15 +26,15 @@ _MOST_IN_A_RANGE: Final = 1_000_000
 
 
 class ShardSource:
-    """Encoded pictures in shards, in the order of the shards' names and of the members in them.
+    """Encoded images in shards, in the order of the shards' names and of the members in them.
 
     A shard is an uncompressed tar archive. Members whose names are equal up to the first dot of their last
-    part belong together: a picture (`.jpg`, `.png`, …) and its class, in `.cls` (a number, or a name) or in
-    `.json` (`{"label": …}`). Where each picture is comes from an index that is made once, so pictures are
-    read in any order, by any number of processes, and each index is one picture whoever asks.
+    part belong together: an image (`.jpg`, `.png`, …) and its class, in `.cls` (a number, or a name) or in
+    `.json` (`{"label": …}`). Where each image is comes from an index that is made once, so images are
+    read in any order, by any number of processes, and each index is one image whoever asks.
 
     Names of classes are in `classes.txt` (one a line) or `classes.json` beside the shards, in root. Without
-    them they are what the pictures say: numbers in their order, or names in theirs.
+    them they are what the images say: numbers in their order, or names in theirs.
 
     Args:
         root: The folder that `pattern` is below.
@@ -47,7 +47,7 @@ class ShardSource:
 
     Attributes:
         labels: The name of each class.
-        targets: The class of each picture, " n", int64.
+        targets: The class of each image, " n", int64.
     """
 
     labels: tuple[str, ...]
@@ -58,9 +58,7 @@ class ShardSource:
         indexes = [read_index(path) for path in paths]
         counts = [len(index.names) for index in indexes]
         if not sum(counts):
-            raise DataError(
-                f"shards: {root / pattern} must hold pictures, got {len(paths)} shards with none."
-            )
+            raise DataError(f"shards: {root / pattern} must hold images, got {len(paths)} shards with none.")
         self._shards = [_Shard(path, index.stamp) for path, index in zip(paths, indexes, strict=True)]
         self._shard = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
         self._offsets = np.concatenate([np.array(index.offsets, dtype=np.int64) for index in indexes])
@@ -81,15 +79,15 @@ class ShardSource:
         return [shard.path for shard in self._shards]
 
     def name(self, index: int) -> str:
-        """Where a picture is, for messages: `train-0003.tar: 00000042.jpg`."""
+        """Where an image is, for messages: `train-0003.tar: 00000042.jpg`."""
         return f"{self._shards[self._shard[index]].path.name}: {printable(self._names[index])}"
 
     def size(self, index: int) -> int:
-        """How many bytes a picture has."""
+        """How many bytes an image has."""
         return int(self._sizes[index])
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes of a picture.
+        """The encoded bytes of an image.
 
         Raises:
             DataError: They cannot be had, or the shard is another than when it was indexed.
@@ -115,7 +113,7 @@ class ShardSource:
         self._opened = lru_cache(_most_open())(_OpenShard)
 
     def _classes(self, found: list[Label], *, are_indices: bool) -> list[int]:
-        """The class of each picture; a number is an index where the classes have names of their own."""
+        """The class of each image; a number is an index where the classes have names of their own."""
         classes = {name: index for index, name in enumerate(self.labels)}
 
         def class_of(label: Label) -> int | None:

@@ -1,4 +1,4 @@
-"""Where pictures from files come from: encoded bytes with classes, and what every source shares."""
+"""Where images from files come from: encoded bytes with classes, and what every source shares."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lambdanets.errors import ArgumentError, DataError
 
-# A larger file is no picture that is allowed: 61 million pixels of three bytes are 183 MB.
+# A larger file is no image that is allowed: 61 million pixels of three bytes are 183 MB.
 MAX_BYTES: Final = 2**28
 
 # Control characters would break the line of a log; they are written as Python writes them.
@@ -23,13 +23,13 @@ _CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 
 
 @runtime_checkable
 class Source(Protocol):
-    """Encoded pictures in a fixed order, with their classes.
+    """Encoded images in a fixed order, with their classes.
 
     A source can be pickled, for worker processes, and opens files when they are first read.
 
     Attributes:
         labels: The name of each class.
-        targets: The class of each picture.
+        targets: The class of each image.
     """
 
     @property
@@ -39,29 +39,29 @@ class Source(Protocol):
     def targets(self) -> Int[Tensor, " n"]: ...  # noqa: D102
 
     def __len__(self) -> int:
-        """How many pictures there are."""
+        """How many images there are."""
         ...
 
     def name(self, index: int) -> str:
-        """Where a picture is, for messages: a path, or `shard-000.tar: n01/x.jpg`."""
+        """Where an image is, for messages: a path, or `shard-000.tar: n01/x.jpg`."""
         ...
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes of a picture.
+        """The encoded bytes of an image.
 
         Raises:
-            DataError: They cannot be had; the message begins with the picture's name.
+            DataError: They cannot be had; the message begins with the image's name.
         """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """Some pictures of a source.
+    """Some images of a source.
 
     Attributes:
         source: The source.
-        indices: Which of its pictures, in their order here.
+        indices: Which of its images, in their order here.
     """
 
     source: Source
@@ -74,18 +74,18 @@ class Subset:
 
     @cached_property
     def targets(self) -> Int[Tensor, " n"]:
-        """The class of each picture."""
+        """The class of each image."""
         return self.source.targets[self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def name(self, index: int) -> str:
-        """Where a picture is."""
+        """Where an image is."""
         return self.source.name(int(self.indices[index]))
 
     def read(self, index: int) -> bytes:
-        """The encoded bytes of a picture."""
+        """The encoded bytes of an image."""
         return self.source.read(int(self.indices[index]))
 
 
@@ -111,10 +111,10 @@ def holdout_split(num: int, share: float) -> tuple[Int[Tensor, " train"], Int[Te
     """Cut indices in two: those to train with, and those that are set aside.
 
     The latter are spread evenly over the order, so that sorted classes give each its share. Nothing is drawn:
-    every run sets the same pictures aside.
+    every run sets the same images aside.
 
     Args:
-        num: How many pictures there are.
+        num: How many images there are.
         share: Which part of them is set aside.
 
     Raises:
@@ -122,9 +122,7 @@ def holdout_split(num: int, share: float) -> tuple[Int[Tensor, " train"], Int[Te
     """
     num_test = round(share * num)
     if not 0 < num_test < num:
-        raise ArgumentError(
-            f"holdout_split: share must leave pictures on both sides, got {share:g} of {num}."
-        )
+        raise ArgumentError(f"holdout_split: share must leave images on both sides, got {share:g} of {num}.")
     aside = torch.zeros(num, dtype=torch.bool)
     # The middle of each of num_test equal parts, in whole numbers.
     aside[(2 * torch.arange(num_test) + 1) * num // (2 * num_test)] = True
@@ -138,7 +136,7 @@ def printable(name: str | bytes) -> str:
 
 
 def read_file(path: bytes, name: str) -> bytes:
-    """Read a whole file: a regular one of a picture's size.
+    """Read a whole file: a regular one of an image's size.
 
     Raises:
         DataError: It cannot be read; the message begins with the name.

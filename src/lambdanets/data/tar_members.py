@@ -9,7 +9,7 @@ from lambdanets.data.sources import printable
 from lambdanets.errors import DataError
 
 _BLOCK: Final = tarfile.BLOCKSIZE
-# Longest header of a long name or of pax records: names of pictures fit many times.
+# Longest header of a long name or of pax records: names of images fit many times.
 MAX_HEADER_BYTES: Final = 64 * 1024
 # Longest piece of what follows the end of an archive that is looked at in one go.
 _PIECE: Final = 1 << 20
@@ -51,7 +51,7 @@ class Member(NamedTuple):
 def tar_members(descriptor: int, shard: str) -> Iterator[Member]:
     """Give the files of an uncompressed tar archive in their order, by reading headers alone.
 
-    Takes ustar, GNU and pax archives. What a picture set has no use for, and an attacker might, is an error:
+    Takes ustar, GNU and pax archives. What an image set has no use for, and an attacker might, is an error:
     names that lead elsewhere, links, devices, files with holes, headers of more than 64 KiB, sizes beyond
     the archive's end, an archive without its end.
 
@@ -108,7 +108,7 @@ def _header(descriptor: int, position: int, shard: str) -> tarfile.TarInfo | Non
         if position == 0 and block.startswith(magic):
             raise DataError(
                 f"shards: {shard} must be an uncompressed tar archive, got one packed by {method}."
-                " Pictures are read at their places in it: unpack the archive."
+                " Images are read at their places in it: unpack the archive."
             )
     if len(block) < _BLOCK:
         raise DataError(

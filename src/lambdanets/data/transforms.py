@@ -1,4 +1,4 @@
-"""From pictures to what training and tests show: crops, flips, RandAugment, mixing, normalisation."""
+"""From images to what training and tests show: crops, flips, RandAugment, mixing, normalisation."""
 
 import math
 import random
@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from lambdanets._torchvision import import_torchvision
-from lambdanets.batches import Images, Targets
-from lambdanets.data.pictures import IMAGENET_MEAN, IMAGENET_STD
+from lambdanets.data.batches import Images, Targets
+from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD
 from lambdanets.data.seeds import Purpose, generator
 from lambdanets.errors import DependencyError
 
@@ -31,7 +31,7 @@ _TRIES: Final = 10
 # Magnitudes of RandAugment that are let through; timm would cut them off at 10.
 MAX_MAGNITUDE: Final = 30
 
-# TensorFlow's operations move a picture by up to 100 of the 224 pixels of a side.
+# TensorFlow's operations move an image by up to 100 of the 224 pixels of a side.
 _TRANSLATION: Final = 100 / 224
 
 # Of more pixels no further copy is made: Pillow resizes them where they are, four times slower.
@@ -44,7 +44,7 @@ Pixels = UInt8[Tensor, "3 size size"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
-    """What training shows of a picture: a part of it, resized, perhaps mirrored, then RandAugment.
+    """What training shows of an image: a part of it, resized, perhaps mirrored, then RandAugment.
 
     RandAugment is TensorFlow's, which the paper's recipes use: of its operations as many as there are layers
     are drawn with repetition, and each is applied. In timm's words it is
@@ -57,8 +57,8 @@ class TrainTransform:
 
     Attributes:
         size: Side of the result, in pixels.
-        min_crop_area: Least share of the picture's area that is cut out.
-        flip: Share of the pictures that is mirrored left to right.
+        min_crop_area: Least share of the image's area that is cut out.
+        flip: Share of the images that is mirrored left to right.
         randaugment_layers: Operations of RandAugment; 0 for none.
         randaugment_magnitude: How strong they are, from 0 to 30.
     """
@@ -69,11 +69,11 @@ class TrainTransform:
     randaugment_layers: int = 0
     randaugment_magnitude: float = 10.0
 
-    def __call__(self, picture: Image.Image, words: tuple[int, ...]) -> Pixels:
-        """Change a picture as its words of seed say, and nothing else."""
+    def __call__(self, image: Image.Image, words: tuple[int, ...]) -> Pixels:
+        """Change an image as its words of seed say, and nothing else."""
         draws = generator(Purpose.CROP, *words).random(3 + 2 * _TRIES).tolist()
-        box = crop_box(picture.width, picture.height, self.min_crop_area, draws[1:])
-        pixels = resized(picture, box, self.size)
+        box = crop_box(image.width, image.height, self.min_crop_area, draws[1:])
+        pixels = resized(image, box, self.size)
         if draws[0] < self.flip:
             pixels = pixels.flip(2)
         if not self.randaugment_layers:
@@ -104,13 +104,13 @@ class TrainTransform:
 
 @dataclass(frozen=True, kw_only=True)
 class TestTransform:
-    """What a test shows of a picture: the middle square of it, resized.
+    """What a test shows of an image: the middle square of it, resized.
 
     Paper: §E.2 (evaluation at training resolution).
 
     Attributes:
         size: Side of the result, in pixels.
-        fraction: Side of the square as a share of the picture's shorter side; size / (size + 32) where none
+        fraction: Side of the square as a share of the image's shorter side; size / (size + 32) where none
             is given.
     """
 
@@ -120,12 +120,12 @@ class TestTransform:
     size: int
     fraction: float | None = None
 
-    def __call__(self, picture: Image.Image) -> Pixels:
-        """Cut the middle out of a picture."""
-        return resized(picture, self.box(picture.width, picture.height), self.size)
+    def __call__(self, image: Image.Image) -> Pixels:
+        """Cut the middle out of an image."""
+        return resized(image, self.box(image.width, image.height), self.size)
 
     def box(self, width: int, height: int) -> Box:
-        """Where the square of a picture of this size is."""
+        """Where the square of an image of this size is."""
         fraction = self.size / (self.size + 32) if self.fraction is None else self.fraction
         side = max(1, int(fraction * min(width, height)))
         left, above = (width - side + 1) // 2, (height - side + 1) // 2
@@ -145,7 +145,7 @@ class Normalization:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __call__(self, images: UInt8[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
-        """Normalise pictures."""
+        """Normalise images."""
         factors = _by_channel(tuple(1 / (255 * std) for std in self.std), images.device)
         terms = _by_channel(
             tuple(-mean / std for mean, std in zip(self.mean, self.std, strict=True)), images.device
@@ -165,13 +165,13 @@ def _by_channel(numbers: tuple[float, ...], device: torch.device) -> Float[Tenso
 
 
 def crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Box:
-    """Where a random part of a picture is: its share of the area, then its aspect, are drawn evenly.
+    """Where a random part of an image is: its share of the area, then its aspect, are drawn evenly.
 
-    The aspect evenly in its logarithm. After ten parts that do not fit, the middle of the picture.
+    The aspect evenly in its logarithm. After ten parts that do not fit, the middle of the image.
 
     Args:
-        width: Of the picture.
-        height: Of the picture.
+        width: Of the image.
+        height: Of the image.
         min_area: Least share of the area.
         draws: Numbers between 0 and 1: two for the place, then two for each try.
     """
@@ -190,13 +190,13 @@ def crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Bo
     return left, above, left + part_width, above + part_height
 
 
-def resized(picture: Image.Image, box: Box, size: int) -> Pixels:
-    """A part of a picture at another size: bicubic, averaged where it shrinks.
+def resized(image: Image.Image, box: Box, size: int) -> Pixels:
+    """A part of an image at another size: bicubic, averaged where it shrinks.
 
     torch does in a quarter of the time what Pillow does, but on a copy; the two differ by at most one of 255
     levels.
     """
-    part = picture.crop(box)
+    part = image.crop(box)
     if part.width * part.height > _COPIED_PIXELS:
         small = part.resize((size, size), Image.Resampling.BICUBIC)
         return torch.from_numpy(np.array(small)).permute(2, 0, 1)
@@ -213,10 +213,10 @@ def mix(
     cutmix: float,
     words: tuple[int, ...],
 ) -> tuple[Images, Targets]:
-    """Mix each picture of a batch with its neighbour, and their classes in proportion.
+    """Mix each image of a batch with its neighbour, and their classes in proportion.
 
     Args:
-        images: The pictures, as the network takes them.
+        images: The images, as the network takes them.
         targets: Their classes.
         num_classes: Classes of the labels.
         mixup: Alpha of mixup, which blends the two; 0 for none.
@@ -225,7 +225,7 @@ def mix(
         words: Of the seed.
 
     Returns:
-        The pictures, and a share of every class; with neither alpha both as they came.
+        The images, and a share of every class; with neither alpha both as they came.
     """
     if not mixup and not cutmix:
         return images, targets

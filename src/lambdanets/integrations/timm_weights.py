@@ -17,7 +17,7 @@ def load_timm(name: str, weights: Path | None = None) -> nn.Module:
     Args:
         name: As timm lists it, or `hf-hub:` with the name of a repository in timm's format.
         weights: A safetensors file; its classifier says how many classes there are, its first layer how many
-            channels a picture has. None: the weights are downloaded.
+            channels an image has. None: the weights are downloaded.
 
     Raises:
         ArgumentError: An unknown name, with the nearest known ones.

@@ -38,7 +38,7 @@ _RESNET_RS: Final = ResNetConfig(stem="deep", shortcut="pool")
 # Squeeze-and-excitation in c2 and c3 alone is what the published parameter counts say.
 _LAMBDA_RESNET: Final = replace(_RESNET_RS, layers="CCCL", squeeze_excitation=("c2", "c3"))
 
-# 8×8 grey pictures, for the demonstration. At the paper's scale of the position tables the noise they
+# 8×8 grey images, for the demonstration. At the paper's scale of the position tables the noise they
 # start from would hide what a short training teaches them.
 _DIGITS: Final = ResNetConfig(
     depths=(1, 1, 1, 1),
@@ -63,7 +63,7 @@ _RELATION: Final = replace(
     image_size=(20, 28),
 )
 
-# Pictures of 32 pixels, for recipes of ImageNet made small: everything a LambdaResNet has, in 5 blocks.
+# Images of 32 pixels, for recipes of ImageNet made small: everything a LambdaResNet has, in 5 blocks.
 _SMALL: Final = replace(
     _DIGITS,
     depths=(1, 1, 2, 1),

@@ -9,7 +9,7 @@ from lambdanets.training.settings import CkptConfig, DataConfig, ModelConfig, Op
 def digits() -> TrainConfig:
     """A LambdaResNet on scikit-learn's bundled handwritten digits.
 
-    One thread: pictures this small gain little from a second one (1.3 times), and lose much when another
+    One thread: images this small gain little from a second one (1.3 times), and lose much when another
     program wants its core.
 
     Paper: none (ours); optimiser, schedule, label smoothing and average as in §E.2, made small.
@@ -67,7 +67,7 @@ def semi_student() -> TrainConfig:
 
     An epoch is one pass over the labelled digits; the settings are those of `digits` with as many steps.
 
-    Paper: none (ours); §E.2 trains on labelled and pseudo-labelled pictures together.
+    Paper: none (ours); §E.2 trains on labelled and pseudo-labelled images together.
     Expected: 98.3 % of the 500 held-out digits (seeds 0 to 4: 97.6 to 98.8 %); 99.0 % in a second round.
     Cost: About 45 s on one core of an AMD EPYC.
     Derives: `digits`.
@@ -85,7 +85,7 @@ def relation() -> TrainConfig:
     """A LambdaResNet that says whether two marks stand at one fixed offset: why positions matter.
 
     Paper: none (ours).
-    Expected: 100.0 % of the 480 held-out pictures (seeds 0 to 2: all of them after the second epoch).
+    Expected: 100.0 % of the 480 held-out images (seeds 0 to 2: all of them after the second epoch).
     Cost: Under two minutes on one core of an AMD EPYC.
     Command: `lambdanets train relation`.
     """
@@ -106,7 +106,7 @@ def relation_conv() -> TrainConfig:
     """The twin of `relation`: 3×3 convolutions, none of whose windows holds both marks.
 
     Paper: none (ours).
-    Expected: 50.0 % of the 480 held-out pictures, which is chance.
+    Expected: 50.0 % of the 480 held-out images, which is chance.
     Cost: About 15 s on one core of an AMD EPYC.
     Derives: `relation`.
     Command: `lambdanets train relation-conv`.
@@ -117,8 +117,8 @@ def relation_conv() -> TrainConfig:
 def pathfinder() -> TrainConfig:
     """A LambdaResNet that says whether a dashed path joins two dots: why long range matters.
 
-    Paper: none (ours); the task of Linsley et al. (2018) and the Long Range Arena, on our pictures.
-    Expected: 92.4 % of the 1,000 held-out pictures (seed 0; after the first of 6 epochs still chance).
+    Paper: none (ours); the task of Linsley et al. (2018) and the Long Range Arena, on our images.
+    Expected: 92.4 % of the 1,000 held-out images (seed 0; after the first of 6 epochs still chance).
     Cost: About 3 minutes on one core of an AMD EPYC.
     Command: `lambdanets train pathfinder`.
     """
@@ -136,12 +136,12 @@ def pathfinder() -> TrainConfig:
 
 
 def pathfinder_conv() -> TrainConfig:
-    """The twin of `pathfinder`: 3×3 convolutions, whose windows together hold the picture, but step by step.
+    """The twin of `pathfinder`: 3×3 convolutions, whose windows together hold the image, but step by step.
 
     It does not learn the task in this time; a deeper network, or a longer training, may.
 
     Paper: none (ours).
-    Expected: 52.8 % of the 1,000 held-out pictures (seed 0), about chance.
+    Expected: 52.8 % of the 1,000 held-out images (seed 0), about chance.
     Cost: About 2 minutes on one core of an AMD EPYC.
     Derives: `pathfinder`.
     Command: `lambdanets train pathfinder-conv`.

@@ -6,8 +6,8 @@ from typing import Final
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import DataConfig, ExecConfig, ModelConfig, OptimConfig, SchedConfig
 
-# Training pictures and classes of ILSVRC 2012.
-NUM_PICTURES: Final = 1_281_167
+# Training images and classes of ILSVRC 2012.
+NUM_IMAGES: Final = 1_281_167
 NUM_CLASSES: Final = 1000
 
 
@@ -24,8 +24,8 @@ def resnet50_90ep() -> TrainConfig:
     Paper: §E.2; Tables 3, 8 and 12.
     Expected: 76.9 % top-1 on ImageNet (Table 3); not run here.
     Cost: 32 TPUv3 cores in the paper, which does not print how long; ours is not known.
-    Departs: 313 steps an epoch in the place of 312, so that no picture is left out; biases are not decayed,
-        as those of the same author's published code are; batch norm sees the pictures of one process, as many
+    Departs: 313 steps an epoch in the place of 312, so that no image is left out; biases are not decayed,
+        as those of the same author's published code are; batch norm sees the images of one process, as many
         as there are, where the paper's 32 cores had 128 each. Crop area, interpolation and test crop are that
         code's too: the paper does not print them.
     Command: `lambdanets train imagenet-resnet50-90ep --data.root IMAGENET`.

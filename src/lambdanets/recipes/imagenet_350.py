@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from lambdanets.paper import TABLES
+from lambdanets.published import TABLES
 from lambdanets.recipes.imagenet import resnet50_90ep
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import ModelConfig
@@ -12,15 +12,15 @@ def lambda_resnet50_128() -> TrainConfig:
     """LambdaResNet-50 at 128 pixels, the first of the family: 350 epochs, RandAugment, dropout.
 
     Magnitude, dropout and stochastic depth of every row are read from the published Table 20
-    (`lambdanets.paper`). Stochastic depth is the rate of c5; c2 to c4 take 2/5, 3/5 and 4/5 of it, constant
-    within a stage, as in the published code of the same author.
+    (`lambdanets.published`). Stochastic depth is the rate of c5; c2 to c4 take 2/5, 3/5 and 4/5 of it,
+    constant within a stage, as in the published code of the same author.
 
     Paper: §E.2; Tables 18 and 20.
     Expected: 77.4 % top-1 on ImageNet (Table 18); not run here.
     Cost: 7 h on 8 TPUv3 cores, by Table 18's time of a step; ours is not known.
     Derives: `imagenet-resnet50-90ep`.
     Departs: as `imagenet-resnet50-90ep`; position tables are decayed like weights, which the paper leaves
-        open. It trained with 4,096 or 2,048 pictures a step and does not say which networks with which: 4,096
+        open. It trained with 4,096 or 2,048 images a step and does not say which networks with which: 4,096
         here, and the rate follows `--global-batch-size`. Its largest networks, from 350 layers at 288 pixels
         on, were stopped early by a held-out part; here the last epoch counts (`--data.holdout` sets a part
         aside).

@@ -1,4 +1,4 @@
-"""The ImageNet recipes made small: the same code on handwritten digits as picture files."""
+"""The ImageNet recipes made small: the same code on handwritten digits as image files."""
 
 from dataclasses import replace
 
@@ -9,13 +9,13 @@ from lambdanets.training.settings import CkptConfig, DataConfig, ModelConfig
 
 
 def imagenet_90ep_small() -> TrainConfig:
-    """The all-lambda network of the 90 epochs made small, on digits that are read as picture files.
+    """The all-lambda network of the 90 epochs made small, on digits that are read as image files.
 
     Paper: none (ours); the same settings and code as `imagenet-lambda-resnet50-90ep`.
     Expected: 98.6 % of the 500 held-out digits (seed 0).
     Cost: About 20 s on two cores of an AMD EPYC.
     Derives: `imagenet-lambda-resnet50-90ep`.
-    Departs: pictures, network, batch, rate, average, epochs and precision are small; digits are not mirrored
+    Departs: images, network, batch, rate, average, epochs and precision are small; digits are not mirrored
         and hardly cropped, because that would make others of them.
     Command: `lambdanets train imagenet-90ep-small`.
     """

@@ -31,10 +31,10 @@ class TrainConfig:
 
     Attributes:
         recipe: Where the settings come from.
-        seed: Decides the weights at the start, the order of the pictures, the augmentation and the dropout.
+        seed: Decides the weights at the start, the order of the images, the augmentation and the dropout.
         num_threads: Processor threads. Sums depend on their number in the last bit, so the config decides it.
         fast: A smoke run of the same path, about 15 seconds long.
-        global_batch_size: Pictures to one step, over all processes; an epoch is cut into equal batches no
+        global_batch_size: Images to one step, over all processes; an epoch is cut into equal batches no
             larger.
         label_smoothing: Share of each label that is spread over all classes.
         ema_decay: Share of the averaged weights that one step keeps, once warmed up.

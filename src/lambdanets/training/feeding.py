@@ -10,10 +10,10 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lambdanets.batches import Batch, TestData, TrainingData
+from lambdanets.data.batches import Batch, TestData, TrainingData
 from lambdanets.errors import DataError
 
-# More pictures at once are no faster on a processor core, and this many fit anywhere.
+# More images at once are no faster on a processor core, and this many fit anywhere.
 TEST_BATCH = 250
 
 Call = tuple[Any, ...]
@@ -38,12 +38,12 @@ def training_batches(
 def test_batches(
     data: TestData, size: int = TEST_BATCH, *, share: tuple[int, int] = (0, 1), num_workers: int = 0
 ) -> Iterator[Batch]:
-    """Give each picture once, in stored order.
+    """Give each image once, in stored order.
 
     Args:
         data: What to judge by.
-        size: Pictures at a time.
-        share: This process and how many there are: it takes every so-manieth picture, and nobody's share is
+        size: Images at a time.
+        share: This process and how many there are: it takes every so-manieth image, and nobody's share is
             filled up with repeated ones.
         num_workers: Processes beside this one; 0: none.
     """
@@ -74,7 +74,7 @@ def _fed(data: TrainingData | TestData, calls: Iterable[Call], num_workers: int)
             if not _is_death(error):
                 raise
             raise DataError(
-                f"train: a process that reads pictures must live, got '{error}'. It was probably killed for"
+                f"train: a process that reads images must live, got '{error}'. It was probably killed for"
                 " memory: use fewer with --exec.num-workers."
             ) from error
         if isinstance(batch, Exception):

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.batches import Batch, TestData, TrainingData
+from lambdanets.data.batches import Batch, TestData, TrainingData
 from lambdanets.errors import ArgumentError, DataError, StoppedError
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import World
@@ -55,11 +55,11 @@ class Plan:
 
     Attributes:
         config: The settings.
-        data: The training pictures.
-        test: The test pictures.
+        data: The training images.
+        test: The test images.
         num_classes: Classes of the labels.
-        prepare: From pictures as data give them to what the network takes, on its device.
-        mix: Mixes the pictures of a batch; none without mixup and cutmix.
+        prepare: From images as data give them to what the network takes, on its device.
+        mix: Mixes the images of a batch; none without mixup and cutmix.
         world: This process among those of the run.
         stop_requested: Asked before each step; true means save and leave.
         clock: Seconds, for the time between checkpoints.
@@ -78,17 +78,17 @@ class Plan:
     def __post_init__(self) -> None:
         least = 2 * self.world.size * self.config.exec.accumulation
         if len(self.data) < 2:
-            raise ArgumentError(f"Plan: data must hold at least 2 pictures, got {len(self.data)}.")
+            raise ArgumentError(f"Plan: data must hold at least 2 images, got {len(self.data)}.")
         if len(self.data) // self.steps_per_epoch < least:
             raise ArgumentError(
                 f"Plan: global_batch_size must give each of {self.world.size} processes and each of"
-                f" {self.config.exec.accumulation} parts at least 2 pictures, got"
-                f" {self.config.global_batch_size} of {len(self.data)} pictures."
+                f" {self.config.exec.accumulation} parts at least 2 images, got"
+                f" {self.config.global_batch_size} of {len(self.data)} images."
             )
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of one epoch; the last picture is never left out."""
+        """Batches of one epoch; the last image is never left out."""
         return math.ceil(len(self.data) / self.config.global_batch_size)
 
     @property
@@ -115,7 +115,7 @@ class Plan:
         return warmup_step(step, **curve, interval=interval, factor=sched.step_factor)
 
     def batches(self, epoch: int) -> tuple[Int[Tensor, " b"], ...]:
-        """The indices of each step of an epoch: equal parts, so that no batch is a lone picture."""
+        """The indices of each step of an epoch: equal parts, so that no batch is a lone image."""
         return self.data.order(epoch).tensor_split(self.steps_per_epoch)
 
     def stepper(self) -> Stepper:
@@ -152,7 +152,7 @@ def fit(state: TrainState, plan: Plan, watcher: Watcher) -> Evaluation:
 
 
 def evaluate_average(state: TrainState, plan: Plan) -> Evaluation:
-    """Evaluate the averaged network, a share of the test pictures in each process."""
+    """Evaluate the averaged network, a share of the test images in each process."""
     world = plan.world
     evaluation = evaluate(
         state.average(),

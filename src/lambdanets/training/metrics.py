@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.errors import ArgumentError, DataError
 
 # How many guesses the second count allows.
@@ -22,9 +22,9 @@ class Meter:
     """Running sums of one training epoch: plain numbers, so that a checkpoint holds them exactly.
 
     Attributes:
-        loss_sum: Loss of each picture, summed.
-        correct: Pictures classified correctly, as they were trained on.
-        count: Pictures seen.
+        loss_sum: Loss of each image, summed.
+        correct: Images classified correctly, as they were trained on.
+        count: Images seen.
         seconds: Time spent on them.
     """
 
@@ -42,15 +42,15 @@ class Meter:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """The result of one pass over the test pictures, of all processes together.
+    """The result of one pass over the test images, of all processes together.
 
     Attributes:
-        confusion: Pictures of each class (row) by the class they were taken for (column).
+        confusion: Images of each class (row) by the class they were taken for (column).
         loss: Mean cross-entropy, without label smoothing.
-        top5_correct: Pictures whose class is among the five most likely; with fewer classes, all of them.
-        left_out: Pictures that could not be read and are in no other count.
-        real_correct: Pictures whose prediction is in their set of labels, where such sets were given.
-        real_total: Pictures whose set is not empty.
+        top5_correct: Images whose class is among the five most likely; with fewer classes, all of them.
+        left_out: Images that could not be read and are in no other count.
+        real_correct: Images whose prediction is in their set of labels, where such sets were given.
+        real_total: Images whose set is not empty.
         unreadable: One sentence for each file of this process that could not be read.
     """
 
@@ -64,12 +64,12 @@ class Evaluation:
 
     @property
     def correct(self) -> int:
-        """Pictures classified correctly."""
+        """Images classified correctly."""
         return int(self.confusion.diagonal().sum())
 
     @property
     def total(self) -> int:
-        """Pictures seen."""
+        """Images seen."""
         return int(self.confusion.sum())
 
     @property
@@ -84,27 +84,27 @@ class Evaluation:
 
     @property
     def real_accuracy(self) -> float | None:
-        """The share of the pictures with a set of labels whose prediction is in it."""
+        """The share of the images with a set of labels whose prediction is in it."""
         return (
             self.real_correct / self.real_total if self.real_correct is not None and self.real_total else None
         )
 
-    def require_whole(self, num_pictures: int) -> "Evaluation":
-        """This result, if each picture of a data set was counted once.
+    def require_whole(self, num_images: int) -> "Evaluation":
+        """This result, if each image of a data set was counted once.
 
         Raises:
-            DataError: Pictures were lost or counted twice.
+            DataError: Images were lost or counted twice.
         """
-        if self.total + self.left_out != num_pictures:
+        if self.total + self.left_out != num_images:
             raise DataError(
-                f"evaluate: batches must hold each of the {num_pictures} pictures once over all processes,"
+                f"evaluate: batches must hold each of the {num_images} images once over all processes,"
                 f" got {self.total + self.left_out}."
             )
         return self
 
 
 def unchanged(tensor: Tensor) -> Tensor:
-    """The tensor itself: pictures that come as the network takes them, sums of the only process there is."""
+    """The tensor itself: images that come as the network takes them, sums of the only process there is."""
     return tensor
 
 
@@ -120,28 +120,28 @@ def evaluate(
     add_up: Callable[[Tensor], Tensor] = unchanged,
     real: Int[Tensor, "n most"] | None = None,
 ) -> Evaluation:
-    """Count what a model makes of each picture.
+    """Count what a model makes of each image.
 
-    Whole numbers are summed, so the result does not depend on how the pictures are cut into batches, nor on
-    how many processes there are. A process without a picture takes part with zeros, and an error in one ends
+    Whole numbers are summed, so the result does not depend on how the images are cut into batches, nor on
+    how many processes there are. A process without an image takes part with zeros, and an error in one ends
     the evaluation in all.
 
     Args:
         model: Gives logits; its mode is put back afterwards.
-        batches: Pictures and classes, each picture once. A class of -1 is a picture that could not be read:
+        batches: Images and classes, each image once. A class of -1 is an image that could not be read:
             it is counted as left out, and its pixels are not looked at.
         num_classes: Rows of the confusion matrix.
-        prepare: From pictures to what the network takes; called on the device.
+        prepare: From images to what the network takes; called on the device.
         device: Where the model is.
         precision: Of its products; none: that of its weights.
         add_up: Sums a tensor of int64 or float64 over all processes; called twice, in the same order
             everywhere.
-        real: For each picture of these batches, in their order, the classes that may be called right, with
-            -1 behind them. A picture without any is in no such count.
+        real: For each image of these batches, in their order, the classes that may be called right, with
+            -1 behind them. An image without any is in no such count.
 
     Raises:
         ArgumentError: A target is no class, or `real` has another length than the batches together.
-        DataError: There is no readable picture, or another process has met an error.
+        DataError: There is no readable image, or another process has met an error.
     """
     tally = _Tally(num_classes, torch.device(device), real)
     failure: Exception | None = None
@@ -182,7 +182,7 @@ class _Tally:
         self.seen = 0
 
     def admit(self, targets: Tensor, unreadable: Sequence[str]) -> Tensor:
-        """Which pictures of a batch are to be judged."""
+        """Which images of a batch are to be judged."""
         if targets.is_floating_point() or (len(targets) and int(targets.max()) >= self.num_classes):
             found = "shares of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
             raise ArgumentError(
@@ -198,7 +198,7 @@ class _Tally:
         return readable
 
     def add(self, logits: Tensor, classes: Tensor) -> None:
-        """Judge the readable pictures of the batch that was admitted last."""
+        """Judge the readable images of the batch that was admitted last."""
         classes = classes.to(self.device, non_blocking=True)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         self.loss += cross_entropy(logits, classes, reduction="none").double().sum()
@@ -211,7 +211,7 @@ class _Tally:
             self.counts[2] += (self.rows >= 0).any(dim=1).sum()
 
     def check_end(self) -> None:
-        """Raise unless every row of labels has had its picture."""
+        """Raise unless every row of labels has had its image."""
         self._require_rows(self.real is None or self.seen == len(self.real))
 
     def result(self, add_up: Callable[[Tensor], Tensor], failure: Exception | None) -> Evaluation:
@@ -225,12 +225,12 @@ class _Tally:
             raise failure
         if failures:
             raise DataError(
-                "evaluate: every process must judge its pictures, got an error in another one; what that one"
+                "evaluate: every process must judge its images, got an error in another one; what that one"
                 " printed says why."
             )
         total = int(confusion.sum())
         if not total:
-            raise DataError("evaluate: batches must hold at least one readable picture, got none.")
+            raise DataError("evaluate: batches must hold at least one readable image, got none.")
         return Evaluation(
             confusion=confusion,
             loss=loss / total,
@@ -244,9 +244,7 @@ class _Tally:
     def _require_rows(self, enough: bool) -> None:
         if not enough:
             rows = 0 if self.real is None else len(self.real)
-            raise ArgumentError(
-                f"evaluate: real must have a row for each picture of the batches, got {rows}."
-            )
+            raise ArgumentError(f"evaluate: real must have a row for each image of the batches, got {rows}.")
 
 
 def places(logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:

@@ -57,7 +57,7 @@ def placed(model: nn.Module, config: ExecConfig, world: World) -> nn.Module:
     """Put a network on its device, in the order in memory and with the switches of the settings."""
     model = model.to(world.device)
     if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = model.to(memory_format=torch.channels_last)
     if config.gradient_checkpointing:
         switch = getattr(model, "set_gradient_checkpointing", None)
         if switch is None:

@@ -43,7 +43,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The pictures.
+    """The images.
 
     Attributes:
         name: The data set: digits, semi, relation and pathfinder are made here; folder, shards and
@@ -53,9 +53,9 @@ class DataConfig:
         test: The part to test with.
         train_labels: A label file (CSV or JSON) for a flat folder, below root.
         test_labels: The same for the test.
-        holdout: Share of the training pictures that is set aside and tested with, in the place of the test.
-        image_size: Side of the pictures in training, in pixels.
-        test_image_size: Side of the pictures in tests, where another.
+        holdout: Share of the training images that is set aside and tested with, in the place of the test.
+        image_size: Side of the images in training, in pixels.
+        test_image_size: Side of the images in tests, where another.
         path_length: Dashes of a path of pathfinder.
         distractors: Other paths beside it.
         max_shift: Largest shift of digits along each axis, in pixels.
@@ -93,7 +93,7 @@ class DataConfig:
         require(self, "max_scaling", 0 <= self.max_scaling < 1, "be at least 0 and below 1")
 
     def check_root(self) -> None:
-        """Raise where pictures are read from files and nobody has said from which."""
+        """Raise where images are read from files and nobody has said from which."""
         if self.name in FROM_FILES and not self.root:
             raise ArgumentError(
                 f"DataConfig: root must be given for {self.name}, got none. Use --data.root DIR, with the"
@@ -103,12 +103,12 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How training changes pictures that are read from files, and mixes pictures of any kind.
+    """How training changes images that are read from files, and mixes images of any kind.
 
     Attributes:
-        min_crop_area: Least share of the picture's area that is cut out and resized.
-        flip: Share of the pictures that is mirrored left to right.
-        randaugment_layers: Operations of RandAugment on each picture; 0 for none.
+        min_crop_area: Least share of the image's area that is cut out and resized.
+        flip: Share of the images that is mirrored left to right.
+        randaugment_layers: Operations of RandAugment on each image; 0 for none.
         randaugment_magnitude: How strong they are, from 0 to 30.
         mixup: Alpha of mixup; 0 for none.
         cutmix: Alpha of cutmix; 0 for none. With both, each batch takes one or the other.
@@ -130,7 +130,7 @@ class AugmentConfig:
         require(self, "cutmix", self.cutmix >= 0, "be at least 0")
 
     def check_meant_for(self, data: str) -> None:
-        """Raise where a setting has no effect on the pictures of a data set."""
+        """Raise where a setting has no effect on the images of a data set."""
         if data not in _DECODED:
             for name in ("min_crop_area", "flip", "randaugment_layers", "randaugment_magnitude"):
                 _leave_at_default(self, name, data, _DECODED)
@@ -138,11 +138,11 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoConfig:
-    """Training with labels that a teacher gave, beside the labelled pictures.
+    """Training with labels that a teacher gave, beside the labelled images.
 
     Attributes:
         labels: The folder that `lambdanets pseudo label` wrote; none without.
-        ratio: Pseudo-labelled pictures to each labelled one of a batch.
+        ratio: Pseudo-labelled images to each labelled one of a batch.
     """
 
     labels: str | None = None
@@ -197,7 +197,7 @@ class SchedConfig:
     """The learning rate over time: a linear warm-up, then down.
 
     Attributes:
-        epochs: Passes over the training pictures.
+        epochs: Passes over the training images.
         warmup_epochs: How many of them warm up; fractions are allowed.
         shape: Half a cosine down to zero, or a factor every few epochs.
         step_epochs: Epochs from one step down to the next, counted from the start of training.
@@ -259,11 +259,11 @@ class ExecConfig:
             float32.
         accumulation: Parts that each process cuts its share of a batch into, to save memory. Batch norm sees
             the parts.
-        num_workers: Processes that read and augment pictures, for each training process; 0: none beside it.
+        num_workers: Processes that read and augment images, for each training process; 0: none beside it.
         channels_last: Keep the channels of a pixel beside each other in memory.
         compile: Compile the network with torch.compile; the first step takes minutes.
         gradient_checkpointing: Compute activations again in backward, to save memory.
-        sync_batch_norm: Batch norm over the pictures of all processes.
+        sync_batch_norm: Batch norm over the images of all processes.
         parallel: ddp: each process holds the whole network. fsdp: each holds a part, to save memory.
         deterministic: Kernels that give the same bits in each run, at a price; a CPU does so anyway.
         timeout_s: Longest time that processes wait for one another, in seconds.

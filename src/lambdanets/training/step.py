@@ -13,14 +13,14 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_
 
-from lambdanets.batches import Batch
+from lambdanets.data.batches import Batch
 from lambdanets.errors import NumericError
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import World
 from lambdanets.training.optimizer import gradient_norm, set_learning_rate
 from lambdanets.training.state import TrainState
 
-# From pictures, classes and `words`, the seed of the mixture.
+# From images, classes and `words`, the seed of the mixture.
 Mix = Callable[..., tuple[Tensor, Tensor]]
 
 _PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -46,8 +46,8 @@ class Stepper:
     Attributes:
         config: The settings.
         world: This process among the others.
-        prepare: From pictures as they come to what the network takes, on its device.
-        mix: Mixes pictures and their classes; none without mixup and cutmix.
+        prepare: From images as they come to what the network takes, on its device.
+        mix: Mixes images and their classes; none without mixup and cutmix.
     """
 
     config: TrainConfig
@@ -111,7 +111,7 @@ class Stepper:
                 if targets.is_floating_point():
                     targets = targets.to(logits.dtype)
                 loss = cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
-                # By pictures, so that unequal parts count as they would in one batch. DDP takes the mean.
+                # By images, so that unequal parts count as they would in one batch. DDP takes the mean.
                 weight = len(images) / num_images * self.world.size
                 weighted = loss * weight
                 (state.scaler.scale(weighted) if state.scaler else weighted).backward()
@@ -159,7 +159,7 @@ def precision_of(name: str, device: torch.device) -> torch.dtype | None:
 
 
 def classes(targets: Tensor) -> Tensor:
-    """The class of each picture, the largest where it is shared among several."""
+    """The class of each image, the largest where it is shared among several."""
     return targets.argmax(dim=1) if targets.ndim == 2 else targets
 
 

@@ -1,0 +1,1 @@
+"""What a lambda layer looks at: receptive fields and lambdas, drawn."""

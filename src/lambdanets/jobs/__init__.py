@@ -1,1 +1,0 @@
-"""The composition roots: only here do models, data, training and analysis meet."""

@@ -1,0 +1,1 @@
+"""Starting processes, and looking before one starts: dry run, doctor, SLURM."""

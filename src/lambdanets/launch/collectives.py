@@ -1,0 +1,215 @@
+"""Whether the processes of a run hear one another: three collectives with a time limit."""
+
+import datetime
+import os
+import platform
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+
+from lambdanets.errors import DependencyError, StorageError
+from lambdanets.launch.doctor import existing_part
+
+LIMIT_S: Final = 30.0
+NUM_LOCAL: Final = 2
+
+# A process that hangs in a collective is ended a little later than the collective should have been.
+_GRACE_S: Final = 10.0
+_ADVICE: Final = (
+    "Advice: every machine must reach the first one at MASTER_ADDR and MASTER_PORT (a firewall or a wrong"
+    " network device is the usual cause: set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME to the device of"
+    " `ip -brief address`); all machines need the same versions; NCCL_DEBUG=INFO says more. Under SLURM, srun"
+    " starts one torchrun on each machine and nothing else, as `lambdanets recipes slurm` does."
+)
+
+
+def is_launched() -> bool:
+    """Whether torchrun, or something like it, has started this process as one of several."""
+    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+
+
+def launch_locally(out: Path, backend: str = "auto", limit_s: float = LIMIT_S) -> int:
+    """Start two processes on this machine that try the collectives, and wait for them.
+
+    Args:
+        out: The run folder.
+        backend: As in `try_collectives`, but that `auto` is gloo: the processes may have one GPU or none.
+        limit_s: As in `try_collectives`.
+
+    Returns:
+        The exit code: 0 if both found all well, else the first other one.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "lambdanets", "doctor", "--dist"]
+    command += ["--backend", "gloo" if backend == "auto" else backend]
+    command += ["--out", str(out), "--limit", f"{limit_s:g}"]
+    shared = {"WORLD_SIZE": str(NUM_LOCAL), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = range(NUM_LOCAL)
+    environments = [os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in ranks]
+    processes = [subprocess.Popen(command, env=environment) for environment in environments]
+    try:
+        codes = [process.wait(3 * limit_s + 60) for process in processes]
+    except subprocess.TimeoutExpired:
+        codes = [1]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    return next((code for code in codes if code), 0)
+
+
+def try_collectives(out: Path, backend: str = "auto", limit_s: float = LIMIT_S) -> int:
+    """Join the other processes, try all_reduce, broadcast and barrier, and say who is where.
+
+    The first process prints what was tried, and one line for each process: rank, machine and device.
+    All must see what the first writes into the run folder.
+
+    Args:
+        out: The run folder.
+        backend: `gloo`, `nccl`, or `auto`: nccl where each process of a machine has a GPU.
+        limit_s: Longest time of joining and of each collective, in seconds.
+
+    Returns:
+        The exit code: 0 if all is well, 7 if the folder cannot be written, else 1.
+
+    Raises:
+        DependencyError: nccl is asked for, and there is no GPU for this process.
+    """
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    device = _device(backend)
+    chosen = "nccl" if device.type == "cuda" else "gloo"
+    tell = _Teller(rank)
+    tell(f"     {size} processes through {chosen}, {limit_s:g} s each")
+    # NCCL then raises at its limit, in the place of ending the process.
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
+    limit = datetime.timedelta(seconds=limit_s)
+    try:
+        with _within(limit_s, tell, "joining"):
+            dist.init_process_group(chosen, timeout=limit)
+        for name, attempt in _COLLECTIVES.items():
+            with _within(limit_s, tell, name):
+                attempt(device, rank, size)
+            tell(f"ok   {name}")
+        with _within(limit_s, tell, "seeing the folder"):
+            lines = _who_is_where(out, device, rank, size)
+    except (RuntimeError, ValueError) as error:
+        # Each process says it: the one that is cut off may be any.
+        _complain(rank, size, f"{error}\n{_ADVICE}")
+        return 1
+    except OSError as error:
+        _complain(rank, size, f"{error}\nAdvice: --out must be a folder that can be written.")
+        return StorageError.exit_code
+    tell("\n".join(lines))
+    dist.destroy_process_group()
+    return 0
+
+
+def _complain(rank: int, size: int, text: str) -> None:
+    print(f"BAD  process {rank} of {size} on {platform.node()}: {text}", file=sys.stderr, flush=True)
+
+
+class _Teller:
+    """Prints in the first process alone."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    def __call__(self, text: str) -> None:
+        if self._rank == 0:
+            print(text, flush=True)
+
+
+@contextmanager
+def _within(limit_s: float, tell: _Teller, what: str) -> Iterator[None]:
+    """End the process if a collective ignores its limit."""
+
+    def end() -> None:
+        print(f"BAD  {what} took longer than {limit_s:g} s.\n{_ADVICE}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(limit_s + _GRACE_S, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _device(backend: str) -> torch.device:
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    found = torch.cuda.device_count()
+    if backend == "gloo" or (backend == "auto" and local_rank >= found):
+        return torch.device("cpu")
+    if local_rank >= found:
+        raise DependencyError(
+            f"doctor: backend nccl needs a GPU for each process of a machine, got {found} for process"
+            f" {local_rank + 1}. Use --backend gloo."
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _all_reduce(device: torch.device, rank: int, size: int) -> None:
+    numbers = torch.full((1024,), float(rank + 1), device=device)
+    dist.all_reduce(numbers)
+    _require(bool((numbers == size * (size + 1) / 2).all()), "all_reduce gave a wrong sum")
+
+
+def _broadcast(device: torch.device, rank: int, size: int) -> None:
+    numbers = torch.full((1024,), 7.0 if rank == 0 else 0.0, device=device)
+    dist.broadcast(numbers, src=0)
+    _require(bool((numbers == 7).all()), "broadcast gave other numbers than were sent")
+
+
+def _barrier(device: torch.device, rank: int, size: int) -> None:
+    dist.barrier()
+
+
+_COLLECTIVES: Final[dict[str, Callable[[torch.device, int, int], None]]] = {
+    "all_reduce": _all_reduce,
+    "broadcast": _broadcast,
+    "barrier": _barrier,
+}
+
+
+def _who_is_where(out: Path, device: torch.device, rank: int, size: int) -> list[str]:
+    """A line for each process; whether it sees what the first one has written into the folder."""
+    seen = existing_part(out) / f".tmp-doctor-{os.environ['MASTER_PORT']}"
+    if rank == 0:
+        seen.touch()
+    try:
+        dist.barrier()
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
+        versions = f"python {platform.python_version()}, torch {torch.__version__}"
+        mine = (rank, platform.node(), f"{device} ({name})", versions, seen.exists())
+        everyone: list[Any] = [None] * size
+        dist.all_gather_object(everyone, mine)
+    finally:
+        if rank == 0:
+            seen.unlink(missing_ok=True)
+    blind = [str(one[0]) for one in everyone if not one[4]]
+    _require(
+        not blind, f"processes {', '.join(blind)} do not see {seen.parent}; --out must be a shared folder"
+    )
+    _require(
+        len({one[3] for one in everyone}) == 1,
+        f"versions differ: {'; '.join(sorted({one[3] for one in everyone}))}",
+    )
+    return [f"     rank {one[0]} -> {one[1]} -> {one[2]}" for one in everyone]
+
+
+def _require(fulfilled: bool, otherwise: str) -> None:
+    if not fulfilled:
+        raise RuntimeError(otherwise)

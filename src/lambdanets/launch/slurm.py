@@ -1,0 +1,99 @@
+"""A SLURM script that trains a recipe on several machines and puts itself back into the queue in time."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Final
+
+from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.training.config import TrainConfig
+
+# Before the time limit: a step, a checkpoint of the largest network and a slow disk need less.
+NOTICE_S: Final = 300
+
+_SCRIPT: Final = r"""#!/bin/bash
+# {command}
+#
+# Submit it with `sbatch`. Settings of `lambdanets train` may follow the file's name; they come behind those
+# below. {notice_s} s before the time limit the run is asked to stop: it saves, leaves, and the job goes back
+# into the queue, where the same command continues the run. What the processes print is in {name}-JOB.log.
+#SBATCH --job-name={name}
+#SBATCH --nodes={nodes}
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node={gpus}
+#SBATCH --cpus-per-task={cores}
+#SBATCH --time={time}
+#SBATCH --signal=B:USR1@{notice_s}
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=%x-%j.log
+
+set -u
+
+# Processes meet at the first machine, at a port of this job's own.
+first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+port=$((20000 + SLURM_JOB_ID % 20000))
+export OMP_NUM_THREADS={num_threads}
+
+stopped=no
+# srun hands the signal on to all processes. torchrun and what it starts ignore it; those that train listen.
+trap 'stopped=yes; kill -USR1 "$steps"' USR1
+
+srun --kill-on-bad-exit=1 bash -c 'trap "" USR1; exec "$@"' task \
+    torchrun --nnodes="$SLURM_NNODES" --nproc-per-node={gpus} --max-restarts=0 \
+    --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" \
+    -m lambdanets train {words} "$@" &
+steps=$!
+
+# A signal ends `wait` before the steps have ended.
+wait "$steps"
+status=$?
+while kill -0 "$steps" 2>/dev/null; do
+    wait "$steps"
+    status=$?
+done
+
+if [ "$stopped" = yes ] && [ "$status" -ne 0 ]; then
+    echo "stopped before the time limit, back into the queue"
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 0
+fi
+exit "$status"
+"""
+
+
+def slurm_script(
+    config: TrainConfig, words: Sequence[str], *, nodes: int, gpus_per_node: int, time: str
+) -> str:
+    """Write a batch script: one task a machine, which is torchrun with a process for each GPU.
+
+    Args:
+        config: What the words stand for.
+        words: Recipe and settings, as behind `lambdanets train`.
+        nodes: Machines.
+        gpus_per_node: GPUs of each.
+        time: Limit of one stay in the queue, as `sbatch` takes it.
+
+    Raises:
+        ArgumentError: There are no machines or GPUs, or more processes than images in a step.
+    """
+    check_positive("slurm", nodes=nodes, gpus_per_node=gpus_per_node)
+    processes = nodes * gpus_per_node
+    if processes > config.global_batch_size:
+        raise ArgumentError(
+            f"slurm: nodes × gpus_per_node must be at most global_batch_size={config.global_batch_size},"
+            f" got {processes}."
+        )
+    command = ["lambdanets", "recipes", "slurm", *words, "--nodes", str(nodes)]
+    command += ["--gpus-per-node", str(gpus_per_node), "--time", time]
+    return _SCRIPT.format(
+        command=shlex.join(command),
+        name=config.recipe,
+        nodes=nodes,
+        gpus=gpus_per_node,
+        # Each process has workers beside it that read images.
+        cores=gpus_per_node * (config.exec.num_workers + 1),
+        time=shlex.quote(time),
+        notice_s=NOTICE_S,
+        num_threads=config.num_threads,
+        words=shlex.join(words),
+    )

@@ -1,0 +1,95 @@
+"""What a labelling is asked for: frozen settings, checked where they are made, without torch."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from lambdanets.recipes import get_recipe
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.settings import DataConfig, require
+
+# In front of the name of a teacher that is no run folder: where it comes from.
+TIMM: Final = "timm:"
+HUB: Final = "hub:"
+
+# Of the settings of data, those that decide what the teacher sees.
+_SEEN: Final = ("name", "root", "train", "train_labels", "holdout", "image_size", "test_image_size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelRules:
+    """What becomes a label.
+
+    Attributes:
+        hard: A label is the one class the teacher is surest of; otherwise its share of every class.
+        min_confidence: Least share of the surest class for an image to be kept; Noisy Student's is 0.3.
+        balance: Images of each class, the surest ones, repeated where there are fewer; auto: as many as
+            are kept of a class on average; none: as many as are kept.
+        shard_size: Images in one file of predictions.
+    """
+
+    hard: bool = False
+    min_confidence: float = 0.3
+    balance: int | Literal["auto", "none"] = "auto"
+    shard_size: int = 10_000
+
+    def __post_init__(self) -> None:
+        require(self, "min_confidence", 0 <= self.min_confidence <= 1, "lie between 0 and 1")
+        is_number = isinstance(self.balance, int) and self.balance >= 1
+        require(self, "balance", is_number or self.balance in ("auto", "none"), "be at least 1, auto or none")
+        require(self, "shard_size", self.shard_size >= 1, "be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelConfig:
+    """One labelling, whole.
+
+    Attributes:
+        teacher: A run folder, `timm:` with the name of a model, or `hub:` with the name of a repository.
+        weights: A safetensors file with the weights of a model of timm; none: those timm downloads.
+        data: Where the unlabelled images are.
+        seed: Of the data set: which digits of semi are unlabelled, and what a holdout leaves.
+        rules: What becomes a label.
+    """
+
+    teacher: str
+    weights: str | None = None
+    data: DataConfig
+    seed: int = 0
+    rules: LabelRules = LabelRules()
+
+    def __post_init__(self) -> None:
+        require(self, "seed", self.seed >= 0, "be at least 0")
+        require(
+            self,
+            "weights",
+            self.weights is None or self.teacher.startswith(TIMM),
+            f"be left out for a teacher that is not {TIMM}NAME",
+        )
+
+    def to_dict(self, teacher_digest: str) -> dict[str, Any]:
+        """All that decides the labels, for the folder: another command must not go on with them."""
+        return {
+            "teacher": self.teacher,
+            "teacher_sha256": teacher_digest,
+            "data": {name: getattr(self.data, name) for name in _SEEN},
+            "seed": self.seed,
+            **dataclasses.asdict(self.rules),
+        }
+
+    def carrier(self) -> TrainConfig:
+        """A training config with this data set, for `load_task`."""
+        return dataclasses.replace(get_recipe("semi"), seed=self.seed, data=self.data)
+
+
+def run_config(teacher: str) -> TrainConfig | None:
+    """The config of a teacher that is a run; None where it is another one.
+
+    Raises:
+        PathError: There is no such run.
+    """
+    if teacher.startswith((TIMM, HUB)):
+        return None
+    return RunFolder.existing(Path(teacher)).read_config()

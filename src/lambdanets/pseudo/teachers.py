@@ -1,0 +1,115 @@
+"""Who gives labels: a run of ours, a model of timm, or a repository of the Hugging Face Hub."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD
+from lambdanets.errors import DependencyError, PathError, first_line
+from lambdanets.integrations.timm_weights import load_timm
+from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig
+from lambdanets.runs.trained import load_trained
+
+# What a repository with a run of ours holds.
+_FILES: Final = ("config.json", "best.safetensors", "best.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A network that gives labels.
+
+    Attributes:
+        model: In evaluation mode.
+        labels: The name of each class; None where only their number is known.
+    """
+
+    model: nn.Module
+    labels: tuple[str, ...] | None
+
+    def digest(self) -> str:
+        """A sum over the weights: labels of another network are other labels."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+
+class Renormalized(nn.Module):
+    """A network for images of another mean and deviation.
+
+    Attributes:
+        model: The network.
+        scale: What pixels are multiplied by, by channel.
+        shift: What is then added.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.model = model
+        usual_mean, usual_std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        self.register_buffer("scale", (usual_std / torch.tensor(std))[:, None, None])
+        self.register_buffer("shift", ((usual_mean - torch.tensor(mean)) / torch.tensor(std))[:, None, None])
+
+    def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b num_classes"]:
+        """Logits of images that were normalised as ImageNet's usually are."""
+        return self.model(images * self.scale + self.shift)
+
+
+def load_teacher(config: LabelConfig) -> Teacher:
+    """Load the network that a labelling names.
+
+    Raises:
+        PathError: There is no such run or file, or it cannot be downloaded.
+        CheckpointError: The weights are damaged or of another model.
+        ArgumentError: timm has no model of that name.
+        DependencyError: A library is missing.
+    """
+    if config.teacher.startswith(TIMM):
+        weights = Path(config.weights) if config.weights else None
+        return _of_timm(load_timm(config.teacher.removeprefix(TIMM), weights))
+    if config.teacher.startswith(HUB):
+        return _of_hub(config.teacher.removeprefix(HUB))
+    trained = load_trained(Path(config.teacher))
+    return Teacher(model=trained.model.eval(), labels=trained.labels)
+
+
+def _of_timm(model: nn.Module) -> Teacher:
+    config = getattr(model, "pretrained_cfg", {})
+    mean, std = tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
+    if len(mean) == len(IMAGENET_MEAN) and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
+        model = Renormalized(model, mean, std)
+    return Teacher(model=model.eval(), labels=None)
+
+
+def _of_hub(repository: str) -> Teacher:
+    try:
+        from huggingface_hub import hf_hub_download, snapshot_download
+    except ImportError as error:
+        raise DependencyError(
+            "load_teacher: huggingface_hub must be installed, got none. pip install huggingface_hub."
+        ) from error
+    try:
+        config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text())
+        if "architecture" in config:
+            return _of_timm(load_timm(f"hf-hub:{repository}"))
+        folder = Path(snapshot_download(repository, allow_patterns=list(_FILES)))
+    except PathError:
+        raise
+    # Each layer of the download has errors of its own.
+    except Exception as error:
+        raise PathError(
+            f"load_teacher: {HUB}{repository} must be within reach, got '{first_line(error)}'. Without a"
+            " network give the folder of a run."
+        ) from error
+    trained = load_trained(folder)
+    return Teacher(model=trained.model.eval(), labels=trained.labels)

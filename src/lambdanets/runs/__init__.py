@@ -1,0 +1,1 @@
+"""What surrounds a run folder: train, load, evaluate, predict, compare, report."""

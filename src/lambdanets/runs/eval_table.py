@@ -1,0 +1,182 @@
+"""Several runs evaluated one after another, and the CSV file that keeps a row of each."""
+
+import csv
+import fcntl
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lambdanets.errors import ArgumentError, StorageError
+from lambdanets.files import replace_file
+from lambdanets.runs.evaluate import EvalSettings, RunEvaluation, evaluate_run
+from lambdanets.runs.origin import commit, now, versions
+
+COLUMNS: Final = (
+    "run",
+    "recipe",
+    "model",
+    "weights",
+    "epoch",
+    "step",
+    "image_height",
+    "image_width",
+    "top1",
+    "correct",
+    "top5",
+    "top5_correct",
+    "real",
+    "real_correct",
+    "real_total",
+    "loss",
+    "total",
+    "left_out",
+    "images_per_s",
+    "device",
+    "torch",
+    "commit",
+    "date",
+    "error",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempt:
+    """One run of a list: what was found, or why nothing was.
+
+    Attributes:
+        run: The run folder.
+        result: What was found.
+        error: What was raised in its place.
+    """
+
+    run: Path
+    result: RunEvaluation | None = None
+    error: Exception | None = None
+
+    def reason(self) -> str:
+        """The error in one line."""
+        words = " ".join(str(self.error).split())
+        expected = hasattr(self.error, "exit_code")
+        return words if expected else f"{type(self.error).__name__}: {words}"
+
+
+def evaluate_runs(
+    runs: Sequence[Path],
+    settings: EvalSettings,
+    table: Path | None = None,
+    *,
+    evaluate_one: Callable[[Path, EvalSettings], RunEvaluation] = evaluate_run,
+) -> Iterator[Attempt]:
+    """Evaluate runs one after another; what one raises does not keep the next from its turn.
+
+    Args:
+        runs: Run folders.
+        settings: The same for all of them.
+        table: A CSV file that gets a row as soon as a run is done, whatever came of it.
+        evaluate_one: Evaluates a run; where there are several processes, together with the others.
+
+    Raises:
+        ArgumentError: The CSV file is another table.
+        StorageError: It cannot be written.
+    """
+    if table is not None:
+        check_table(table)
+    for run in runs:
+        try:
+            attempt = Attempt(run=run, result=evaluate_one(run, settings))
+        # Any: a long list must not end at a run that nobody thought of.
+        except Exception as error:
+            attempt = Attempt(run=run, error=error)
+        if table is not None:
+            append_row(table, row_of(attempt, settings))
+        yield attempt
+
+
+def row_of(attempt: Attempt, settings: EvalSettings) -> dict[str, object]:
+    """One row of the CSV file: numbers with their origin, or the error."""
+    row: dict[str, object] = {
+        "run": attempt.run,
+        "weights": settings.weights,
+        "torch": versions()["torch"],
+        "commit": commit(),
+        "date": now(),
+    }
+    result = attempt.result
+    if result is None:
+        return row | {"error": attempt.reason()}
+    evaluation = result.evaluation
+    height, width = result.image_size or (None, None)
+    return row | {
+        "recipe": result.config.recipe,
+        "model": result.config.model.name,
+        "epoch": result.epoch,
+        "step": result.step,
+        "image_height": height,
+        "image_width": width,
+        "top1": evaluation.accuracy,
+        "correct": evaluation.correct,
+        "top5": evaluation.top5_accuracy,
+        "top5_correct": evaluation.top5_correct,
+        "real": evaluation.real_accuracy,
+        "real_correct": evaluation.real_correct,
+        "real_total": evaluation.real_total,
+        "loss": evaluation.loss,
+        "total": evaluation.total,
+        "left_out": evaluation.left_out,
+        "images_per_s": round(result.images_per_s, 1),
+        "device": result.device,
+    }
+
+
+def check_table(path: Path) -> None:
+    """Raise unless a file is a table of this command, or there is none yet."""
+    header = next(csv.reader(io.StringIO(_content(path))), None)
+    if header is not None and tuple(header) != COLUMNS:
+        raise ArgumentError(
+            f"eval: csv must be a table of `lambdanets eval` or a new file, got {path} with the columns"
+            f" {', '.join(header)[:60]}."
+        )
+
+
+def append_row(path: Path, row: dict[str, object]) -> None:
+    """Add a row, with the header before the first; the file is always whole, also with several writers.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path.parent):
+            old = _content(path)
+            if not old:
+                writer.writeheader()
+            writer.writerow(row)
+            ending = "\n" if old and not old.endswith("\n") else ""
+            replace_file(path, f"{old}{ending}{text.getvalue()}".encode())
+    except OSError as error:
+        reason = getattr(error.__cause__ or error, "strerror", None) or str(error)
+        raise StorageError(
+            f"eval: {path} must be writable, got '{reason}'. Use another file for --csv."
+        ) from error
+
+
+def _content(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other writers of this command away from a folder; where the system has no such lock, hope."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,252 @@
+"""Evaluation of a run's network on its test images, as one job."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar, get_args
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from lambdanets.data.batches import TestData
+from lambdanets.data.readable import ReadableTest
+from lambdanets.data.real_labels import read_real_labels
+from lambdanets.errors import DataError, check_choice
+from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
+from lambdanets.runs.run_weights import RunWeights, Which, find_weights
+from lambdanets.runs.tasks import Task, load_task
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.devices import chosen_device
+from lambdanets.training.feeding import TEST_BATCH, test_batches
+from lambdanets.training.metrics import Evaluation, evaluate, unchanged
+from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.settings import require
+from lambdanets.training.step import precision_of
+
+T = TypeVar("T")
+
+DEVICES: Final = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalSettings:
+    """How runs are evaluated.
+
+    Attributes:
+        weights: Of the best epoch, or of the last checkpoint: the moving average, or the network itself.
+        size: Side of the test images in the place of the run's; for data sets whose images have any.
+        real: A file with the sets of labels of the test images.
+        skip_bad: Leave out images that cannot be read, in the place of an error at the first.
+        batch: Images at a time.
+        num_workers: Processes that read images, beside this one.
+        device: cpu, cuda, or auto: cuda where there is one.
+    """
+
+    weights: Which = "best"
+    size: int | None = None
+    real: Path | None = None
+    skip_bad: bool = False
+    batch: int = TEST_BATCH
+    num_workers: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("eval", "weights", self.weights, get_args(Which))
+        check_choice("eval", "device", self.device, DEVICES)
+        require(self, "batch", self.batch >= 1, "be at least 1")
+        require(self, "num_workers", self.num_workers >= 0, "be at least 0")
+
+
+_DEFAULT: Final = EvalSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEvaluation:
+    """What a network of a run makes of the test images.
+
+    Attributes:
+        run: The run folder.
+        evaluation: The counts.
+        labels: The name of each class.
+        config: The settings of the run.
+        weights: Which network: `best`, `ema` or `raw`.
+        file: Where its weights are, below the run folder.
+        epoch: How many epochs it was trained; none within one.
+        step: How many steps it was trained.
+        image_size: Height and width of what the network was given.
+        device: What it computed on.
+        seconds: Time that the pass took.
+        warnings: One sentence for each damaged checkpoint that was passed over.
+    """
+
+    run: Path
+    evaluation: Evaluation
+    labels: tuple[str, ...]
+    config: TrainConfig
+    weights: str
+    file: str
+    epoch: int | None
+    step: int
+    image_size: tuple[int, int] | None
+    device: str
+    seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def images_per_s(self) -> float:
+        """Speed with reading, over all processes."""
+        return (self.evaluation.total + self.evaluation.left_out) / self.seconds
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON. The matrix is left out for many classes: `taken_for` says the same."""
+        evaluation = self.evaluation
+        return {
+            "run": str(self.run),
+            "recipe": self.config.recipe,
+            "model": self.config.model.name,
+            "weights": self.weights,
+            "epoch": self.epoch,
+            "step": self.step,
+            "image_size": self.image_size,
+            "accuracy": evaluation.accuracy,
+            "correct": evaluation.correct,
+            "total": evaluation.total,
+            "top5_accuracy": evaluation.top5_accuracy,
+            "top5_correct": evaluation.top5_correct,
+            "real_accuracy": evaluation.real_accuracy,
+            "real_correct": evaluation.real_correct,
+            "real_total": evaluation.real_total,
+            "loss": evaluation.loss,
+            "left_out": evaluation.left_out,
+            "unreadable": list(evaluation.unreadable),
+            "device": self.device,
+            "images_per_s": self.images_per_s,
+            "classes": [count.to_dict() for count in self.per_class()],
+            "confusion": evaluation.confusion.tolist() if len(self.labels) <= LARGEST_MATRIX else None,
+        }
+
+    def per_class(self) -> list[ClassCount]:
+        """For each class how many there are, how many are found, and what is most often taken for what."""
+        return class_counts(self.evaluation.confusion, self.labels)
+
+
+def evaluate_run(
+    run: Path,
+    settings: EvalSettings = _DEFAULT,
+    *,
+    share: tuple[int, int] = (0, 1),
+    add_up: Callable[[Tensor], Tensor] = unchanged,
+    device: torch.device | None = None,
+) -> RunEvaluation:
+    """Evaluate a network of a run on its test images.
+
+    Args:
+        run: A run folder.
+        settings: Which of its networks, and how.
+        share: This process and how many there are.
+        add_up: Sums a tensor over all processes.
+        device: Of this process, where there are several; else as the settings say.
+
+    Raises:
+        PathError: There is no run, or it has not evaluated or stored anything yet.
+        ArgumentError: The data set's images have one size, and another was asked for.
+        CheckpointError: The weights are damaged.
+        DataError: An image cannot be read, or the images are not those of the training.
+    """
+    place = device or chosen_device("eval", settings.device)
+    subject = _agreed(lambda: _subject(run, settings, share), add_up)
+    task, found = subject.task, subject.found
+    sizes: list[tuple[int, int]] = []
+
+    def prepare(images: Tensor) -> Tensor:
+        prepared = task.prepare(images)
+        sizes[:] = [(prepared.shape[-2], prepared.shape[-1])]
+        return prepared
+
+    data = ReadableTest(task.test) if settings.skip_bad else task.test
+    started = time.perf_counter()
+    evaluation = evaluate(
+        subject.model.to(place).eval(),
+        test_batches(data, settings.batch, share=share, num_workers=settings.num_workers),
+        len(task.labels),
+        prepare=prepare,
+        device=place,
+        precision=precision_of(subject.config.exec.precision, place),
+        add_up=add_up,
+        real=subject.real,
+    ).require_whole(len(data))
+    return RunEvaluation(
+        run=run,
+        evaluation=evaluation,
+        labels=task.labels,
+        config=subject.config,
+        weights=settings.weights,
+        file=found.file,
+        epoch=found.epoch,
+        step=found.step,
+        image_size=sizes[0] if sizes else None,
+        device=str(place),
+        seconds=time.perf_counter() - started,
+        warnings=found.warnings,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """All that an evaluation needs."""
+
+    config: TrainConfig
+    task: Task
+    found: RunWeights
+    model: nn.Module
+    real: Tensor | None
+
+
+def _subject(run: Path, settings: EvalSettings, share: tuple[int, int]) -> _Subject:
+    found = find_weights(run, settings.weights)
+    config = RunFolder.existing(run).read_config()
+    if settings.size is not None:
+        config = replace(config, data=replace(config.data, test_image_size=settings.size))
+    task = load_task(config)
+    found.require_classes(run, task)
+    return _Subject(
+        config=config,
+        task=task,
+        found=found,
+        model=found.model(task, config),
+        real=_real_labels(settings.real, task, share),
+    )
+
+
+def _real_labels(path: Path | None, task: Task, share: tuple[int, int]) -> Int[Tensor, "n most"] | None:
+    if path is None:
+        return None
+    rank, num_processes = share
+    return read_real_labels(path, _names(task.test), len(task.labels))[rank::num_processes]
+
+
+def _names(test: TestData) -> list[str]:
+    """Where each test image is; images that are made here are known by their number."""
+    source = getattr(test, "source", None)
+    width = len(str(len(test)))
+    return [source.name(index) if source else f"{index:0{width}d}" for index in range(len(test))]
+
+
+def _agreed(make: Callable[[], T], add_up: Callable[[Tensor], Tensor]) -> T:
+    """What a function makes, if it can be made in every process."""
+    made, failure = None, None
+    try:
+        made = make()
+    except Exception as error:
+        failure = error
+    failures = int(add_up(torch.tensor([failure is not None], dtype=torch.int64)))
+    if failure is not None:
+        raise failure
+    if made is None or failures:
+        raise DataError(
+            "eval: every process must load the run, got an error in another one; what that one printed says"
+            " why."
+        )
+    return made

@@ -1,0 +1,155 @@
+"""What a run writes while it goes: metrics, best weights, checkpoints, diagnoses and lines."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lambdanets.errors import StorageError
+from lambdanets.files import replace_file
+from lambdanets.runs.display import Display, say
+from lambdanets.runs.tasks import Task
+from lambdanets.runs.tensorboard import TensorBoardSink
+from lambdanets.runs.trained import save_trained
+from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.distributed import World
+from lambdanets.training.metrics import Evaluation
+from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.state import TrainState
+
+
+class Recorder:
+    """Writes what the loop reports; the processes beside the first one only take part in what all must do.
+
+    Attributes:
+        config: Of the run.
+        folder: Of the run.
+        world: This process among the others.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        task: Task,
+        world: World,
+        *,
+        with_tensorboard: bool = False,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.world = world
+        self._task = task
+        self._display: Display | None = None
+        self._with_tensorboard = with_tensorboard
+        self._events: TensorBoardSink | None = None
+        self._is_mixed = bool(config.augment.mixup or config.augment.cutmix)
+        # Lines of metrics.jsonl that a full disk has not taken yet.
+        self._waiting: list[dict[str, Any]] = []
+
+    @contextmanager
+    def shown_on(self, display: Display) -> Iterator[None]:
+        """Show steps and epochs on a display, and write TensorBoard's events if they are asked for."""
+        self._display = display
+        if not self._with_tensorboard:
+            yield
+            return
+        with TensorBoardSink(self.folder.path / "tensorboard", self.folder.read_metrics()) as self._events:
+            yield
+
+    def log(self, text: str) -> None:
+        """Add lines to train.log."""
+        if self.world.is_first:
+            self.folder.append_log(text)
+
+    def tell(self, text: str) -> None:
+        """Print lines and log them."""
+        self.log(text)
+        if self.world.is_first:
+            say(text)
+
+    def after_step(self, state: TrainState, num_images: int) -> None:
+        """Move the display."""
+        meter = state.meter
+        if self._display and meter.count:
+            # The share of mixed images that is right means little.
+            accuracy = None if self._is_mixed else meter.correct / meter.count
+            self._display.step(state.step, num_images, meter.loss_sum / meter.count, accuracy)
+
+    def after_epoch(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
+        """Write the line of metrics.jsonl and, if they are the best, the averaged weights."""
+        is_best = bool(state.best and state.best["step"] == state.step)
+        average = state.average() if is_best else None
+        if not self.world.is_first:
+            return
+        self._waiting.append(record)
+        try:
+            while self._waiting:
+                self.folder.append_metrics(self._waiting[0])
+                del self._waiting[0]
+            if average:
+                save_trained(self.folder.best, state, average, self.config, self._task)
+        except StorageError as error:
+            # The line waits, and a checkpoint decides whether the run can go on.
+            self._warn(str(error))
+        if self._events:
+            self._events.add(record)
+        if self._display:
+            self._display.line(
+                f"epoch {record['epoch']:>3} of {self.config.sched.epochs} · loss"
+                f" {record['train_loss']:.3f} · test {record['test_accuracy']:.2%} ({evaluation.correct} of"
+                f" {evaluation.total}) · {self._display.time_left(state.step)}"
+            )
+
+    def after_fault(self, state: TrainState, fault: dict[str, Any]) -> None:
+        """Write what is known of a loss or gradient that is not finite."""
+        policy = self.config.faults.nonfinite
+        if not self.world.is_first:
+            return
+        path = self.folder.path / "diagnostics" / f"step-{fault['step']:08d}.json"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            replace_file(path, (json.dumps(fault, indent=2) + "\n").encode())
+        except OSError as error:
+            self._warn(str(error))
+        if policy != "stop":
+            self._warn(f"{fault['fault']} at step {fault['step']}: {policy}, see {path}")
+
+    def save(self, state: TrainState, *, must: bool = False) -> None:
+        """Store the state; failures are borne as many times in a row as the config says, unless it must be.
+
+        Raises:
+            StorageError: The disk has refused, once too often.
+        """
+        tensors, record = state.tensors(), state.record(self.config, self.world.size)
+        events = state.events
+        failure = self.world.from_first(lambda: self._save(state.step, tensors, record))
+        if failure is None:
+            events.failed_saves_in_a_row = 0
+            return
+        events.failed_saves += 1
+        events.failed_saves_in_a_row += 1
+        if must or events.failed_saves_in_a_row > self.config.ckpt.tolerate_failures:
+            raise StorageError(failure)
+        self._warn(f"{failure} The run goes on without this checkpoint.")
+
+    def restore(self, state: TrainState) -> None:
+        """Put back the last checkpoint."""
+        checkpoint = self.world.from_first(lambda: load_checkpoint(self.folder.checkpoints))
+        if checkpoint is None:
+            raise StorageError(f"run folder: {self.folder.checkpoints} must hold a checkpoint, got none.")
+        state.restore(checkpoint, self.config, world_size=self.world.size)
+        self.world.from_first(lambda: self.folder.drop_metrics_after(state.step))
+        self.tell(f"rolled back to step {state.step}")
+
+    def _save(self, step: int, tensors: Any, record: dict[str, Any]) -> str | None:
+        try:
+            save_checkpoint(self.folder.checkpoints, step, tensors, record, keep=self.config.ckpt.keep)
+        except StorageError as error:
+            return str(error)
+        return None
+
+    def _warn(self, text: str) -> None:
+        if self.world.is_first and self._display:
+            self._display.line(f"warning: {text}")

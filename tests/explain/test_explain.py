@@ -1,0 +1,215 @@
+"""What `explain` draws and writes: for every kind of layer, of weights and of images."""
+
+import json
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from lambdanets.data.decode import PlainPreprocessing
+from lambdanets.errors import ArgumentError, CheckpointError, NumericError, PathError
+from lambdanets.explain import subject as subject_module
+from lambdanets.explain.explain import explain
+from lambdanets.explain.lambda_maps import context_weights, layer_maps, observe
+from lambdanets.explain.subject import load_subject
+from lambdanets.models import create_model
+from lambdanets.runs.trained import check_reads_files
+
+MODEL = "lambda_resnet_digits"
+
+
+@pytest.fixture
+def image(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 30, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    return tmp_path / "noise.png"
+
+
+def _overriding(monkeypatch, **overrides):
+    monkeypatch.setattr(subject_module, "create_model", partial(create_model, **overrides))
+
+
+def test_all_that_is_drawn_is_in_the_file(image, tmp_path):
+    explanation = explain(MODEL, image, tmp_path / "out", layer="c4.0.mixer", position=(6, 1), size=7)
+    found = json.loads(explanation.numbers.read_text())
+    assert found["model"] == MODEL and found["weights"] == "random weights (seed 0)"
+    assert (found["image_size"], found["map_size"], found["last_map_size"]) == ([7, 9], [7, 9], [4, 5])
+    assert (found["layer"], found["position"], found["last_map_position"]) == ("c4.0.mixer", [6, 1], [3, 0])
+    assert found["layers"] == list(explanation.layers) and len(explanation.layers) == 4
+    assert found["files"] == {figure.path.name: figure.caption for figure in explanation.figures}
+    for name, shape in {
+        "position_table": (1, 8, 7, 7),
+        "position_weights": (4, 1, 7, 9),
+        "content_weights": (4, 1, 7, 9),
+        "normalized_keys": (1, 8, 7, 9),
+        "pixels_to_layer": (7, 9),
+        "pixels_to_last_map": (7, 9),
+    }.items():
+        assert np.array(found[name]["values"]).shape == shape, name
+        assert len(found[name]["axes"]) == len(shape)
+    np.testing.assert_allclose(np.array(found["normalized_keys"]["values"]).sum((2, 3)), 1, rtol=1e-4)
+    assert explanation.error == found["relative_error_of_weights"] < 1e-5
+    assert [row["head"] for row in found["heads"]["sum"]] == [0, 1, 2, 3]
+
+
+@pytest.mark.slow
+def test_the_numbers_are_those_of_the_network(image, tmp_path):
+    """The same model, made again from its seed."""
+    found = json.loads(explain(MODEL, image, tmp_path, position=(2, 3)).numbers.read_text())
+    torch.manual_seed(0)
+    model = create_model(MODEL).eval()
+    images = PlainPreprocessing(size=8).read(image, "test")[None]
+    layer = model.c2[0].mixer
+    weights = context_weights(layer_maps(layer, observe(model, layer, images).inputs), (2, 3))
+    for name, expected in {"position_weights": weights.position, "content_weights": weights.content}.items():
+        np.testing.assert_allclose(found[name]["values"], expected.numpy(), rtol=1e-4)
+    norms = [row["norm"] for row in found["heads"]["position"]]
+    np.testing.assert_allclose(norms, weights.position.flatten(1).norm(dim=1), rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_titles_and_captions_tell_a_stranger(image, tmp_path):
+    explanation = explain(MODEL, image, tmp_path / "out")
+    assert explanation.title == (
+        "lambda_resnet_digits, random weights (seed 0): lambda layer c2.0.mixer, map 8×10, 4 heads, 8 keys, "
+        "scope 7×7\nimage noise.png at 8×10 pixels"
+    )
+    positions, field, content = explanation.figures
+    assert positions.caption.startswith("Position lambdas of c2.0.mixer: by key, the weight R[m−n]")
+    assert "reads at row 4, column 5." in field.caption and "The weights are random" in field.caption
+    assert "red more than the mean" in content.caption
+    for figure in explanation.figures:
+        with Image.open(figure.path) as drawn:
+            assert drawn.format == "PNG" and drawn.width > 800
+
+
+@pytest.mark.parametrize(
+    ("overrides", "files", "rows"),
+    [
+        ({"positional": False}, ["field.png", "content.png"], ["content"]),
+        ({"content": False}, ["positions.png", "field.png"], ["position"]),
+        pytest.param(
+            {"scope_size": None, "intra_depth": 2, "key_normalization": "l2"},
+            ["positions.png", "field.png", "content.png"],
+            ["sum", "position", "content"],
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_a_layer_has_images_of_what_it_has(image, tmp_path, monkeypatch, overrides, files, rows):
+    _overriding(monkeypatch, **overrides)
+    explanation = explain(MODEL, image, tmp_path / "out", size=6)
+    assert [figure.path.name for figure in explanation.figures] == files
+    found = json.loads(explanation.numbers.read_text())
+    assert list(found["heads"]) == rows
+    assert (found["position_table"] is None, found["scope"] is None) == ("positional" in overrides,) * 2
+    assert (found["keys"] is None) == ("content" in overrides)
+    if "intra_depth" in overrides:
+        assert found["keys"][9]["key"] == "u = 1, k = 1" and found["scope"] == "global"
+        assert "red positive, blue negative" in explanation.figures[2].caption
+
+
+def test_weights_of_a_file_are_used_with_their_sizes(image, tmp_path):
+    model = create_model(MODEL, num_classes=5, in_channels=1)
+    save_file(model.state_dict(), tmp_path / "grey.safetensors")
+    subject = load_subject("explain", MODEL, image, weights=tmp_path / "grey.safetensors")
+    assert subject.model.config.num_classes == 5 and subject.model.config.in_channels == 1
+    assert all(
+        torch.equal(tensor, subject.model.state_dict()[name]) for name, tensor in model.state_dict().items()
+    )
+    assert subject.weights == "weights of grey.safetensors" and not subject.is_random
+    assert subject.shown.shape == (8, 10) and not subject.model.training
+
+
+def test_random_weights_leave_the_generator_alone(image):
+    state = torch.get_rng_state()
+    first, second = (load_subject("explain", MODEL, image).model.state_dict() for _ in range(2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.slow
+def test_a_mobile_network_has_lambda_layers_too(image, tmp_path):
+    explanation = explain("lambda_mobilenetv2", image, tmp_path / "out", size=64)
+    assert len(explanation.layers) == 2 and explanation.error < 1e-4
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_maps_that_are_not_finite_are_refused(image, tmp_path):
+    state = create_model(MODEL).state_dict()
+    state["c2.0.reduce.weight"][0] = torch.nan
+    save_file(state, tmp_path / "nan.safetensors")
+    message = (
+        "explain: the network's maps must be finite, got some that are not, from lambda_resnet_digits with "
+        r"weights of nan.safetensors\."
+    )
+    with pytest.raises(NumericError, match=message):
+        explain(MODEL, image, tmp_path / "out", weights=tmp_path / "nan.safetensors")
+    assert not (tmp_path / "out").exists()
+
+
+def test_models_without_lambda_layers_are_refused(image, tmp_path):
+    message = (
+        "explain: model must have lambda layers, got 'resnet_digits', which has none. "
+        r"`lambdanets models 'lambda\*'` lists some that have\."
+    )
+    with pytest.raises(ArgumentError, match=message):
+        explain("resnet_digits", image, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layer": "c2.0"}, r"explain: layer must be one of 'c2.0.mixer', .*, got 'c2.0'\."),
+        ({"position": (8, 0)}, r"position must lie on the map of 8×10, .*, got 8 and 0\."),
+        ({"size": 0}, r"explain: size must be at least 1, got 0\."),
+    ],
+)
+def test_options_that_do_not_fit_are_named(image, tmp_path, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        explain(MODEL, image, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "error", "message"),
+    [
+        ("none", PathError, r"explain: weights must be a file, got .*none, which does not exist\."),
+        ("noise.png", CheckpointError, "explain: weights must be a safetensors file, got .*noise.png: "),
+        ("other", CheckpointError, "load_state: .*other must hold the weights of this model"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(image, tmp_path, file, error, message):
+    save_file(create_model("resnet_digits").state_dict(), tmp_path / "other")
+    with pytest.raises(error, match=message):
+        explain(MODEL, image, tmp_path / "out", weights=tmp_path / file)
+
+
+def test_neither_a_run_nor_a_model_is_named(image, tmp_path):
+    message = (
+        "explain: source must be a run folder or the name of a model, got 'lambda_resnet_digit'. "
+        r"Closest: lambda_resnet_digits.*\. `lambdanets models` lists the models\."
+    )
+    with pytest.raises(ArgumentError, match=message):
+        explain("lambda_resnet_digit", image, tmp_path / "out")
+    with pytest.raises(
+        PathError, match=r"must be a folder of `lambdanets train` with config\.json, got none"
+    ):
+        explain(str(tmp_path), image, tmp_path / "out")
+    message = "explain: weights must be left out for a run, which has its own, got .* the name of a model."
+    with pytest.raises(ArgumentError, match=message):
+        explain(str(tmp_path), image, tmp_path / "out", weights=image)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_run_whose_images_are_drawn_reads_no_files() -> None:
+    trained = SimpleNamespace(preprocessing=None)
+    with pytest.raises(
+        ArgumentError, match="explain: run must be one that files can be given to, got runs/a"
+    ):
+        check_reads_files("explain", Path("runs/a"), trained)

@@ -1,0 +1,86 @@
+"""`lambdanets doctor --dist`: two processes of this machine, and what is said when one is missing."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lambdanets.launch import collectives
+from lambdanets.launch.collectives import launch_locally
+
+COMMAND = [sys.executable, "-m", "lambdanets", "doctor", "--dist"]
+
+
+@pytest.mark.slow
+def test_two_processes_of_this_machine_hear_each_other(tmp_path, capfd):
+    assert launch_locally(tmp_path) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert lines[0] == "     2 processes through gloo, 30 s each"
+    assert lines[1:4] == ["ok   all_reduce", "ok   broadcast", "ok   barrier"]
+    host = os.uname().nodename
+    assert lines[4:] == [f"     rank {rank} -> {host} -> cpu (processor)" for rank in (0, 1)]
+    assert not list(tmp_path.iterdir())
+
+
+def alone(tmp_path, *more):
+    """The first of two processes, without the second."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launched = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return subprocess.run(
+        [*COMMAND, "--out", str(tmp_path), *more],
+        env=os.environ | launched | address,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.slow
+def test_a_process_that_stays_alone_gives_up_in_time_with_advice(tmp_path):
+    done = alone(tmp_path, "--limit", "1")
+    assert done.returncode == 1
+    assert "BAD  process 0 of 2 on " in done.stderr
+    assert "GLOO_SOCKET_IFNAME" in done.stderr and "lambdanets recipes slurm" in done.stderr
+
+
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
+@pytest.mark.slow
+def test_nccl_without_a_gpu_is_exit_3(tmp_path):
+    done = alone(tmp_path, "--backend", "nccl")
+    assert done.returncode == 3
+    message = (
+        "doctor: backend nccl needs a GPU for each process of a machine, got 0 for process 1."
+        " Use --backend gloo."
+    )
+    assert message in done.stderr
+
+
+def test_a_collective_that_ignores_its_limit_ends_the_process(tmp_path):
+    code = (
+        "import time\nfrom lambdanets.launch import collectives\ncollectives._GRACE_S = 0.1\n"
+        "with collectives._within(0.1, collectives._Teller(0), 'barrier'): time.sleep(20)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("BAD  barrier took longer than 0.1 s.")
+
+
+def test_wrong_sums_are_noticed(monkeypatch):
+    import torch
+    import torch.distributed as dist
+
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: None)
+    with pytest.raises(RuntimeError, match="all_reduce gave a wrong sum"):
+        collectives._all_reduce(torch.device("cpu"), rank=0, size=2)
+    monkeypatch.setattr(dist, "broadcast", lambda tensor, src: None)
+    with pytest.raises(RuntimeError, match="broadcast gave other numbers than were sent"):
+        collectives._broadcast(torch.device("cpu"), rank=1, size=2)

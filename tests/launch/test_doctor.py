@@ -1,0 +1,97 @@
+"""What `lambdanets doctor` finds, and what it says when something is wrong."""
+
+import importlib.metadata
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+from lambdanets.cli import run
+from lambdanets.launch import doctor
+from lambdanets.launch.doctor import EXTRAS, Finding, exit_code, file_system, render, write_speed
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def findings(out):
+    return {finding.name: finding for finding in doctor.examine(out)}
+
+
+def test_a_machine_that_runs_these_tests_is_well(tmp_path, capsys):
+    assert run(("doctor", "--out", str(tmp_path / "new" / "run"))) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert f"ok   torch         {torch.__version__}" in lines
+    assert any("each file flushed to the disk" in line for line in lines)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_extras_are_those_of_the_project():
+    """But for what only developers need, and libraries that one extra has of another."""
+    written = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra, names in EXTRAS.items():
+        plain = [word.split(">")[0] for word in written[extra] if not word.startswith("lambdanets")]
+        assert sorted(plain) == sorted(names)
+    assert written.keys() - EXTRAS.keys() == {"demo", "bench", "dev", "all"}
+
+
+def test_a_missing_library_names_its_extra_and_is_bad_where_training_needs_it(tmp_path, monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = findings(tmp_path)
+    assert (found["tyro"].state, found["tyro"].exit_code) == ("bad", 3)
+    assert found["tyro"].advice == "To have it: pip install 'lambdanets[train]'."
+    assert (found["onnx"].state, found["onnx"].exit_code) == ("note", 0)
+    assert exit_code(list(found.values())) == 3
+
+
+def test_an_old_torch_is_bad(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.10.1+cpu")
+    found = findings(tmp_path)["torch"]
+    assert (found.state, found.advice, found.exit_code) == ("bad", "2.11 or newer is needed.", 3)
+
+
+def test_a_gpu_is_described(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (5_000_000_000, 16_000_000_000))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda number: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "Chip")
+    found = findings(tmp_path)
+    assert found["GPU 0"].text == "Chip, 5.0 of 16.0 GB free, bfloat16 no"
+    assert (found["GPU 0"].state, found["GPU 0"].advice) == ("note", "Another program uses its memory.")
+    assert "GPU" not in found
+
+
+def test_a_full_disk_is_exit_7(tmp_path, monkeypatch, capsys):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(doctor, "write_flushed", full)
+    assert run(("doctor", "--out", str(tmp_path))) == 7
+    text = capsys.readouterr().out
+    assert f"BAD  writing       failed at {tmp_path}: No space left on device" in text
+    assert "Free some space, or use another --out." in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_gives_back_something_else_is_bad(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "write_flushed", lambda path, content: path.write_bytes(content[:-1]))
+    with pytest.raises(OSError, match="what was written reads back otherwise"):
+        write_speed(tmp_path, num_bytes=1000)
+
+
+def test_the_file_system_is_that_of_the_nearest_mount(tmp_path):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n")
+    assert file_system(tmp_path / "a", mounts) == "nfs4"
+    assert file_system(tmp_path.parent, mounts) == "ext4"
+    assert file_system(tmp_path, tmp_path / "none") == "unknown"
+
+
+def test_a_finding_is_a_line_and_its_advice_another():
+    finding = Finding(name="disk", text="full", state="bad", advice="Empty it.", exit_code=7)
+    assert render(finding) == "BAD  disk          full\n                   Empty it."
+    assert exit_code([Finding(name="x", text="y", state="note"), finding]) == 7

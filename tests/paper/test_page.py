@@ -1,0 +1,163 @@
+"""The web page of `lambdanets report`: complete, closed in itself, well formed, in the tables' own words."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from lambdanets.cli import run
+from lambdanets.errors import DataError, StorageError
+from lambdanets.paper.page.document import page, write_page
+from lambdanets.paper.page.figures import Image
+from lambdanets.paper.tables.contents import NUMBERS, table
+from lambdanets.paper.tables.record import NOT_RUN, Table
+from lambdanets.paper.tables.results import Results
+from lambdanets.recipes import get_recipe
+from lambdanets.runs.compare import RunSummary
+from lambdanets.runs.markup import element
+
+VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
+NOTHING = Results(results=(), machine=None, here="")
+# A pixel.
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8ffff3f0005fe02fea7"
+    "35810000000049454e44ae426082"
+)
+
+
+class Reader(HTMLParser):
+    """Keeps open tags, what refers to something, and the text of every cell by table."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+        self.anchors: set[str] = set()
+        self.captions = 0
+        self.headings: list[dict[str, str | None]] = []
+        self.cells: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.references += [value or "" for name, value in attrs if name in ("href", "src")]
+        self.anchors |= {given["id"] or ""} if "id" in given else set()
+        self.captions += tag == "caption"
+        if tag == "th":
+            self.headings.append(given)
+        if tag in ("td", "th"):
+            self.cells.append("")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open or "th" in self.open:
+            self.cells[-1] += data
+
+
+# Stated, computed and counted tables, full ones and empty ones, with and without differences.
+SOME = (1, 2, 6, 12, 14, 17)
+
+
+@pytest.fixture(scope="module")
+def tables() -> list[Table]:
+    return [table(number, NOTHING) for number in SOME]
+
+
+@pytest.fixture(scope="module")
+def text(tables: list[Table]) -> str:
+    return page(tables, [Image(title="A pixel", caption="One.", png=PNG)])
+
+
+def test_every_tag_is_closed_and_every_table_has_a_caption(text: str) -> None:
+    reader = Reader(text)
+    assert reader.open == []
+    assert reader.captions == text.count("<table") == len(SOME) + 1
+    assert all("scope" in heading for heading in reader.headings)
+
+
+def test_nothing_is_fetched(text: str) -> None:
+    reader = Reader(text)
+    inside = {one.removeprefix("#") for one in reader.references if one.startswith("#")}
+    assert inside <= reader.anchors
+    assert all(one.startswith(("#", "data:image/png;base64,")) for one in reader.references)
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_every_number_of_every_table_is_there(text: str, tables: list[Table]) -> None:
+    cells = Reader(text).cells
+    for one in tables:
+        assert f'id="table-{one.number}"' in text
+        for _, column, cell in one.cells:
+            assert column.paper_text(cell) in cells
+            for finding in cell.findings:
+                assert any(other.startswith(column.our_text(finding)) for other in cells)
+    empty = sum(one.fill[NOT_RUN] for one in tables)
+    assert text.count('class="badge not-run"') == empty + 1
+
+
+def test_what_differs_is_listed(text: str, tables: list[Table]) -> None:
+    differing = [line.label for one in tables for line, _, _ in one.differences]
+    assert differing
+    section = text[text.index('id="differences"') : text.index('id="table-1"')]
+    assert section.count("<tr") == len(differing) + 1
+
+
+def test_words_are_escaped() -> None:
+    assert element("td", '<b> & "quotes"') == "<td>&lt;b&gt; &amp; &quot;quotes&quot;</td>"
+    assert element("td", element("b", "k < 8"), title='a "b"') == (
+        '<td title="a &quot;b&quot;"><b>k &lt; 8</b></td>'
+    )
+
+
+def test_a_image_must_be_a_png(tables: list[Table]) -> None:
+    with pytest.raises(DataError, match="report: 'Figure' must be a PNG file, got b'GIF8'"):
+        page(tables[:1], [Image(title="Figure", caption="", png=b"GIF8")])
+
+
+def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"report: .* must be writable, got '.*'. Use another --out."):
+        write_page(tmp_path / "file" / "page.html", "")
+
+
+@pytest.mark.slow
+def test_the_command_writes_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "page.html"
+    assert run(("report", "--out", str(out), "--results", str(tmp_path / "none"))) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    text = out.read_text()
+    assert Reader(text).open == []
+    assert "Figure 4: speed and accuracy" in text
+    assert all(f'id="table-{number}"' in text for number in NUMBERS)
+    assert str(tmp_path) not in text
+
+
+def test_a_run_is_shown_with_its_numbers_and_images(tmp_path: Path, tables: list[Table]) -> None:
+    for name in ("another", "field", "curves"):
+        (tmp_path / f"{name}.png").write_bytes(PNG)
+    summary = RunSummary(
+        path=tmp_path,
+        config=get_recipe("digits"),
+        parameters=36234,
+        correct=495,
+        total=500,
+        best_correct=496,
+        epochs=(25, 25),
+        seconds=40.0,
+        images_per_s=800.0,
+    )
+    text = page(tables[:1], runs=[summary])
+    assert Reader(text).open == []
+    assert "99.00%, 495 of 500" in text
+    shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert [one.partition(":")[0] for one in shown] == [
+        "Loss, error and learning rate over the epochs.",
+        "Explained on an image",
+        "another",
+    ]

@@ -1,0 +1,58 @@
+"""Rounds: a student trains to its end, labels in its turn, and nothing that is finished is done again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lambdanets.errors import ArgumentError
+from lambdanets.pseudo.rounds import run_rounds, train_student
+from lambdanets.pseudo.settings import LabelConfig, LabelRules
+from lambdanets.recipes import get_recipe
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.settings import DataConfig, SchedConfig
+
+
+def student(epochs: int, **changes) -> TrainConfig:
+    return replace(get_recipe("semi-student"), sched=SchedConfig(epochs=epochs, warmup_epochs=0.5), **changes)
+
+
+def labelling(teacher: Path) -> LabelConfig:
+    rules = LabelRules(hard=True, min_confidence=0.1)
+    return LabelConfig(teacher=str(teacher), data=DataConfig(name="semi"), rules=rules)
+
+
+def test_no_round_is_no_job(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"run_rounds: num_rounds must be at least 1, got 0\."):
+        list(run_rounds(student(1), labelling(tmp_path), num_rounds=0, out=tmp_path, tell=print))
+
+
+@pytest.mark.slow
+def test_two_rounds_from_end_to_end(tmp_path: Path) -> None:
+    quick = replace(get_recipe("semi"), sched=SchedConfig(epochs=8, warmup_epochs=1.0))
+    train_student(quick, tmp_path / "teacher")
+
+    def rounds(num: int, said: list[str]):
+        return list(
+            run_rounds(
+                student(2),
+                labelling(tmp_path / "teacher"),
+                num_rounds=num,
+                out=tmp_path / "out",
+                tell=said.append,
+                ratio=3.0,
+            )
+        )
+
+    (first,) = rounds(1, [])
+    said: list[str] = []
+    again, second = rounds(2, said)
+    assert again == first
+    assert sum(line.startswith("shard") for line in said) == 1
+    assert second.student == tmp_path / "out/round-2/student" and (second.student / "report.md").exists()
+    assert f"round 2 of 2: {first.student} labels" in said
+    # Chance is 0.1, and two epochs are little.
+    assert first.accuracy > 0.2 and second.accuracy > 0.2
+    assert second.summary.wrong_share is not None
+    command = f"lambdanets pseudo train semi-student --labels {first.labels} --ratio 3 --out {first.student}"
+    assert command in (first.student / "report.md").read_text()
