@@ -167,7 +167,7 @@ def test_unreadable_images_are_left_out_if_asked(trained, damaged, capsys):
     assert (found["total"], found["left_out"]) == (NUM - 3, 3) and len(found["unreadable"]) == 3
     assert run(["eval", str(trained), "--skip-bad"]) == 0
     text = capsys.readouterr().out
-    assert "images  57 of 60 of 8x8 pixels; 3 cannot be read and are left out" in text
+    assert "images    57 of 60 of 8x8 pixels; 3 cannot be read and are left out" in text
     assert "  val/41.png: image file is truncated.\n" in text
 
 
