@@ -17,7 +17,7 @@ from lambdanets.data.place import DataPlace
 from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source
 from lambdanets.errors import DataError
-from lambdanets.progress import counting
+from lambdanets.terminal import counting
 
 # Images that a process decodes before it reports.
 _AT_ONCE: Final = 32

@@ -9,7 +9,7 @@ from lambdanets.data.shard_index import index_place, read_index
 from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES, write_shards
 from lambdanets.errors import ArgumentError, PathError
 from lambdanets.files import storing
-from lambdanets.progress import counting
+from lambdanets.terminal import counting
 
 
 @dataclass(frozen=True, kw_only=True)
