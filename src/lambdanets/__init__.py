@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lambdanets import functional, models, nn
     from lambdanets.models import create_model, list_models
     from lambdanets.nn import LambdaLayer, LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
+    from lambdanets.runs.load import LoadedModel, load_run
 
 __version__ = "0.1.0"
 
@@ -19,10 +20,12 @@ __all__ = [
     "LambdaLayer1d",
     "LambdaLayer2d",
     "LambdaLayer3d",
+    "LoadedModel",
     "__version__",
     "create_model",
     "functional",
     "list_models",
+    "load_run",
     "models",
     "nn",
 ]
@@ -34,8 +37,10 @@ __getattr__, __dir__ = resolve_lazily(
         "LambdaLayer1d": "lambdanets.nn.lambda_layer",
         "LambdaLayer2d": "lambdanets.nn.lambda_layer",
         "LambdaLayer3d": "lambdanets.nn.lambda_layer",
+        "LoadedModel": "lambdanets.runs.load",
         "create_model": "lambdanets.models.create",
         "list_models": "lambdanets.models.registry",
+        "load_run": "lambdanets.runs.load",
     },
     submodules=("functional", "models", "nn"),
 )

@@ -1,7 +1,8 @@
 """Errors a caller can correct: their classes, exit codes and words."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -134,3 +135,14 @@ def first_line(error: Exception) -> str:
     """What an error says first, or its kind where it says nothing."""
     lines = str(error).splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+@contextmanager
+def complaint(who: str) -> Iterator[None]:
+    """Begin the messages of our own errors with the public function or class that complains."""
+    try:
+        yield
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        raise type(error)(f"{who}: {error}") from error.__cause__

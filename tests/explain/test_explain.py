@@ -2,8 +2,6 @@
 
 import json
 from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from lambdanets.explain.explain import explain
 from lambdanets.explain.lambda_maps import context_weights, layer_maps, observe
 from lambdanets.explain.subject import load_subject
 from lambdanets.models import create_model
-from lambdanets.runs.trained import check_reads_files
 
 MODEL = "lambda_resnet_digits"
 
@@ -204,12 +201,3 @@ def test_neither_a_run_nor_a_model_is_named(image, tmp_path):
     message = "explain: weights must be left out for a run, which has its own, got .* the name of a model."
     with pytest.raises(ArgumentError, match=message):
         explain(str(tmp_path), image, tmp_path / "out", weights=image)
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_a_run_whose_images_are_drawn_reads_no_files() -> None:
-    trained = SimpleNamespace(preprocessing=None)
-    with pytest.raises(
-        ArgumentError, match="explain: run must be one that files can be given to, got runs/a"
-    ):
-        check_reads_files("explain", Path("runs/a"), trained)

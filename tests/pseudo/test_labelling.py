@@ -19,9 +19,9 @@ from lambdanets.pseudo.labelling import Summary, num_of_each, read_summary, writ
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
 from lambdanets.pseudo.teachers import Renormalized, load_teacher
 from lambdanets.recipes import get_recipe
+from lambdanets.runs.load import load_run
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import train
-from lambdanets.runs.trained import load_trained
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import DataConfig, PseudoConfig, SchedConfig
 
@@ -48,7 +48,7 @@ def test_labels_are_what_the_teacher_makes_of_clean_images(hard: bool, teacher: 
     summary = write_labels(config_for(teacher, hard=hard), tmp_path / "labels", tell=said.append)
     images = load_semi(3).unlabelled
     with torch.no_grad():
-        shares = load_trained(teacher).model(normalize(images.images)).softmax(dim=1)
+        shares = load_run(teacher).model(normalize(images.images)).softmax(dim=1)
     pseudo = PseudoLabels.open(tmp_path / "labels")
     confidences, classes = shares.max(dim=1)
     targets = pseudo.targets(torch.arange(len(pseudo)))
@@ -240,7 +240,7 @@ def test_a_repository_of_the_hub_teaches(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repository, allow_patterns: str(teacher))
     ours = load_teacher(config_for("hub:somebody/digits"))
     assert ours.labels == tuple("0123456789")
-    assert ours.digest() == load_teacher(config_for(teacher)).digest()
+    assert ours.origin.sha256 == load_teacher(config_for(teacher)).origin.sha256
 
     def offline(*_):
         raise OSError("no network")

@@ -67,8 +67,8 @@ def test_weights_of_the_last_checkpoint(trained, weights, name):
     assert found.evaluation.loss == pytest.approx(
         float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5
     )
-    assert (found.epoch, found.step, found.image_size) == (6, 18, (8, 8))
-    assert found.file == f"checkpoints/step-00000018/{name}.safetensors"
+    assert (found.origin.epoch, found.origin.step, found.image_size) == (6, 18, (8, 8))
+    assert found.origin.source == str(trained / f"checkpoints/step-00000018/{name}.safetensors")
 
 
 def test_the_average_and_the_network_itself_differ(trained):
@@ -87,7 +87,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_is_judged(trained, tmp_
     shutil.copytree(source, source.with_name("step-00000099"))
     (source.with_name("step-00000099") / "ema.safetensors").write_bytes(b"")
     found = evaluate_run(tmp_path, EvalSettings(weights="ema"))
-    assert found.step == 18 and "step-00000099 is damaged" in found.warnings[0]
+    assert found.origin.step == 18 and "step-00000099 is damaged" in found.origin.warnings[0]
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
@@ -298,7 +298,7 @@ def test_images_of_other_classes_are_refused(trained, monkeypatch):
 
 def test_no_checkpoint_yet(trained, tmp_path):
     shutil.copy(trained / "config.json", tmp_path)
-    with pytest.raises(PathError, match=r"must hold a checkpoint for --weights raw, got none\."):
+    with pytest.raises(PathError, match=r"must hold a checkpoint for weights 'raw', got none\."):
         evaluate_run(tmp_path, EvalSettings(weights="raw"))
 
 

@@ -11,10 +11,10 @@ from lambdanets.data.transforms import Normalization
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.explain.explain import explain
 from lambdanets.recipes import get_recipe
+from lambdanets.runs.load import load_run, save_best
 from lambdanets.runs.predict import predict
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import first_state
-from lambdanets.runs.trained import load_trained, save_trained
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import AugmentConfig, DataConfig, FaultConfig
 from support.images import encoded, make_folder, photo
@@ -120,7 +120,7 @@ def run(request, root, tmp_path):
         task = load_task(settings)
         state = first_state(settings, task)
         state.best = {"epoch": 1, "step": 1, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
-        save_trained(folder.best, state, state.average(), settings, task)
+        save_best(folder.best, state, state.average(), settings, task)
     return folder.path
 
 
@@ -131,7 +131,7 @@ def test_a_run_s_network_takes_files(run, tmp_path):
     (prediction,) = predict(run, [tmp_path / "one.png"])
     method = json.loads((run / "best.json").read_text())["preprocessing"]["method"]
     assert (method, prediction.inverted) in {("digit-image", True), ("crop", False)}
-    trained = load_trained(run)
+    trained = load_run(run)
     image, _ = trained.preprocessing.read(tmp_path / "one.png")
     with torch.inference_mode():
         expected = trained.model(image[None]).softmax(dim=1)[0]

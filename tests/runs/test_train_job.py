@@ -15,10 +15,10 @@ from lambdanets.runs import tasks
 from lambdanets.runs import train as module
 from lambdanets.runs.compare import summarize
 from lambdanets.runs.evaluate import evaluate_run
+from lambdanets.runs.load import load_run
 from lambdanets.runs.report import learned_tables
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import first_state, train
-from lambdanets.runs.trained import load_trained
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import CkptConfig, SchedConfig
 from lambdanets.training.weights import load_weights, save_weights
@@ -100,7 +100,7 @@ def test_the_kept_weights_describe_themselves(finished):
     assert described["labels"] == [str(digit) for digit in range(10)]
     assert described["model"]["name"] == "lambda_resnet_digits" and described["model"]["num_classes"] == 10
     assert described["preprocessing"]["method"] == "ink"
-    trained = load_trained(finished)
+    trained = load_run(finished)
     assert not trained.model.training
     assert described["parameters"] == sum(p.numel() for p in trained.model.parameters())
 
@@ -160,7 +160,7 @@ def test_weights_of_another_model_are_refused(tmp_path, finished):
     other = {**description, "model": {**description["model"], "num_classes": 7}}
     save_weights(tmp_path / "best.safetensors", tensors, other)
     with pytest.raises(CheckpointError, match=r"must hold the weights of this model, got \d+ that differ"):
-        load_trained(tmp_path)
+        load_run(tmp_path)
 
 
 def test_tables_are_those_of_the_lambda_layers():

@@ -16,6 +16,7 @@ from lambdanets.training.torchrun import world_size
 if TYPE_CHECKING:
     from lambdanets.runs.eval_table import Attempt
     from lambdanets.runs.evaluate import RunEvaluation
+    from lambdanets.runs.load import Origin
 
 # Names of unreadable images that a terminal lists.
 _MOST_NAMED: Final = 10
@@ -107,7 +108,7 @@ def _print_one(result: "RunEvaluation", form: str) -> None:
     from lambdanets.runs.class_report import class_lines
 
     rows = {
-        "weights": f"{result.file}, {_training(result)}",
+        "weights": f"{Path(result.origin.source).relative_to(result.run)}, {_training(result.origin)}",
         "images": _images(result),
         **_scores(result),
         "loss": f"{result.evaluation.loss:.4f}",
@@ -123,10 +124,10 @@ def _print_one(result: "RunEvaluation", form: str) -> None:
         print(line)
 
 
-def _training(result: "RunEvaluation") -> str:
-    network = "the network itself" if result.weights == "raw" else "moving average"
-    after = f"after epoch {result.epoch}" if result.epoch is not None else f"after step {result.step}"
-    chosen = ", chosen as the best on these images" if result.weights == "best" else ""
+def _training(origin: "Origin") -> str:
+    network = "the network itself" if origin.weights == "raw" else "moving average"
+    after = f"after epoch {origin.epoch}" if origin.epoch is not None else f"after step {origin.step}"
+    chosen = ", chosen as the best on these images" if origin.weights == "best" else ""
     return f"{network} {after}{chosen}"
 
 
@@ -160,7 +161,7 @@ def _unreadable(sentences: Sequence[str]) -> Iterator[str]:
 
 
 def _warn(result: "RunEvaluation") -> None:
-    for warning in result.warnings:
+    for warning in result.origin.warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
 

@@ -1,9 +1,8 @@
 """A network to look at, and an image as it takes it: from a run folder, or by the name of a model."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,10 +12,17 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lambdanets.data.decode import PlainPreprocessing
-from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_positive, did_you_mean
+from lambdanets.errors import (
+    ArgumentError,
+    CheckpointError,
+    PathError,
+    check_positive,
+    complaint,
+    did_you_mean,
+)
 from lambdanets.models import create_model, list_models
 from lambdanets.models.create import Network
-from lambdanets.runs.trained import Trained, check_reads_files, load_trained
+from lambdanets.runs.load import LoadedModel, load_run, require_preprocessing, sizes_of
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import load_state
 
@@ -84,35 +90,38 @@ def load_subject(
 
 
 def _of_run(who: str, run: Path, image: Path, size: int | None) -> Subject:
-    trained = load_trained(run)
-    preprocessing = check_reads_files(who, run, trained)
+    loaded = load_run(run)
+    with complaint(who):
+        preprocessing = require_preprocessing(loaded)
     if size is not None:
         preprocessing = preprocessing.resized(size)
     pixels, _ = preprocessing.read(image, who)
-    name = trained.description["model"]["name"]
-    best = trained.description["metric"]
+    origin = loaded.origin
+    metric = origin.metric or {}
+    assert isinstance(loaded.model, Network), "create_model made it"
     return Subject(
-        model=trained.model,
-        name=name,
-        weights=f"trained ({trained.description['recipe']}, epoch {best['epoch']}, "
-        f"{best['test_accuracy']:.1%} of its test images)",
+        model=loaded.model,
+        name=origin.model,
+        weights=f"trained ({origin.recipe}, epoch {metric['epoch']}, "
+        f"{metric['test_accuracy']:.1%} of its test images)",
         inputs=pixels[None],
         shown=preprocessing.shown(pixels),
-        prediction=_prediction(trained, pixels),
+        prediction=_prediction(loaded, pixels),
     )
 
 
 @torch.inference_mode()
-def _prediction(trained: Trained, pixels: Float[Tensor, "c height width"]) -> str:
-    probability, label = trained.model(pixels[None]).softmax(dim=1)[0].max(dim=0)
-    return f"taken for {trained.labels[int(label)]} ({float(probability):.1%})"
+def _prediction(loaded: LoadedModel, pixels: Float[Tensor, "c height width"]) -> str:
+    assert loaded.labels, "stored with the weights"
+    probability, label = loaded.model(pixels[None]).softmax(dim=1)[0].max(dim=0)
+    return f"taken for {loaded.labels[int(label)]} ({float(probability):.1%})"
 
 
 def _by_name(who: str, name: str, image: Path, size: int | None, weights: Path | None) -> Subject:
     tensors = {} if weights is None else _read_tensors(who, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
-        model = create_model(name, **_sizes(tensors))
+        model = create_model(name, **sizes_of(tensors))
     if weights is not None:
         load_state(model, tensors, str(weights))
     made_for = model.config.image_size
@@ -140,12 +149,3 @@ def _read_tensors(who: str, path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{who}: weights must be a safetensors file, got {path}: {error}.") from error
-
-
-def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Classes and channels that weights are made for; what is not there is left to the check of all names."""
-    classifier, stem = tensors.get("classifier.weight"), tensors.get("stem.0.weight")
-    return {
-        **({} if classifier is None else {"num_classes": len(classifier)}),
-        **({} if stem is None else {"in_channels": stem.shape[1]}),
-    }

@@ -17,7 +17,8 @@ from lambdanets.data.pseudo import MANIFEST, SELECTED, select, shard_name
 from lambdanets.errors import ArgumentError, first_line
 from lambdanets.files import replace_file, storing
 from lambdanets.pseudo.settings import LabelConfig
-from lambdanets.pseudo.teachers import Teacher, load_teacher
+from lambdanets.pseudo.teachers import load_teacher
+from lambdanets.runs.load import LoadedModel
 from lambdanets.runs.tasks import Task, Unlabelled, load_task
 from lambdanets.training.devices import chosen_device
 from lambdanets.training.feeding import test_batches
@@ -105,7 +106,7 @@ def write_labels(
     """
     target = chosen_device("pseudo label", device)
     teacher = load_teacher(config)
-    settings = config.to_dict(teacher.digest())
+    settings = config.to_dict(teacher.origin.sha256)
     _claim(out, settings)
     if (out / MANIFEST).is_file():
         return read_summary(out)
@@ -161,7 +162,7 @@ def _unlabelled(config: LabelConfig, task: Task) -> Unlabelled:
 
 
 @torch.inference_mode()
-def _num_classes(teacher: Teacher, data: TestData, task: Task) -> int:
+def _num_classes(teacher: LoadedModel, data: TestData, task: Task) -> int:
     """Classes that the network knows; raise where it cannot take such images."""
     images = task.prepare(data.batch(torch.arange(1)).images)
     try:
@@ -175,7 +176,7 @@ def _num_classes(teacher: Teacher, data: TestData, task: Task) -> int:
 
 @torch.inference_mode()
 def _predictions(
-    teacher: Teacher, task: Task, batches: Iterator[Batch], device: torch.device, hard: bool
+    teacher: LoadedModel, task: Task, batches: Iterator[Batch], device: torch.device, hard: bool
 ) -> dict[str, Tensor]:
     """What the teacher makes of images it sees clean; shares of classes only where they become labels."""
     shares = torch.cat(

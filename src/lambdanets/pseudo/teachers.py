@@ -1,8 +1,6 @@
 """Who gives labels: a run of ours, a model of timm, or a repository of the Hugging Face Hub."""
 
-import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,31 +12,11 @@ from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD
 from lambdanets.errors import DependencyError, PathError, first_line
 from lambdanets.integrations.timm_weights import load_timm
 from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig
-from lambdanets.runs.trained import load_trained
+from lambdanets.runs.load import LoadedModel, Origin, load_run
+from lambdanets.training.weights import state_digest
 
 # What a repository with a run of ours holds.
 _FILES: Final = ("config.json", "best.safetensors", "best.json")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Teacher:
-    """A network that gives labels.
-
-    Attributes:
-        model: In evaluation mode.
-        labels: The name of each class; None where only their number is known.
-    """
-
-    model: nn.Module
-    labels: tuple[str, ...] | None
-
-    def digest(self) -> str:
-        """A sum over the weights: labels of another network are other labels."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
 
 
 class Renormalized(nn.Module):
@@ -65,7 +43,7 @@ class Renormalized(nn.Module):
         return self.model(images * self.scale + self.shift)
 
 
-def load_teacher(config: LabelConfig) -> Teacher:
+def load_teacher(config: LabelConfig) -> LoadedModel:
     """Load the network that a labelling names.
 
     Raises:
@@ -76,22 +54,26 @@ def load_teacher(config: LabelConfig) -> Teacher:
     """
     if config.teacher.startswith(TIMM):
         weights = Path(config.weights) if config.weights else None
-        return _of_timm(load_timm(config.teacher.removeprefix(TIMM), weights))
+        return _of_timm(load_timm(config.teacher.removeprefix(TIMM), weights), config.teacher)
     if config.teacher.startswith(HUB):
         return _of_hub(config.teacher.removeprefix(HUB))
-    trained = load_trained(Path(config.teacher))
-    return Teacher(model=trained.model.eval(), labels=trained.labels)
+    return load_run(config.teacher)
 
 
-def _of_timm(model: nn.Module) -> Teacher:
+def _of_timm(model: nn.Module, source: str) -> LoadedModel:
     config = getattr(model, "pretrained_cfg", {})
     mean, std = tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
     if len(mean) == len(IMAGENET_MEAN) and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
         model = Renormalized(model, mean, std)
-    return Teacher(model=model.eval(), labels=None)
+    return LoadedModel(
+        model=model.eval(),
+        preprocessing=None,
+        labels=None,
+        origin=Origin(source=source, model=source, sha256=state_digest(model.state_dict())),
+    )
 
 
-def _of_hub(repository: str) -> Teacher:
+def _of_hub(repository: str) -> LoadedModel:
     try:
         from huggingface_hub import hf_hub_download, snapshot_download
     except ImportError as error:
@@ -101,7 +83,7 @@ def _of_hub(repository: str) -> Teacher:
     try:
         config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text())
         if "architecture" in config:
-            return _of_timm(load_timm(f"hf-hub:{repository}"))
+            return _of_timm(load_timm(f"hf-hub:{repository}"), f"{HUB}{repository}")
         folder = Path(snapshot_download(repository, allow_patterns=list(_FILES)))
     except PathError:
         raise
@@ -111,5 +93,4 @@ def _of_hub(repository: str) -> Teacher:
             f"load_teacher: {HUB}{repository} must be within reach, got '{first_line(error)}'. Without a"
             " network give the folder of a run."
         ) from error
-    trained = load_trained(folder)
-    return Teacher(model=trained.model.eval(), labels=trained.labels)
+    return load_run(folder)

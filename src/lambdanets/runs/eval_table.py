@@ -113,8 +113,8 @@ def row_of(attempt: Attempt, settings: EvalSettings) -> dict[str, object]:
     return row | {
         "recipe": result.config.recipe,
         "model": result.config.model.name,
-        "epoch": result.epoch,
-        "step": result.step,
+        "epoch": result.origin.epoch,
+        "step": result.origin.step,
         "image_height": height,
         "image_width": width,
         "top1": evaluation.accuracy,

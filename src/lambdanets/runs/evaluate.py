@@ -8,14 +8,14 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from lambdanets.data.batches import TestData
 from lambdanets.data.readable import ReadableTest
 from lambdanets.data.real_labels import read_real_labels
 from lambdanets.errors import DataError, check_choice
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
-from lambdanets.runs.run_weights import RunWeights, Which, find_weights
+from lambdanets.runs.load import LoadedModel, Origin, Weights, load_run
 from lambdanets.runs.tasks import Task, load_task
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.devices import chosen_device
@@ -44,7 +44,7 @@ class EvalSettings:
         device: cpu, cuda, or auto: cuda where there is one.
     """
 
-    weights: Which = "best"
+    weights: Weights = "best"
     size: int | None = None
     real: Path | None = None
     skip_bad: bool = False
@@ -53,7 +53,7 @@ class EvalSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        check_choice("eval", "weights", self.weights, get_args(Which))
+        check_choice("eval", "weights", self.weights, get_args(Weights))
         check_choice("eval", "device", self.device, DEVICES)
         require(self, "batch", self.batch >= 1, "be at least 1")
         require(self, "num_workers", self.num_workers >= 0, "be at least 0")
@@ -71,28 +71,23 @@ class RunEvaluation:
         evaluation: The counts.
         labels: The name of each class.
         config: The settings of the run.
-        weights: Which network: `best`, `ema` or `raw`.
+        weights: Weights network: `best`, `ema` or `raw`.
         file: Where its weights are, below the run folder.
         epoch: How many epochs it was trained; none within one.
         step: How many steps it was trained.
         image_size: Height and width of what the network was given.
         device: What it computed on.
         seconds: Time that the pass took.
-        warnings: One sentence for each damaged checkpoint that was passed over.
     """
 
     run: Path
     evaluation: Evaluation
     labels: tuple[str, ...]
     config: TrainConfig
-    weights: str
-    file: str
-    epoch: int | None
-    step: int
+    origin: Origin
     image_size: tuple[int, int] | None
     device: str
     seconds: float
-    warnings: tuple[str, ...] = ()
 
     @property
     def images_per_s(self) -> float:
@@ -106,9 +101,9 @@ class RunEvaluation:
             "run": str(self.run),
             "recipe": self.config.recipe,
             "model": self.config.model.name,
-            "weights": self.weights,
-            "epoch": self.epoch,
-            "step": self.step,
+            "weights": self.origin.weights,
+            "epoch": self.origin.epoch,
+            "step": self.origin.step,
             "image_size": self.image_size,
             "accuracy": evaluation.accuracy,
             "correct": evaluation.correct,
@@ -157,7 +152,7 @@ def evaluate_run(
     """
     place = device or chosen_device("eval", settings.device)
     subject = _agreed(lambda: _subject(run, settings, share), add_up)
-    task, found = subject.task, subject.found
+    task, loaded = subject.task, subject.loaded
     sizes: list[tuple[int, int]] = []
 
     def prepare(images: Tensor) -> Tensor:
@@ -168,7 +163,7 @@ def evaluate_run(
     data = ReadableTest(task.test) if settings.skip_bad else task.test
     started = time.perf_counter()
     evaluation = evaluate(
-        subject.model.to(place).eval(),
+        loaded.model.to(place).eval(),
         test_batches(data, settings.batch, share=share, num_workers=settings.num_workers),
         len(task.labels),
         prepare=prepare,
@@ -182,14 +177,10 @@ def evaluate_run(
         evaluation=evaluation,
         labels=task.labels,
         config=subject.config,
-        weights=settings.weights,
-        file=found.file,
-        epoch=found.epoch,
-        step=found.step,
+        origin=loaded.origin,
         image_size=sizes[0] if sizes else None,
         device=str(place),
         seconds=time.perf_counter() - started,
-        warnings=found.warnings,
     )
 
 
@@ -199,24 +190,33 @@ class _Subject:
 
     config: TrainConfig
     task: Task
-    found: RunWeights
-    model: nn.Module
+    loaded: LoadedModel
     real: Tensor | None
 
 
 def _subject(run: Path, settings: EvalSettings, share: tuple[int, int]) -> _Subject:
-    found = find_weights(run, settings.weights)
+    loaded = load_run(run, settings.weights)
     config = RunFolder.existing(run).read_config()
     if settings.size is not None:
         config = replace(config, data=replace(config.data, test_image_size=settings.size))
     task = load_task(config)
-    found.require_classes(run, task)
+    _require_classes(loaded.labels, task.labels, run)
     return _Subject(
         config=config,
         task=task,
-        found=found,
-        model=found.model(task, config),
+        loaded=loaded,
         real=_real_labels(settings.real, task, share),
+    )
+
+
+def _require_classes(trained: tuple[str, ...] | None, tested: tuple[str, ...], run: Path) -> None:
+    if trained is None or trained == tested:
+        return
+    differing = sorted({*trained} ^ {*tested})
+    difference = f"without or beside {', '.join(differing[:3])}" if differing else "in another order"
+    raise DataError(
+        f"eval: the test images must have the {len(trained)} classes that {run} was trained on, got"
+        f" {len(tested)}, {difference}."
     )
 
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import torch
 
 from lambdanets.data.preprocessing import Preprocessing
-from lambdanets.errors import PathError
-from lambdanets.runs.trained import Trained, check_reads_files, load_trained
+from lambdanets.errors import PathError, complaint
+from lambdanets.runs.load import LoadedModel, load_run, require_preprocessing
 
 TOP: Final = 5
 
@@ -52,17 +52,19 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
         raise PathError(
             f"predict: images must be files, got {', '.join(map(str, missing))}, which do not exist."
         )
-    trained = load_trained(run)
-    preprocessing = check_reads_files("predict", run, trained)
-    return [_predict_one(trained, preprocessing, path) for path in images]
+    loaded = load_run(run)
+    with complaint("predict"):
+        preprocessing = require_preprocessing(loaded)
+    return [_predict_one(loaded, preprocessing, path) for path in images]
 
 
 @torch.inference_mode()
-def _predict_one(trained: Trained, preprocessing: Preprocessing, path: Path) -> Prediction:
+def _predict_one(loaded: LoadedModel, preprocessing: Preprocessing, path: Path) -> Prediction:
     image, inverted = preprocessing.read(path)
-    probabilities = trained.model(image.unsqueeze(0)).softmax(dim=1)[0]
-    values, indices = probabilities.topk(min(TOP, len(trained.labels)))
+    probabilities = loaded.model(image.unsqueeze(0)).softmax(dim=1)[0]
+    labels = loaded.labels or tuple(map(str, range(len(probabilities))))
+    values, indices = probabilities.topk(min(TOP, len(labels)))
     top = tuple(
-        (trained.labels[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+        (labels[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)
     )
     return Prediction(path=path, top=top, inverted=inverted)

@@ -8,9 +8,9 @@ from typing import Any
 from lambdanets.errors import StorageError
 from lambdanets.files import replace_file
 from lambdanets.runs.display import Display, say
+from lambdanets.runs.load import save_best
 from lambdanets.runs.tasks import Task
 from lambdanets.runs.tensorboard import TensorBoardSink
-from lambdanets.runs.trained import save_trained
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import World
@@ -89,7 +89,7 @@ class Recorder:
                 self.folder.append_metrics(self._waiting[0])
                 del self._waiting[0]
             if average:
-                save_trained(self.folder.best, state, average, self.config, self._task)
+                save_best(self.folder.best, state, average, self.config, self._task)
         except StorageError as error:
             # The line waits, and a checkpoint decides whether the run can go on.
             self._warn(str(error))

@@ -6,7 +6,7 @@ from typing import Any, Final
 from lambdanets.recipes import describe_recipe
 from lambdanets.runs.class_report import ClassCount, pairs, shown, taken_for
 from lambdanets.runs.display import duration
-from lambdanets.runs.trained import count_parameters
+from lambdanets.runs.load import count_parameters
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.metrics import TOP, Evaluation
 from lambdanets.training.state import Events, TrainState

@@ -11,10 +11,10 @@ import torch
 from lambdanets.data.transforms import mix
 from lambdanets.models import parameter_groups
 from lambdanets.runs.display import Display, say
+from lambdanets.runs.load import count_parameters
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.report import write_report
 from lambdanets.runs.tasks import Task, load_task
-from lambdanets.runs.trained import count_parameters
 from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import World, joined

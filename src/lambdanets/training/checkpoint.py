@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from lambdanets.files import flush, storing, write_flushed
 from lambdanets.training.weights import tensor_bytes
 
 FORMAT: Final = 1
-_MANIFEST: Final = "manifest.json"
+MANIFEST: Final = "manifest.json"
 _STATE: Final = "state.json"
 
 
@@ -105,18 +105,27 @@ def load_checkpoint(root: Path) -> Checkpoint | None:
     skipped: list[str] = []
     for path in list_checkpoints(root):
         try:
-            tensors, record = _parsed(_verified_contents(path))
+            return _read(path, skipped)
         except _DamageError as damage:
             skipped.append(f"{path} is damaged: {damage}.")
-            continue
-        _require_format(path, record)
-        return Checkpoint(path=path, tensors=tensors, record=record, skipped=tuple(skipped))
     if skipped:
         raise CheckpointError(
             f"load_checkpoint: {root} must hold a whole checkpoint, got {len(skipped)} damaged."
             f" Delete {root} to start again.\n" + "\n".join(skipped)
         )
     return None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Load one checkpoint by its folder.
+
+    Raises:
+        CheckpointError: It is damaged.
+    """
+    try:
+        return _read(path)
+    except _DamageError as damage:
+        raise CheckpointError(f"read_checkpoint: {path} is damaged: {damage}.") from damage
 
 
 def list_checkpoints(root: Path) -> list[Path]:
@@ -130,12 +139,18 @@ def remove_leftovers(root: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def _read(path: Path, skipped: Sequence[str] = ()) -> Checkpoint:
+    tensors, record = _parsed(_verified_contents(path))
+    _require_format(path, record)
+    return Checkpoint(path=path, tensors=tensors, record=record, skipped=tuple(skipped))
+
+
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder.mkdir()
     for name, data in contents.items():
         write_flushed(folder / name, data)
     sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in contents.items()}
-    write_flushed(folder / _MANIFEST, json.dumps({"files": sums}).encode())
+    write_flushed(folder / MANIFEST, json.dumps({"files": sums}).encode())
     flush(folder)
 
 
@@ -166,14 +181,14 @@ def _is_whole(path: Path) -> bool:
 
 def _verified_contents(path: Path) -> dict[str, bytes]:
     try:
-        files = json.loads((path / _MANIFEST).read_bytes())["files"]
+        files = json.loads((path / MANIFEST).read_bytes())["files"]
         return {
             name: _verified(path / name, entry["bytes"], entry["sha256"]) for name, entry in files.items()
         }
     except OSError as error:
         raise _DamageError(f"{Path(error.filename).name} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _DamageError(f"{_MANIFEST} cannot be understood ({error})") from error
+        raise _DamageError(f"{MANIFEST} cannot be understood ({error})") from error
 
 
 def _verified(path: Path, size: int, sha256: str) -> bytes:

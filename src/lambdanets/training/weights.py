@@ -1,12 +1,12 @@
 """Weights with their description in one file."""
 
+import ctypes
 import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
@@ -32,26 +32,25 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping
         tensors: The weights.
         description: Plain JSON; the digest of the weights is added.
     """
-    described = {**description, "sha256": _digest(tensors)}
+    described = {**description, "sha256": state_digest(tensors)}
     replace_file(path, tensor_bytes(tensors, json.dumps(described)))
     replace_file(path.with_suffix(".json"), (json.dumps(described, indent=2) + "\n").encode())
 
 
-def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_weights` wrote: the weights and their description.
+def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Read weights and, where `save_weights` wrote them, their description.
 
     Raises:
-        CheckpointError: The file is damaged, or was written by something else.
+        CheckpointError: The file is damaged, or of another format.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {})[_DESCRIPTION])
+            text = (file.metadata() or {}).get(_DESCRIPTION)
+        description: dict[str, Any] | None = text and json.loads(text)
         tensors = load(path.read_bytes())
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(
-            f"load_weights: {path} must be a file of save_weights, got '{error}'."
-        ) from error
-    if description.get("sha256") != _digest(tensors):
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(f"load_weights: {path} must be a safetensors file, got '{error}'.") from error
+    if description and description.get("sha256") != state_digest(tensors):
         raise CheckpointError(
             f"load_weights: {path} is damaged: its weights do not have the digest of its header."
             " Run the training command again: it writes the file anew."
@@ -59,10 +58,12 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, description
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def state_digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over the names, types, shapes and values of tensors."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+        # The bytes as they lie in memory, without numpy.
+        digest.update(ctypes.string_at(tensor.data_ptr(), tensor.nbytes))
     return digest.hexdigest()

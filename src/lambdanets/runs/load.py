@@ -1,0 +1,249 @@
+"""Trained networks loaded for use: one record, whatever they came from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+
+from lambdanets.data.preprocessing import Preprocessing, preprocessing_from_dict
+from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
+from lambdanets.models import create_model
+from lambdanets.runs.tasks import Task
+from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.state import TrainState, load_state
+from lambdanets.training.weights import load_weights, save_weights, state_digest
+
+Weights = Literal["best", "ema", "raw"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a model and its weights came from.
+
+    Attributes:
+        source: The file of the weights, or words such as `timm:resnet18`.
+        model: The name of the model.
+        weights: Which weights of a run these are: `best`, `ema` or `raw`; None for other weights.
+        recipe: The recipe they were trained by, where known.
+        epoch: Epochs they were trained; None within an epoch, or where not known.
+        step: Optimizer steps they were trained, where known.
+        metric: The evaluation of exactly these weights during training, where there was one.
+        sha256: Digest of the names, types, shapes and values of all weights.
+        warnings: One sentence for each damaged checkpoint that was skipped.
+    """
+
+    source: str
+    model: str
+    weights: Weights | None = None
+    recipe: str | None = None
+    epoch: int | None = None
+    step: int | None = None
+    metric: Mapping[str, Any] | None = None
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A trained network with all that is needed to use it.
+
+    Attributes:
+        model: The network, in evaluation mode, on the CPU.
+        preprocessing: Turns image files into inputs of the network; None where its images do not come from
+            files, or where nothing is known.
+        labels: The name of each class, where known.
+        origin: Where all this came from.
+    """
+
+    model: nn.Module
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...] | None
+    origin: Origin
+
+
+def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
+    """Load a trained network: of a run, of one of its checkpoints, or from a file of weights.
+
+    Args:
+        path: A run folder, one of its checkpoint folders, or a `.safetensors` file that is described in its
+            metadata, as a run's `best.safetensors` is, or by a `best.json` or `config.json` beside it.
+        weights: Of a run, `best`: the EMA weights of the best epoch; `ema` or `raw`: the EMA weights or those
+            of the optimizer in the newest whole checkpoint. Of a checkpoint, `best` and `ema` are the same.
+            A file has one set of weights.
+
+    Returns:
+        The network in evaluation mode with its preprocessing, labels and origin.
+
+    Raises:
+        PathError: There is no run, it has not stored such weights yet, or nothing describes the model.
+        CheckpointError: The weights are damaged, or belong to another model.
+
+    Example:
+        ::
+
+            loaded = lambdanets.load_run("runs/digits")
+            pixels, _ = loaded.preprocessing.read(Path("three.png"))
+            print(loaded.labels[loaded.model(pixels[None]).argmax()], loaded.origin.metric["test_accuracy"])
+    """
+    path = Path(path)
+    check_choice("load_run", "weights", weights, get_args(Weights))
+    if (path.parent / MANIFEST).is_file() and path.name in ("ema.safetensors", "model.safetensors"):
+        return _from_checkpoint(read_checkpoint(path.parent), "raw" if path.stem == "model" else "ema")
+    if path.is_file():
+        return _from_file(path, None)
+    if (path / MANIFEST).is_file():
+        return _from_checkpoint(read_checkpoint(path), "raw" if weights == "raw" else "ema")
+    run = RunFolder.existing(path)
+    if weights == "best":
+        if not run.best.is_file():
+            raise PathError(
+                f"load_run: {path} must hold {run.best.name}, got none. It comes with the first epoch."
+            )
+        return _from_file(run.best, "best")
+    checkpoint = load_checkpoint(run.checkpoints)
+    if checkpoint is None:
+        raise PathError(f"load_run: {path} must hold a checkpoint for weights {weights!r}, got none.")
+    return _from_checkpoint(checkpoint, weights)
+
+
+def save_best(path: Path, state: TrainState, ema: nn.Module, config: TrainConfig, task: Task) -> None:
+    """Write the EMA weights of the best epoch with their description, for `load_run`.
+
+    Args:
+        path: `best.safetensors` of a run; `best.json` beside it repeats the description.
+        state: The state of the training, with its best evaluation.
+        ema: The EMA model.
+        config: The settings of the run.
+        task: The data set, which says what the network's inputs and outputs are.
+    """
+    description = {
+        "format": 1,
+        "recipe": config.recipe,
+        "model": {
+            **asdict(config.model),
+            "num_classes": len(task.labels),
+            "in_channels": task.in_channels,
+        },
+        "weights": "moving average",
+        "parameters": count_parameters(state.model),
+        "metric": state.best,
+        "labels": list(task.labels),
+        "preprocessing": task.preprocessing and task.preprocessing.to_dict(),
+    }
+    save_weights(path, ema.state_dict(), description)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the trainable numbers of a network; shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def require_preprocessing(loaded: LoadedModel) -> Preprocessing:
+    """Return the preprocessing of a network, or raise where its data set has no files."""
+    if loaded.preprocessing is None:
+        raise ArgumentError(
+            f"run must be one that files can be given to, got {loaded.origin.source}, whose images are drawn."
+        )
+    return loaded.preprocessing
+
+
+def _from_file(path: Path, weights: Weights | None) -> LoadedModel:
+    tensors, description = load_weights(path)
+    described = description or _description_beside(path)
+    digest = state_digest(tensors)
+    # A description beside a file may be that of other weights of the same model: its metric is not theirs.
+    metric = described.get("metric") if described.get("sha256") == digest else None
+    return _loaded(
+        tensors,
+        described,
+        Origin(
+            source=str(path),
+            model=described["model"]["name"],
+            weights=weights,
+            recipe=described.get("recipe"),
+            epoch=metric and metric["epoch"],
+            step=metric and metric["step"],
+            metric=metric,
+            sha256=digest,
+        ),
+    )
+
+
+def _from_checkpoint(checkpoint: Checkpoint, weights: Weights) -> LoadedModel:
+    name = "model" if weights == "raw" else "ema"
+    if name not in checkpoint.tensors:
+        raise CheckpointError(f"load_run: {checkpoint.path} must hold {name}.safetensors, got none.")
+    tensors, config, step = checkpoint.tensors[name], checkpoint.record["config"], checkpoint.record["step"]
+    run = RunFolder(checkpoint.path.parents[1])
+    best = run.best.with_suffix(".json")
+    metrics = [record for record in run.read_metrics() if record["step"] == step]
+    # The optimizer's own weights are not those that training evaluates.
+    metric = metrics[0] if metrics and weights != "raw" else None
+    return _loaded(
+        tensors,
+        _read_json(best) if best.is_file() else config,
+        Origin(
+            source=str(checkpoint.path / f"{name}.safetensors"),
+            model=config["model"]["name"],
+            weights=weights,
+            recipe=config["recipe"],
+            epoch=metrics[0]["epoch"] if metrics else None,
+            step=step,
+            metric=metric,
+            sha256=state_digest(tensors),
+            warnings=checkpoint.skipped,
+        ),
+    )
+
+
+def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin: Origin) -> LoadedModel:
+    model = described["model"]
+    network = create_model(
+        origin.model,
+        **{
+            **sizes_of(tensors),
+            **{name: model[name] for name in ("num_classes", "in_channels") if name in model},
+        },
+        **model["overrides"],
+    )
+    load_state(network, tensors, origin.source)
+    preprocessing, labels = described.get("preprocessing"), described.get("labels")
+    return LoadedModel(
+        model=network.eval(),
+        preprocessing=preprocessing and preprocessing_from_dict(preprocessing),
+        labels=labels and tuple(labels),
+        origin=origin,
+    )
+
+
+def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the classes and channels weights are made for, as far as there are layers that say so."""
+    classifier, stem = tensors.get("classifier.weight"), tensors.get("stem.0.weight")
+    return {
+        **({} if classifier is None else {"num_classes": len(classifier)}),
+        **({} if stem is None else {"in_channels": stem.shape[1]}),
+    }
+
+
+def _description_beside(path: Path) -> dict[str, Any]:
+    for file in (path.with_name("best.json"), path.with_name("config.json")):
+        if file.is_file():
+            return _read_json(file)
+    raise PathError(
+        f"load_run: {path} must describe its model in its metadata, or stand beside best.json or config.json,"
+        " got neither. `create_model` and `load_state_dict` load weights alone."
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        described: dict[str, Any] = json.loads(path.read_text())
+        described["model"]["name"], described["model"]["overrides"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"load_run: {path} must describe a model, got '{error}'.") from error
+    return described

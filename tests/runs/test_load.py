@@ -1,0 +1,160 @@
+"""Trained networks loaded from runs, checkpoints and files, with what is known of them."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lambdanets.data.ink import InkPreprocessing
+from lambdanets.errors import ArgumentError, CheckpointError, PathError
+from lambdanets.recipes import get_recipe
+from lambdanets.runs.load import load_run, require_preprocessing, save_best
+from lambdanets.runs.tasks import load_task
+from lambdanets.runs.train import first_state
+from lambdanets.training.checkpoint import save_checkpoint
+from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.weights import state_digest
+
+METRIC = {"epoch": 2, "step": 7, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A run folder as training leaves it, without training; its three sets of weights differ."""
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    config = get_recipe("digits-conv")
+    with RunFolder(path).locked(config) as folder:
+        task = load_task(config)
+        state = first_state(config, task)
+        state.best = METRIC
+        ema = state.ema.module
+        ema.classifier.bias.data.fill_(1)
+        save_best(folder.best, state, ema, config, task)
+        folder.append_metrics(METRIC)
+        state.step = 7
+        state.model.classifier.bias.data.fill_(2)
+        ema.classifier.bias.data.fill_(3)
+        save_checkpoint(folder.checkpoints, 7, state.tensors(), state.record(config), keep=2)
+    return path
+
+
+@pytest.fixture
+def run(stored, tmp_path):
+    """A copy to damage."""
+    return shutil.copytree(stored, tmp_path / "run")
+
+
+CHECKPOINT = "checkpoints/step-00000007"
+
+
+@pytest.mark.parametrize(
+    ("place", "weights", "file", "bias"),
+    [
+        ("", "best", "best.safetensors", 1),
+        ("best.safetensors", "best", "best.safetensors", 1),
+        ("", "ema", f"{CHECKPOINT}/ema.safetensors", 3),
+        ("", "raw", f"{CHECKPOINT}/model.safetensors", 2),
+        (CHECKPOINT, "best", f"{CHECKPOINT}/ema.safetensors", 3),
+        (CHECKPOINT, "raw", f"{CHECKPOINT}/model.safetensors", 2),
+        (f"{CHECKPOINT}/ema.safetensors", "best", f"{CHECKPOINT}/ema.safetensors", 3),
+        (f"{CHECKPOINT}/model.safetensors", "best", f"{CHECKPOINT}/model.safetensors", 2),
+    ],
+)
+def test_every_place_gives_its_weights_and_all_that_is_known(stored, place, weights, file, bias):
+    loaded = load_run(stored / place, weights)
+    tensors = load_file(stored / file)
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in loaded.model.state_dict().items())
+    assert set(tensors["classifier.bias"].tolist()) == {bias}
+    assert not loaded.model.training
+    assert loaded.labels == tuple("0123456789") and loaded.preprocessing == InkPreprocessing()
+    origin = loaded.origin
+    assert (origin.source, origin.sha256) == (str(stored / file), state_digest(tensors))
+    assert (origin.recipe, origin.model) == ("digits-conv", "resnet_digits")
+    assert (origin.epoch, origin.step, origin.warnings) == (2, 7, ())
+    # Training evaluates the EMA weights, not the optimizer's own.
+    assert origin.metric == (None if bias == 2 else METRIC)
+
+
+def test_a_file_of_tensors_alone_is_described_by_what_stands_beside_it(stored, tmp_path):
+    tensors = load_file(stored / "best.safetensors")
+    tensors["classifier.bias"] += 1
+    save_file(tensors, tmp_path / "mine.safetensors")
+    with pytest.raises(
+        PathError, match=r"mine\.safetensors must describe its model in its metadata, or stand"
+    ):
+        load_run(tmp_path / "mine.safetensors")
+    shutil.copy(stored / "config.json", tmp_path)
+    loaded = load_run(str(tmp_path / "mine.safetensors"))
+    assert loaded.labels is None and loaded.preprocessing is None
+    assert (loaded.model.config.num_classes, loaded.model.config.in_channels) == (10, 1)
+    assert (loaded.origin.recipe, loaded.origin.metric) == ("digits-conv", None)
+    shutil.copy(stored / "best.json", tmp_path)
+    loaded = load_run(tmp_path / "mine.safetensors")
+    assert loaded.labels == tuple("0123456789")
+    # The metric in best.json is that of other weights.
+    assert (loaded.origin.epoch, loaded.origin.metric) == (None, None)
+    save_file(load_file(stored / "best.safetensors"), tmp_path / "mine.safetensors")
+    assert load_run(tmp_path / "mine.safetensors").origin.metric == METRIC
+
+
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(run):
+    shutil.copytree(run / CHECKPOINT, run / "checkpoints/step-00000009")
+    (run / "checkpoints/step-00000009/ema.safetensors").write_bytes(b"")
+    origin = load_run(run, "ema").origin
+    assert origin.step == 7 and len(origin.warnings) == 1
+    assert "step-00000009 is damaged: ema.safetensors has 0 bytes" in origin.warnings[0]
+    message = r"read_checkpoint: .*step-00000009 is damaged: ema\.safetensors has 0 bytes instead of \d+\."
+    with pytest.raises(CheckpointError, match=message):
+        load_run(run / "checkpoints/step-00000009")
+
+
+def test_what_is_not_there_is_named(run, tmp_path, unchecked):
+    with pytest.raises(
+        ArgumentError, match="load_run: weights must be one of 'best', 'ema', 'raw', got 'last'"
+    ):
+        load_run(run, "last")
+    with pytest.raises(PathError, match=r"nowhere must be a folder of `lambdanets train` with config\.json"):
+        load_run(tmp_path / "nowhere")
+    (run / "best.safetensors").unlink()
+    with pytest.raises(
+        PathError, match=r"load_run: .* must hold best\.safetensors, got none\. It comes with"
+    ):
+        load_run(run)
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(PathError, match=r"load_run: .* must hold a checkpoint for weights 'raw', got none\."):
+        load_run(run, "raw")
+    folder = save_checkpoint(run / "checkpoints", 3, {"model": {}}, {"step": 3}, keep=1)
+    with pytest.raises(
+        CheckpointError, match=r"load_run: .*step-00000003 must hold ema\.safetensors, got none"
+    ):
+        load_run(folder)
+
+
+def test_damage_is_told_from_weights_of_another_model(run):
+    data = bytearray((run / "best.safetensors").read_bytes())
+    data[-5] ^= 8
+    (run / "best.safetensors").write_bytes(data)
+    with pytest.raises(
+        CheckpointError, match=r"best\.safetensors is damaged: its weights do not have the digest"
+    ):
+        load_run(run)
+    save_file({"a": torch.ones(2)}, run / "other.safetensors")
+    with pytest.raises(CheckpointError, match=r"other\.safetensors must hold the weights of this model, got"):
+        load_run(run / "other.safetensors")
+    (run / "best.json").write_text('{"labels": []}')
+    with pytest.raises(
+        CheckpointError, match=r"load_run: .*best\.json must describe a model, got ''model''\."
+    ):
+        load_run(run / "other.safetensors")
+
+
+def test_images_that_are_drawn_have_no_files(stored):
+    loaded = load_run(stored)
+    assert require_preprocessing(loaded) == InkPreprocessing()
+    drawn = replace(loaded, preprocessing=None)
+    with pytest.raises(
+        ArgumentError, match=r"^run must be one that files can be given to, got .*, whose images"
+    ):
+        require_preprocessing(drawn)
