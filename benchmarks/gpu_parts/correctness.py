@@ -13,7 +13,7 @@ from gpu_parts.clock import cut_off, reason
 from gpu_parts.session import Bench, Item
 from gpu_parts.sizes import Call
 from lambdanets.functional import position_output
-from lambdanets.functional._order import channels_last
+from lambdanets.functional._layout import channels_last
 from lambdanets.functional._triton import is_interpreted
 from lambdanets.functional.content import IMPLEMENTATIONS as CONTENT_FORMS
 from lambdanets.functional.content import content_summary

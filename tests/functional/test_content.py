@@ -9,7 +9,7 @@ from hypothesis import given
 from torch import Tensor
 
 from lambdanets.functional import apply_lambdas, content_output, content_summary, normalize_queries
-from lambdanets.functional._order import channels_last
+from lambdanets.functional._layout import channels_last
 from lambdanets.functional.content import reference
 from support.compare import assert_close
 from support.gradients import assert_all_close, outputs_and_gradients

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lambdanets.functional import content_output, content_summary
 from lambdanets.functional._dispatch import choose
-from lambdanets.functional._order import channels_last, in_order_of
+from lambdanets.functional._layout import channels_last, in_order_of
 from lambdanets.functional.content import IMPLEMENTATIONS, describe, reference, triton
 from support.compare import TOLERANCE, assert_close, assert_equal
 from support.gradients import cotangent, outputs_and_gradients

@@ -6,9 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lambdanets.functional._layout import (
+    SMALL_MAP,
+    channels_are_last,
+    normalize_rows,
+    project_rows,
+    to_channels_first,
+)
 from lambdanets.nn import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
-from lambdanets.nn.normalization import make_normalization, normalize_rows
-from lambdanets.nn.rows import SMALL_MAP, channels_are_last, project_rows, to_channels_first
+from lambdanets.nn.normalization import make_normalization
 from support.compare import assert_close, assert_equal
 
 SMALL, LARGE = (3, 4), (SMALL_MAP, 2)
@@ -54,7 +60,7 @@ def test_gradients_of_a_projection_come_in_the_order_of_its_inputs(
     plain = torch.nn.functional.linear(inputs.flatten(2).transpose(1, 2), weight, bias)
     for one, expected in zip(actual, torch.autograd.grad(plain, leaves, outer), strict=True):
         assert_close(one, expected)
-    assert channels_are_last(actual[0]) == channels_are_last(inputs)
+    assert channels_are_last(actual[0], axis=1) == channels_are_last(inputs, axis=1)
     assert actual[0].stride() == inputs.stride()
 
 
@@ -106,7 +112,7 @@ def test_outputs_of_a_layer_come_in_the_order_of_its_inputs(
     layer = kind(8, scope_size=3, query_depth=4).double().train(train)
     inputs = draw(2, 8, *size)
     output = layer(order(inputs))
-    assert channels_are_last(output) == (order is channels_last)
+    assert channels_are_last(output, axis=1) == (order is channels_last)
     assert_close(output.detach(), layer(inputs).detach())
 
 

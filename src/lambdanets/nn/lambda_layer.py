@@ -1,32 +1,20 @@
 """`LambdaLayer1d`, `LambdaLayer2d`, `LambdaLayer3d`: the lambda layer of maps with channels first."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
+from lambdanets.functional._layout import channels_are_last, project, to_channels_first
+from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
-from lambdanets.nn.normalization import (
-    Normalization,
-    fold_normalization,
-    is_folded,
-    make_normalization,
-    normalize_rows,
-)
-from lambdanets.nn.position import Initialization, RelativePosition, lambda_output
-from lambdanets.nn.rows import channels_are_last, project_rows, to_channels_first
+from lambdanets.nn.normalization import Normalization, make_normalization
+from lambdanets.nn.position import Initialization, RelativePosition
 
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-
-
-class _Projected(NamedTuple):
-    queries: Float[Tensor, "b h k *size"]
-    keys: Float[Tensor, "b u k *size"] | None
-    values: Float[Tensor, "b u v *size"]
 
 
 class _LambdaLayerNd(nn.Module):
@@ -110,40 +98,31 @@ class _LambdaLayerNd(nn.Module):
             )
         queries, keys, values = self._project(inputs)
         queries = normalize_queries(queries, self.key_normalization)
-        output = lambda_output(self.position, queries, keys, values, self.key_normalization)
+        content = None  # λᶜ = Σₘ k̄ₘ vₘᵀ
+        if keys is not None:
+            content = content_summary(keys, values, key_normalization=self.key_normalization)
+        if self.position is not None:
+            output = self.position(queries, values, content)  # yₙ = (λᶜ + Σₘ R[m - n] vₘᵀ)ᵀ qₙ
+        else:
+            assert content is not None
+            output = apply_summary(queries, content)  # yₙ = λᶜᵀ qₙ
         output = self.pool(output.flatten(1, 2))
-        return output if channels_are_last(inputs) else to_channels_first(output)
+        return output if channels_are_last(inputs, axis=1) else to_channels_first(output)
 
-    def _project(self, inputs: Float[Tensor, "b d *size"]) -> _Projected:
-        """By one matrix product for each image; channels last in memory, as all that follows reads them."""
-        layers = [
-            (self.to_queries, self.norm_queries),
-            (self.to_values, self.norm_values),
-            (self.to_keys, None),
-        ]
-        pairs = [
-            (projection.weight.flatten(1), norm) for projection, norm in layers if projection is not None
-        ]
-        channels = [len(weight) for weight, _ in pairs]
-        bias = None
-        if not self.training:
-            folded = [fold_normalization(weight, norm) for weight, norm in pairs]
-            bias = torch.cat([bias for _, bias in folded])
-            pairs = [
-                (weight, None if is_folded(norm) else norm)
-                for (weight, _), (_, norm) in zip(folded, pairs, strict=True)
-            ]
-        rows = project_rows(inputs, torch.cat([weight for weight, _ in pairs]), bias)
-        parts = [
-            normalize_rows(part, norm)
-            for part, (_, norm) in zip(rows.split(channels, dim=-1), pairs, strict=True)
-        ]
-        depths = (self.query_depth, self.value_depth, self.query_depth)
-        queries, values, *keys = (
-            part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:]).movedim((-2, -1), (1, 2))
-            for part, depth in zip(parts, depths, strict=False)
+    def _project(
+        self, inputs: Float[Tensor, "b d *size"]
+    ) -> tuple[
+        Float[Tensor, "b h k *size"], Float[Tensor, "b u k *size"] | None, Float[Tensor, "b u v *size"]
+    ]:
+        """Queries and values with their norms, and keys, which have none."""
+        queries, values, *keys = project(
+            inputs,
+            projections=(self.to_queries, self.to_values, self.to_keys),
+            norms=(self.norm_queries, self.norm_values, nn.Identity()),
+            depths=(self.query_depth, self.value_depth, self.query_depth),
+            training=self.training,
         )
-        return _Projected(queries, keys[0] if keys else None, values)
+        return queries, keys[0] if keys else None, values
 
     def extra_repr(self) -> str:
         """The depths by name."""

@@ -2,7 +2,6 @@
 
 from typing import Final, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -42,47 +41,3 @@ def make_normalization(normalization: Normalization, channels: int, num_axes: in
     if normalization == "batch":
         return _BATCH_NORMS[num_axes - 1](channels)
     return ChannelLayerNorm(channels) if normalization == "layer" else nn.Identity()
-
-
-def is_folded(norm: nn.Module | None) -> bool:
-    """Whether `fold_normalization` leaves nothing of a norm to be done.
-
-    Paper: none (ours).
-    """
-    return norm is None or isinstance(norm, nn.modules.batchnorm._BatchNorm)
-
-
-def fold_normalization(
-    weight: Float[Tensor, "out d *rest"], norm: nn.Module | None
-) -> tuple[Float[Tensor, "out d *rest"], Float[Tensor, " out"]]:
-    """The weights and biases of a convolution followed by a batch norm with its running statistics.
-
-    Computed in float32 at least. Other norms, which look at their input, change nothing here.
-
-    Paper: none (ours).
-
-    Args:
-        weight: Of a convolution without bias.
-        norm: What follows it.
-    """
-    if not isinstance(norm, nn.modules.batchnorm._BatchNorm):
-        return weight, weight.new_zeros(len(weight))
-    assert norm.running_mean is not None and norm.running_var is not None
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    scale = norm.weight.to(dtype) * (norm.running_var.to(dtype) + norm.eps).rsqrt()
-    bias = norm.bias.to(dtype) - norm.running_mean.to(dtype) * scale
-    shape = (-1, *(1 for _ in weight.shape[1:]))
-    return (weight.to(dtype) * scale.view(shape)).to(weight.dtype), bias.to(weight.dtype)
-
-
-def normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module | None) -> Float[Tensor, "b n d"]:
-    """A norm of maps applied to positions, each as a map of one element; only the channels matter to it.
-
-    Paper: none (ours).
-    """
-    if norm is None or isinstance(norm, nn.Identity):
-        return rows
-    axes = 2 if isinstance(norm, nn.BatchNorm2d) else 3 if isinstance(norm, nn.BatchNorm3d) else 0
-    # Norms of channels that are not beside each other are several times slower.
-    flat = rows.contiguous().flatten(0, 1)
-    return norm(flat.view(*flat.shape, *(1,) * axes)).view(rows.shape)

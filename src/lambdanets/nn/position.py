@@ -8,8 +8,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
-from lambdanets.functional.content import content_output, content_summary
-from lambdanets.functional.lambdas import KeyNormalization
 from lambdanets.functional.position import position_output
 from lambdanets.functional.relative_position import check_scope, dense_embeddings, resize_table
 
@@ -169,25 +167,6 @@ class DensePosition(nn.Module):
                 f"embeddings were made for, got {asked[0]} and {asked[1]}. RelativePosition takes any length."
             )
         return self.table
-
-
-def lambda_output(
-    position: RelativePosition | None,
-    queries: Float[Tensor, "b h k *size"],
-    keys: Float[Tensor, "b u k *size"] | None,
-    values: Float[Tensor, "b u v *size"],
-    key_normalization: KeyNormalization,
-) -> Float[Tensor, "b h v *size"]:
-    """Content and position lambdas of one map, applied together; one of the two may be missing.
-
-    Paper: §3.1; Table 9.
-    """
-    if position is None:
-        assert keys is not None
-        return content_output(queries, keys, values, key_normalization=key_normalization)
-    if keys is None:
-        return position(queries, values)
-    return position(queries, values, content_summary(keys, values, key_normalization=key_normalization))
 
 
 def set_implementation(model: nn.Module, impl: str) -> None:

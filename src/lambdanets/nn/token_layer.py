@@ -7,12 +7,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
+from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
 from lambdanets.functional.layer.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.layer.dense import lambda_layer
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
 from lambdanets.nn.normalization import Normalization, make_normalization
-from lambdanets.nn.position import DensePosition, Initialization, RelativePosition, lambda_output
+from lambdanets.nn.position import DensePosition, Initialization, RelativePosition
 
 POSITIONS: Final = ("relative", "dense", "none")
 
@@ -168,10 +169,17 @@ class LambdaLayer(nn.Module):
         keys: Float[Tensor, "b u k n"] | None,
         values: Float[Tensor, "b u v n"],
     ) -> Float[Tensor, "b h v n"]:
-        queries = normalize_queries(queries, self.key_normalization)
+        """The form of maps, which never stores the position lambdas."""
         # Dense embeddings are for lengths of their own, which the general form takes.
         assert not isinstance(self.position, DensePosition)
-        return lambda_output(self.position, queries, keys, values, self.key_normalization)
+        queries = normalize_queries(queries, self.key_normalization)
+        content = None
+        if keys is not None:
+            content = content_summary(keys, values, key_normalization=self.key_normalization)
+        if self.position is not None:
+            return self.position(queries, values, content)
+        assert content is not None
+        return apply_summary(queries, content)
 
     def _general(
         self,

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lambdanets.errors import ArgumentError, Sizes
 from lambdanets.functional._dispatch import Implementation, choose_again
-from lambdanets.functional._precision import outside_autocast
+from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.attention import products, reference, sdpa
 from lambdanets.functional.attention.heads import check_heads, describe
 from lambdanets.functional.attention.relative import Tables, check_tables

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lambdanets.errors import Sizes, bind_shape, check_choice
 from lambdanets.functional._dispatch import Implementation, choose_again
-from lambdanets.functional._precision import outside_autocast
+from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.attention import blocks, reference, shifts
 from lambdanets.functional.attention.heads import check_heads, describe
 from lambdanets.functional.attention.relative import Tables, check_tables

@@ -7,8 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, default_workspace, rates
-from lambdanets.functional._order import in_order_of
-from lambdanets.functional._precision import product_precision
+from lambdanets.functional._layout import in_order_of, product_precision
 from lambdanets.functional.attention.relative import Tables, axis_embeddings, relative_logits
 
 # Measured on a CPU: how often the logits are moved, where a cache holds them and where they need new memory.

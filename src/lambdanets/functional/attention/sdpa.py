@@ -6,8 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional._order import in_order_of
-from lambdanets.functional._precision import product_precision
+from lambdanets.functional._layout import in_order_of, product_precision
 from lambdanets.functional.attention.fused import attend_rows
 from lambdanets.functional.attention.relative import Tables, axis_embeddings
 

@@ -7,10 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._autograd import called_often
 from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional._order import in_order_of
-from lambdanets.functional._precision import product_precision
+from lambdanets.functional._layout import cache_signature, in_order_of, product_precision
 from lambdanets.functional.attention.heads import compare
 from lambdanets.functional.attention.windows import crop_window, neighbours, on_map, pad_window, views
 from lambdanets.functional.relative_position import Size
@@ -45,7 +43,7 @@ def aggregate(
     return in_order_of(summed(shares, values.to(dtype), window), values).to(values.dtype)
 
 
-@called_often
+@cache_signature
 class _Sum(torch.autograd.Function):
     """Autograd would write a whole map for the gradient of every view."""
 

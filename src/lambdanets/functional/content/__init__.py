@@ -9,8 +9,13 @@ from torch import Tensor
 
 from lambdanets.errors import Sizes, bind_shape, check_choice
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again
-from lambdanets.functional._order import channels_are_last, of_rows, rows_of
-from lambdanets.functional._precision import outside_autocast, product_precision
+from lambdanets.functional._layout import (
+    channels_are_last,
+    from_rows,
+    outside_autocast,
+    product_precision,
+    to_rows,
+)
 from lambdanets.functional.content import one_pass, reference, triton
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization
 
@@ -98,9 +103,7 @@ def content_output(
     bind_shape(who, "queries", queries, "b h k *size", sizes)
     bind_shape(who, "keys", keys, "b u k *context", sizes)
     bind_shape(who, "values", values, "b u v *context", sizes)
-    summary = _summarise(who, keys, values, key_normalization, impl)
-    with outside_autocast(queries):
-        return _apply(queries, summary)
+    return apply_summary(queries, _summarise(who, keys, values, key_normalization, impl))
 
 
 def _summarise(
@@ -113,16 +116,17 @@ def _summarise(
         return chosen.run(keys, values, of_keys)
 
 
-def _apply(
+def apply_summary(
     queries: Float[Tensor, "b h k *size"], summary: Float[Tensor, "b k v"]
 ) -> Float[Tensor, "b h v *size"]:
-    """One matrix product of the queries as they lie in memory; the output lies as they do."""
+    """yₙ = λᶜᵀ qₙ as one matrix product of the queries as they lie in memory; the output lies as they do."""
     dtype = product_precision(queries)
-    asked, summary = queries.to(dtype), summary.to(dtype)
-    if channels_are_last(queries):
-        return of_rows(rows_of(asked) @ summary, queries).to(queries.dtype)
-    output = torch.matmul(summary.mT.unsqueeze(1), asked.flatten(3))  # b h v n
-    return output.unflatten(-1, queries.shape[3:]).to(queries.dtype)
+    with outside_autocast(queries):
+        precise, summary = queries.to(dtype), summary.to(dtype)
+        if channels_are_last(queries):
+            return from_rows(to_rows(precise) @ summary, queries).to(queries.dtype)
+        output = torch.matmul(summary.mT.unsqueeze(1), precise.flatten(3))  # b h v n
+        return output.unflatten(-1, queries.shape[3:]).to(queries.dtype)
 
 
 def describe(keys: Tensor, values: Tensor, operation: str = "content_summary") -> Problem:

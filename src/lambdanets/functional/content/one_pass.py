@@ -7,10 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._autograd import called_often
-from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, default_workspace, rates
-from lambdanets.functional._order import in_order_of
+from lambdanets.functional._layout import cache_signature, chunks, in_order_of
 from lambdanets.functional.content import reference
 from lambdanets.functional.lambdas import L2_EPSILON, KeyNormalization, normalize_keys
 
@@ -46,7 +44,7 @@ def run(
     return summary
 
 
-@called_often
+@cache_signature
 class _ContentSummary(torch.autograd.Function):
     generate_vmap_rule = True
 

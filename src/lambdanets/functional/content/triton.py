@@ -9,9 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from lambdanets.functional._autograd import called_often
 from lambdanets.functional._dispatch import Implementation, Problem
-from lambdanets.functional._order import empty_in_order_of
+from lambdanets.functional._layout import cache_signature, empty_in_order_of
 from lambdanets.functional._triton import (
     SMALLEST_DEPTH,
     cannot_launch,
@@ -227,7 +226,7 @@ def _folded(function: Any, count: int, info: Any, in_dims: Sequence[int | None],
     return tuple(one.unflatten(0, (info.batch_size, -1)) for one in found), (0, 0)
 
 
-@called_often
+@cache_signature
 class _Lambdas(torch.autograd.Function):
     """The operator for eager mode: functorch differentiates autograd functions and not operators."""
 
@@ -248,7 +247,7 @@ class _Lambdas(torch.autograd.Function):
         return _folded(_Lambdas, 2, info, in_dims, arguments)
 
 
-@called_often
+@cache_signature
 class _Gradients(torch.autograd.Function):
     @staticmethod
     def forward(

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import conv1d
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
-from lambdanets.functional._precision import outside_autocast
+from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.lambdas import (
     KEY_NORMALIZATIONS,
     L2_EPSILON,

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_shape, check_choice
-from lambdanets.functional._precision import outside_autocast
+from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.lambdas import (
     KEY_NORMALIZATIONS,
     KeyNormalization,

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lambdanets.functional._chunks import chunks
+from lambdanets.functional._layout import chunks
 from lambdanets.functional.position._maps import Arrangement, fold, lift_sizes, near_slices, of_near_slices
 
 # Longer sequences are folded to rows of this many elements.

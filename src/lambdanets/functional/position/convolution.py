@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv1d, conv2d, conv3d
 
-from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional._layout import chunks
 
 # Measured: folded images up to which a convolution runs at about a third of its rate, and the smallest
 # window that is worth its overheads.

@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional._precision import product_precision
+from lambdanets.functional._layout import chunks, product_precision
 from lambdanets.functional.position._embeddings import (
     arrange,
     blocks,

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._chunks import chunks
 from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional._layout import chunks
 from lambdanets.functional.position._maps import Arrangement, arrangements
 from lambdanets.functional.position._waves import (
     Waves,

@@ -9,10 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from lambdanets.functional._autograd import called_often
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again
-from lambdanets.functional._order import in_order_of, of_rows, rows_of
-from lambdanets.functional._precision import outside_autocast, product_precision
+from lambdanets.functional._layout import (
+    cache_signature,
+    from_rows,
+    in_order_of,
+    outside_autocast,
+    product_precision,
+    to_rows,
+)
 from lambdanets.functional.position import convolution, dense, lambda_first, mixed, reference, triton
 
 IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
@@ -117,8 +122,8 @@ def _add_product(
 ) -> Float[Tensor, "b h v *size"]:
     """Apply the shared lambda to every query, and add."""
     dtype = product_precision(queries)
-    rows = torch.baddbmm(rows_of(output).to(dtype), rows_of(queries).to(dtype), shared.to(dtype))
-    return in_order_of(of_rows(rows.to(output.dtype), output), output)
+    rows = torch.baddbmm(to_rows(output).to(dtype), to_rows(queries).to(dtype), shared.to(dtype))
+    return in_order_of(from_rows(rows.to(output.dtype), output), output)
 
 
 def _of_shared(
@@ -128,7 +133,7 @@ def _of_shared(
 ) -> Float[Tensor, "b k v"]:
     """dλ = Σₙₕ q dyᵀ."""
     dtype = product_precision(queries)
-    return (rows_of(queries).to(dtype).mT @ rows_of(gradient).to(dtype)).to(shared.dtype)
+    return (to_rows(queries).to(dtype).mT @ to_rows(gradient).to(dtype)).to(shared.dtype)
 
 
 @torch.library.register_fake("lambdanets::position_output", lib=_LIBRARY)
@@ -187,7 +192,7 @@ def _double_backward(ctx: Any, *outer: Tensor | None) -> tuple[Tensor | None, ..
         gradient, queries, values, table, *shared = given
         output = reference.run(queries, values, table)
         if shared:
-            output = output + of_rows(rows_of(queries) @ shared[0].to(queries.dtype), queries)
+            output = output + from_rows(to_rows(queries) @ shared[0].to(queries.dtype), queries)
         leaves = [queries, values, table, *shared]
         first = torch.autograd.grad(output, leaves, gradient, create_graph=True)
         # Without a shared lambda the last gradient stands for nothing.
@@ -247,7 +252,7 @@ def _each(count: int, tensors: Sequence[Tensor | None]) -> list[tuple[Tensor | N
     return [tuple(None if one is None else one[item] for one in tensors) for item in range(count)]
 
 
-@called_often
+@cache_signature
 class _Output(torch.autograd.Function):
     """The operator for eager mode: functorch differentiates autograd functions and not operators."""
 
@@ -268,7 +273,7 @@ class _Output(torch.autograd.Function):
     vmap = staticmethod(_vmap_output)
 
 
-@called_often
+@cache_signature
 class _Gradients(torch.autograd.Function):
     @staticmethod
     def forward(

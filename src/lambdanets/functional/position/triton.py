@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem
-from lambdanets.functional._order import empty_in_order_of
+from lambdanets.functional._layout import empty_in_order_of
 from lambdanets.functional._triton import (
     SMALLEST_DEPTH,
     cannot_launch,
