@@ -30,12 +30,12 @@ from lambdanets.data.batches import Batch
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.tasks import load_task
-from lambdanets.runs.train import first_state, make_plan
+from lambdanets.runs.train import first_state, make_trainer
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import World, joined
-from lambdanets.training.feeding import training_batches
-from lambdanets.training.parallel import new_state
+from lambdanets.training.distributed import DistributedContext, init_distributed
+from lambdanets.training.loader import training_batches
+from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import ExecConfig
 from lambdanets.training.signals import StopRequest
 from lambdanets.training.state import TrainState
@@ -44,50 +44,50 @@ from lambdanets.training.step import Stepper
 PHASES = ("recipe", "stability", "resume")
 
 
-def recipe(arguments: argparse.Namespace, world: World) -> Result:
+def recipe(arguments: argparse.Namespace, ctx: DistributedContext) -> Result:
     """Images a second of a recipe's steps: images from files, and the first batch again and again."""
-    config = _from_files(arguments, world)
+    config = _from_files(arguments, ctx)
     task = load_task(config)
-    plan = make_plan(config, task, world, StopRequest())
-    state, stepper = first_state(config, task, world), plan.stepper()
-    state.called.train()
-    calls = [(0, part) for part in plan.batches(0)]
+    trainer = make_trainer(config, task, ctx, StopRequest())
+    state, stepper = first_state(config, task, ctx), trainer.stepper()
+    state.ddp_model.train()
+    calls = [(0, part) for part in trainer.batches(0)]
     read = training_batches(task.train, calls, config.exec.num_workers)
     first = next(read)
-    _steps(state, stepper, iter([first] * 3), world)
-    _forget_peak(world)
-    with busy(world) as shares:
-        from_files = _steps(state, stepper, read, world)
+    _steps(state, stepper, iter([first] * 3), ctx)
+    _forget_peak(ctx)
+    with busy(ctx) as shares:
+        from_files = _steps(state, stepper, read, ctx)
     return {
         "model": config.model.name,
         "batch": config.global_batch_size,
         "from_files_images_per_s": from_files,
-        "present_images_per_s": _steps(state, stepper, iter([first] * len(calls)), world),
+        "present_images_per_s": _steps(state, stepper, iter([first] * len(calls)), ctx),
         "reading_images_per_s": _reading(task.train, calls, config.exec.num_workers),
         "gpu_busy_percent": statistics.mean(shares) if shares else None,
-        "peak_bytes": torch.cuda.max_memory_allocated() if world.device.type == "cuda" else None,
+        "peak_bytes": torch.cuda.max_memory_allocated() if ctx.device.type == "cuda" else None,
         "loss": state.meter.loss_sum / state.meter.count,
     }
 
 
-def _from_files(arguments: argparse.Namespace, world: World) -> TrainConfig:
+def _from_files(arguments: argparse.Namespace, ctx: DistributedContext) -> TrainConfig:
     config = get_recipe("imagenet-lambda-resnet50-160")
     return replace(
         config,
         global_batch_size=arguments.batch,
         data=replace(config.data, root=str(arguments.folder), holdout=0.02, image_size=arguments.size),
-        exec=replace(config.exec, num_workers=arguments.workers, device=world.device.type),
+        exec=replace(config.exec, num_workers=arguments.workers, device=ctx.device.type),
     )
 
 
-def _steps(state: TrainState, stepper: Stepper, batches: Iterator[Batch], world: World) -> float:
+def _steps(state: TrainState, stepper: Stepper, batches: Iterator[Batch], ctx: DistributedContext) -> float:
     """Images a second of updates on batches as they come."""
     images, start = 0, time.perf_counter()
     for batch in batches:
         stepper.step(state, batch, len(batch.images), 0.01)
         state.step += 1
         images += len(batch.images)
-    if world.device.type == "cuda":
+    if ctx.device.type == "cuda":
         torch.cuda.synchronize()
     return images / (time.perf_counter() - start)
 
@@ -100,10 +100,10 @@ def _reading(data: object, calls: list, workers: int) -> float:
 
 
 @contextmanager
-def busy(world: World) -> Iterator[list[int]]:
+def busy(ctx: DistributedContext) -> Iterator[list[int]]:
     """Percent of the time in which the GPU computes, twice a second; none on a CPU."""
     shares: list[int] = []
-    if world.device.type != "cuda":
+    if ctx.device.type != "cuda":
         yield shares
         return
     words = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=500"]
@@ -115,28 +115,28 @@ def busy(world: World) -> Iterator[list[int]]:
             shares += [int(line) for line in watch.communicate()[0].split()]
 
 
-def _forget_peak(world: World) -> None:
-    if world.device.type == "cuda":
+def _forget_peak(ctx: DistributedContext) -> None:
+    if ctx.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
 
 
-def stability(arguments: argparse.Namespace, world: World) -> list[Result]:
+def stability(arguments: argparse.Namespace, ctx: DistributedContext) -> list[Result]:
     """The loss of each precision over the steps, on images whose class is one of their frequencies."""
     results = []
     for precision in ("float32", "bfloat16", "float16"):
         config = replace(
             get_recipe("imagenet-lambda-resnet50-90ep"),
-            exec=ExecConfig(device=world.device.type, precision=precision, channels_last=True),
+            exec=ExecConfig(device=ctx.device.type, precision=precision, channels_last=True),
         )
         torch.manual_seed(0)
         model = create_model("resnet50_llll", num_classes=10, image_size=arguments.size)
-        state = new_state(model, config, world, partial(parameter_groups, weight_decay=1e-4))
-        stepper = Stepper(config=config, world=world, prepare=lambda images: images)
+        state = init_train_state(model, config, ctx, partial(parameter_groups, weight_decay=1e-4))
+        stepper = Stepper(config=config, ctx=ctx, prepare=lambda images: images)
         losses, faults = [], []
         for step in range(arguments.steps):
             before = state.meter.loss_sum
             rate = 0.1 * arguments.batch / 256 * min(1, (step + 1) / 100)
-            outcome = stepper.step(state, _waves(step, arguments, world), arguments.batch, rate)
+            outcome = stepper.step(state, _waves(step, arguments, ctx), arguments.batch, rate)
             if outcome.fault:
                 faults.append({"step": step, "fault": outcome.fault})
             losses.append((state.meter.loss_sum - before) / arguments.batch)
@@ -152,9 +152,9 @@ def stability(arguments: argparse.Namespace, world: World) -> list[Result]:
     return results
 
 
-def _waves(step: int, arguments: argparse.Namespace, world: World) -> Batch:
+def _waves(step: int, arguments: argparse.Namespace, ctx: DistributedContext) -> Batch:
     """Noise with a wave on it: the class is how many periods there are."""
-    device = world.device
+    device = ctx.device
     generator = torch.Generator(device).manual_seed(step)
     labels = torch.randint(10, (arguments.batch,), generator=generator, device=device)
     places = torch.linspace(0, 2 * torch.pi, arguments.size, device=device)
@@ -163,26 +163,26 @@ def _waves(step: int, arguments: argparse.Namespace, world: World) -> Batch:
     return Batch(waves + 0.5 * torch.randn(shape, generator=generator, device=device), labels)
 
 
-def resume(arguments: argparse.Namespace, world: World) -> Result:
+def resume(arguments: argparse.Namespace, ctx: DistributedContext) -> Result:
     """How many tensors differ between a straight run of six steps and one that was stored after three."""
-    exec_config = ExecConfig(device=world.device.type, deterministic=True, precision="auto")
+    exec_config = ExecConfig(device=ctx.device.type, deterministic=True, precision="auto")
     config = replace(get_recipe("digits"), exec=exec_config)
 
     def fresh(seed: int) -> TrainState:
         torch.manual_seed(seed)
         model = create_model("resnet50_llll", num_classes=10, image_size=arguments.size)
-        return new_state(model, config, world, partial(parameter_groups, weight_decay=1e-4))
+        return init_train_state(model, config, ctx, partial(parameter_groups, weight_decay=1e-4))
 
-    stepper = Stepper(config=config, world=world, prepare=lambda images: images)
+    stepper = Stepper(config=config, ctx=ctx, prepare=lambda images: images)
     straight, stored, continued = fresh(0), fresh(0), fresh(1)
-    _steps(straight, stepper, (_waves(step, arguments, world) for step in range(6)), world)
-    _steps(stored, stepper, (_waves(step, arguments, world) for step in range(3)), world)
+    _steps(straight, stepper, (_waves(step, arguments, ctx) for step in range(6)), ctx)
+    _steps(stored, stepper, (_waves(step, arguments, ctx) for step in range(3)), ctx)
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder), 3, stored.tensors(), stored.record(config), keep=1)
         checkpoint = load_checkpoint(Path(folder))
         assert checkpoint is not None
         continued.restore(checkpoint, config)
-    _steps(continued, stepper, (_waves(step, arguments, world) for step in range(3, 6)), world)
+    _steps(continued, stepper, (_waves(step, arguments, ctx) for step in range(3, 6)), ctx)
     pairs = [
         (f"{group}/{name}", tensor, continued.tensors()[group][name])
         for group, tensors in straight.tensors().items()
@@ -208,14 +208,14 @@ def main() -> None:
     if arguments.rehearse:
         vars(arguments).update(images=60, batch=8, size=32, steps=3, workers=1)
     found: dict[str, object] = {}
-    with joined(ExecConfig(device="cpu" if arguments.rehearse else "cuda")) as world:
+    with init_distributed(ExecConfig(device="cpu" if arguments.rehearse else "cuda")) as ctx:
         if "recipe" in arguments.only:
             write_folder(arguments.folder, arguments.images)
-            found["recipe"] = recipe(arguments, world)
+            found["recipe"] = recipe(arguments, ctx)
         if "stability" in arguments.only:
-            found["stability"] = stability(arguments, world)
+            found["stability"] = stability(arguments, ctx)
         if "resume" in arguments.only:
-            found["resume"] = resume(arguments, world)
+            found["resume"] = resume(arguments, ctx)
     for name, result in found.items():
         print(name, result)
     if arguments.out:

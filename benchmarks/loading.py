@@ -54,7 +54,7 @@ from lambdanets.data.shard_writer import write_shards
 from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source
 from lambdanets.data.transforms import Normalization, TrainTransform
-from lambdanets.training.feeding import training_batches
+from lambdanets.training.loader import training_batches
 
 import_torchvision()
 

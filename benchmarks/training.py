@@ -27,9 +27,9 @@ from lambdanets.data.batches import Batch
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
 from lambdanets.training.checkpoint import save_checkpoint
-from lambdanets.training.distributed import World
+from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.optimizer import gradient_norm
-from lambdanets.training.parallel import new_state
+from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import ExecConfig
 from lambdanets.training.step import Stepper
 
@@ -60,9 +60,9 @@ def ours(name: str, channels: int, parts: int = 1) -> Updates:
     config = replace(get_recipe("digits"), exec=ExecConfig(device="cpu", accumulation=parts))
     model = create_model(name, num_classes=10, in_channels=channels)
     groups = partial(parameter_groups, weight_decay=config.optim.weight_decay)
-    state = new_state(model, config, World(), groups)
-    stepper = Stepper(config=config, world=World(), prepare=lambda images: images)
-    state.called.train()
+    state = init_train_state(model, config, DistributedContext(), groups)
+    stepper = Stepper(config=config, ctx=DistributedContext(), prepare=lambda images: images)
+    state.ddp_model.train()
 
     def update(given: list[Batch]) -> None:
         for batch in given:
@@ -130,9 +130,11 @@ def norm_ms(name: str, channels: int, repeats: int) -> float:
 def checkpoint(name: str, repeats: int) -> Result:
     """Seconds of a save, and their share of ten minutes."""
     config = get_recipe("digits")
-    state = new_state(create_model(name), config, World(), partial(parameter_groups, weight_decay=0.0))
+    state = init_train_state(
+        create_model(name), config, DistributedContext(), partial(parameter_groups, weight_decay=0.0)
+    )
     given = batches(64, 3, 2, 1)[0]
-    Stepper(config=config, world=World(), prepare=lambda images: images).step(state, given, 2, 0.1)
+    Stepper(config=config, ctx=DistributedContext(), prepare=lambda images: images).step(state, given, 2, 0.1)
     with tempfile.TemporaryDirectory() as folder:
         took = []
         for step in range(repeats):

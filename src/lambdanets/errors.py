@@ -118,6 +118,13 @@ def check_choice(who: str, argument: str, value: str, choices: Iterable[str]) ->
         )
 
 
+def require(config: object, argument: str, fulfilled: bool, requirement: str) -> None:
+    """Raise unless a setting fulfils what it must."""
+    if not fulfilled:
+        value = getattr(config, argument)
+        raise ArgumentError(f"{type(config).__name__}: {argument} must {requirement}, got {value}.")
+
+
 def check_positive(who: str, **arguments: int) -> None:
     """Raise unless every argument is at least 1."""
     for argument, value in arguments.items():

@@ -30,7 +30,7 @@ OPTIONS = {
     *("--augment.randaugment-layers", "--augment.randaugment-magnitude"),
     *("--pseudo.labels", "--pseudo.ratio"),
     *("--optim.name", "--optim.learning-rate", "--optim.base-batch-size", "--optim.momentum"),
-    *("--optim.squares-decay", "--optim.epsilon", "--optim.weight-decay", "--optim.max-gradient-norm"),
+    *("--optim.beta2", "--optim.epsilon", "--optim.weight-decay", "--optim.clip-grad-norm"),
     *("--sched.epochs", "--sched.warmup-epochs", "--sched.shape"),
     *("--sched.step-epochs", "--sched.step-factor"),
     *("--ckpt.every-epochs", "--ckpt.every-minutes", "--ckpt.keep", "--ckpt.tolerate-failures"),
@@ -38,7 +38,7 @@ OPTIONS = {
     *("--exec.channels-last", "--exec.compile", "--exec.gradient-checkpointing"),
     *("--exec.sync-batch-norm", "--exec.parallel", "--exec.deterministic", "--exec.timeout-s"),
     *("--faults.nonfinite", "--faults.max-nonfinite"),
-    *("--faults.max-unreadable-share", "--faults.max-unreadable-in-a-row"),
+    *("--faults.max-unreadable-fraction", "--faults.max-unreadable-in-a-row"),
 }
 
 

@@ -14,8 +14,8 @@ from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining
 from lambdanets.data.transforms import TestTransform, TrainTransform
 from lambdanets.errors import DataError
-from lambdanets.training.feeding import test_batches as fed_test
-from lambdanets.training.feeding import training_batches
+from lambdanets.training.loader import test_batches as fed_test
+from lambdanets.training.loader import training_batches
 from support.images import encoded, photo
 
 

@@ -6,7 +6,7 @@ import torch
 from lambdanets.data.batches import Batch
 from lambdanets.data.readable import ReadableTest
 from lambdanets.errors import DataError
-from lambdanets.training.feeding import test_batches as shared_batches
+from lambdanets.training.loader import test_batches as shared_batches
 
 
 class Damaged:

@@ -47,7 +47,7 @@ def _config(root, share, workers=0, epochs=2, **augment):
         sched=SchedConfig(epochs=epochs),
         ckpt=CkptConfig(),
         exec=ExecConfig(device="cpu", num_workers=workers),
-        faults=FaultConfig(max_unreadable_share=share),
+        faults=FaultConfig(max_unreadable_fraction=share),
     )
 
 

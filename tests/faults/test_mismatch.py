@@ -12,14 +12,14 @@ import torch
 from lambdanets.errors import CheckpointError
 from lambdanets.training import checkpoint as module
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
-from lambdanets.training.distributed import World
-from lambdanets.training.parallel import new_state
+from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import OptimConfig
 from support.training import NUM_CLASSES, tiny_config, tiny_model
 
 
 def _state(config, model=None):
-    return new_state(model or tiny_model(), config, World(), _groups)
+    return init_train_state(model or tiny_model(), config, DistributedContext(), _groups)
 
 
 def _groups(model):
@@ -64,7 +64,7 @@ def test_each_difference_is_listed_and_can_be_allowed_by_name(stored, changed, l
 def test_another_number_of_processes_is_a_difference(stored):
     config = tiny_config()
     with pytest.raises(
-        CheckpointError, match=r"world_size: 1 -> 2\nTo go on all the same: --resume-allow world"
+        CheckpointError, match=r"world_size: 1 -> 2\nTo go on all the same: --resume-allow world_size"
     ):
         _state(config).restore(stored, config, world_size=2)
     assert _state(config).restore(stored, config, world_size=2, allow=["world_size"]) == [

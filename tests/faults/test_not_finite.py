@@ -5,12 +5,12 @@ import torch
 
 from lambdanets.errors import NumericError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
-from lambdanets.training.distributed import World
+from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import fit
-from lambdanets.training.parallel import new_state
+from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import ExecConfig, FaultConfig
 from support.processes import run_ranks
-from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_plan
+from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_trainer
 
 BAD = 17
 TOTAL_STEPS = 12
@@ -35,29 +35,29 @@ def _config(policy, most=10, **changes):
     return tiny_config(global_batch_size=10, faults=faults, **changes)
 
 
-def _new(config, world):
+def _new(config, ctx):
     torch.manual_seed(config.seed)
-    return new_state(
-        tiny_model(), config, world, lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}]
+    return init_train_state(
+        tiny_model(), config, ctx, lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}]
     )
 
 
-def _train(world, folder, policy, always=True, most=10):
+def _train(ctx, folder, policy, always=True, most=10):
     """How a run with a bad image goes: what was noted, and whether all its numbers are finite."""
     config = _config(policy, most)
     data = _BadData(always)
 
     def save(state):
-        tensors, record = state.tensors(), state.record(config, world.size)
-        world.from_first(lambda: save_checkpoint(folder, state.step, tensors, record, keep=3) and None)
+        tensors, record = state.tensors(), state.record(config, ctx.size)
+        ctx.from_main(lambda: save_checkpoint(folder, state.step, tensors, record, keep=3) and None)
 
     def restore(state):
-        checkpoint = world.from_first(lambda: load_checkpoint(folder))
-        state.restore(checkpoint, config, world_size=world.size)
+        checkpoint = ctx.from_main(lambda: load_checkpoint(folder))
+        state.restore(checkpoint, config, world_size=ctx.size)
 
-    notes, state, error = Notes(save, restore), _new(config, world), None
+    notes, state, error = Notes(save, restore), _new(config, ctx), None
     try:
-        fit(state, tiny_plan(config, data, world=world), notes)
+        fit(state, tiny_trainer(config, data, ctx=ctx), notes)
     except NumericError as raised:
         error = str(raised)
     weights = {name: tensor.tolist() for name, tensor in state.ema.module.state_dict().items()}
@@ -67,11 +67,11 @@ def _train(world, folder, policy, always=True, most=10):
 
 
 def _bad_steps(always):
-    plan = tiny_plan(_config("stop"), _BadData(always))
+    trainer = tiny_trainer(_config("stop"), _BadData(always))
     return [
         4 * epoch + number
         for epoch in range(3 if always else 1)
-        for number, part in enumerate(plan.batches(epoch))
+        for number, part in enumerate(trainer.batches(epoch))
         if BAD in part
     ]
 
@@ -85,7 +85,9 @@ def test_stop_is_before_the_update_and_names_the_images(tmp_path, size):
 
 
 @pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize(("policy", "left_out"), [("skip", "skipped_steps"), ("rollback", "passed_over")])
+@pytest.mark.parametrize(
+    ("policy", "left_out"), [("skip", "skipped_steps"), ("rollback", "rolled_back_steps")]
+)
 def test_skip_and_rollback_leave_the_step_out_everywhere(tmp_path, size, policy, left_out):
     results = _everywhere(size, tmp_path, policy)
     for error, step, events, faults, finite, weights in results:
@@ -100,20 +102,20 @@ def test_a_rollback_ends_where_a_run_without_that_step_does(tmp_path):
     """Passed over is as if the step had not been: the weights are those of a run that knows before."""
     config, data = _config("rollback"), _BadData(always=False)
     (bad,) = _bad_steps(always=False)
-    rolled = _train(World(), tmp_path, "rollback", always=False)
-    state = _new(config, World())
-    state.events.passed_over = [bad]
-    fit(state, tiny_plan(config, data), Notes())
+    rolled = _train(DistributedContext(), tmp_path, "rollback", always=False)
+    state = _new(config, DistributedContext())
+    state.events.rolled_back_steps = [bad]
+    fit(state, tiny_trainer(config, data), Notes())
     assert {name: tensor.tolist() for name, tensor in state.ema.module.state_dict().items()} == rolled[-1]
 
 
 @pytest.mark.parametrize(("policy", "borne"), [("skip", 12), ("rollback", 2)])
 def test_patience_has_an_end(tmp_path, monkeypatch, policy, borne):
     monkeypatch.setattr(TinyData, "__init__", _all_bad(TinyData.__init__))
-    error, step, events, *_ = _train(World(), tmp_path, policy, most=2)
+    error, step, events, *_ = _train(DistributedContext(), tmp_path, policy, most=2)
     assert "must be finite, got nan at step 2" in error
     assert step == 2 or policy == "rollback"
-    assert len(events.skipped_steps + events.passed_over) == 2 <= borne
+    assert len(events.skipped_steps + events.rolled_back_steps) == 2 <= borne
 
 
 def _all_bad(real):
@@ -127,10 +129,10 @@ def _all_bad(real):
 def test_a_scale_that_overflows_is_no_fault():
     """float16: the scaler begins too high and halves its scale; the steps are no faults and not averaged."""
     config = _config("stop", exec=ExecConfig(device="cpu", precision="float16"))
-    state = _new(config, World())
+    state = _new(config, DistributedContext())
     state.scaler._init_scale = 2.0**30
     notes = Notes()
-    fit(state, tiny_plan(config, TinyData(num=40)), notes)
+    fit(state, tiny_trainer(config, TinyData(num=40)), notes)
     assert state.step == TOTAL_STEPS and notes.faults == []
     assert 0 < state.ema.num_updates < TOTAL_STEPS
     assert state.scaler.get_scale() == 2.0 ** (30 - (TOTAL_STEPS - state.ema.num_updates))
@@ -138,13 +140,13 @@ def test_a_scale_that_overflows_is_no_fault():
 
 def test_a_loss_that_is_not_finite_is_skipped_in_float16_too():
     config = _config("skip", exec=ExecConfig(device="cpu", precision="float16"))
-    state, notes = _new(config, World()), Notes()
-    fit(state, tiny_plan(config, _BadData(always=True)), notes)
+    state, notes = _new(config, DistributedContext()), Notes()
+    fit(state, tiny_trainer(config, _BadData(always=True)), notes)
     assert [fault["step"] for fault in notes.faults] == state.events.skipped_steps == _bad_steps(always=True)
     assert all(parameter.isfinite().all() for parameter in state.model.parameters())
 
 
 def _everywhere(size, folder, policy):
     if size == 1:
-        return [_train(World(), folder, policy)]
+        return [_train(DistributedContext(), folder, policy)]
     return run_ranks(_train, size, folder, policy)

@@ -8,9 +8,9 @@ import torch
 
 from lambdanets.errors import StoppedError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
-from lambdanets.training.distributed import World
+from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import fit
-from lambdanets.training.parallel import new_state
+from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from support.processes import run_ranks
 from support.training import (
@@ -20,7 +20,7 @@ from support.training import (
     assert_same_state,
     tiny_config,
     tiny_model,
-    tiny_plan,
+    tiny_trainer,
     without_times,
 )
 
@@ -31,7 +31,7 @@ OPTIMIZERS = {
     "sgd": OptimConfig(learning_rate=0.05, weight_decay=1e-3),
     "adamw": OptimConfig(name="adamw", learning_rate=0.01, weight_decay=1e-3),
     "lamb": OptimConfig(name="lamb", learning_rate=0.01, weight_decay=1e-3),
-    "rmsprop": OptimConfig(name="rmsprop", learning_rate=0.01, weight_decay=1e-3, max_gradient_norm=1.0),
+    "rmsprop": OptimConfig(name="rmsprop", learning_rate=0.01, weight_decay=1e-3, clip_grad_norm=1.0),
 }
 
 
@@ -51,40 +51,40 @@ def _config(workers=0, accumulation=1, optimizer="sgd", parallel="ddp", precisio
     )
 
 
-def _state(config, world, seed):
+def _state(config, ctx, seed):
     torch.manual_seed(seed)
-    return new_state(
+    return init_train_state(
         tiny_model(),
         config,
-        world,
+        ctx,
         lambda model: [{"params": list(model.parameters()), "weight_decay": 1e-3}],
     )
 
 
-def _run(world, config, folder, stop=None):
+def _run(ctx, config, folder, stop=None):
     """A run to its end, or one that is stopped and continued; its records and, if whole, its state."""
-    notes = Notes(lambda state: _save(world, state, config, folder))
-    state = _state(config, world, config.seed)
+    notes = Notes(lambda state: _save(ctx, state, config, folder))
+    state = _state(config, ctx, config.seed)
     if stop is not None:
         with pytest.raises(StoppedError, match=f"stopped at step {stop} of {TOTAL_STEPS}"):
             fit(
                 state,
-                tiny_plan(config, TinyData(num=40), world=world, stop_requested=StopBefore(stop)),
+                tiny_trainer(config, TinyData(num=40), ctx=ctx, stop_requested=StopBefore(stop)),
                 notes,
             )
         # What another process would begin with: other weights.
-        state = _state(config, world, 99)
-        state.restore(world.from_first(lambda: load_checkpoint(folder)), config, world_size=world.size)
+        state = _state(config, ctx, 99)
+        state.restore(ctx.from_main(lambda: load_checkpoint(folder)), config, world_size=ctx.size)
         assert state.step == stop
-    fit(state, tiny_plan(config, TinyData(num=40), world=world), notes)
+    fit(state, tiny_trainer(config, TinyData(num=40), ctx=ctx), notes)
     tensors = {group: dict(tensors) for group, tensors in state.tensors().items()}
     numpy = {g: {n: t.detach().numpy().tobytes() for n, t in ts.items()} for g, ts in tensors.items()}
     return numpy, without_times(notes.records), state.best, state.ema.num_updates
 
 
-def _save(world, state, config, folder):
-    tensors, record = state.tensors(), state.record(config, world.size)
-    world.from_first(lambda: save_checkpoint(folder, state.step, tensors, record, keep=1) and None)
+def _save(ctx, state, config, folder):
+    tensors, record = state.tensors(), state.record(config, ctx.size)
+    ctx.from_main(lambda: save_checkpoint(folder, state.step, tensors, record, keep=1) and None)
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,16 @@ def _save(world, state, config, folder):
 def test_one_process(tmp_path, options):
     config = _config(**options)
     stops = (0, 3, 5) if "workers" in options or "precision" in options else EVERY_STEP
-    expected = _run(World(), config, tmp_path / "whole")
+    expected = _run(DistributedContext(), config, tmp_path / "whole")
     for stop in stops:
-        assert _run(World(), config, tmp_path / str(stop), stop) == expected, f"stopped at {stop}"
+        assert _run(DistributedContext(), config, tmp_path / str(stop), stop) == expected, (
+            f"stopped at {stop}"
+        )
 
 
-def _all_stops(world, config, folder, stops):
-    whole = _run(world, config, folder / "whole")
-    return whole, [stop for stop in stops if _run(world, config, folder / str(stop), stop) != whole]
+def _all_stops(ctx, config, folder, stops):
+    whole = _run(ctx, config, folder / "whole")
+    return whole, [stop for stop in stops if _run(ctx, config, folder / str(stop), stop) != whole]
 
 
 @pytest.mark.parametrize(
@@ -146,23 +148,27 @@ def test_processes_with_parts_of_the_network_end_where_those_with_the_whole_do(t
 def test_workers_and_processes_do_not_change_the_images(tmp_path):
     """Two processes train on what one does: without batch norm and dropout, to rounding."""
     config = _config()
-    alone = _weights(World(), config)
+    alone = _weights(DistributedContext(), config)
     pair = run_ranks(_weights, 2, config)
     assert pair[0] == pair[1]
     assert pair[0] == pytest.approx(alone, abs=1e-12)
-    assert _weights(World(), replace(config, exec=replace(config.exec, num_workers=2))) == alone
+    assert _weights(DistributedContext(), replace(config, exec=replace(config.exec, num_workers=2))) == alone
 
 
-def _weights(world, config):
+def _weights(ctx, config):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4)).double()
-    state = new_state(model, config, world, lambda m: [{"params": list(m.parameters()), "weight_decay": 0.1}])
-    fit(state, tiny_plan(config, TinyData(num=40), world=world, prepare=torch.Tensor.double), Notes())
+    state = init_train_state(
+        model, config, ctx, lambda m: [{"params": list(m.parameters()), "weight_decay": 0.1}]
+    )
+    fit(state, tiny_trainer(config, TinyData(num=40), ctx=ctx, prepare=torch.Tensor.double), Notes())
     return list(itertools.chain(*(p.flatten().tolist() for p in state.ema.module.parameters())))
 
 
 def test_a_state_of_the_run_is_the_same_object_by_value(tmp_path):
     """The comparison above can fail: another seed gives other bits."""
     config = _config()
-    assert _run(World(), config, tmp_path / "a") != _run(World(), replace(config, seed=1), tmp_path / "b")
-    assert_same_state(_state(config, World(), 0), _state(config, World(), 0))
+    assert _run(DistributedContext(), config, tmp_path / "a") != _run(
+        DistributedContext(), replace(config, seed=1), tmp_path / "b"
+    )
+    assert_same_state(_state(config, DistributedContext(), 0), _state(config, DistributedContext(), 0))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets.training.distributed import World
+from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import fit
-from lambdanets.training.parallel import new_state
+from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import CkptConfig, ExecConfig, SchedConfig
 from support.tiny_run import SETTINGS
-from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_plan
+from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_trainer
 
 SCRIPT = Path(__file__).parents[1] / "support/tiny_run.py"
 
@@ -55,23 +55,26 @@ def test_two_thousand_steps_keep_their_size(workers):
         ckpt=CkptConfig(every_epochs=500),
         exec=ExecConfig(device="cpu", num_workers=workers),
     )
-    state = new_state(
-        tiny_model(), config, World(), lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}]
+    state = init_train_state(
+        tiny_model(),
+        config,
+        DistributedContext(),
+        lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}],
     )
     sizes, handles = {}, {}
 
     class Measure(Notes):
-        def after_step(self, state, num_images):
+        def on_step_end(self, state, num_images):
             if state.step in (400, 2000):
                 sizes[state.step] = _resident_bytes()
                 handles[state.step] = sum(1 for _ in Path("/proc/self/fd").iterdir())
 
-        def after_epoch(self, state, record, evaluation):
+        def on_epoch_end(self, state, record, evaluation):
             pass
 
     data = TinyData(num=40)
     data.seen = _Forgetful()
-    fit(state, tiny_plan(config, data), Measure())
+    fit(state, tiny_trainer(config, data), Measure())
     assert state.step == 2000
     assert handles[2000] <= handles[400]
     assert sizes[2000] <= 1.01 * sizes[400]

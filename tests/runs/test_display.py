@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from lambdanets.runs import display as module
-from lambdanets.runs.display import Display, bytes_in_words, duration, say, seconds_in_words
+from lambdanets.runs.display import Display, format_bytes, format_duration, format_seconds, print_line
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from lambdanets.runs.display import Display, bytes_in_words, duration, say, seco
     ],
 )
 def test_times_in_words(seconds, words):
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words
 
 
 class Clock:
@@ -173,12 +173,12 @@ def test_a_terminal_without_a_cursor_gets_plain_lines(clock, monkeypatch, capsys
     ("num_bytes", "words"), [(312_400_000, "312 MB"), (999_600_000, "1.0 GB"), (12_340_000_000, "12.3 GB")]
 )
 def test_sizes_in_words(num_bytes, words):
-    assert bytes_in_words(num_bytes) == words
+    assert format_bytes(num_bytes) == words
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(3.21, "3.2 s"), (59.94, "59.9 s"), (59.96, "1 min 00 s")])
 def test_short_times_in_words(seconds, words):
-    assert seconds_in_words(seconds) == words
+    assert format_seconds(seconds) == words
 
 
 def test_a_reader_who_has_left_is_no_reason_to_stop(monkeypatch):
@@ -191,7 +191,7 @@ def test_a_reader_who_has_left_is_no_reason_to_stop(monkeypatch):
 
     gone = Gone()
     monkeypatch.setattr(sys, "stdout", gone)
-    say("first")
+    print_line("first")
     assert sys.stdout is not gone
-    say("second")
+    print_line("second")
     sys.stdout.close()

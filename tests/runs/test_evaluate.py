@@ -1,6 +1,7 @@
 """Evaluation of runs: which weights, which images, by how many processes, and the table that is kept."""
 
 import csv
+import functools
 import json
 import shutil
 from dataclasses import replace
@@ -19,7 +20,7 @@ from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import train
 from lambdanets.training.checkpoint import load_checkpoint
-from lambdanets.training.feeding import TEST_BATCH
+from lambdanets.training.loader import TEST_BATCH
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import SchedConfig
 from support.together import run_together
@@ -96,12 +97,7 @@ def test_processes_find_together_what_one_finds(trained, tmp_path, num_processes
     real.write_text(json.dumps([[i % 10, (i + 1) % 10][: i % 3] for i in range(NUM)]))
     settings = EvalSettings(real=real, batch=7)
     alone = evaluate_run(trained, settings)
-    parts = [
-        lambda add_up, rank=rank: evaluate_run(
-            trained, settings, share=(rank, num_processes), add_up=add_up, device=torch.device("cpu")
-        )
-        for rank in range(num_processes)
-    ]
+    parts = [lambda ctx: evaluate_run(trained, settings, ctx=ctx)] * num_processes
     for found in run_together(parts):
         assert torch.equal(found.evaluation.confusion, alone.evaluation.confusion)
         assert found.evaluation.top5_correct == alone.evaluation.top5_correct
@@ -111,10 +107,7 @@ def test_processes_find_together_what_one_finds(trained, tmp_path, num_processes
 
 
 def test_a_process_that_cannot_load_the_run_ends_all(trained, tmp_path):
-    parts = [
-        lambda add_up, rank=rank, path=path: evaluate_run(path, share=(rank, 2), add_up=add_up)
-        for rank, path in enumerate((trained, tmp_path))
-    ]
+    parts = [lambda ctx, path=path: evaluate_run(path, ctx=ctx) for path in (trained, tmp_path)]
     waiting, failed = run_together(parts)
     assert isinstance(failed, PathError)
     assert "eval: every process must load the run, got an error in another one" in str(waiting)
@@ -216,14 +209,11 @@ def test_a_crash_of_one_run_does_not_end_the_list(trained, tmp_path, monkeypatch
 
 
 def test_processes_can_work_on_a_list_together(trained):
-    def part(add_up, rank):
-        def one(path, settings):
-            return evaluate_run(path, settings, share=(rank, 2), add_up=add_up)
-
+    def part(ctx):
+        one = functools.partial(evaluate_run, ctx=ctx)
         return list(evaluate_runs([trained] * 2, EvalSettings(), evaluate_one=one))
 
-    parts = [lambda add_up, rank=rank: part(add_up, rank) for rank in (0, 1)]
-    for attempts in run_together(parts):
+    for attempts in run_together([part] * 2):
         assert [attempt.result.evaluation.total for attempt in attempts] == [NUM, NUM]
 
 
@@ -247,8 +237,8 @@ def test_a_row_follows_a_line_that_was_cut_short(tmp_path):
 
 def test_many_writers_lose_no_row(tmp_path):
     parts = [
-        lambda add_up, rank=rank: [append_row(tmp_path / "t.csv", {"run": f"{rank}-{i}"}) for i in range(20)]
-        for rank in range(4)
+        lambda ctx: [append_row(tmp_path / "t.csv", {"run": f"{ctx.rank}-{i}"}) for i in range(20)]
+        for _ in range(4)
     ]
     assert not [error for error in run_together(parts) if isinstance(error, Exception)]
     rows = list(csv.DictReader((tmp_path / "t.csv").read_text().splitlines()))

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-import torch
 
 from lambdanets.cli import run
 from lambdanets.recipes import get_recipe
@@ -91,12 +90,7 @@ def test_labels_reach_their_images_past_unreadable_ones(trained, damaged, tmp_pa
     alone = evaluate_run(trained, settings).evaluation
     # Of twelve two cannot be read, and of the others one has no label.
     assert (alone.total, alone.real_total, alone.real_correct) == (10, 9, 9)
-    parts = [
-        lambda add_up, rank=rank: evaluate_run(
-            trained, settings, share=(rank, 3), add_up=add_up, device=torch.device("cpu")
-        )
-        for rank in range(3)
-    ]
+    parts = [lambda ctx: evaluate_run(trained, settings, ctx=ctx)] * 3
     together = [result.evaluation for result in run_together(parts)]
     for found in together:
         assert (found.total, found.left_out, found.real_total, found.real_correct) == (10, 2, 9, 9)

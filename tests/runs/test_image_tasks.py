@@ -120,7 +120,7 @@ def run(request, root, tmp_path):
         task = load_task(settings)
         state = first_state(settings, task)
         state.best = {"epoch": 1, "step": 1, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
-        save_best(folder.best, state, state.average(), settings, task)
+        save_best(folder.best, state, state.ema_model(), settings, task)
     return folder.path
 
 

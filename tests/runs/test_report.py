@@ -22,7 +22,7 @@ def test_every_fault_is_counted():
     events = Events(
         unreadable=["a.jpg: truncated", "b.jpg: empty"],
         skipped_steps=list(range(100, 112)),
-        passed_over=[7],
+        rolled_back_steps=[7],
         failed_saves=3,
     )
     assert event_rows(events, 1_281_167) == {

@@ -12,7 +12,7 @@ from lambdanets.data.shards import ShardSource
 from lambdanets.errors import ArgumentError, DataError, DependencyError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.tasks import load_task
-from lambdanets.training.feeding import training_batches
+from lambdanets.training.loader import training_batches
 from lambdanets.training.settings import AugmentConfig, DataConfig
 from support.archives import image_bytes, samples, write_tar
 from support.datasets import images_and_classes, stand_in

@@ -9,14 +9,14 @@ import traceback
 
 import torch
 
-from lambdanets.training.distributed import joined
+from lambdanets.training.distributed import init_distributed
 from lambdanets.training.settings import ExecConfig
 
 LIMIT_S = 60
 
 
 def run_ranks(function, size, *arguments):
-    """What `function(world, *arguments)` returns in each process, by rank; the error of any of them."""
+    """What `function(ctx, *arguments)` returns in each process, by rank; the error of any of them."""
     context = multiprocessing.get_context("fork")
     port = free_port()
     receivers, children = [], []
@@ -53,8 +53,8 @@ def _run_rank(function, rank, size, port, sender, arguments):
     os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     try:
-        with joined(ExecConfig(device="cpu", timeout_s=LIMIT_S / 2)) as world:
-            result = function(world, *arguments)
+        with init_distributed(ExecConfig(device="cpu", timeout_s=LIMIT_S / 2)) as ctx:
+            result = function(ctx, *arguments)
     except BaseException as error:
         error.add_note(f"in process {rank}:\n{traceback.format_exc()}")
         result = error

@@ -3,22 +3,25 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+from lambdanets.training.distributed import DistributedContext
+
 
 def run_together(parts):
-    """Call each part with its `add_up`; give what each returned, or the error it raised."""
+    """Call each part with its `DistributedContext`; give what each returned, or the error it raised."""
     barrier = threading.Barrier(len(parts))
     given = [None] * len(parts)
 
-    def run(rank):
-        def add_up(tensor):
-            given[rank] = tensor
+    class Thread(DistributedContext):
+        def all_reduce(self, tensor):
+            given[self.rank] = tensor
             barrier.wait(timeout=60)
             total = sum(given)
             barrier.wait(timeout=60)
             return total
 
+    def run(rank):
         try:
-            return parts[rank](add_up)
+            return parts[rank](Thread(rank=rank, size=len(parts)))
         except Exception as error:
             return error
 

@@ -8,7 +8,7 @@ from torch import nn
 from lambdanets.data.batches import Batch
 from lambdanets.recipes import get_recipe
 from lambdanets.training.ema import ExponentialMovingAverage
-from lambdanets.training.loop import Plan
+from lambdanets.training.loop import Trainer
 from lambdanets.training.optimizer import make_optimizer
 from lambdanets.training.settings import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.state import TrainState
@@ -46,7 +46,8 @@ def tiny_state(config, model=None):
     torch.manual_seed(config.seed)
     model = model or tiny_model()
     optimizer = make_optimizer(config.optim, [{"params": list(model.parameters()), "weight_decay": 1e-3}])
-    return TrainState(model=model, ema=ExponentialMovingAverage(model, config.ema_decay), optimizer=optimizer)
+    ema = ExponentialMovingAverage(model, config.ema_decay)
+    return TrainState(model=model, ddp_model=model, ema=ema, optimizer=optimizer)
 
 
 class TinyData:
@@ -87,9 +88,9 @@ class Stored:
         return Batch(self._data.images[indices], self._data.labels[indices])
 
 
-def tiny_plan(config, data=None, stop_requested=lambda: False, **more):
+def tiny_trainer(config, data=None, stop_requested=lambda: False, **more):
     data = data or TinyData()
-    return Plan(
+    return Trainer(
         config=config,
         data=data,
         test=Stored(data),
@@ -100,7 +101,7 @@ def tiny_plan(config, data=None, stop_requested=lambda: False, **more):
 
 
 class Notes:
-    """A watcher that remembers."""
+    """A callback that remembers."""
 
     def __init__(self, save=None, restore=None):
         self.records = []
@@ -109,13 +110,13 @@ class Notes:
         self._save = save
         self._restore = restore
 
-    def after_step(self, state, num_images):
+    def on_step_end(self, state, num_images):
         pass
 
-    def after_epoch(self, state, record, evaluation):
+    def on_epoch_end(self, state, record, evaluation):
         self.records.append(record)
 
-    def after_fault(self, state, fault):
+    def on_nonfinite(self, state, fault):
         self.faults.append(fault)
 
     def save(self, state, *, must=False):

@@ -109,6 +109,17 @@ def test_unknown_and_missing_fields_are_named():
         TrainConfig.from_dict(values)
 
 
+def test_settings_are_read_by_their_earlier_names():
+    values = json.loads(get_recipe("imagenet-mobilenetv2").to_json())
+    for group, name, earlier in (
+        ("optim", "beta2", "squares_decay"),
+        ("optim", "clip_grad_norm", "max_gradient_norm"),
+        ("faults", "max_unreadable_fraction", "max_unreadable_share"),
+    ):
+        values[group][earlier] = values[group].pop(name)
+    assert TrainConfig.from_dict(values) == get_recipe("imagenet-mobilenetv2")
+
+
 def test_differences_are_listed_by_dotted_name():
     other = replace(DIGITS, seed=3, optim=replace(DIGITS.optim, learning_rate=0.7))
     assert differences(DIGITS, other) == {

@@ -11,8 +11,8 @@ from torch import nn
 
 from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
 from lambdanets.models import create_model
-from lambdanets.training.distributed import World, joined
-from lambdanets.training.parallel import new_state, placed
+from lambdanets.training.distributed import DistributedContext, init_distributed
+from lambdanets.training.parallel import init_train_state, placed
 from lambdanets.training.settings import ExecConfig
 from lambdanets.training.torchrun import die_with_parent, global_rank, local_rank, num_restarts, world_size
 from support.processes import run_ranks
@@ -20,31 +20,31 @@ from support.training import tiny_config, tiny_model
 
 
 def test_alone_there_is_nothing_to_agree_on():
-    world = World()
-    assert world.is_first and world.sums([1, 2.5]) == [1.0, 2.5] and world.gather("a") == ["a"]
-    assert world.from_first(lambda: 3) == 3
-    assert world.share(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
+    ctx = DistributedContext()
+    assert ctx.is_main and ctx.sum_values([1, 2.5]) == [1.0, 2.5] and ctx.all_gather("a") == ["a"]
+    assert ctx.from_main(lambda: 3) == 3
+    assert ctx.shard(torch.arange(5)).tolist() == [0, 1, 2, 3, 4]
     tensor = torch.ones(2)
-    assert world.add_up(tensor) is tensor
+    assert ctx.all_reduce(tensor) is tensor
 
 
-def _agreements(world):
-    mine = torch.tensor([world.rank, 10], dtype=torch.int64)
+def _agreements(ctx):
+    mine = torch.tensor([ctx.rank, 10], dtype=torch.int64)
     calls = []
 
     def make():
-        calls.append(world.rank)
-        return {"by": world.rank}
+        calls.append(ctx.rank)
+        return {"by": ctx.rank}
 
-    made = world.from_first(make)
+    made = ctx.from_main(make)
     return (
-        world.sums([world.rank, 0.5]),
-        world.add_up(mine).tolist(),
+        ctx.sum_values([ctx.rank, 0.5]),
+        ctx.all_reduce(mine).tolist(),
         mine.tolist(),
-        world.gather(("rank", world.rank)),
+        ctx.all_gather(("rank", ctx.rank)),
         made,
         calls,
-        world.share(torch.arange(7)).tolist(),
+        ctx.shard(torch.arange(7)).tolist(),
     )
 
 
@@ -59,12 +59,12 @@ def test_three_processes_agree():
     assert shares == [[0, 1, 2], [3, 4], [5, 6]]
 
 
-def _first_fails(world):
+def _first_fails(ctx):
     def fail():
         raise DataError("only the first process looks")
 
     try:
-        world.from_first(fail)
+        ctx.from_main(fail)
     except DataError as error:
         return str(error)
     return None
@@ -74,10 +74,10 @@ def test_an_error_of_the_first_is_that_of_all():
     assert run_ranks(_first_fails, 2) == ["only the first process looks"] * 2
 
 
-def _averaged(world):
+def _averaged(ctx):
     model = nn.BatchNorm1d(3)
-    model.running_mean.fill_(float(world.rank))
-    world.average_buffers(model)
+    model.running_mean.fill_(float(ctx.rank))
+    ctx.average_buffers(model)
     return model.running_mean.tolist(), int(model.num_batches_tracked)
 
 
@@ -85,11 +85,11 @@ def test_running_statistics_become_their_mean():
     assert run_ranks(_averaged, 3) == [([1.0, 1.0, 1.0], 0)] * 3
 
 
-def _one_leaves(world):
-    if world.rank == 1:
+def _one_leaves(ctx):
+    if ctx.rank == 1:
         os._exit(3)
     time.sleep(0.2)
-    world.sums([1.0])
+    ctx.sum_values([1.0])
 
 
 def test_a_process_that_is_gone_is_said_to_be():
@@ -102,7 +102,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
     message = r"exec\.device cuda needs a GPU for each process of a machine, got 1 for process 2"
-    with pytest.raises(DependencyError, match=message), joined(ExecConfig(device="cuda")):
+    with pytest.raises(DependencyError, match=message), init_distributed(ExecConfig(device="cuda")):
         pass
 
 
@@ -140,26 +140,32 @@ def _wait(condition):
 
 def test_switches_of_the_settings():
     model = create_model("lambda_resnet_digits", num_classes=10, in_channels=1)
-    ready = placed(model, ExecConfig(device="cpu", gradient_checkpointing=True, channels_last=True), World())
+    ready = placed(
+        model, ExecConfig(device="cpu", gradient_checkpointing=True, channels_last=True), DistributedContext()
+    )
     assert ready.gradient_checkpointing
     weight = next(p for p in ready.parameters() if p.ndim == 4 and p.shape[1] > 1 and p.shape[2] > 1)
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 
 @pytest.mark.parametrize(
-    ("settings", "world", "message"),
+    ("settings", "ctx", "message"),
     [
         (
             {"gradient_checkpointing": True},
-            World(),
+            DistributedContext(),
             r"exec\.gradient_checkpointing must be off for a network without that switch, got Sequential\.",
         ),
-        ({"sync_batch_norm": True}, World(size=2), r"exec\.sync_batch_norm must be off on a CPU, got on\."),
+        (
+            {"sync_batch_norm": True},
+            DistributedContext(size=2),
+            r"exec\.sync_batch_norm must be off on a CPU, got on\.",
+        ),
     ],
 )
-def test_what_a_network_or_device_cannot_do(settings, world, message):
+def test_what_a_network_or_device_cannot_do(settings, ctx, message):
     with pytest.raises(ArgumentError, match=message):
-        placed(tiny_model(), ExecConfig(device="cpu", **settings), world)
+        placed(tiny_model(), ExecConfig(device="cpu", **settings), ctx)
 
 
 def test_a_compiled_network_keeps_its_names_and_its_numbers():
@@ -167,7 +173,9 @@ def test_a_compiled_network_keeps_its_names_and_its_numbers():
     model = tiny_model().eval()
     expected = model(torch.ones(2, 1, 6, 6))
     config = tiny_config(exec=ExecConfig(device="cpu", compile=True))
-    state = new_state(model, config, World(), lambda m: [{"params": m.parameters(), "weight_decay": 0.0}])
+    state = init_train_state(
+        model, config, DistributedContext(), lambda m: [{"params": m.parameters(), "weight_decay": 0.0}]
+    )
     assert state.model.state_dict().keys() == tiny_model().state_dict().keys()
-    assert state.called is state.model
-    torch.testing.assert_close(state.called(torch.ones(2, 1, 6, 6)), expected)
+    assert state.ddp_model is state.model
+    torch.testing.assert_close(state.ddp_model(torch.ones(2, 1, 6, 6)), expected)

@@ -17,8 +17,8 @@ from support.training import (
     assert_same_state,
     tiny_config,
     tiny_model,
-    tiny_plan,
     tiny_state,
+    tiny_trainer,
     without_times,
 )
 
@@ -30,13 +30,13 @@ def undisturbed():
     config = tiny_config()
     torch.manual_seed(0)
     state, notes = tiny_state(config), Notes()
-    fit(state, tiny_plan(config), notes)
+    fit(state, tiny_trainer(config), notes)
     return state, notes
 
 
 def test_every_epoch_shows_each_image_once_in_equal_batches():
     config, data = tiny_config(), TinyData(num=25)
-    fit(tiny_state(config), tiny_plan(config, data), Notes())
+    fit(tiny_state(config), tiny_trainer(config, data), Notes())
     for epoch in range(3):
         batches = [indices for seen, indices in data.seen if seen == epoch]
         assert sorted(itertools.chain(*batches)) == list(range(25))
@@ -57,7 +57,7 @@ def test_records_and_checkpoints_of_a_run(undisturbed):
 def test_the_last_epoch_is_saved_whatever_the_interval():
     config = tiny_config(ckpt=CkptConfig(every_epochs=2))
     notes = Notes()
-    fit(tiny_state(config), tiny_plan(config), notes)
+    fit(tiny_state(config), tiny_trainer(config), notes)
     assert notes.saved_steps == [8, 12]
 
 
@@ -67,13 +67,13 @@ def test_stopped_after_any_step_and_continued_it_ends_bit_for_bit_the_same(tmp_p
     state = tiny_state(config)
     first = Notes(lambda s: save_checkpoint(tmp_path, s.step, s.tensors(), s.record(config), keep=1))
     with pytest.raises(StoppedError, match=f"stopped at step {stop} of 12; the same command continues there"):
-        fit(state, tiny_plan(config, stop_requested=StopBefore(stop)), first)
+        fit(state, tiny_trainer(config, stop_requested=StopBefore(stop)), first)
     # Another process: other weights, other random numbers.
     torch.manual_seed(99)
     again, second = tiny_state(replace(config, seed=5)), Notes()
     again.restore(load_checkpoint(tmp_path), config)
     assert again.step == stop
-    fit(again, tiny_plan(config), second)
+    fit(again, tiny_trainer(config), second)
     expected, notes = undisturbed
     assert_same_state(again, expected)
     assert without_times(first.records + second.records) == without_times(notes.records)
@@ -83,7 +83,7 @@ def test_stopped_after_any_step_and_continued_it_ends_bit_for_bit_the_same(tmp_p
 def test_the_seed_decides_everything(undisturbed, seed):
     config = tiny_config(seed=seed)
     state, notes = tiny_state(config), Notes()
-    fit(state, tiny_plan(config), notes)
+    fit(state, tiny_trainer(config), notes)
     same = without_times(notes.records) == without_times(undisturbed[1].records)
     assert same == (seed == 0)
 
@@ -93,11 +93,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_update():
     data.images[17] = float("nan")
     state, notes = tiny_state(config), Notes()
     before = [parameter.clone() for parameter in state.model.parameters()]
-    poisoned = next(step for step, part in enumerate(tiny_plan(config, data).batches(0)) if 17 in part)
+    poisoned = next(step for step, part in enumerate(tiny_trainer(config, data).batches(0)) if 17 in part)
     with pytest.raises(
         NumericError, match=rf"fit: loss must be finite, got nan at step {poisoned}; the update was not"
     ):
-        fit(state, tiny_plan(config, data), notes)
+        fit(state, tiny_trainer(config, data), notes)
     assert state.step == poisoned
     assert all(torch.isfinite(parameter).all() for parameter in state.model.parameters())
     if poisoned == 0:
@@ -110,7 +110,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update():
     state.model[6].weight.register_hook(lambda gradient: gradient * float("inf"))
     weight = state.model[0].weight.clone()
     with pytest.raises(NumericError, match=r"gradient norm must be finite, got (inf|nan) at step 0"):
-        fit(state, tiny_plan(config), Notes())
+        fit(state, tiny_trainer(config), Notes())
     assert torch.equal(state.model[0].weight, weight)
 
 
@@ -123,14 +123,14 @@ def test_thirty_two_images_are_learnt_by_heart():
         ckpt=CkptConfig(every_epochs=60),
     )
     notes, data = Notes(), TinyData(num=32, noise=0.0)
-    fit(tiny_state(config, tiny_model(dropout=0.0)), tiny_plan(config, data), notes)
+    fit(tiny_state(config, tiny_model(dropout=0.0)), tiny_trainer(config, data), notes)
     assert notes.records[-1]["test_correct"] == 32
     assert notes.records[-1]["test_loss"] < 0.1
 
 
 def test_a_single_image_is_refused():
-    with pytest.raises(ArgumentError, match=r"Plan: data must hold at least 2 images, got 1\."):
-        tiny_plan(tiny_config(), TinyData(num=1))
+    with pytest.raises(ArgumentError, match=r"Trainer: data must hold at least 2 images, got 1\."):
+        tiny_trainer(tiny_config(), TinyData(num=1))
 
 
 def test_time_passes_and_a_checkpoint_is_due_inside_an_epoch():
@@ -138,16 +138,16 @@ def test_time_passes_and_a_checkpoint_is_due_inside_an_epoch():
     config = tiny_config(ckpt=CkptConfig(every_epochs=3, every_minutes=2.5))
     notes = Notes()
     # The clock is looked at before the first step, in each step and after each save: a minute each time.
-    fit(tiny_state(config), tiny_plan(config, clock=lambda: 60.0 * next(minutes)), notes)
+    fit(tiny_state(config), tiny_trainer(config, clock=lambda: 60.0 * next(minutes)), notes)
     assert notes.saved_steps == [2, 5, 8, 11, 12]
 
 
 def test_a_step_curve_falls_at_its_epochs():
     sched = SchedConfig(epochs=6, warmup_epochs=1.0, shape="step", step_epochs=2.0, step_factor=0.5)
     optim = OptimConfig(learning_rate=0.1, base_batch_size=4)
-    plan = tiny_plan(tiny_config(sched=sched, optim=optim))
+    trainer = tiny_trainer(tiny_config(sched=sched, optim=optim))
     # 0.1 for 4 images is 0.2 for 8; epochs have 4 steps.
-    assert [plan.learning_rate(step) for step in (4, 7, 8, 15, 16)] == pytest.approx(
+    assert [trainer.learning_rate(step) for step in (4, 7, 8, 15, 16)] == pytest.approx(
         [0.2, 0.2, 0.1, 0.1, 0.05]
     )
 
@@ -155,7 +155,7 @@ def test_a_step_curve_falls_at_its_epochs():
 def test_parts_too_small_for_batch_norm_are_refused():
     message = r"must give each of 1 processes and each of 5 parts at least 2 images, got 8 of 30"
     with pytest.raises(ArgumentError, match=message):
-        tiny_plan(tiny_config(exec=ExecConfig(accumulation=5)))
+        tiny_trainer(tiny_config(exec=ExecConfig(accumulation=5)))
 
 
 def test_a_file_that_cannot_be_read_saves_before_it_ends_the_run():
@@ -167,5 +167,5 @@ def test_a_file_that_cannot_be_read_saves_before_it_ends_the_run():
 
     notes, config = Notes(), tiny_config(ckpt=CkptConfig(every_epochs=3))
     with pytest.raises(DataError, match="file 3"):
-        fit(tiny_state(config), tiny_plan(config, Broken()), notes)
+        fit(tiny_state(config), tiny_trainer(config, Broken()), notes)
     assert notes.saved_steps == [4]

@@ -10,8 +10,9 @@ from torch import nn
 
 from lambdanets.data.batches import Batch
 from lambdanets.errors import ArgumentError, DataError
-from lambdanets.training.feeding import test_batches as shared_batches
-from lambdanets.training.metrics import Evaluation, Meter, evaluate, places
+from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.loader import test_batches as shared_batches
+from lambdanets.training.metrics import Evaluation, Meter, evaluate, label_ranks
 from support.together import run_together
 
 NUM_CLASSES = 7
@@ -66,19 +67,14 @@ def test_any_number_of_processes_finds_the_same(num):
     """R15: data sets of 1 to 17 images, 1 to 3 processes, batches of 1 to 5."""
     data, real = Images(num), _real(num)
     expected = _literal(data.images, data.labels, real)
-    for world in (1, 2, 3):
+    for num_processes in (1, 2, 3):
         for size in range(1, 6):
-            parts = [
-                lambda add_up, rank=rank, world=world, size=size: evaluate(
-                    nn.Flatten(),
-                    shared_batches(data, size, share=(rank, world)),
-                    NUM_CLASSES,
-                    add_up=add_up,
-                    real=real[rank::world],
-                )
-                for rank in range(world)
-            ]
-            for found in run_together(parts):
+
+            def part(ctx, size=size):
+                batches = shared_batches(data, size, ctx=ctx)
+                return evaluate(nn.Flatten(), batches, NUM_CLASSES, ctx=ctx, real=real[ctx.rank :: ctx.size])
+
+            for found in run_together([part] * num_processes):
                 assert (found.correct, found.top5_correct) == (expected["correct"], expected["top5"])
                 assert (found.real_correct, found.real_total) == (expected["real"], expected["with real"])
                 assert found.require_whole(num).total == num
@@ -179,8 +175,8 @@ def test_a_thousand_classes_are_counted_without_a_matrix_a_batch():
 
 def test_the_place_of_a_label_among_guesses():
     logits = torch.tensor([[1.0, 3.0, 3.0, 2.0], [math.nan] * 4, [0.0, math.nan, 1.0, 2.0]])
-    assert places(logits, torch.tensor([2, 0, 3])).tolist() == [1, 4, 1]
-    assert places(logits[:1].expand(4, 4), torch.arange(4)).tolist() == [3, 0, 1, 2]
+    assert label_ranks(logits, torch.tensor([2, 0, 3])).tolist() == [1, 4, 1]
+    assert label_ranks(logits[:1].expand(4, 4), torch.arange(4)).tolist() == [3, 0, 1, 2]
 
 
 def test_a_network_that_is_not_a_number_is_never_right_among_five():
@@ -229,13 +225,11 @@ def test_an_error_in_one_process_ends_all():
             return super().batch(indices)
 
     data = Damaged(6)
-    parts = [
-        lambda add_up, rank=rank: evaluate(
-            nn.Flatten(), shared_batches(data, 2, share=(rank, 2)), NUM_CLASSES, add_up=add_up
-        )
-        for rank in (0, 1)
-    ]
-    waiting, damaged = run_together(parts)
+
+    def part(ctx):
+        return evaluate(nn.Flatten(), shared_batches(data, 2, ctx=ctx), NUM_CLASSES, ctx=ctx)
+
+    waiting, damaged = run_together([part] * 2)
     assert isinstance(waiting, DataError) and isinstance(damaged, DataError)
     assert str(waiting).startswith("evaluate: every process must judge its images, got an error in another")
     assert str(damaged) == "3.png: truncated"
@@ -244,12 +238,13 @@ def test_an_error_in_one_process_ends_all():
 def test_sums_are_whole_numbers_and_one_in_float64():
     seen = []
 
-    def add_up(tensor):
-        seen.append((tensor.dtype, tensor.shape))
-        return tensor
+    class Recorded(DistributedContext):
+        def all_reduce(self, tensor):
+            seen.append((tensor.dtype, tensor.shape))
+            return tensor
 
-    evaluate(nn.Flatten(), [Batch(*_images(5))], 3, add_up=add_up)
-    assert seen == [(torch.int64, (3 * 3 + 5,)), (torch.float64, ())]
+    evaluate(nn.Flatten(), [Batch(*_images(5))], 3, ctx=Recorded())
+    assert seen == [(torch.int64, (3 * 3 + 4,)), (torch.float64, ())]
 
 
 def test_a_lost_image_is_an_error():

@@ -9,10 +9,10 @@ from torch.nn.functional import cross_entropy
 
 from lambdanets.data.batches import Batch
 from lambdanets.errors import NumericError
-from lambdanets.training.distributed import World
-from lambdanets.training.parallel import new_state
+from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import ExecConfig, OptimConfig
-from lambdanets.training.step import Stepper, classes, precision_of, raise_fault, seed_step
+from lambdanets.training.step import Stepper, autocast_dtype, classes, raise_fault, seed_step
 from support.processes import run_ranks
 from support.training import NUM_CLASSES, tiny_config
 
@@ -36,17 +36,17 @@ def _groups(model):
     return [{"params": list(model.parameters()), "weight_decay": 0.0}]
 
 
-def _stepped(world, parts=1, soft=False, **optim):
+def _stepped(ctx, parts=1, soft=False, **optim):
     """The gradients of a step over this process's share of the batch, and the state after it."""
     config = tiny_config(exec=ExecConfig(device="cpu", accumulation=parts))
     config = replace(config, optim=replace(config.optim, **optim))
-    state = new_state(_model(), config, world, _groups)
-    stepper = Stepper(config=config, world=world, prepare=torch.Tensor.double)
-    indices = world.share(torch.arange(NUM))
+    state = init_train_state(_model(), config, ctx, _groups)
+    stepper = Stepper(config=config, ctx=ctx, prepare=torch.Tensor.double)
+    indices = ctx.shard(torch.arange(NUM))
     batch = _batch(soft)
     outcome = stepper.step(state, Batch(batch.images[indices], batch.targets[indices]), NUM, 0.1, (1.0, 0.5))
     assert outcome.fault is None
-    assert outcome.flags == (world.size * 1.0, world.size * 0.5)
+    assert outcome.flags == (ctx.size * 1.0, ctx.size * 0.5)
     gradients = torch.cat([parameter.grad.flatten() for parameter in state.model.parameters()])
     return gradients.tolist(), state.meter.loss_sum, state.meter.correct, state.meter.count
 
@@ -64,7 +64,7 @@ def _expected(soft=False):
 @pytest.mark.parametrize("soft", [False, True])
 @pytest.mark.parametrize("parts", [1, 2, 3, 5])
 def test_parts_of_any_size_give_the_gradient_of_the_whole(parts, soft):
-    gradients, loss, correct, count = _stepped(World(), parts, soft)
+    gradients, loss, correct, count = _stepped(DistributedContext(), parts, soft)
     expected = _expected(soft)
     assert gradients == pytest.approx(expected[0], abs=1e-12)
     assert loss == pytest.approx(expected[1], abs=1e-6)
@@ -81,12 +81,12 @@ def test_processes_with_unequal_shares_give_the_gradient_of_the_whole(size, part
 
 
 def test_long_gradients_are_shortened_and_short_ones_are_not():
-    whole, *_ = _stepped(World())
+    whole, *_ = _stepped(DistributedContext())
     norm = torch.tensor(whole, dtype=torch.float64).norm().item()
-    shortened, *_ = _stepped(World(), max_gradient_norm=norm / 4)
+    shortened, *_ = _stepped(DistributedContext(), clip_grad_norm=norm / 4)
     # torch adds 1e-6 to the norm that it divides by.
     assert shortened == pytest.approx([value * norm / 4 / (norm + 1e-6) for value in whole], abs=1e-12)
-    left, *_ = _stepped(World(), max_gradient_norm=2 * norm)
+    left, *_ = _stepped(DistributedContext(), clip_grad_norm=2 * norm)
     assert left == whole
 
 
@@ -98,9 +98,9 @@ def test_mixing_gets_words_of_its_own_for_each_part():
         return images, nn.functional.one_hot(targets, NUM_CLASSES).double()
 
     config = tiny_config(exec=ExecConfig(device="cpu", accumulation=2), seed=7)
-    state = new_state(_model(), config, World(), _groups)
+    state = init_train_state(_model(), config, DistributedContext(), _groups)
     state.step = 4
-    stepper = Stepper(config=config, world=World(), prepare=torch.Tensor.double, mix=mix)
+    stepper = Stepper(config=config, ctx=DistributedContext(), prepare=torch.Tensor.double, mix=mix)
     stepper.step(state, _batch(), NUM, 0.1)
     assert asked == [(6, (7, 4, 0, 0)), (5, (7, 4, 0, 1))]
 
@@ -116,9 +116,9 @@ def test_dropout_draws_from_seed_step_and_process():
 
 def test_precision_by_name_and_device():
     cpu = torch.device("cpu")
-    assert precision_of("auto", cpu) is None and precision_of("float32", cpu) is None
-    assert precision_of("bfloat16", cpu) == torch.bfloat16
-    assert precision_of("float16", cpu) == torch.float16
+    assert autocast_dtype("auto", cpu) is None and autocast_dtype("float32", cpu) is None
+    assert autocast_dtype("bfloat16", cpu) == torch.bfloat16
+    assert autocast_dtype("float16", cpu) == torch.float16
 
 
 def test_a_fault_says_what_helps():
@@ -133,8 +133,8 @@ def test_a_fault_says_what_helps():
 @pytest.mark.parametrize("name", ["adamw", "lamb", "rmsprop"])
 def test_every_optimiser_learns(name):
     config = tiny_config(optim=OptimConfig(name=name, learning_rate=0.02))
-    state = new_state(_model(), config, World(), _groups)
-    stepper = Stepper(config=config, world=World(), prepare=torch.Tensor.double)
+    state = init_train_state(_model(), config, DistributedContext(), _groups)
+    stepper = Stepper(config=config, ctx=DistributedContext(), prepare=torch.Tensor.double)
     losses = []
     for _ in range(40):
         before = state.meter.loss_sum

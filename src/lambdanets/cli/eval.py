@@ -64,7 +64,7 @@ def main(arguments: argparse.Namespace) -> int:
     keep_threads_asleep()
     from lambdanets.runs.eval_table import evaluate_runs
     from lambdanets.runs.evaluate import EvalSettings, evaluate_run
-    from lambdanets.training.distributed import joined
+    from lambdanets.training.distributed import init_distributed
     from lambdanets.training.settings import ExecConfig
 
     settings = EvalSettings(
@@ -76,15 +76,14 @@ def main(arguments: argparse.Namespace) -> int:
         num_workers=arguments.num_workers,
         device=arguments.device,
     )
-    with joined(ExecConfig(device=arguments.device)) as world:
-        together = partial(evaluate_run, share=(world.rank, world.size), add_up=world.add_up)
+    with init_distributed(ExecConfig(device=arguments.device)) as ctx:
         attempts = evaluate_runs(
             arguments.runs,
             settings,
-            arguments.csv if world.is_first else None,
-            evaluate_one=partial(together, device=world.device) if world.size > 1 else evaluate_run,
+            arguments.csv if ctx.is_main else None,
+            evaluate_one=partial(evaluate_run, ctx=ctx),
         )
-        if world.is_first:
+        if ctx.is_main:
             return _print(attempts, arguments)
         # The first process says what all have found.
         return max([0, *(1 for attempt in attempts if attempt.error)])

@@ -13,7 +13,7 @@ import tyro
 from lambdanets.cli.threads import keep_threads_asleep
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
-from lambdanets.training.config import TrainConfig, differences, flatten, set_by_someone
+from lambdanets.training.config import TrainConfig, differences, flatten, non_defaults
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.torchrun import global_rank, world_size
 
@@ -178,7 +178,7 @@ def resolved(options: Options, fast: bool) -> str:
     recipe = get_recipe(config.recipe)
     smoke = flatten(smoke_run(recipe))
     groups: dict[str, list[str]] = {}
-    for name, value in set_by_someone(config).items():
+    for name, value in non_defaults(config).items():
         group, _, setting = name.rpartition(".")
         groups.setdefault(group or "run", []).append(f"{setting} {value}")
     lines = [f"{group:<14}{' · '.join(settings)}" for group, settings in groups.items()]

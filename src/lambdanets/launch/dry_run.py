@@ -21,8 +21,8 @@ from lambdanets.launch.footprint import (
 from lambdanets.recipes import describe_recipe
 from lambdanets.recipes.origins import Setting, lineage, settings_with_origins
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import World
-from lambdanets.training.loop import Plan
+from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.loop import Trainer
 
 _WIDTH: Final = 110
 _COLUMNS: Final = 64
@@ -48,14 +48,14 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
     images = known_images(config)
     model = make_meta_model(config, images)
     settings = settings_with_origins(config)
-    world = World(size=num_processes)
-    plan = Plan(config=config, data=images, test=MetaTest(), num_classes=images.num_classes, world=world)
+    ctx = DistributedContext(size=num_processes)
+    trainer = Trainer(config=config, data=images, test=MetaTest(), num_classes=images.num_classes, ctx=ctx)
     sections = {
         f"settings of {config.recipe}, into {out}": _settings(settings),
         "differences from the paper": _departures(config.recipe, settings),
         "images": [f"{len(images):,} of {images.num_classes} classes ({images.origin})"],
-        "steps": _steps(plan),
-        "learning rate": _learning_rate(config, plan),
+        "steps": _steps(trainer),
+        "learning rate": _learning_rate(config, trainer),
         "network": _network(config, model, images),
     }
     taken = footprint(config, model, images, num_processes)
@@ -89,25 +89,25 @@ def _departures(recipe: str, settings: Sequence[Setting]) -> list[str]:
     return lines if changed else [*lines, "no setting of the recipe is changed"]
 
 
-def _steps(plan: Plan) -> list[str]:
-    config, num_processes = plan.config, plan.world.size
+def _steps(trainer: Trainer) -> list[str]:
+    config, num_processes = trainer.config, trainer.ctx.size
     epochs, batch = config.sched.epochs, config.global_batch_size
     share = math.ceil(batch / num_processes)
     part = math.ceil(share / config.exec.accumulation)
     processes = f"{num_processes} process{'es' if num_processes > 1 else ''}"
     return _rows(
         {
-            "steps": f"{plan.total_steps:,} = {epochs} epochs × {plan.steps_per_epoch:,} steps of at most"
-            f" {batch:,} images",
-            "warm-up": f"{plan.warmup_steps:,} steps = {config.sched.warmup_epochs:g} epochs",
-            "shown": f"{epochs * len(plan.data):,} images in all",
+            "steps": f"{trainer.total_steps:,} = {epochs} epochs × {trainer.steps_per_epoch:,} steps of at"
+            f" most {batch:,} images",
+            "warm-up": f"{trainer.warmup_steps:,} steps = {config.sched.warmup_epochs:g} epochs",
+            "shown": f"{epochs * len(trainer.data):,} images in all",
             "a step": f"{processes} × {share:,} images in {config.exec.accumulation} part(s) of at most"
             f" {part:,}: batch norm sees {'a step' if config.exec.sync_batch_norm else part}",
         }
     )
 
 
-def _learning_rate(config: TrainConfig, plan: Plan) -> list[str]:
+def _learning_rate(config: TrainConfig, trainer: Trainer) -> list[str]:
     optim, sched = config.optim, config.sched
     scaled = (
         f" = {optim.learning_rate:g} × {config.global_batch_size} / {optim.base_batch_size}"
@@ -119,15 +119,15 @@ def _learning_rate(config: TrainConfig, plan: Plan) -> list[str]:
         if sched.shape == "cosine"
         else f"then × {sched.step_factor:g} every {sched.step_epochs:g} epochs"
     )
-    last = plan.total_steps - 1
+    last = trainer.total_steps - 1
     steps = [round(column * last / (_COLUMNS - 1)) for column in range(_COLUMNS)]
     marks = [0, sched.warmup_epochs, *(part * sched.epochs / 4 for part in (1, 2, 3))]
-    at = {f"{epoch:g}": min(last, round(epoch * plan.steps_per_epoch)) for epoch in marks}
-    values = [f"epoch {epoch}: {plan.learning_rate(step):.4g}" for epoch, step in at.items()]
+    at = {f"{epoch:g}": min(last, round(epoch * trainer.steps_per_epoch)) for epoch in marks}
+    values = [f"epoch {epoch}: {trainer.learning_rate(step):.4g}" for epoch, step in at.items()]
     return [
-        f"peak {config.peak_learning_rate:g}{scaled} after {plan.warmup_steps:,} steps, {shape}",
-        *text_curve([plan.learning_rate(step) for step in steps]),
-        " · ".join([*values, f"last step: {plan.learning_rate(last):.4g}"]),
+        f"peak {config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps:,} steps, {shape}",
+        *text_curve([trainer.learning_rate(step) for step in steps]),
+        " · ".join([*values, f"last step: {trainer.learning_rate(last):.4g}"]),
     ]
 
 

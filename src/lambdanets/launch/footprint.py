@@ -21,7 +21,7 @@ from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_IMAGES
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import FROM_FILES, ExecConfig
-from lambdanets.training.step import precision_of
+from lambdanets.training.step import autocast_dtype
 
 # Two batches, whose difference is what each image adds.
 _BATCHES: Final = (8, 16)
@@ -206,7 +206,7 @@ def footprint(config: TrainConfig, model: nn.Module, images: MetaImages, num_pro
 def products_dtype(execution: ExecConfig) -> torch.dtype:
     """What products would be computed in on this machine."""
     has_gpu = execution.device != "cpu" and torch.cuda.is_available()
-    return precision_of(execution.precision, torch.device("cuda" if has_gpu else "cpu")) or torch.float32
+    return autocast_dtype(execution.precision, torch.device("cuda" if has_gpu else "cpu")) or torch.float32
 
 
 def _kept(execution: ExecConfig, model: nn.Module, data: MetaImages, batch: int) -> int:

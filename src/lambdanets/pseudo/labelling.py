@@ -20,8 +20,8 @@ from lambdanets.pseudo.settings import LabelConfig
 from lambdanets.pseudo.teachers import load_teacher
 from lambdanets.runs.load import LoadedModel
 from lambdanets.runs.tasks import Task, Unlabelled, load_task
-from lambdanets.training.devices import chosen_device
-from lambdanets.training.feeding import test_batches
+from lambdanets.training.distributed import select_device
+from lambdanets.training.loader import test_batches
 from lambdanets.training.weights import tensor_bytes
 
 _SETTINGS = "settings.json"
@@ -104,7 +104,7 @@ def write_labels(
         DependencyError: There is no GPU for cuda.
         StorageError: The folder cannot be written.
     """
-    target = chosen_device("pseudo label", device)
+    target = select_device("pseudo label", device)
     teacher = load_teacher(config)
     settings = config.to_dict(teacher.origin.sha256)
     _claim(out, settings)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from lambdanets.errors import require
 from lambdanets.recipes import get_recipe
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import DataConfig, require
+from lambdanets.training.settings import DataConfig
 
 # In front of the name of a teacher that is no run folder: where it comes from.
 TIMM: Final = "timm:"

@@ -86,7 +86,7 @@ def mobilenetv2() -> TrainConfig:
             learning_rate=0.1,
             base_batch_size=4096,
             momentum=0.9,
-            squares_decay=0.9,
+            beta2=0.9,
             epsilon=1e-3,
             weight_decay=1e-5,
         ),

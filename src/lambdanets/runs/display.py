@@ -77,7 +77,7 @@ class Display:
         """Show one line above the progress and log it."""
         self._log(text)
         self._spoken = time.monotonic()
-        say(text, self._console if self._lively else None)
+        print_line(text, self._console if self._lively else None)
 
     def step(self, step: int, images: int, loss: float, accuracy: float | None = None) -> None:
         """Take note of a step; where there is no live progress, speak up when it has been quiet for long.
@@ -97,7 +97,7 @@ class Display:
         if self._steps == 1:
             self._first = now
             self._recent.append((now, images))
-            self.line(f"first step after {seconds_in_words(now - self._started)}")
+            self.line(f"first step after {format_seconds(now - self._started)}")
         if now - self._recent[-1][0] >= _SPACING:
             self._recent.append((now, self._images))
             while len(self._recent) > 2 and now - self._recent[1][0] > _WINDOW:
@@ -111,7 +111,7 @@ class Display:
 
     def time_left(self, step: int) -> str:
         """Time left, in words."""
-        return f"{duration(self._seconds_left(step))} left"
+        return f"{format_duration(self._seconds_left(step))} left"
 
     def images_per_s(self) -> float:
         """Images a second in the last half minute, with evaluation and saving."""
@@ -139,7 +139,7 @@ class Display:
     def _image(self) -> Group:
         """What the terminal shows now: how far, then how well and how fast."""
         bar = ProgressBar(total=self._total, completed=self._step)
-        left = f"{duration(self._seconds_left(self._step))} left" if self._steps else "first step …"
+        left = f"{format_duration(self._seconds_left(self._step))} left" if self._steps else "first step …"
         head = Table.grid(expand=True, padding=(0, 1))
         head.add_column(no_wrap=True)
         head.add_column(ratio=1)
@@ -155,10 +155,10 @@ class Display:
         # Here: torch takes a second to load, and nothing else in this file needs it.
         from lambdanets.analysis.memory import peak_bytes_of_process
 
-        return bytes_in_words(peak_bytes_of_process(self._device))
+        return format_bytes(peak_bytes_of_process(self._device))
 
 
-def say(text: str, console: Console | None = None) -> None:
+def print_line(text: str, console: Console | None = None) -> None:
     """Print a line. A reader who has left is no reason to stop training."""
     try:
         if console:
@@ -169,7 +169,7 @@ def say(text: str, console: Console | None = None) -> None:
         sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Give a time in words: 42 s, 3 min 05 s, 2 h 10 min."""
     whole = round(seconds)
     if whole < 60:
@@ -179,11 +179,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def seconds_in_words(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """Give a short time with a digit more: 3.2 s."""
-    return f"{seconds:.1f} s" if seconds < 59.95 else duration(seconds)
+    return f"{seconds:.1f} s" if seconds < 59.95 else format_duration(seconds)
 
 
-def bytes_in_words(num_bytes: int) -> str:
+def format_bytes(num_bytes: int) -> str:
     """Give a size in words: 312 MB, 12.3 GB."""
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 9.995e8 else f"{num_bytes / 1e6:.0f} MB"

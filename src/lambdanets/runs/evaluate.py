@@ -1,31 +1,26 @@
 """Evaluation of a run's network on its test images, as one job."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Any, Final, Literal, get_args
 
-import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.data.batches import TestData
 from lambdanets.data.readable import ReadableTest
 from lambdanets.data.real_labels import read_real_labels
-from lambdanets.errors import DataError, check_choice
+from lambdanets.errors import DataError, check_choice, require
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
 from lambdanets.runs.load import LoadedModel, Origin, Weights, load_run
 from lambdanets.runs.tasks import Task, load_task
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.devices import chosen_device
-from lambdanets.training.feeding import TEST_BATCH, test_batches
-from lambdanets.training.metrics import Evaluation, evaluate, unchanged
+from lambdanets.training.distributed import DistributedContext, select_device
+from lambdanets.training.loader import TEST_BATCH, test_batches
+from lambdanets.training.metrics import Evaluation, evaluate
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import require
-from lambdanets.training.step import precision_of
-
-T = TypeVar("T")
+from lambdanets.training.step import autocast_dtype
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 
@@ -131,18 +126,14 @@ def evaluate_run(
     run: Path,
     settings: EvalSettings = _DEFAULT,
     *,
-    share: tuple[int, int] = (0, 1),
-    add_up: Callable[[Tensor], Tensor] = unchanged,
-    device: torch.device | None = None,
+    ctx: DistributedContext | None = None,
 ) -> RunEvaluation:
     """Evaluate a network of a run on its test images.
 
     Args:
         run: A run folder.
         settings: Which of its networks, and how.
-        share: This process and how many there are.
-        add_up: Sums a tensor over all processes.
-        device: Of this process, where there are several; else as the settings say.
+        ctx: This process and its device; none: this process alone, on the device of the settings.
 
     Raises:
         PathError: There is no run, or it has not evaluated or stored anything yet.
@@ -150,8 +141,8 @@ def evaluate_run(
         CheckpointError: The weights are damaged.
         DataError: An image cannot be read, or the images are not those of the training.
     """
-    place = device or chosen_device("eval", settings.device)
-    subject = _agreed(lambda: _subject(run, settings, share), add_up)
+    context = ctx or DistributedContext(device=select_device("eval", settings.device))
+    subject = context.agree(lambda: _subject(run, settings, context), "eval: every process must load the run")
     task, loaded = subject.task, subject.loaded
     sizes: list[tuple[int, int]] = []
 
@@ -163,13 +154,12 @@ def evaluate_run(
     data = ReadableTest(task.test) if settings.skip_bad else task.test
     started = time.perf_counter()
     evaluation = evaluate(
-        loaded.model.to(place).eval(),
-        test_batches(data, settings.batch, share=share, num_workers=settings.num_workers),
+        loaded.model.to(context.device).eval(),
+        test_batches(data, settings.batch, ctx=context, num_workers=settings.num_workers),
         len(task.labels),
         prepare=prepare,
-        device=place,
-        precision=precision_of(subject.config.exec.precision, place),
-        add_up=add_up,
+        precision=autocast_dtype(subject.config.exec.precision, context.device),
+        ctx=context,
         real=subject.real,
     ).require_whole(len(data))
     return RunEvaluation(
@@ -179,7 +169,7 @@ def evaluate_run(
         config=subject.config,
         origin=loaded.origin,
         image_size=sizes[0] if sizes else None,
-        device=str(place),
+        device=str(context.device),
         seconds=time.perf_counter() - started,
     )
 
@@ -194,7 +184,7 @@ class _Subject:
     real: Tensor | None
 
 
-def _subject(run: Path, settings: EvalSettings, share: tuple[int, int]) -> _Subject:
+def _subject(run: Path, settings: EvalSettings, ctx: DistributedContext) -> _Subject:
     loaded = load_run(run, settings.weights)
     config = RunFolder.existing(run).read_config()
     if settings.size is not None:
@@ -205,7 +195,7 @@ def _subject(run: Path, settings: EvalSettings, share: tuple[int, int]) -> _Subj
         config=config,
         task=task,
         loaded=loaded,
-        real=_real_labels(settings.real, task, share),
+        real=_real_labels(settings.real, task, ctx),
     )
 
 
@@ -220,11 +210,10 @@ def _require_classes(trained: tuple[str, ...] | None, tested: tuple[str, ...], r
     )
 
 
-def _real_labels(path: Path | None, task: Task, share: tuple[int, int]) -> Int[Tensor, "n most"] | None:
+def _real_labels(path: Path | None, task: Task, ctx: DistributedContext) -> Int[Tensor, "n most"] | None:
     if path is None:
         return None
-    rank, num_processes = share
-    return read_real_labels(path, _names(task.test), len(task.labels))[rank::num_processes]
+    return read_real_labels(path, _names(task.test), len(task.labels))[ctx.rank :: ctx.size]
 
 
 def _names(test: TestData) -> list[str]:
@@ -232,21 +221,3 @@ def _names(test: TestData) -> list[str]:
     source = getattr(test, "source", None)
     width = len(str(len(test)))
     return [source.name(index) if source else f"{index:0{width}d}" for index in range(len(test))]
-
-
-def _agreed(make: Callable[[], T], add_up: Callable[[Tensor], Tensor]) -> T:
-    """What a function makes, if it can be made in every process."""
-    made, failure = None, None
-    try:
-        made = make()
-    except Exception as error:
-        failure = error
-    failures = int(add_up(torch.tensor([failure is not None], dtype=torch.int64)))
-    if failure is not None:
-        raise failure
-    if made is None or failures:
-        raise DataError(
-            "eval: every process must load the run, got an error in another one; what that one printed says"
-            " why."
-        )
-    return made

@@ -7,13 +7,13 @@ from typing import Any
 
 from lambdanets.errors import StorageError
 from lambdanets.files import replace_file
-from lambdanets.runs.display import Display, say
+from lambdanets.runs.display import Display, print_line
 from lambdanets.runs.load import save_best
 from lambdanets.runs.tasks import Task
 from lambdanets.runs.tensorboard import TensorBoardSink
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import World
+from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState
@@ -25,7 +25,7 @@ class Recorder:
     Attributes:
         config: Of the run.
         folder: Of the run.
-        world: This process among the others.
+        ctx: This process among the others.
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class Recorder:
         config: TrainConfig,
         folder: RunFolder,
         task: Task,
-        world: World,
+        ctx: DistributedContext,
         *,
         with_tensorboard: bool = False,
     ) -> None:
         self.config = config
         self.folder = folder
-        self.world = world
+        self.ctx = ctx
         self._task = task
         self._display: Display | None = None
         self._with_tensorboard = with_tensorboard
@@ -60,16 +60,16 @@ class Recorder:
 
     def log(self, text: str) -> None:
         """Add lines to train.log."""
-        if self.world.is_first:
+        if self.ctx.is_main:
             self.folder.append_log(text)
 
     def tell(self, text: str) -> None:
         """Print lines and log them."""
         self.log(text)
-        if self.world.is_first:
-            say(text)
+        if self.ctx.is_main:
+            print_line(text)
 
-    def after_step(self, state: TrainState, num_images: int) -> None:
+    def on_step_end(self, state: TrainState, num_images: int) -> None:
         """Move the display."""
         meter = state.meter
         if self._display and meter.count:
@@ -77,11 +77,11 @@ class Recorder:
             accuracy = None if self._is_mixed else meter.correct / meter.count
             self._display.step(state.step, num_images, meter.loss_sum / meter.count, accuracy)
 
-    def after_epoch(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
+    def on_epoch_end(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
         """Write the line of metrics.jsonl and, if they are the best, the averaged weights."""
         is_best = bool(state.best and state.best["step"] == state.step)
-        average = state.average() if is_best else None
-        if not self.world.is_first:
+        average = state.ema_model() if is_best else None
+        if not self.ctx.is_main:
             return
         self._waiting.append(record)
         try:
@@ -102,10 +102,10 @@ class Recorder:
                 f" {evaluation.total}) · {self._display.time_left(state.step)}"
             )
 
-    def after_fault(self, state: TrainState, fault: dict[str, Any]) -> None:
+    def on_nonfinite(self, state: TrainState, fault: dict[str, Any]) -> None:
         """Write what is known of a loss or gradient that is not finite."""
         policy = self.config.faults.nonfinite
-        if not self.world.is_first:
+        if not self.ctx.is_main:
             return
         path = self.folder.path / "diagnostics" / f"step-{fault['step']:08d}.json"
         try:
@@ -122,9 +122,9 @@ class Recorder:
         Raises:
             StorageError: The disk has refused, once too often.
         """
-        tensors, record = state.tensors(), state.record(self.config, self.world.size)
+        tensors, record = state.tensors(), state.record(self.config, self.ctx.size)
         events = state.events
-        failure = self.world.from_first(lambda: self._save(state.step, tensors, record))
+        failure = self.ctx.from_main(lambda: self._save(state.step, tensors, record))
         if failure is None:
             events.failed_saves_in_a_row = 0
             return
@@ -136,11 +136,11 @@ class Recorder:
 
     def restore(self, state: TrainState) -> None:
         """Put back the last checkpoint."""
-        checkpoint = self.world.from_first(lambda: load_checkpoint(self.folder.checkpoints))
+        checkpoint = self.ctx.from_main(lambda: load_checkpoint(self.folder.checkpoints))
         if checkpoint is None:
             raise StorageError(f"run folder: {self.folder.checkpoints} must hold a checkpoint, got none.")
-        state.restore(checkpoint, self.config, world_size=self.world.size)
-        self.world.from_first(lambda: self.folder.drop_metrics_after(state.step))
+        state.restore(checkpoint, self.config, world_size=self.ctx.size)
+        self.ctx.from_main(lambda: self.folder.drop_metrics_after(state.step))
         self.tell(f"rolled back to step {state.step}")
 
     def _save(self, step: int, tensors: Any, record: dict[str, Any]) -> str | None:
@@ -151,5 +151,5 @@ class Recorder:
         return None
 
     def _warn(self, text: str) -> None:
-        if self.world.is_first and self._display:
+        if self.ctx.is_main and self._display:
             self._display.line(f"warning: {text}")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from lambdanets.recipes import describe_recipe
 from lambdanets.runs.class_report import ClassCount, pairs, shown, taken_for
-from lambdanets.runs.display import duration
+from lambdanets.runs.display import format_duration
 from lambdanets.runs.load import count_parameters
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.metrics import TOP, Evaluation
@@ -37,7 +37,8 @@ def result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) 
         f" {best['epoch']}; chosen on the same images, so optimistic",
         "reference": describe_recipe(config.recipe).get("Expected", "none").rstrip("."),
         "parameters": f"{count_parameters(state.model):,}",
-        "training time": f"{duration(state.seconds)} for {config.sched.epochs} epochs, {state.step:,} steps",
+        "training time": f"{format_duration(state.seconds)} for {config.sched.epochs} epochs,"
+        f" {state.step:,} steps",
     }
 
 
@@ -52,9 +53,9 @@ def event_rows(events: Events, num_files: int) -> dict[str, str]:
     rows = {"unreadable files": unreadable if events.unreadable else "none"}
     if events.skipped_steps:
         rows["skipped updates"] = f"{len(events.skipped_steps)}, not finite: {_steps(events.skipped_steps)}"
-    if events.passed_over:
+    if events.rolled_back_steps:
         rows["rollbacks"] = (
-            f"{len(events.passed_over)}, not finite and passed over: {_steps(events.passed_over)}"
+            f"{len(events.rolled_back_steps)}, not finite and passed over: {_steps(events.rolled_back_steps)}"
         )
     if events.failed_saves:
         rows["failed saves"] = f"{events.failed_saves}, the disk refused them"

@@ -10,21 +10,21 @@ import torch
 
 from lambdanets.data.transforms import mix
 from lambdanets.models import parameter_groups
-from lambdanets.runs.display import Display, say
+from lambdanets.runs.display import Display, print_line
 from lambdanets.runs.load import count_parameters
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.report import write_report
 from lambdanets.runs.tasks import Task, load_task
 from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import World, joined
-from lambdanets.training.loop import Plan, fit
+from lambdanets.training.distributed import DistributedContext, init_distributed
+from lambdanets.training.loop import Trainer, fit
 from lambdanets.training.metrics import Evaluation
-from lambdanets.training.parallel import new_state
+from lambdanets.training.parallel import init_train_state
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.signals import StopRequest
 from lambdanets.training.state import TrainState
-from lambdanets.training.step import precision_of
+from lambdanets.training.step import autocast_dtype
 
 
 def train(
@@ -58,80 +58,80 @@ def train(
         LostProcessError: Another process has ended.
     """
     stop = StopRequest()
-    with joined(config.exec) as world, stop.listening():
+    with init_distributed(config.exec) as ctx, stop.listening():
         torch.set_num_threads(config.num_threads)
-        finished = world.from_first(lambda: folder.finished(config) and folder.closing_words(config))
+        finished = ctx.from_main(lambda: folder.finished(config) and folder.closing_words(config))
         if finished:
-            if world.is_first:
-                say(finished)
+            if ctx.is_main:
+                print_line(finished)
             return
         task = load_task(config)
-        plan = make_plan(config, task, world, stop)
-        state = first_state(config, task, world)
-        recorder = Recorder(config, folder, task, world, with_tensorboard=tensorboard)
+        trainer = make_trainer(config, task, ctx, stop)
+        state = first_state(config, task, ctx)
+        recorder = Recorder(config, folder, task, ctx, with_tensorboard=tensorboard)
         _resume(state, recorder, allow)
-        recorder.tell(banner(state, plan, task))
+        recorder.tell(banner(state, trainer, task))
         try:
-            evaluation = _fit(state, plan, recorder, started)
+            evaluation = _fit(state, trainer, recorder, started)
         except Exception as error:
             expected = hasattr(error, "exit_code")
             recorder.log(f"{type(error).__name__}: {error}" if expected else traceback.format_exc())
             raise
-        average = state.average()
-        if world.is_first:
+        average = state.ema_model()
+        if ctx.is_main:
             recorder.tell(write_report(folder, config, state, average, task, command, evaluation))
 
 
-def _fit(state: TrainState, plan: Plan, recorder: Recorder, started: float | None) -> Evaluation:
-    if not plan.world.is_first:
-        return fit(state, plan, recorder)
+def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Evaluation:
+    if not trainer.ctx.is_main:
+        return fit(state, trainer, recorder)
     display = Display(
         recorder.log,
-        total_steps=plan.total_steps,
+        total_steps=trainer.total_steps,
         first_step=state.step,
-        steps_per_epoch=plan.steps_per_epoch,
-        device=plan.world.device.type,
+        steps_per_epoch=trainer.steps_per_epoch,
+        device=trainer.ctx.device.type,
         started=started,
     )
     with display, recorder.shown_on(display):
-        return fit(state, plan, recorder)
+        return fit(state, trainer, recorder)
 
 
-def make_plan(config: TrainConfig, task: Task, world: World, stop: StopRequest) -> Plan:
+def make_trainer(config: TrainConfig, task: Task, ctx: DistributedContext, stop: StopRequest) -> Trainer:
     """Put together what the loop needs to know."""
     mixup, cutmix = config.augment.mixup, config.augment.cutmix
     blend = functools.partial(mix, num_classes=len(task.labels), mixup=mixup, cutmix=cutmix)
-    return Plan(
+    return Trainer(
         config=config,
         data=task.train,
         test=task.test,
         num_classes=len(task.labels),
         prepare=task.prepare,
         mix=blend if mixup or cutmix else None,
-        world=world,
+        ctx=ctx,
         stop_requested=stop,
     )
 
 
-def first_state(config: TrainConfig, task: Task, world: World | None = None) -> TrainState:
+def first_state(config: TrainConfig, task: Task, ctx: DistributedContext | None = None) -> TrainState:
     """Make the model, its average and its optimiser, as the seed decides."""
     torch.manual_seed(config.seed)
     model = task.make_model(config.model)
     groups = functools.partial(parameter_groups, weight_decay=config.optim.weight_decay)
-    return new_state(model, config, world or World(), groups)
+    return init_train_state(model, config, ctx or DistributedContext(), groups)
 
 
 def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> None:
     """Take over the newest whole checkpoint, if there is one, and say so."""
-    folder, world = recorder.folder, recorder.world
+    folder, ctx = recorder.folder, recorder.ctx
 
     def load() -> tuple[Any, int]:
         remove_leftovers(folder.checkpoints)
         return load_checkpoint(folder.checkpoints), folder.count_session()
 
-    checkpoint, session = world.from_first(load)
+    checkpoint, session = ctx.from_main(load)
     if checkpoint is not None:
-        changes = state.restore(checkpoint, recorder.config, world_size=world.size, allow=allow)
+        changes = state.restore(checkpoint, recorder.config, world_size=ctx.size, allow=allow)
         for skipped in checkpoint.skipped:
             recorder.tell(f"warning: {skipped}")
         recorder.tell(f"continuing from step {state.step} ({checkpoint.path}), session {session}")
@@ -139,14 +139,14 @@ def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> No
             recorder.tell(f"warning: from step {state.step} on {change}")
     elif session > 1:
         recorder.tell(f"starting again from step 0: there is no checkpoint yet, session {session}")
-    world.from_first(lambda: folder.drop_metrics_after(state.step))
+    ctx.from_main(lambda: folder.drop_metrics_after(state.step))
 
 
-def banner(state: TrainState, plan: Plan, task: Task) -> str:
+def banner(state: TrainState, trainer: Trainer, task: Task) -> str:
     """Say what is about to run, in numbers."""
-    config, world = plan.config, plan.world
-    half_life = state.ema.half_life_steps() / plan.steps_per_epoch
-    precision = precision_of(config.exec.precision, world.device)
+    config, ctx = trainer.config, trainer.ctx
+    half_life = state.ema.half_life_steps() / trainer.steps_per_epoch
+    precision = autocast_dtype(config.exec.precision, ctx.device)
     base = config.optim.base_batch_size
     scaled = f" ({config.optim.learning_rate:g} × {config.global_batch_size} / {base})" if base else ""
     sched = config.sched
@@ -154,12 +154,12 @@ def banner(state: TrainState, plan: Plan, task: Task) -> str:
     rows: Mapping[str, str] = {
         "model": f"{config.model.name}, {count_parameters(state.model):,} parameters",
         "data": f"{config.data.name}, {len(task.train):,} to train with, {len(task.test):,} to test with",
-        "steps": f"{plan.total_steps:,} = {sched.epochs} epochs × {plan.steps_per_epoch} steps"
+        "steps": f"{trainer.total_steps:,} = {sched.epochs} epochs × {trainer.steps_per_epoch} steps"
         f" of at most {config.global_batch_size} images",
-        "learning rate": f"{config.peak_learning_rate:g}{scaled} after {plan.warmup_steps} steps of warm-up,"
-        f" then {falls if sched.step_epochs else 'cosine to 0'}",
+        "learning rate": f"{config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps} steps of"
+        f" warm-up, then {falls if sched.step_epochs else 'cosine to 0'}",
         "average": f"decay {config.ema_decay:g}, half-life {half_life:.1f} epochs",
-        "machine": f"{_devices(world)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores,"
+        "machine": f"{_devices(ctx)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores,"
         f" {'float32' if precision is None else str(precision).removeprefix('torch.')},"
         f" torch {torch.__version__}",
     }
@@ -168,6 +168,6 @@ def banner(state: TrainState, plan: Plan, task: Task) -> str:
     return "\n".join([*(f"{name:<14}{value}" for name, value in rows.items()), *warning])
 
 
-def _devices(world: World) -> str:
-    name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
-    return f"{world.size} processes, {name} each" if world.size > 1 else name
+def _devices(ctx: DistributedContext) -> str:
+    name = torch.cuda.get_device_name(ctx.device) if ctx.device.type == "cuda" else "CPU"
+    return f"{ctx.size} processes, {name} each" if ctx.size > 1 else name

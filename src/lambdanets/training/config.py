@@ -4,11 +4,11 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 import tyro
 
-from lambdanets.errors import ArgumentError, did_you_mean
+from lambdanets.errors import ArgumentError, did_you_mean, require
 from lambdanets.training.settings import (
     AugmentConfig,
     CkptConfig,
@@ -19,10 +19,16 @@ from lambdanets.training.settings import (
     OptimConfig,
     PseudoConfig,
     SchedConfig,
-    require,
 )
 
 T = TypeVar("T")
+
+# Names that settings had in earlier versions: old config.json files are read by them.
+_RENAMED: Final = {
+    "squares_decay": "beta2",
+    "max_gradient_norm": "clip_grad_norm",
+    "max_unreadable_share": "max_unreadable_fraction",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +113,7 @@ def flatten(config: TrainConfig) -> dict[str, object]:
     return flat
 
 
-def set_by_someone(config: TrainConfig) -> dict[str, object]:
+def non_defaults(config: TrainConfig) -> dict[str, object]:
     """The settings, by dotted name, that are not left at the defaults of their groups."""
     defaults = {
         f"{prefix}{field.name}": field.default
@@ -120,6 +126,7 @@ def set_by_someone(config: TrainConfig) -> dict[str, object]:
 
 def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     hints = get_type_hints(kind)
+    values = {_RENAMED.get(name, name): value for name, value in values.items()}
     unknown = sorted(values.keys() - hints.keys())
     missing = sorted(hints.keys() - values.keys())
     if unknown or missing:

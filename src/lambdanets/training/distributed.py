@@ -12,19 +12,19 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from lambdanets.errors import DependencyError, LostProcessError
+from lambdanets.errors import DataError, DependencyError, LostProcessError
 from lambdanets.training.settings import ExecConfig
 from lambdanets.training.torchrun import die_with_parent, global_rank, local_rank, num_restarts, world_size
 
 T = TypeVar("T")
 
-# Groups that were joined, kept to the end of the program. Else DDP's destructor would be what ends one: it
-# waits for gloo's threads while it holds Python's lock, and they may wait for that lock to drop a tensor.
-_parted: list[Any] = []
+# Process groups, kept to the end of the program. Else DDP's destructor would be what ends one: it waits for
+# gloo's threads while it holds Python's lock, and they may wait for that lock to drop a tensor.
+_groups: list[Any] = []
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
+class DistributedContext:
     """One process among those of a run.
 
     Attributes:
@@ -38,15 +38,15 @@ class World:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes and prints."""
         return self.rank == 0
 
-    def share(self, whole: Tensor) -> Tensor:
+    def shard(self, indices: Tensor) -> Tensor:
         """This process's part of a batch's indices: equal parts, the first ones larger by one if need be."""
-        return whole.tensor_split(self.size)[self.rank]
+        return indices.tensor_split(self.size)[self.rank]
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """The sum over all processes; whole numbers are exact."""
         if self.size == 1:
             return tensor
@@ -54,14 +54,14 @@ class World:
         dist.all_reduce(total)
         return total.to(tensor.device)
 
-    def sums(self, values: Sequence[float | int]) -> list[float]:
+    def sum_values(self, values: Sequence[float | int]) -> list[float]:
         """The sums of some numbers over all processes."""
         if self.size == 1:
             return [float(value) for value in values]
-        sums: list[float] = self.add_up(torch.tensor(values, dtype=torch.float64)).tolist()
+        sums: list[float] = self.all_reduce(torch.tensor(values, dtype=torch.float64)).tolist()
         return sums
 
-    def gather(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """What each process has, by rank."""
         values: list[Any] = [None] * self.size
         if self.size == 1:
@@ -69,12 +69,12 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def from_main(self, make: Callable[[], T]) -> T:
         """What the first process makes, or the error it meets: everywhere the same."""
         if self.size == 1:
             return make()
         box: list[Any] = [None, None]
-        if self.is_first:
+        if self.is_main:
             try:
                 box[0] = make()
             except Exception as error:
@@ -83,6 +83,29 @@ class World:
         if box[1] is not None:
             raise box[1]
         made: T = box[0]
+        return made
+
+    def agree(self, make: Callable[[], T], requirement: str) -> T:
+        """The result of `make` in this process, once every process has one; an error in one is one in all.
+
+        Args:
+            make: Called in each process; it must not wait for the others.
+            requirement: First half of the message where another process failed, such as
+                `eval: every process must load the run`.
+
+        Raises:
+            DataError: `make` has failed in another process. Where it fails itself, its own error.
+        """
+        failure: Exception | None = None
+        try:
+            made = make()
+        except Exception as error:
+            failure = error
+        (failures,) = self.sum_values([failure is not None])
+        if failure is not None:
+            raise failure
+        if failures:
+            raise DataError(f"{requirement}, got an error in another one; what that one printed says why.")
         return made
 
     def average_buffers(self, model: torch.nn.Module) -> None:
@@ -98,7 +121,7 @@ class World:
 
 
 @contextmanager
-def joined(config: ExecConfig) -> Iterator[World]:
+def init_distributed(config: ExecConfig) -> Iterator[DistributedContext]:
     """Join the processes that torchrun started, if it did; leave them at the end.
 
     Raises:
@@ -110,7 +133,7 @@ def joined(config: ExecConfig) -> Iterator[World]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if size == 1:
-        yield World(device=device)
+        yield DistributedContext(device=device)
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     limit = datetime.timedelta(seconds=config.timeout_s)
@@ -118,10 +141,10 @@ def joined(config: ExecConfig) -> Iterator[World]:
     # torchrun keeps the store when it starts the processes again, and so the addresses of the dead.
     store = dist.PrefixStore(f"attempt {num_restarts()}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
-    _parted.append(dist.group.WORLD)
+    _groups.append(dist.group.WORLD)
     die_with_parent()
     try:
-        yield World(rank=rank, size=size, device=device)
+        yield DistributedContext(rank=rank, size=size, device=device)
     except RuntimeError as error:
         # Also what a process raises that waits for one that is gone.
         if isinstance(error, dist.DistError) or any(name in str(error) for name in ("gloo", "NCCL")):
@@ -145,3 +168,20 @@ def _device(config: ExecConfig, number: int) -> torch.device:
             f" {number + 1}. Start fewer, or use --exec.device cpu."
         )
     return torch.device("cuda", number)
+
+
+def select_device(who: str, name: str) -> torch.device:
+    """The device of a name: cpu, cuda, or auto: cuda where there is one.
+
+    Args:
+        who: The job that complains.
+        name: What was asked for.
+
+    Raises:
+        DependencyError: There is no GPU for cuda.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DependencyError(
+            f"{who}: device cuda needs a GPU that torch can use, got none. Use --device cpu."
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -12,8 +12,8 @@ from torch import Tensor
 from lambdanets.data.batches import Batch, TestData, TrainingData
 from lambdanets.errors import ArgumentError, DataError, StoppedError
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import World
-from lambdanets.training.feeding import test_batches, training_batches
+from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.loader import test_batches, training_batches
 from lambdanets.training.metrics import Evaluation, Meter, evaluate
 from lambdanets.training.schedule import warmup_cosine, warmup_step
 from lambdanets.training.state import TrainState
@@ -21,18 +21,18 @@ from lambdanets.training.step import Mix, Outcome, Stepper, raise_fault
 
 
 @runtime_checkable
-class Watcher(Protocol):
+class Callback(Protocol):
     """What happens beside the arithmetic."""
 
-    def after_step(self, state: TrainState, num_images: int) -> None:
+    def on_step_end(self, state: TrainState, num_images: int) -> None:
         """Called after each update, with the size of its batch."""
         ...
 
-    def after_epoch(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
+    def on_epoch_end(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
         """Called after each evaluation, before the state is saved; `record` is the line of metrics.jsonl."""
         ...
 
-    def after_fault(self, state: TrainState, fault: dict[str, Any]) -> None:
+    def on_nonfinite(self, state: TrainState, fault: dict[str, Any]) -> None:
         """Called when a loss or a gradient is not finite, with all that is known of it."""
         ...
 
@@ -50,7 +50,7 @@ def _unprepared(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Trainer:
     """What to run: the config with the data it works on, and the numbers that follow from both.
 
     Attributes:
@@ -60,7 +60,7 @@ class Plan:
         num_classes: Classes of the labels.
         prepare: From images as data give them to what the network takes, on its device.
         mix: Mixes the images of a batch; none without mixup and cutmix.
-        world: This process among those of the run.
+        ctx: This process among those of the run.
         stop_requested: Asked before each step; true means save and leave.
         clock: Seconds, for the time between checkpoints.
     """
@@ -71,17 +71,17 @@ class Plan:
     num_classes: int
     prepare: Callable[[Tensor], Tensor] = _unprepared
     mix: Mix | None = None
-    world: World = field(default_factory=World)
+    ctx: DistributedContext = field(default_factory=DistributedContext)
     stop_requested: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        least = 2 * self.world.size * self.config.exec.accumulation
+        least = 2 * self.ctx.size * self.config.exec.accumulation
         if len(self.data) < 2:
-            raise ArgumentError(f"Plan: data must hold at least 2 images, got {len(self.data)}.")
+            raise ArgumentError(f"Trainer: data must hold at least 2 images, got {len(self.data)}.")
         if len(self.data) // self.steps_per_epoch < least:
             raise ArgumentError(
-                f"Plan: global_batch_size must give each of {self.world.size} processes and each of"
+                f"Trainer: global_batch_size must give each of {self.ctx.size} processes and each of"
                 f" {self.config.exec.accumulation} parts at least 2 images, got"
                 f" {self.config.global_batch_size} of {len(self.data)} images."
             )
@@ -120,19 +120,19 @@ class Plan:
 
     def stepper(self) -> Stepper:
         """What makes the updates."""
-        return Stepper(config=self.config, world=self.world, prepare=self.prepare, mix=self.mix)
+        return Stepper(config=self.config, ctx=self.ctx, prepare=self.prepare, mix=self.mix)
 
 
-def fit(state: TrainState, plan: Plan, watcher: Watcher) -> Evaluation:
-    """Train from where the state stands to the end of the plan.
+def fit(state: TrainState, trainer: Trainer, callback: Callback) -> Evaluation:
+    """Train from where the state stands to the end of the trainer.
 
     Every number depends on the config, the number of processes and the step alone, so a run that was stopped
     and continued ends bit for bit where an undisturbed one does.
 
     Args:
         state: Changed in place.
-        plan: What to run.
-        watcher: Told of each step and epoch, and asked to save.
+        trainer: What to run.
+        callback: Told of each step and epoch, and asked to save.
 
     Returns:
         The evaluation of the average after the last epoch.
@@ -140,30 +140,29 @@ def fit(state: TrainState, plan: Plan, watcher: Watcher) -> Evaluation:
     Raises:
         NumericError: The loss or the gradient is not finite; the weights are those of the last good update.
         DataError: Too many files cannot be read.
-        StoppedError: The plan asked to stop; the state is saved.
+        StoppedError: The trainer asked to stop; the state is saved.
     """
-    if state.step == 0 and plan.config.faults.nonfinite == "rollback":
-        watcher.save(state, must=True)
+    if state.step == 0 and trainer.config.faults.nonfinite == "rollback":
+        callback.save(state, must=True)
     evaluation = None
-    while state.step < plan.total_steps:
+    while state.step < trainer.total_steps:
         # After a rollback the state is an earlier one, and the batches are asked for anew.
-        evaluation = _Session(state, plan, watcher).run()
-    return evaluation or evaluate_average(state, plan)
+        evaluation = _Session(state, trainer, callback).run()
+    return evaluation or evaluate_ema(state, trainer)
 
 
-def evaluate_average(state: TrainState, plan: Plan) -> Evaluation:
+def evaluate_ema(state: TrainState, trainer: Trainer) -> Evaluation:
     """Evaluate the averaged network, a share of the test images in each process."""
-    world = plan.world
+    ctx = trainer.ctx
     evaluation = evaluate(
-        state.average(),
-        test_batches(plan.test, share=(world.rank, world.size), num_workers=plan.config.exec.num_workers),
-        plan.num_classes,
-        prepare=plan.prepare,
-        device=world.device,
-        precision=plan.stepper().precision(),
-        add_up=world.add_up,
+        state.ema_model(),
+        test_batches(trainer.test, ctx=ctx, num_workers=trainer.config.exec.num_workers),
+        trainer.num_classes,
+        prepare=trainer.prepare,
+        precision=trainer.stepper().precision(),
+        ctx=ctx,
     )
-    return evaluation.require_whole(len(plan.test))
+    return evaluation.require_whole(len(trainer.test))
 
 
 # Flags that processes add up in each step: whether one was asked to stop, whether it is time to save.
@@ -174,22 +173,22 @@ _SAVE: Final = 1
 class _Session:
     """The loop from one start to the end of the run, or to a rollback."""
 
-    def __init__(self, state: TrainState, plan: Plan, watcher: Watcher) -> None:
+    def __init__(self, state: TrainState, trainer: Trainer, callback: Callback) -> None:
         self._state = state
-        self._plan = plan
-        self._watcher = watcher
-        self._stepper = plan.stepper()
-        self._saved = plan.clock()
+        self._trainer = trainer
+        self._callback = callback
+        self._stepper = trainer.stepper()
+        self._saved = trainer.clock()
         self._first = state.step
-        self._flags = tuple(plan.world.sums(self._own_flags()))
+        self._flags = tuple(trainer.ctx.sum_values(self._own_flags()))
 
     def run(self) -> Evaluation | None:
         """Train to the end of the run, and give the evaluation of its last epoch, or to a rollback: none."""
         evaluation = None
-        state, plan = self._state, self._plan
-        calls = ((epoch, plan.world.share(indices)) for epoch, _, indices in self._remaining())
-        batches = training_batches(plan.data, calls, plan.config.exec.num_workers)
-        state.called.train()
+        state, trainer = self._state, self._trainer
+        calls = ((epoch, trainer.ctx.shard(indices)) for epoch, _, indices in self._remaining())
+        batches = training_batches(trainer.data, calls, trainer.config.exec.num_workers)
+        state.ddp_model.train()
         for epoch, number, indices in self._remaining():
             self._stop_if_asked()
             started = time.perf_counter()
@@ -197,8 +196,8 @@ class _Session:
             state.meter.seconds += time.perf_counter() - started
             if outcome.fault and not self._bear(outcome.fault, epoch, indices):
                 return None
-            self._watcher.after_step(state, len(indices))
-            if number == plan.steps_per_epoch - 1:
+            self._callback.on_step_end(state, len(indices))
+            if number == trainer.steps_per_epoch - 1:
                 evaluation = self._close_epoch()
             elif self._flags[_SAVE]:
                 self._save()
@@ -209,40 +208,40 @@ class _Session:
             return next(batches)
         except DataError:
             # Alone: other processes would wait in their step while this one saves.
-            if self._plan.world.size == 1:
+            if self._trainer.ctx.size == 1:
                 self._save()
             raise
 
     def _remaining(self) -> Iterator[tuple[int, int, Int[Tensor, " b"]]]:
         """Epoch, number within it and indices of each step from where the state stands."""
-        plan, first = self._plan, self._first
-        for epoch in range(first // plan.steps_per_epoch, plan.config.sched.epochs):
-            for number, indices in enumerate(plan.batches(epoch)):
-                if epoch * plan.steps_per_epoch + number >= first:
+        trainer, first = self._trainer, self._first
+        for epoch in range(first // trainer.steps_per_epoch, trainer.config.sched.epochs):
+            for number, indices in enumerate(trainer.batches(epoch)):
+                if epoch * trainer.steps_per_epoch + number >= first:
                     yield epoch, number, indices
 
     def _own_flags(self) -> tuple[float, float]:
-        due = self._plan.clock() - self._saved > 60 * self._plan.config.ckpt.every_minutes
-        return float(self._plan.stop_requested()), float(due and self._plan.world.is_first)
+        due = self._trainer.clock() - self._saved > 60 * self._trainer.config.ckpt.every_minutes
+        return float(self._trainer.stop_requested()), float(due and self._trainer.ctx.is_main)
 
     def _stop_if_asked(self) -> None:
         if self._flags[_STOP]:
-            self._watcher.save(self._state, must=True)
+            self._callback.save(self._state, must=True)
             raise StoppedError(
-                f"stopped at step {self._state.step} of {self._plan.total_steps}; the same command continues"
-                " there."
+                f"stopped at step {self._state.step} of {self._trainer.total_steps}; the same command"
+                " continues there."
             )
 
     def _step(self, batch: Batch, num_images: int) -> Outcome:
-        state, plan = self._state, self._plan
+        state, trainer = self._state, self._trainer
         unread = len(batch.unreadable), len(batch.unreadable) < len(batch.images)
-        if state.step in state.events.passed_over:
+        if state.step in state.events.rolled_back_steps:
             # The processes still agree on whether to stop.
-            self._flags = tuple(plan.world.sums(self._own_flags()))
+            self._flags = tuple(trainer.ctx.sum_values(self._own_flags()))
             state.step += 1
             return Outcome(fault=None, flags=())
-        kept = _buffers(state) if plan.config.faults.nonfinite == "skip" else []
-        rate = plan.learning_rate(state.step)
+        kept = _buffers(state) if trainer.config.faults.nonfinite == "skip" else []
+        rate = trainer.learning_rate(state.step)
         flags = (*self._own_flags(), *map(float, unread))
         outcome = self._stepper.step(state, batch, num_images, rate, flags)
         self._flags = outcome.flags[:2]
@@ -255,73 +254,73 @@ class _Session:
         return outcome
 
     def _count_unreadable(self, own: tuple[str, ...], total: float, with_readable: float) -> None:
-        events, limits = self._state.events, self._plan.config.faults
+        events, limits = self._state.events, self._trainer.config.faults
         if total == 0:
             events.unreadable_in_a_row = 0
             return
         known = set(events.unreadable)
-        for sentence in (sentence for part in self._plan.world.gather(own) for sentence in part):
+        for sentence in (sentence for part in self._trainer.ctx.all_gather(own) for sentence in part):
             if sentence not in known:
                 known.add(sentence)
                 events.unreadable.append(sentence)
         events.unreadable_in_a_row = round(total) + (0 if with_readable else events.unreadable_in_a_row)
-        too_many = len(events.unreadable) > limits.max_unreadable_share * len(self._plan.data)
+        too_many = len(events.unreadable) > limits.max_unreadable_fraction * len(self._trainer.data)
         if too_many or events.unreadable_in_a_row >= limits.max_unreadable_in_a_row:
             raise DataError(
-                f"fit: training files must be readable but for {limits.max_unreadable_share:.1%} of them and"
-                f" {limits.max_unreadable_in_a_row - 1} in a row, got {len(events.unreadable)} of"
-                f" {len(self._plan.data)} that are not, {events.unreadable_in_a_row} in a row. The last:"
+                f"fit: training files must be readable but for {limits.max_unreadable_fraction:.1%} of them"
+                f" and {limits.max_unreadable_in_a_row - 1} in a row, got {len(events.unreadable)} of"
+                f" {len(self._trainer.data)} that are not, {events.unreadable_in_a_row} in a row. The last:"
                 f" {events.unreadable[-1]}"
             )
 
     def _bear(self, fault: str, epoch: int, indices: Int[Tensor, " b"]) -> bool:
         """Act on a fault as the config says; false after a rollback."""
-        state, faults = self._state, self._plan.config.faults
+        state, faults = self._state, self._trainer.config.faults
         step, events = state.step, state.events
         known = {"step": step, "epoch": epoch + 1, "fault": fault, "indices": indices.tolist()}
-        self._watcher.after_fault(state, {**known, "learning_rate": self._plan.learning_rate(step)})
+        self._callback.on_nonfinite(state, {**known, "learning_rate": self._trainer.learning_rate(step)})
         if faults.nonfinite == "skip" and events.skipped_in_a_row < faults.max_nonfinite:
             events.skipped_steps.append(step)
             events.skipped_in_a_row += 1
             state.step += 1
             return True
-        if faults.nonfinite == "rollback" and len(events.passed_over) < faults.max_nonfinite:
-            passed_over = sorted({*events.passed_over, step})
-            self._watcher.restore(state)
-            state.events.passed_over = passed_over
+        if faults.nonfinite == "rollback" and len(events.rolled_back_steps) < faults.max_nonfinite:
+            rolled_back_steps = sorted({*events.rolled_back_steps, step})
+            self._callback.restore(state)
+            state.events.rolled_back_steps = rolled_back_steps
             return False
         raise_fault(fault, step)
         return True
 
     def _close_epoch(self) -> Evaluation:
-        state, plan = self._state, self._plan
-        evaluation = evaluate_average(state, plan)
-        record = _epoch_record(state, plan, evaluation)
-        self._watcher.after_epoch(state, record, evaluation)
-        is_last = state.step == plan.total_steps
-        is_due = record["epoch"] % plan.config.ckpt.every_epochs == 0 or self._flags[_SAVE]
+        state, trainer = self._state, self._trainer
+        evaluation = evaluate_ema(state, trainer)
+        record = _epoch_record(state, trainer, evaluation)
+        self._callback.on_epoch_end(state, record, evaluation)
+        is_last = state.step == trainer.total_steps
+        is_due = record["epoch"] % trainer.config.ckpt.every_epochs == 0 or self._flags[_SAVE]
         if is_due or is_last:
             self._save(must=is_last)
-        state.called.train()
+        state.ddp_model.train()
         return evaluation
 
     def _save(self, *, must: bool = False) -> None:
-        self._watcher.save(self._state, must=must)
-        self._saved = self._plan.clock()
+        self._callback.save(self._state, must=must)
+        self._saved = self._trainer.clock()
 
 
 def _buffers(state: TrainState) -> list[tuple[Tensor, Tensor]]:
     return [(buffer, buffer.clone()) for buffer in state.model.buffers()]
 
 
-def _epoch_record(state: TrainState, plan: Plan, evaluation: Evaluation) -> dict[str, Any]:
+def _epoch_record(state: TrainState, trainer: Trainer, evaluation: Evaluation) -> dict[str, Any]:
     meter, state.meter = state.meter, Meter()
     state.seconds += meter.seconds
     count = max(meter.count, 1)
     record = {
-        "epoch": state.step // plan.steps_per_epoch,
+        "epoch": state.step // trainer.steps_per_epoch,
         "step": state.step,
-        "learning_rate": plan.learning_rate(state.step - 1),
+        "learning_rate": trainer.learning_rate(state.step - 1),
         "train_loss": meter.loss_sum / count,
         "train_accuracy": meter.correct / count,
         "train_total": meter.count,

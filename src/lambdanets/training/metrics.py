@@ -12,9 +12,12 @@ from torch.nn.functional import cross_entropy
 
 from lambdanets.data.batches import Batch
 from lambdanets.errors import ArgumentError, DataError
+from lambdanets.training.distributed import DistributedContext
 
 # How many guesses the second count allows.
 TOP: Final = 5
+
+_ALONE: Final = DistributedContext()
 
 
 @dataclass
@@ -103,8 +106,8 @@ class Evaluation:
         return self
 
 
-def unchanged(tensor: Tensor) -> Tensor:
-    """The tensor itself: images that come as the network takes them, sums of the only process there is."""
+def identity(tensor: Tensor) -> Tensor:
+    """Return the tensor itself: for images that come as the network takes them."""
     return tensor
 
 
@@ -114,10 +117,9 @@ def evaluate(
     batches: Iterable[Batch],
     num_classes: int,
     *,
-    prepare: Callable[[Tensor], Tensor] = unchanged,
-    device: torch.device | str = "cpu",
+    prepare: Callable[[Tensor], Tensor] = identity,
     precision: torch.dtype | None = None,
-    add_up: Callable[[Tensor], Tensor] = unchanged,
+    ctx: DistributedContext = _ALONE,
     real: Int[Tensor, "n most"] | None = None,
 ) -> Evaluation:
     """Count what a model makes of each image.
@@ -132,10 +134,8 @@ def evaluate(
             it is counted as left out, and its pixels are not looked at.
         num_classes: Rows of the confusion matrix.
         prepare: From images to what the network takes; called on the device.
-        device: Where the model is.
         precision: Of its products; none: that of its weights.
-        add_up: Sums a tensor of int64 or float64 over all processes; called twice, in the same order
-            everywhere.
+        ctx: The device of the model, and the processes that evaluate together.
         real: For each image of these batches, in their order, the classes that may be called right, with
             -1 behind them. An image without any is in no such count.
 
@@ -143,26 +143,27 @@ def evaluate(
         ArgumentError: A target is no class, or `real` has another length than the batches together.
         DataError: There is no readable image, or another process has met an error.
     """
-    tally = _Tally(num_classes, torch.device(device), real)
-    failure: Exception | None = None
-    training = model.training
-    model.eval()
-    try:
+    tally = _Tally(num_classes, ctx.device, real)
+
+    def count() -> None:
         for images, targets, unreadable in batches:
             readable = tally.admit(targets, unreadable)
             if not readable.any():
                 continue
-            shown = prepare((images if readable.all() else images[readable]).to(device, non_blocking=True))
-            with torch.autocast(tally.device.type, precision) if precision else nullcontext():
-                logits = model(shown)
+            images = images if readable.all() else images[readable]
+            images = prepare(images.to(ctx.device, non_blocking=True))
+            with torch.autocast(ctx.device.type, precision) if precision else nullcontext():
+                logits = model(images)
             tally.add(logits, targets[readable])
         tally.check_end()
-    # Other processes wait for this one's sums: they are told before the error goes its way.
-    except Exception as error:
-        failure = error
+
+    training = model.training
+    model.eval()
+    try:
+        ctx.agree(count, "evaluate: every process must judge its images")
     finally:
         model.train(training)
-    return tally.result(add_up, failure)
+    return tally.result(ctx)
 
 
 class _Tally:
@@ -205,7 +206,7 @@ class _Tally:
         predictions = logits.argmax(dim=1)
         pairs = classes * self.num_classes + predictions
         self.confusion.index_add_(0, pairs, torch.ones_like(pairs))
-        self.counts[0] += (places(logits, classes) < min(TOP, self.num_classes)).sum()
+        self.counts[0] += (label_ranks(logits, classes) < min(TOP, self.num_classes)).sum()
         if self.rows is not None:
             self.counts[1] += (self.rows == predictions[:, None]).any(dim=1).sum()
             self.counts[2] += (self.rows >= 0).any(dim=1).sum()
@@ -214,20 +215,13 @@ class _Tally:
         """Raise unless every row of labels has had its image."""
         self._require_rows(self.real is None or self.seen == len(self.real))
 
-    def result(self, add_up: Callable[[Tensor], Tensor], failure: Exception | None) -> Evaluation:
-        """The sums of all processes, or what went wrong in one of them."""
-        own = torch.tensor([self.left_out, failure is not None], dtype=torch.int64, device=self.device)
-        whole = add_up(torch.cat([self.confusion, self.counts, own])).cpu()
-        loss = add_up(self.loss).item()
-        confusion = whole[:-5].reshape(self.num_classes, self.num_classes)
-        top5_correct, real_correct, real_total, left_out, failures = whole[-5:].tolist()
-        if failure is not None:
-            raise failure
-        if failures:
-            raise DataError(
-                "evaluate: every process must judge its images, got an error in another one; what that one"
-                " printed says why."
-            )
+    def result(self, ctx: DistributedContext) -> Evaluation:
+        """The sums over all processes."""
+        left_out = torch.tensor([self.left_out], dtype=torch.int64, device=self.device)
+        sums = ctx.all_reduce(torch.cat([self.confusion, self.counts, left_out])).cpu()
+        loss = ctx.all_reduce(self.loss).item()
+        confusion = sums[:-4].reshape(self.num_classes, self.num_classes)
+        top5_correct, real_correct, real_total, num_left_out = sums[-4:].tolist()
         total = int(confusion.sum())
         if not total:
             raise DataError("evaluate: batches must hold at least one readable image, got none.")
@@ -235,7 +229,7 @@ class _Tally:
             confusion=confusion,
             loss=loss / total,
             top5_correct=top5_correct,
-            left_out=left_out,
+            left_out=num_left_out,
             real_correct=None if self.real is None else real_correct,
             real_total=None if self.real is None else real_total,
             unreadable=tuple(self.unreadable),
@@ -247,7 +241,7 @@ class _Tally:
             raise ArgumentError(f"evaluate: real must have a row for each image of the batches, got {rows}.")
 
 
-def places(logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+def label_ranks(logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
     """The place of each label among the guesses: 0 is the first. Of equal logits the lower class is first."""
     own = logits.gather(1, labels[:, None])
     # A label that is not a number is behind all others.

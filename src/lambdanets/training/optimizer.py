@@ -27,18 +27,18 @@ def make_optimizer(config: OptimConfig, groups: Iterable[dict[str, Any]]) -> Opt
     if config.name == "sgd":
         return SGD(groups, lr=rate, momentum=momentum, nesterov=True)
     if config.name == "adamw":
-        betas = momentum, config.squares_decay or 0.999
+        betas = momentum, config.beta2 or 0.999
         return AdamW(groups, lr=rate, betas=betas, eps=config.epsilon or 1e-8)
     made: Optimizer
     if config.name == "lamb":
-        betas = momentum, config.squares_decay or 0.999
+        betas = momentum, config.beta2 or 0.999
         # Gradients are shortened by the loop, for every optimiser alike.
         made = _timm("Lamb")(groups, lr=rate, betas=betas, eps=config.epsilon or 1e-6, max_grad_norm=None)
     else:
         made = _timm("RMSpropTF")(
             groups,
             lr=rate,
-            alpha=config.squares_decay or 0.9,
+            alpha=config.beta2 or 0.9,
             eps=config.epsilon or 1e-3,
             momentum=momentum,
         )
@@ -53,7 +53,9 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
 
 def gradient_norm(model: nn.Module) -> Tensor:
     """Give the Euclidean norm of all gradients together; not finite as soon as one of them is not."""
-    return whole(torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]))
+    return full_tensor(
+        torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+    )
 
 
 def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -63,7 +65,7 @@ def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tenso
     counts that some keep for each group: `step/group 0`.
     """
     remembered = {
-        f"{key}/{name}": whole(value)
+        f"{key}/{name}": full_tensor(value)
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
         if isinstance(value, Tensor)
@@ -100,10 +102,10 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[s
                 f" got {tuple(value.shape)}."
             )
         # Counts of steps stay on the processor, where the optimisers put them.
-        optimizer.state[parameter][key] = like(parameter, value) if value.ndim else value.clone()
+        optimizer.state[parameter][key] = distribute_like(parameter, value) if value.ndim else value.clone()
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """A tensor of which processes hold parts, put together; any other as it is."""
     if not isinstance(tensor, DTensor):
         return tensor
@@ -111,7 +113,7 @@ def whole(tensor: Tensor) -> Tensor:
     return put_together
 
 
-def like(pattern: Tensor, value: Tensor) -> Tensor:
+def distribute_like(pattern: Tensor, value: Tensor) -> Tensor:
     """A copy of a whole tensor, on the device of a pattern and cut into parts as it is."""
     moved = value.to(pattern.device, copy=True)
     if not isinstance(pattern, DTensor):

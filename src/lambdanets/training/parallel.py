@@ -14,48 +14,50 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lambdanets.errors import ArgumentError
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import World
+from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.ema import ExponentialMovingAverage
 from lambdanets.training.optimizer import make_optimizer
 from lambdanets.training.settings import ExecConfig
 from lambdanets.training.state import TrainState
-from lambdanets.training.step import precision_of
+from lambdanets.training.step import autocast_dtype
 
 Groups = Callable[[nn.Module], list[dict[str, Any]]]
 
 
-def new_state(model: nn.Module, config: TrainConfig, world: World, groups: Groups) -> TrainState:
+def init_train_state(
+    model: nn.Module, config: TrainConfig, ctx: DistributedContext, groups: Groups
+) -> TrainState:
     """Make what a run changes, from a network with its first weights.
 
     Args:
         model: On any device, equal in all processes.
         config: The settings.
-        world: This process among the others.
+        ctx: This process among the others.
         groups: Makes the optimiser's parameter groups of the network.
 
     Raises:
         ArgumentError: The network or the device cannot do what `exec` asks for.
     """
-    model = placed(model, config.exec, world)
+    model = placed(model, config.exec, ctx)
     ema = ExponentialMovingAverage(model, config.ema_decay)
     whole = ema.module
-    if config.exec.parallel == "fsdp" and world.size > 1:
+    if config.exec.parallel == "fsdp" and ctx.size > 1:
         whole = copy.deepcopy(model).eval().requires_grad_(False)
-        _shard(model, world)
-        _shard(ema.module, world)
+        _shard(model, ctx)
+        _shard(ema.module, ctx)
     return TrainState(
         model=model,
         ema=ema,
-        whole_average=whole,
+        full_ema_model=whole,
         optimizer=make_optimizer(config.optim, groups(model)),
-        network=_wrapped(model, config.exec, world),
-        scaler=_scaler(config.exec, world),
+        ddp_model=_wrapped(model, config.exec, ctx),
+        scaler=_scaler(config.exec, ctx),
     )
 
 
-def placed(model: nn.Module, config: ExecConfig, world: World) -> nn.Module:
+def placed(model: nn.Module, config: ExecConfig, ctx: DistributedContext) -> nn.Module:
     """Put a network on its device, in the order in memory and with the switches of the settings."""
-    model = model.to(world.device)
+    model = model.to(ctx.device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if config.gradient_checkpointing:
@@ -66,30 +68,30 @@ def placed(model: nn.Module, config: ExecConfig, world: World) -> nn.Module:
                 f" {type(model).__name__}."
             )
         switch(True)
-    if config.sync_batch_norm and world.size > 1:
-        if world.device.type == "cpu":
+    if config.sync_batch_norm and ctx.size > 1:
+        if ctx.device.type == "cpu":
             raise ArgumentError(
                 "exec.sync_batch_norm must be off on a CPU, got on. Torch has it for GPUs alone."
             )
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    if config.deterministic and world.device.type == "cuda":
+    if config.deterministic and ctx.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     return model
 
 
-def _wrapped(model: nn.Module, config: ExecConfig, world: World) -> nn.Module:
+def _wrapped(model: nn.Module, config: ExecConfig, ctx: DistributedContext) -> nn.Module:
     if config.compile:
         # The bare model, in place: the names of its weights stay as they are.
         model.compile()
-    if world.size == 1 or config.parallel == "fsdp":
+    if ctx.size == 1 or config.parallel == "fsdp":
         return model
-    devices = [world.device.index] if world.device.type == "cuda" else None
+    devices = [ctx.device.index] if ctx.device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
 
 
-def _shard(model: nn.Module, world: World) -> None:
-    mesh = init_device_mesh(world.device.type, (world.size,))
+def _shard(model: nn.Module, ctx: DistributedContext) -> None:
+    mesh = init_device_mesh(ctx.device.type, (ctx.size,))
     for stage in model.children():
         if isinstance(stage, nn.Sequential | nn.ModuleList):
             for block in stage:
@@ -98,6 +100,6 @@ def _shard(model: nn.Module, world: World) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def _scaler(config: ExecConfig, world: World) -> GradScaler | None:
-    needed = precision_of(config.precision, world.device) == torch.float16
-    return GradScaler(world.device.type) if needed else None
+def _scaler(config: ExecConfig, ctx: DistributedContext) -> GradScaler | None:
+    needed = autocast_dtype(config.precision, ctx.device) == torch.float16
+    return GradScaler(ctx.device.type) if needed else None

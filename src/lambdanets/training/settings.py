@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from lambdanets.errors import ArgumentError, check_choice
+from lambdanets.errors import ArgumentError, check_choice, require
 
 FROM_FILES: Final = ("folder", "shards", "huggingface")
 _DECODED: Final = (*FROM_FILES, "digit-images")
@@ -163,20 +163,20 @@ class OptimConfig:
         base_batch_size: The global batch the learning rate is for; it grows in proportion with a larger
             one. None: it is for whatever batch there is.
         momentum: Share of the last update that is kept; of AdamW and LAMB their first beta.
-        squares_decay: Share of the averaged squared gradients that is kept (AdamW, LAMB, RMSProp).
+        beta2: Share of the averaged squared gradients that is kept (AdamW, LAMB, RMSProp).
         epsilon: Keeps their divisors from zero; none: 1e-8 (AdamW), 1e-6 (LAMB), 1e-3 (RMSProp).
         weight_decay: Pull of the weights towards zero; norms and biases have none.
-        max_gradient_norm: Longer gradients are shortened to it; none: they are left as they are.
+        clip_grad_norm: Longer gradients are shortened to it; none: they are left as they are.
     """
 
     name: Literal["sgd", "adamw", "lamb", "rmsprop"] = "sgd"
     learning_rate: float
     base_batch_size: int | None = None
     momentum: float = 0.9
-    squares_decay: float | None = None
+    beta2: float | None = None
     epsilon: float | None = None
     weight_decay: float = 0.0
-    max_gradient_norm: float | None = None
+    clip_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
         check_choice("OptimConfig", "name", self.name, ("sgd", "adamw", "lamb", "rmsprop"))
@@ -184,12 +184,12 @@ class OptimConfig:
         require(self, "base_batch_size", self.base_batch_size is None or self.base_batch_size >= 1,
                 "be at least 1")  # fmt: skip
         require(self, "momentum", 0 < self.momentum < 1, "lie between 0 and 1, both excluded")
-        for name in ("squares_decay", "epsilon"):
+        for name in ("beta2", "epsilon"):
             require(self, name, self.name != "sgd" or getattr(self, name) is None, "be none for sgd")
             require(self, name, 0 < (getattr(self, name) or 0.5) < 1, "lie between 0 and 1, both excluded")
         require(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite")
-        longest = self.max_gradient_norm
-        require(self, "max_gradient_norm", longest is None or longest > 0, "be positive")
+        longest = self.clip_grad_norm
+        require(self, "clip_grad_norm", longest is None or longest > 0, "be positive")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,27 +298,22 @@ class FaultConfig:
         nonfinite: A loss or gradient that is not finite: stop the run, skip the update, or roll back to the
             last checkpoint and pass over the step.
         max_nonfinite: Updates in a row that may be skipped, or rollbacks of the run, before it stops.
-        max_unreadable_share: Share of the training files that may be unreadable before the run stops.
+        max_unreadable_fraction: Share of the training files that may be unreadable before the run stops.
         max_unreadable_in_a_row: Unreadable files, one after another, before the run stops.
     """
 
     nonfinite: Literal["stop", "skip", "rollback"] = "stop"
     max_nonfinite: int = 10
-    max_unreadable_share: float = 0.01
+    max_unreadable_fraction: float = 0.01
     max_unreadable_in_a_row: int = 50
 
     def __post_init__(self) -> None:
         check_choice("FaultConfig", "nonfinite", self.nonfinite, ("stop", "skip", "rollback"))
         require(self, "max_nonfinite", self.max_nonfinite >= 1, "be at least 1")
-        require(self, "max_unreadable_share", 0 <= self.max_unreadable_share <= 1, "lie between 0 and 1")
+        require(
+            self, "max_unreadable_fraction", 0 <= self.max_unreadable_fraction <= 1, "lie between 0 and 1"
+        )
         require(self, "max_unreadable_in_a_row", self.max_unreadable_in_a_row >= 1, "be at least 1")
-
-
-def require(config: object, argument: str, fulfilled: bool, requirement: str) -> None:
-    """Raise unless a setting fulfils what it must."""
-    if not fulfilled:
-        value = getattr(config, argument)
-        raise ArgumentError(f"{type(config).__name__}: {argument} must {requirement}, got {value}.")
 
 
 def _leave_at_default(config: Any, name: str, data: str, meant_for: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from lambdanets.training.checkpoint import Checkpoint
 from lambdanets.training.config import TrainConfig, differences
 from lambdanets.training.ema import ExponentialMovingAverage
 from lambdanets.training.metrics import Meter
-from lambdanets.training.optimizer import like, optimizer_tensors, restore_optimizer, whole
+from lambdanets.training.optimizer import distribute_like, full_tensor, optimizer_tensors, restore_optimizer
 
 
 @dataclass(kw_only=True)
@@ -26,7 +26,7 @@ class Events:
         unreadable_in_a_row: Unreadable files since the last readable one.
         skipped_steps: Steps whose update was not finite and not made.
         skipped_in_a_row: How many of them were the last ones.
-        passed_over: Steps that a rollback found not finite: they are left out.
+        rolled_back_steps: Steps that a rollback found not finite: they are left out.
         failed_saves: Checkpoints that could not be stored.
         failed_saves_in_a_row: How many of them were the last ones.
     """
@@ -35,9 +35,15 @@ class Events:
     unreadable_in_a_row: int = 0
     skipped_steps: list[int] = field(default_factory=list)
     skipped_in_a_row: int = 0
-    passed_over: list[int] = field(default_factory=list)
+    rolled_back_steps: list[int] = field(default_factory=list)
     failed_saves: int = 0
     failed_saves_in_a_row: int = 0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Events":
+        """Read what `dataclasses.asdict` gave; checkpoints of earlier versions say `passed_over`."""
+        renamed = {"passed_over": "rolled_back_steps"}
+        return cls(**{renamed.get(name, name): value for name, value in values.items()})
 
 
 @dataclass(kw_only=True)
@@ -46,10 +52,10 @@ class TrainState:
 
     Attributes:
         model: The network that is trained.
-        ema: Its moving average, the one that is evaluated and kept.
-        optimizer: Updates the network.
-        network: The model wrapped to work with other processes; none for the model itself.
-        whole_average: A place for the average where processes hold parts of it, to be evaluated.
+        ddp_model: The model as training calls it: in `DistributedDataParallel`, or the model itself.
+        ema: Its exponential moving average, the one that is evaluated and kept.
+        optimizer: Updates the model.
+        full_ema_model: Takes the full EMA weights for evaluation where processes hold shards of them.
         scaler: Keeps gradients within the range of float16; none in other precisions.
         step: Steps made; with the seed it decides all randomness.
         seconds: Time spent training in whole epochs so far, over all processes that worked on the run.
@@ -59,10 +65,10 @@ class TrainState:
     """
 
     model: nn.Module
+    ddp_model: nn.Module
     ema: ExponentialMovingAverage
     optimizer: Optimizer
-    network: nn.Module | None = None
-    whole_average: nn.Module | None = None
+    full_ema_model: nn.Module | None = None
     scaler: GradScaler | None = None
     step: int = 0
     seconds: float = 0.0
@@ -70,23 +76,18 @@ class TrainState:
     best: dict[str, Any] | None = None
     events: Events = field(default_factory=Events)
 
-    @property
-    def called(self) -> nn.Module:
-        """What training calls: the network, or the model itself without one."""
-        return self.network or self.model
-
-    def average(self) -> nn.Module:
-        """The averaged network, whole in every process; every process of the run must ask."""
-        if self.whole_average is None or self.whole_average is self.ema.module:
+    def ema_model(self) -> nn.Module:
+        """Give the EMA model with its full weights; every process of the run must call it."""
+        if self.full_ema_model is None or self.full_ema_model is self.ema.module:
             return self.ema.module
-        self.whole_average.load_state_dict(whole_state(self.ema.module))
-        return self.whole_average
+        self.full_ema_model.load_state_dict(full_state(self.ema.module))
+        return self.full_ema_model
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All tensors, by the name of the checkpoint's file; every process of the run must ask."""
         return {
-            "model": whole_state(self.model),
-            "ema": whole_state(self.ema.module),
+            "model": full_state(self.model),
+            "ema": full_state(self.ema.module),
             "optimizer": optimizer_tensors(self.optimizer, self.model),
         }
 
@@ -133,13 +134,13 @@ class TrainState:
         self.seconds = record["seconds"]
         self.meter = Meter(**record["meter"])
         self.best = record["best"]
-        self.events = Events(**record["events"])
+        self.events = Events.from_dict(record["events"])
         return changes
 
 
-def whole_state(model: nn.Module) -> dict[str, Tensor]:
+def full_state(model: nn.Module) -> dict[str, Tensor]:
     """The weights and buffers by name, put together where processes hold parts."""
-    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+    return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
 
 
 def _changes(
@@ -184,4 +185,4 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> N
         )
     state = model.state_dict()
     # A process may hold parts of a tensor: each takes its own.
-    model.load_state_dict({name: like(state[name], tensor) for name, tensor in tensors.items()})
+    model.load_state_dict({name: distribute_like(state[name], tensor) for name, tensor in tensors.items()})

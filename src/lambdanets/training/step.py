@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grads_with_norm_
 from lambdanets.data.batches import Batch
 from lambdanets.errors import NumericError
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import World
+from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.optimizer import gradient_norm, set_learning_rate
 from lambdanets.training.state import TrainState
 
@@ -45,19 +45,19 @@ class Stepper:
 
     Attributes:
         config: The settings.
-        world: This process among the others.
+        ctx: This process among the others.
         prepare: From images as they come to what the network takes, on its device.
         mix: Mixes images and their classes; none without mixup and cutmix.
     """
 
     config: TrainConfig
-    world: World
+    ctx: DistributedContext
     prepare: Callable[[Tensor], Tensor]
     mix: Mix | None = None
 
     def precision(self) -> torch.dtype | None:
         """What products are computed in under autocast; none for float32 throughout."""
-        return precision_of(self.config.exec.precision, self.world.device)
+        return autocast_dtype(self.config.exec.precision, self.ctx.device)
 
     def step(
         self,
@@ -77,13 +77,13 @@ class Stepper:
             learning_rate: Of this step.
             flags: Added up over all processes.
         """
-        seed_step(self.config.seed, state.step, self.world.rank)
+        seed_step(self.config.seed, state.step, self.ctx.rank)
         state.optimizer.zero_grad(set_to_none=True)
         loss_sum, correct = self._forward_backward(state, batch, num_images)
         if state.scaler:
             state.scaler.unscale_(state.optimizer)
         norm = gradient_norm(state.model)
-        totals = self.world.sums([loss_sum, correct, len(batch.images), *flags])
+        totals = self.ctx.sum_values([loss_sum, correct, len(batch.images), *flags])
         fault = self._fault(state, totals[0] / num_images, norm)
         if fault is None:
             self._update(state, norm, learning_rate)
@@ -95,24 +95,24 @@ class Stepper:
 
     def _forward_backward(self, state: TrainState, batch: Batch, num_images: int) -> tuple[float, float]:
         parts = self.config.exec.accumulation
-        device, precision = self.world.device, self.precision()
+        device, precision = self.ctx.device, self.precision()
         sums = torch.zeros(2, dtype=torch.float64, device=device)
         pairs = zip(batch.images.tensor_split(parts), batch.targets.tensor_split(parts), strict=True)
         for number, (images, targets) in enumerate(pairs):
             images = self.prepare(images.to(device, non_blocking=True))
             targets = targets.to(device, non_blocking=True)
             if self.mix:
-                words = (self.config.seed, state.step, self.world.rank, number)
+                words = (self.config.seed, state.step, self.ctx.rank, number)
                 images, targets = self.mix(images, targets, words=words)
-            with _unsynchronized(state.called, number < parts - 1):
+            with _unsynchronized(state.ddp_model, number < parts - 1):
                 with torch.autocast(device.type, precision, enabled=precision is not None):
-                    logits = state.called(images)
+                    logits = state.ddp_model(images)
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
                 if targets.is_floating_point():
                     targets = targets.to(logits.dtype)
                 loss = cross_entropy(logits, targets, label_smoothing=self.config.label_smoothing)
                 # By images, so that unequal parts count as they would in one batch. DDP takes the mean.
-                weight = len(images) / num_images * self.world.size
+                weight = len(images) / num_images * self.ctx.size
                 weighted = loss * weight
                 (state.scaler.scale(weighted) if state.scaler else weighted).backward()
             sums[0] += loss.detach() * len(images)
@@ -130,7 +130,7 @@ class Stepper:
 
     def _update(self, state: TrainState, norm: Tensor, learning_rate: float) -> None:
         set_learning_rate(state.optimizer, learning_rate)
-        longest = self.config.optim.max_gradient_norm
+        longest = self.config.optim.clip_grad_norm
         if longest and torch.isfinite(norm):
             clip_grads_with_norm_(state.model.parameters(), longest, norm)
         if state.scaler:
@@ -140,7 +140,7 @@ class Stepper:
             state.optimizer.step()
         # An update that the scaler passed over moved nothing: it does not count for the average.
         if not state.scaler or torch.isfinite(norm):
-            self.world.average_buffers(state.model)
+            self.ctx.average_buffers(state.model)
             state.ema.update(state.model)
 
 
@@ -150,7 +150,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
     torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
 
-def precision_of(name: str, device: torch.device) -> torch.dtype | None:
+def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
     """The type of products under autocast, none for float32; auto is bfloat16 on a GPU that has it."""
     if name == "auto":
         has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -6,7 +6,7 @@ from typing import Final
 from lambdanets.paper.page.figures import Image, figure
 from lambdanets.paper.page.scrolling import plain_table, section
 from lambdanets.runs.compare import RunSummary
-from lambdanets.runs.display import duration
+from lambdanets.runs.display import format_duration
 from lambdanets.runs.markup import Html
 
 # The images of every run first, and any others behind them by name.
@@ -33,7 +33,7 @@ def run_section(summary: RunSummary, place: int) -> Html:
         ("accuracy after the best epoch", f"{_accuracy(summary.best_correct, summary.total)}, so optimistic"),
         ("parameters", str(summary.parameters)),
         ("epochs", f"{done} of {planned}"),
-        ("training time", duration(summary.seconds)),
+        ("training time", format_duration(summary.seconds)),
         ("training speed", f"{summary.images_per_s:.0f} images/s"),
     ]
     anchor = f"run-{place}"

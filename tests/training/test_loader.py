@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from lambdanets.errors import DataError
-from lambdanets.training import feeding
-from lambdanets.training.feeding import training_batches
+from lambdanets.training import loader as module
+from lambdanets.training.loader import training_batches
 from support.training import TinyData
 
 CALLS = [(0, torch.arange(4)), (0, torch.arange(4, 8))]
@@ -43,7 +43,7 @@ def test_it_may_die_while_it_hands_a_batch_over(monkeypatch, error):
         raise error("planted")
         yield
 
-    monkeypatch.setattr(feeding, "_started", broken)
+    monkeypatch.setattr(module, "_started", broken)
     with pytest.raises(DataError, match="a process that reads images must live, got 'planted'"):
         next(training_batches(TinyData(), CALLS, num_workers=1))
 

@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jaxtyping import Int
@@ -12,9 +12,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from lambdanets.data.batches import Batch, TestData, TrainingData
 from lambdanets.errors import DataError
+from lambdanets.training.distributed import DistributedContext
 
 # More images at once are no faster on a processor core, and this many fit anywhere.
 TEST_BATCH = 250
+
+_ALONE: Final = DistributedContext()
 
 Call = tuple[Any, ...]
 
@@ -36,19 +39,17 @@ def training_batches(
 
 
 def test_batches(
-    data: TestData, size: int = TEST_BATCH, *, share: tuple[int, int] = (0, 1), num_workers: int = 0
+    data: TestData, size: int = TEST_BATCH, *, ctx: DistributedContext = _ALONE, num_workers: int = 0
 ) -> Iterator[Batch]:
     """Give each image once, in stored order.
 
     Args:
         data: What to judge by.
         size: Images at a time.
-        share: This process and how many there are: it takes every so-manieth image, and nobody's share is
-            filled up with repeated ones.
+        ctx: With n processes, each takes every n-th image; no shard is padded with repeated ones.
         num_workers: Processes beside this one; 0: none.
     """
-    rank, num_processes = share
-    indices = torch.arange(len(data))[rank::num_processes]
+    indices = torch.arange(len(data))[ctx.rank :: ctx.size]
     return _fed(data, [(part,) for part in indices.split(size) if len(part)], num_workers)
 
 
