@@ -3,7 +3,7 @@
 import pytest
 
 from lambdanets import create_model
-from lambdanets.models.meta import on_meta
+from lambdanets.models import on_meta
 from lambdanets.paper.tables.certain import FILLERS, rows_of
 from lambdanets.paper.tables.contents import NUMBERS, table
 from lambdanets.paper.tables.record import CERTAIN, NOT_RUN, agrees

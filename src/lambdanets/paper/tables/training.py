@@ -7,15 +7,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, check_choice
-from lambdanets.models import list_models
-from lambdanets.models.meta import on_meta
-from lambdanets.models.registry import model_config
+from lambdanets.models import list_models, on_meta
+from lambdanets.models.variants import model_config
 from lambdanets.paper.tables.results import Result
 from lambdanets.published import TABLES, Row
 from lambdanets.recipes import RECIPES, get_recipe
@@ -61,14 +60,15 @@ def config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     theirs = model_config(row.model, **row.overrides)
     is_plain = row.model == "resnet50"
     usual = model_config("resnet50" if is_plain else "resnet50_llll")
+    theirs_flat, usual_flat = (asdict(config) | asdict(config.lambda_layer) for config in (theirs, usual))
     different = {
-        field.name for field in fields(theirs) if getattr(theirs, field.name) != getattr(usual, field.name)
+        name for name, value in theirs_flat.items() if name != "lambda_layer" and value != usual_flat[name]
     }
     if not different <= {*_LAYERS}:
         return None
     recipe = get_recipe(f"{dataset}-conv" if is_plain else dataset)
     overrides: dict[str, Any] = {
-        name: getattr(theirs, name) for name in _LAYERS if name in {*different, *row.overrides}
+        name: theirs_flat[name] for name in _LAYERS if name in {*different, *row.overrides}
     }
     config = replace(
         recipe, seed=seed, model=replace(recipe.model, overrides={**recipe.model.overrides, **overrides})
