@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from lambdanets.cli import run
-from lambdanets.paper.tables import measuring, training
-from lambdanets.paper.tables.contents import NUMBERS
-from lambdanets.paper.tables.results import append_result, read_results
+from lambdanets.paper import measure, train
+from lambdanets.paper.results import append_result, read_results
+from lambdanets.paper.tables import NUMBERS
 from support.tables import measured, trained
 
 
@@ -70,34 +70,32 @@ def test_nothing_is_cut_where_there_is_no_terminal(
 def test_measuring_stores_and_then_prints(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {}
+    given = {}
 
-    def measure(numbers, conditions, tell):
-        asked.update(numbers=list(numbers), conditions=conditions)
-        tell("at work")
+    def fake(numbers, *, log, **options):
+        given.update(numbers=list(numbers), **options)
+        log("at work")
         yield measured(7.5)
 
-    monkeypatch.setattr(measuring, "measure_tables", measure)
+    monkeypatch.setattr(measure, "measure_tables", fake)
     words = ("--measure", "--batch", "2", "--time-limit", "9", "--rows", "C*", "--results", "kept")
     assert run(("tables", "12", *words)) == 0
     captured = capsys.readouterr()
     assert captured.err == "at work\n"
     assert "7.50  measured on Chip, 2 cores, batch 8, float32" in captured.out
-    assert asked["numbers"] == [12]
-    conditions = asked["conditions"]
-    assert (conditions.batch, conditions.time_limit_s, conditions.rows) == (2, 9.0, "C*")
+    assert given == {"numbers": [12], "batch": 2, "time_limit_s": 9.0, "rows": "C*"}
     assert read_results(Path("kept")) == (measured(7.5),)
 
 
 def test_training_stores_and_then_prints(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(numbers, dataset, seeds, **options):
+    def fake(numbers, dataset, seeds, **options):
         assert (list(numbers), dataset, list(seeds)) == ([12], "digits", [0, 1])
         assert options["runs"] == Path("runs/tables") and options["num_processes"] is None
         yield trained()
 
-    monkeypatch.setattr(training, "train_tables", train)
+    monkeypatch.setattr(train, "train_tables", fake)
     text = printed(capsys, "tables", "12", "--train", "digits", "--seeds", "2")
     assert "98.5 ± 0.7  trained on digits, 2 seeds" in text
     assert read_results(Path("results")) == (trained(),)

@@ -8,17 +8,14 @@ import pytest
 
 from lambdanets.cli import run
 from lambdanets.errors import DataError, StorageError
-from lambdanets.paper.page.document import page, write_page
-from lambdanets.paper.page.figures import Image
-from lambdanets.paper.tables.contents import NUMBERS, table
-from lambdanets.paper.tables.record import NOT_RUN, Table
-from lambdanets.paper.tables.results import Results
+from lambdanets.paper.page import Image, render_page, write_page
+from lambdanets.paper.schema import NOT_RUN, Cell, Column, Table
+from lambdanets.paper.tables import NUMBERS, table
+from lambdanets.published import Row
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.compare import RunSummary
-from lambdanets.runs.markup import element
 
 VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
-NOTHING = Results(results=(), machine=None, here="")
 # A pixel.
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8ffff3f0005fe02fea7"
@@ -66,12 +63,12 @@ SOME = (1, 2, 6, 12, 14, 17)
 
 @pytest.fixture(scope="module")
 def tables() -> list[Table]:
-    return [table(number, NOTHING) for number in SOME]
+    return [table(number) for number in SOME]
 
 
 @pytest.fixture(scope="module")
 def text(tables: list[Table]) -> str:
-    return page(tables, [Image(title="A pixel", caption="One.", png=PNG)])
+    return render_page(tables, [Image(title="A pixel", caption="One.", png=PNG)])
 
 
 def test_every_tag_is_closed_and_every_table_has_a_caption(text: str) -> None:
@@ -93,31 +90,45 @@ def test_every_number_of_every_table_is_there(text: str, tables: list[Table]) ->
     cells = Reader(text).cells
     for one in tables:
         assert f'id="table-{one.number}"' in text
-        for _, column, cell in one.cells:
-            assert column.paper_text(cell) in cells
-            for finding in cell.findings:
-                assert any(other.startswith(column.our_text(finding)) for other in cells)
-    empty = sum(one.fill[NOT_RUN] for one in tables)
+        for cell in one.cells:
+            assert cell.paper_text in cells
+            if cell.results:
+                assert all(any(other.startswith(ours) for other in cells) for ours in cell.our_texts)
+    empty = sum(one.counts[NOT_RUN] for one in tables)
     assert text.count('class="badge not-run"') == empty + 1
 
 
 def test_what_differs_is_listed(text: str, tables: list[Table]) -> None:
-    differing = [line.label for one in tables for line, _, _ in one.differences]
+    differing = [cell for one in tables for cell in one.differences]
     assert differing
     section = text[text.index('id="differences"') : text.index('id="table-1"')]
     assert section.count("<tr") == len(differing) + 1
 
 
 def test_words_are_escaped() -> None:
-    assert element("td", '<b> & "quotes"') == "<td>&lt;b&gt; &amp; &quot;quotes&quot;</td>"
-    assert element("td", element("b", "k < 8"), title='a "b"') == (
-        '<td title="a &quot;b&quot;"><b>k &lt; 8</b></td>'
+    column = Column(key="x", heading="<i>heading")
+    row = Row(table=1, label='<b> & "quotes"', values={"x": "k < 8"})
+    cell = Cell(row=row, column=column, note="a <u>note")
+    text = render_page(
+        [
+            Table(
+                number=1,
+                title="a > b",
+                caption="<caption>",
+                columns=(column,),
+                rows=((row, (cell,)),),
+            )
+        ]
     )
+    assert Reader(text).open == []
+    assert 'data-sort="&lt;b&gt; &amp; &#34;quotes&#34;">&lt;b&gt; &amp; &#34;quotes&#34;</th>' in text
+    for word in ("k &lt; 8", "&lt;i&gt;heading", "a &lt;u&gt;note", "Table 1. a &gt; b", "&lt;caption&gt;"):
+        assert word in text
 
 
-def test_a_image_must_be_a_png(tables: list[Table]) -> None:
+def test_an_image_must_be_a_png(tables: list[Table]) -> None:
     with pytest.raises(DataError, match="report: 'Figure' must be a PNG file, got b'GIF8'"):
-        page(tables[:1], [Image(title="Figure", caption="", png=b"GIF8")])
+        render_page(tables[:1], [Image(title="Figure", caption="", png=b"GIF8")])
 
 
 def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
@@ -152,7 +163,7 @@ def test_a_run_is_shown_with_its_numbers_and_images(tmp_path: Path, tables: list
         seconds=40.0,
         images_per_s=800.0,
     )
-    text = page(tables[:1], runs=[summary])
+    text = render_page(tables[:1], runs=[summary])
     assert Reader(text).open == []
     assert "99.00%, 495 of 500" in text
     shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)

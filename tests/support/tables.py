@@ -1,6 +1,6 @@
 """Results by hand."""
 
-from lambdanets.paper.tables.results import Result
+from lambdanets.paper.results import Result
 
 
 def measured(value: float = 10.0, **changes: object) -> Result:

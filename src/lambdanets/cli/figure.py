@@ -15,11 +15,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Draw the figure and say where it is and what it shows."""
-    from lambdanets.paper.tables.figure import draw
-    from lambdanets.paper.tables.results import Results, read_results
-    from lambdanets.runs.origin import machine_name
+    from lambdanets.paper.figure import draw_figure_4
+    from lambdanets.paper.results import load_results
 
-    results = Results(results=read_results(arguments.results), machine=arguments.machine, here=machine_name())
-    print(draw(results, arguments.out))
+    print(draw_figure_4(load_results(arguments.results, arguments.machine), arguments.out))
     print(arguments.out)
     return 0

@@ -28,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> int:
     """Write the page and say where it is."""
-    from lambdanets.paper.page.making import make_report
+    from lambdanets.paper.page import write_report
 
-    make_report(arguments.out, results=arguments.results, machine=arguments.machine, runs=arguments.run)
+    write_report(arguments.out, results=arguments.results, machine=arguments.machine, runs=arguments.run)
     print(arguments.out)
     return 0

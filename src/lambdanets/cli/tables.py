@@ -41,18 +41,17 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Measure and train where asked to, then print the list of tables, or those asked for."""
     check(arguments)
-    from lambdanets.paper.tables.contents import NUMBERS, table
-    from lambdanets.paper.tables.rendering import FORMATS as RENDERERS
-    from lambdanets.paper.tables.rendering import summary, to_text
-    from lambdanets.paper.tables.results import Results, read_results
-    from lambdanets.runs.origin import machine_name
+    from lambdanets.paper.formats import FORMATS as RENDERERS
+    from lambdanets.paper.formats import summary, to_text
+    from lambdanets.paper.results import load_results
+    from lambdanets.paper.tables import NUMBERS, table
 
     numbers = arguments.numbers or NUMBERS
     if arguments.measure:
         _measure(arguments, numbers)
     if arguments.train is not None:
         _train(arguments, numbers)
-    results = Results(results=read_results(arguments.results), machine=arguments.machine, here=machine_name())
+    results = load_results(arguments.results, arguments.machine)
     tables = [table(number, results) for number in numbers]
     if not arguments.numbers and arguments.format == "text":
         print(summary(tables))
@@ -74,36 +73,36 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def _measure(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
-    from lambdanets.paper.tables.measuring import Conditions, measure_tables, this_device
-    from lambdanets.paper.tables.results import append_result
+    from lambdanets.paper.measure import measure_tables
+    from lambdanets.paper.results import append_result
 
-    conditions = Conditions(
-        device=this_device(),
+    for result in measure_tables(
+        numbers,
         batch=arguments.batch,
         time_limit_s=arguments.time_limit,
         rows=arguments.rows,
-    )
-    for result in measure_tables(numbers, conditions, _tell):
+        log=_log,
+    ):
         append_result(arguments.results, result)
 
 
 def _train(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
     keep_threads_asleep()
-    from lambdanets.paper.tables.results import append_result
-    from lambdanets.paper.tables.training import train_tables
+    from lambdanets.paper.results import append_result
+    from lambdanets.paper.train import train_tables
 
     for result in train_tables(
         numbers,
         arguments.train,
         range(arguments.seeds),
         runs=arguments.runs,
-        tell=_tell,
+        log=_log,
         rows=arguments.rows,
         num_processes=arguments.processes,
     ):
         append_result(arguments.results, result)
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     # Beside the tables, which a program may read.
     print(text, file=sys.stderr, flush=True)

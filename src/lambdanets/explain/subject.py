@@ -21,7 +21,7 @@ from lambdanets.errors import (
     did_you_mean,
 )
 from lambdanets.models import create_model, list_models
-from lambdanets.models.factory import Network
+from lambdanets.models.create import Network
 from lambdanets.runs.load import LoadedModel, load_run, require_preprocessing, sizes_of
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import load_state

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from lambdanets.analysis.memory import saved_bytes
 from lambdanets.data.batches import Batch
-from lambdanets.models import create_model, on_meta
+from lambdanets.models import create_model
 from lambdanets.models.config import STAGES
+from lambdanets.models.meta import on_meta
 from lambdanets.models.resnet import ResNet
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_IMAGES
 from lambdanets.runs.tasks import load_task

@@ -1,14 +1,15 @@
 """Normalisation of queries and values."""
 
-from typing import Final, get_args
+from typing import Final, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import check_choice
-from lambdanets.notation import Normalization
 
-NORMALIZATIONS: Final[tuple[Normalization, ...]] = get_args(Normalization)
+Normalization = Literal["batch", "layer", "none"]
+
+NORMALIZATIONS: Final[tuple[Normalization, ...]] = ("batch", "layer", "none")
 
 _BATCH_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 

@@ -1,7 +1,7 @@
 """Positions as modules: a relative table with its scope, or dense embeddings; shared by handing them on."""
 
 from collections.abc import Sequence
-from typing import Final, get_args
+from typing import Final, Literal
 
 import torch
 from jaxtyping import Float
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from lambdanets.errors import ArgumentError, check_choice, check_positive
 from lambdanets.functional.position import position_output
 from lambdanets.functional.relative_position import check_scope, dense_embeddings, resize_table
-from lambdanets.notation import Initialization
 
-INITIALIZATIONS: Final[tuple[Initialization, ...]] = get_args(Initialization)
+Initialization = Literal["paper", "unit"]
+
+INITIALIZATIONS: Final[tuple[Initialization, ...]] = ("paper", "unit")
 
 
 class RelativePosition(nn.Module):

@@ -34,3 +34,8 @@ class Row:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     image_size: int = 224
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def note(self) -> str:
+        """The note on the row as a whole; may be empty."""
+        return self.notes.get("label", "")

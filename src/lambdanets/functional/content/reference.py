@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional.lambdas import content_lambda, normalize_keys
-from lambdanets.notation import KeyNormalization
+from lambdanets.functional.lambdas import KeyNormalization, content_lambda, normalize_keys
 
 
 def run(

@@ -8,15 +8,14 @@ import pytest
 import torch
 
 from lambdanets.errors import ArgumentError
-from lambdanets.paper.tables import measuring
-from lambdanets.paper.tables.certain import rows_of
-from lambdanets.paper.tables.measure_one import OUT_OF_MEMORY, Job, Measurement
-from lambdanets.paper.tables.measuring import MEASURED, Conditions, job_of, measure_tables, result, run
-from lambdanets.paper.tables.outlines import OUTLINES
+from lambdanets.paper import measure
+from lambdanets.paper.captions import CAPTIONS
+from lambdanets.paper.measure import MEASURED, job_of, measure_tables, result_of, run
+from lambdanets.paper.measure_one import OUT_OF_MEMORY, Job, Measurement
+from lambdanets.paper.tables import rows_of
 
 TINY = Job(model="lambda_resnet_digits", image_size=8, mode="training", batch=4, seconds=0.01)
 FOUND = Measurement(seconds=0.5, fastest=0.4, slowest=0.7, repeats=3, peak_bytes=2**30, threads=2)
-CPU = Conditions(device="cpu")
 
 
 class Child:
@@ -61,7 +60,7 @@ def test_a_batch_that_does_not_fit_is_halved() -> None:
 @pytest.mark.parametrize("code", [OUT_OF_MEMORY, -9])
 def test_batches_are_halved_until_one_fits(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     child = Child(fits=3, fails=code)
-    monkeypatch.setattr(measuring, "_start", child)
+    monkeypatch.setattr(measure, "_start", child)
     found = run(replace(TINY, batch=12), 10.0, lambda text: None)
     assert child.batches == [12, 6, 3]
     assert found == (replace(TINY, batch=3), FOUND)
@@ -75,7 +74,7 @@ def test_batches_are_halved_until_one_fits(code: int, monkeypatch: pytest.Monkey
     ],
 )
 def test_what_cannot_be_measured_is_left_out(child, message, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measuring, "_start", child)
+    monkeypatch.setattr(measure, "_start", child)
     said: list[str] = []
     assert run(TINY, 10.0, said.append) is None
     assert said[-1] == message
@@ -89,10 +88,10 @@ def test_a_network_that_takes_too_long_is_left_out() -> None:
 
 def test_equal_networks_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     child = Child(fits=99)
-    monkeypatch.setattr(measuring, "_start", child)
+    monkeypatch.setattr(measure, "_start", child)
     said: list[str] = []
-    results = list(measure_tables((12, 3), replace(CPU, rows="*o*"), said.append))
-    plain = list(measure_tables((3, 12), replace(CPU, rows="[cC]*[nC]"), said.append))
+    results = list(measure_tables((12, 3), device="cpu", rows="*o*", log=said.append))
+    plain = list(measure_tables((3, 12), device="cpu", rows="[cC]*[nC]", log=said.append))
     assert {one.table for one in results} == {3}
     places = {(one.table, one.row) for one in plain}
     assert {(3, "convolution"), (12, "C-C-C-C")} <= places
@@ -102,7 +101,7 @@ def test_equal_networks_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_is_measured_has_a_column() -> None:
     for number, quantities in MEASURED.items():
-        assert set(quantities) <= {column.key for column in OUTLINES[number].columns}
+        assert set(quantities) <= {column.key for column in CAPTIONS[number].columns}
 
 
 @pytest.mark.parametrize(
@@ -116,20 +115,27 @@ def test_what_is_measured_has_a_column() -> None:
 )
 def test_values_follow_from_the_measurement(quantity: str, value: float) -> None:
     row = rows_of(18)[0]
-    job = job_of(row, quantity, CPU)
-    found = result(row, quantity, job, FOUND)
+    job = job_of(row, quantity, "cpu")
+    found = result_of(row, quantity, job, FOUND)
     assert (found.value, found.column, found.kind, found.row) == (value, quantity, "measured", row.label)
-    assert found.settings["batch"] == 8 and found.settings["repeats"] == 3
-    assert found.settings["model"] == "lambda_resnet50" and found.settings["image_size"] == 128
+    assert found.settings == {
+        "model": "lambda_resnet50",
+        "image_size": 128,
+        "overrides": {},
+        "mode": job.mode,
+        "batch": 8,
+        "precision": "float32",
+        "device": "cpu",
+        **asdict(FOUND),
+    }
     assert {"python", "torch"} <= found.versions.keys()
     assert found.date.startswith("20") and found.machine.endswith("cores")
 
 
 def test_the_papers_settings() -> None:
     """Table 18 is bfloat16 on an accelerator; Tables 4, 12 and 13 are float32 everywhere."""
-    cuda = Conditions(device="cuda")
     modes = {
-        (table, quantity): job_of(rows_of(table)[0], quantity, cuda)
+        (table, quantity): job_of(rows_of(table)[0], quantity, "cuda")
         for table, quantities in MEASURED.items()
         for quantity in quantities
     }
@@ -144,8 +150,8 @@ def test_the_papers_settings() -> None:
         (18, "step_s"),
     }
     assert {job.batch for job in modes.values()} == {128}
-    assert job_of(rows_of(18)[0], "step_s", CPU).precision == "float32"
-    assert job_of(rows_of(4)[4], "peak_gib", replace(cuda, batch=6)) == Job(
+    assert job_of(rows_of(18)[0], "step_s", "cpu").precision == "float32"
+    assert job_of(rows_of(4)[4], "peak_gib", "cuda", batch=6) == Job(
         model="resnet50_llll",
         image_size=224,
         overrides={"query_depth": 8},
@@ -158,4 +164,4 @@ def test_the_papers_settings() -> None:
 def test_tables_without_anything_to_measure_are_named() -> None:
     message = r"numbers to measure must be among 3, 4, 5, 12, 13, 18 with rows that fit '\*', got 8\."
     with pytest.raises(ArgumentError, match=message):
-        list(measure_tables((8,), CPU, print))
+        list(measure_tables((8,), device="cpu", log=print))

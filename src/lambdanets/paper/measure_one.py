@@ -1,6 +1,5 @@
-"""Speed and peak memory of one model in this process: `python -m lambdanets.paper.tables.measure_one JOB`."""
+"""Speed and peak memory of one model in this process: `python -m lambdanets.paper.measure_one JOB`."""
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -17,34 +16,34 @@ import torch
 from torch import Tensor, nn
 
 from lambdanets.analysis.memory import peak_bytes_of_process
-from lambdanets.paper.tables.certain import build
-from lambdanets.published import Row
+from lambdanets.paper.computed import build_model
 
-# Exit code of a process that found too little memory.
+# Exit code of a process that has too little memory.
 OUT_OF_MEMORY: Final = 9
 
-# Calls that are not counted, and the fewest and most that are.
-_WARM_UP: Final = 2
-_FEWEST, _MOST = 3, 30
+_WARM_UP_CALLS: Final = 2
+_LEAST_CALLS, _MOST_CALLS = 3, 30
 
-# Of the memory that is free, what may be taken on a processor.
-_SHARE: Final = 0.8
+# The fraction of the available memory that may be taken on a processor.
+_MEMORY_FRACTION: Final = 0.8
+
+Device = Literal["cpu", "cuda"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What to measure.
+    """A measurement to make.
 
     Attributes:
-        model: As rows of `paper` name it.
+        model: A model of this library or of timm.
         image_size: Side of the images, in pixels.
-        overrides: Of the model.
+        overrides: Overrides of the model's config.
         mode: Inference, or a training step: the loss, all gradients and an update with momentum.
         batch: Images at a time.
-        precision: Of weights and inputs, or bfloat16 by autocast.
-        device: Where.
+        precision: Float32, or bfloat16 by autocast.
+        device: Runs the model.
         seconds: Calls are repeated for about this long.
-        memory_bytes: What this process may add on a processor; None for most of what is free.
+        memory_bytes: Limit of this process's further memory on a processor; None for most of what is free.
     """
 
     model: str
@@ -53,21 +52,21 @@ class Job:
     mode: Literal["inference", "training"]
     batch: int
     precision: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     seconds: float = 10.0
     memory_bytes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What was measured.
+    """The time of a call and the memory it takes.
 
     Attributes:
-        seconds: Of one call, the median.
-        fastest: Of one call.
-        slowest: Of one call.
-        repeats: Calls that count.
-        peak_bytes: Most memory taken at a time, with weights and images, without the libraries.
+        seconds: Median of the calls.
+        fastest: Seconds of the fastest call.
+        slowest: Seconds of the slowest call.
+        repeats: Number of calls, without the warm-up.
+        peak_bytes: Peak memory with weights and images, without the libraries.
         threads: Of the processor.
     """
 
@@ -80,33 +79,19 @@ class Measurement:
 
 
 def measure(job: Job) -> Measurement:
-    """Build the model, call it some times, and say how long it took and how much memory.
-
-    Raises:
-        MemoryError: It does not fit.
-    """
-    try:
-        return _measure(job)
-    except RuntimeError as error:
-        # torch has a class of its own for accelerators, and none for processors.
-        if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
-            raise MemoryError(str(error)) from error
-        raise
-
-
-def _measure(job: Job) -> Measurement:
+    """Build the model, call it repeatedly, and measure time and memory."""
     torch.manual_seed(0)
     torch.backends.cudnn.allow_tf32 = False
     # Libraries start with their first call, which is no part of the model's memory.
     nn.functional.conv2d(torch.ones(1, 3, 8, 8, device=job.device), torch.ones(4, 3, 3, 3, device=job.device))
-    before = _forget_peak(job.device)
+    before = _reset_peak(job.device)
     if job.device == "cpu":
         _limit_memory(job.memory_bytes)
-    row = Row(table=0, label="", model=job.model, image_size=job.image_size, overrides=job.overrides)
-    model = build(row).to(job.device)
+    model = build_model(job.model, job.image_size, job.overrides).to(job.device)
     images = torch.randn(job.batch, 3, job.image_size, job.image_size, device=job.device)
     call = _inference(model, images) if job.mode == "inference" else _training(model, images)
-    with _precision(job):
+    autocast = torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16")
+    with autocast:
         times = _times(call, job)
     return Measurement(
         seconds=statistics.median(times),
@@ -116,12 +101,6 @@ def _measure(job: Job) -> Measurement:
         peak_bytes=peak_bytes_of_process(job.device) - before,
         threads=torch.get_num_threads(),
     )
-
-
-def _precision(job: Job) -> contextlib.AbstractContextManager[object]:
-    if job.precision == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(job.device, torch.bfloat16)
 
 
 def _inference(model: nn.Module, images: Tensor) -> Callable[[], object]:
@@ -155,39 +134,48 @@ def _times(call: Callable[[], object], job: Job) -> list[float]:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    for _ in range(_WARM_UP):
+    for _ in range(_WARM_UP_CALLS):
         estimate = elapsed()
-    return [elapsed() for _ in range(max(_FEWEST, min(_MOST, int(job.seconds / estimate))))]
+    calls = max(_LEAST_CALLS, min(_MOST_CALLS, int(job.seconds / estimate)))
+    return [elapsed() for _ in range(calls)]
 
 
-def _forget_peak(device: str) -> int:
-    """Let the peak begin anew, and give what is taken now."""
+def _reset_peak(device: Device) -> int:
+    """Reset the peak, and return the memory in use."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     peak = Path("/proc/self/clear_refs")
     if peak.exists():
         peak.write_text("5")
-        return os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[1])
+        return _used_bytes(1)
     return peak_bytes_of_process(device)
 
 
 def _limit_memory(num_bytes: int | None) -> None:
-    """Let an allocation fail rather than the machine run out, where the system tells what is free."""
-    sizes, information = Path("/proc/self/statm"), Path("/proc/meminfo")
-    if sizes.exists() and information.exists():
-        taken = os.sysconf("SC_PAGE_SIZE") * int(sizes.read_text().split()[0])
-        lines = information.read_text().splitlines()
-        (free,) = (1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-        spare = int(_SHARE * free) if num_bytes is None else num_bytes
-        resource.setrlimit(resource.RLIMIT_AS, (taken + spare, resource.RLIM_INFINITY))
+    """Let an allocation fail before the machine runs out of memory, where the system tells what is free."""
+    information = Path("/proc/meminfo")
+    if information.exists():
+        (line,) = (line for line in information.read_text().splitlines() if line.startswith("MemAvailable"))
+        available = 1024 * int(line.split()[1])
+        spare = int(_MEMORY_FRACTION * available) if num_bytes is None else num_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (_used_bytes(0) + spare, resource.RLIM_INFINITY))
 
 
-def main(words: list[str]) -> int:
+def _used_bytes(place: int) -> int:
+    """Bytes of this process: 0 for its address space, 1 for what is resident."""
+    return os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[place])
+
+
+def main(argv: list[str]) -> int:
     """Measure a job given as JSON and print the measurement as JSON."""
     try:
-        measurement = measure(Job(**json.loads(words[0])))
-    except MemoryError as error:
+        measurement = measure(Job(**json.loads(argv[0])))
+    except (MemoryError, RuntimeError) as error:
+        # torch has an error of its own for accelerators, and none for processors.
+        is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
+        if not is_memory:
+            raise
         print(error, file=sys.stderr)
         return OUT_OF_MEMORY
     print(json.dumps(dataclasses.asdict(measurement)))

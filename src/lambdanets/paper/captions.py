@@ -1,42 +1,23 @@
-"""The twenty tables in outline: title, caption and columns, in our words."""
+"""Titles, captions and columns of the twenty tables, in our words."""
 
-from dataclasses import dataclass
 from typing import Final
 
-from lambdanets.paper.tables.record import Column
+from lambdanets.paper.schema import Column, Table
 
-
-@dataclass(frozen=True, kw_only=True)
-class Outline:
-    """A table without its rows.
-
-    Attributes:
-        title: In a few words.
-        caption: What it says, and how ours is made.
-        columns: The quantities.
-        row_heading: What the labels of the rows are.
-    """
-
-    title: str
-    caption: str
-    columns: tuple[Column, ...]
-    row_heading: str = "network"
-
-
-PARAMETERS: Final = Column(key="parameters_m", heading="parameters", unit="M", our_decimals=3)
-FLOPS: Final = Column(key="flops_g", heading="FLOPs", unit="G", our_decimals=2)
-TOP1: Final = Column(key="top1", heading="top-1", unit="%", our_decimals=1)
-PSEUDO: Final = Column(key="top1_pseudo", heading="top-1 with pseudo-labels", unit="%", our_decimals=1)
-INFERENCE: Final = Column(key="inference_images_per_s", heading="inference", unit="images/s")
-TRAINING: Final = Column(key="training_images_per_s", heading="training", unit="images/s")
-STEP: Final = Column(key="step_s", heading="training on 1024 images", unit="s", decimals=2, our_decimals=2)
-PEAK: Final = Column(key="peak_gib", heading="peak of a training step", unit="GiB", our_decimals=2)
-TIME: Final = Column(key="time", heading="time")
-SPACE: Final = Column(key="space", heading="space")
-MULTIPLY_ADDS: Final = Column(
+_PARAMETERS: Final = Column(key="parameters_m", heading="parameters", unit="M", our_decimals=3)
+_FLOPS: Final = Column(key="flops_g", heading="FLOPs", unit="G", our_decimals=2)
+_TOP1: Final = Column(key="top1", heading="top-1", unit="%", our_decimals=1)
+_PSEUDO: Final = Column(key="top1_pseudo", heading="top-1 with pseudo-labels", unit="%", our_decimals=1)
+_INFERENCE: Final = Column(key="inference_images_per_s", heading="inference", unit="images/s")
+_TRAINING: Final = Column(key="training_images_per_s", heading="training", unit="images/s")
+_STEP: Final = Column(key="step_s", heading="training on 1024 images", unit="s", decimals=2, our_decimals=2)
+_PEAK: Final = Column(key="peak_gib", heading="peak of a training step", unit="GiB", our_decimals=2)
+_TIME: Final = Column(key="time", heading="time")
+_SPACE: Final = Column(key="space", heading="space")
+_MULTIPLY_ADDS: Final = Column(
     key="multiply_adds_m", heading="multiply-adds of an example", unit="M", our_decimals=1
 )
-NUMBERS: Final = Column(key="numbers_k", heading="numbers it keeps", unit="thousands", our_decimals=1)
+_NUMBERS: Final = Column(key="numbers_k", heading="numbers it keeps", unit="thousands", our_decimals=1)
 
 _SMALL: Final = (
     "Top-1 of the paper is ImageNet's. Where ours says it was trained on another data set, it is a small"
@@ -49,100 +30,114 @@ _EXAMPLE: Final = (
 )
 _ENLARGED: Final = "350 epochs, ResNet-RS's stem and shortcuts."
 
-OUTLINES: Final[dict[int, Outline]] = {
-    1: Outline(
+_TABLES: Final = (
+    Table(
+        number=1,
         title="What the letters of the lambda layer stand for",
         caption="Definitions. Ours is the name under which each is found in this library.",
         columns=(Column(key="definition", heading="definition"),),
         row_heading="quantity",
     ),
-    2: Outline(
+    Table(
+        number=2,
         title="Growth of long-range layers",
         caption=f"Time and space beside the projections and the inputs. {_EXAMPLE}",
-        columns=(TIME, SPACE, MULTIPLY_ADDS, NUMBERS),
+        columns=(_TIME, _SPACE, _MULTIPLY_ADDS, _NUMBERS),
         row_heading="layer",
     ),
-    3: Outline(
+    Table(
+        number=3,
         title="Attention and lambda layers in a ResNet-50",
         caption="At 224 pixels; the gain is over the same work's own convolutions. The paper prints no speeds"
         f" here. {_SMALL}",
         columns=(
-            PARAMETERS,
-            TOP1,
+            _PARAMETERS,
+            _TOP1,
             Column(key="gain", heading="gain", unit="%", our_decimals=1),
-            INFERENCE,
+            _INFERENCE,
         ),
         row_heading="layer",
     ),
-    4: Outline(
+    Table(
+        number=4,
         title="Memory, speed and accuracy of long-range layers in a ResNet-50",
         caption="Memory is the paper's rule: attention maps alone, or embeddings of all pairs alone, float32,"
         " 128 images of 224 pixels, 8 heads. The peak is what a training step of the"
         " batch that is named really takes, with weights, gradients, momentum and images."
         f" {_SPEED} {_SMALL}",
         columns=(
-            SPACE,
+            _SPACE,
             Column(key="memory_gib", heading="memory by the rule", unit="GiB", our_decimals=2),
-            PEAK,
-            INFERENCE,
-            TOP1,
+            _PEAK,
+            _INFERENCE,
+            _TOP1,
         ),
         row_heading="layer",
     ),
-    5: Outline(
+    Table(
+        number=5,
         title="Large networks with more data",
         caption=f"Trained with pseudo-labels or with JFT. {_SPEED}",
-        columns=(PARAMETERS, TRAINING, INFERENCE, TOP1),
+        columns=(_PARAMETERS, _TRAINING, _INFERENCE, _TOP1),
     ),
-    6: Outline(
+    Table(
+        number=6,
         title="Heads that share keys and values",
         caption=f"A multi-query layer against one with keys and values of each head. {_EXAMPLE}",
-        columns=(TIME, SPACE, MULTIPLY_ADDS, NUMBERS),
+        columns=(_TIME, _SPACE, _MULTIPLY_ADDS, _NUMBERS),
         row_heading="layer",
     ),
-    7: Outline(
+    Table(
+        number=7,
         title="Growth with the intra-depth",
         caption=f"u sums as many products in every lambda. {_EXAMPLE}",
-        columns=(TIME, SPACE, MULTIPLY_ADDS, NUMBERS),
+        columns=(_TIME, _SPACE, _MULTIPLY_ADDS, _NUMBERS),
         row_heading="layer",
     ),
-    8: Outline(
+    Table(
+        number=8,
         title="Query depth, heads and intra-depth",
         caption=f"An all-lambda ResNet-50, r=23, or r=7 where u>1. {_SMALL}",
-        columns=(PARAMETERS, TOP1),
+        columns=(_PARAMETERS, _TOP1),
         row_heading="layer",
     ),
-    9: Outline(
+    Table(
+        number=9,
         title="Content and position",
         caption=f"An all-lambda ResNet-50 with one kind of lambda or both. {_SMALL}",
-        columns=(PARAMETERS, FLOPS, TOP1),
+        columns=(_PARAMETERS, _FLOPS, _TOP1),
         row_heading="lambdas",
     ),
-    10: Outline(
+    Table(
+        number=10,
         title="The scope of position lambdas",
         caption="A ResNet-50 with lambda layers in its last three stages: the caption of the paper says two,"
         f" its FLOPs are those of three. {_SMALL}",
-        columns=(FLOPS, TOP1),
+        columns=(_FLOPS, _TOP1),
         row_heading="scope",
     ),
-    11: Outline(
+    Table(
+        number=11,
         title="How keys, queries and values are normalised",
         caption=f"An all-lambda ResNet-50. {_SMALL}",
-        columns=(TOP1,),
+        columns=(_TOP1,),
         row_heading="normalisation",
     ),
-    12: Outline(
+    Table(
+        number=12,
         title="Lambda layers in some stages, convolutions in others",
         caption=f"ResNet-50 at 224 pixels; L or C for each of c2 to c5. {_SPEED} {_SMALL}",
-        columns=(PARAMETERS, INFERENCE, TOP1),
+        columns=(_PARAMETERS, _INFERENCE, _TOP1),
         row_heading="stages",
     ),
-    13: Outline(
+    Table(
+        number=13,
         title="Lambda layers in c4 and c5 of ResNet-101 and 152",
         caption=f"{_ENLARGED} The first four rows at 224 pixels, the others at 256. {_SPEED}",
-        columns=(PARAMETERS, INFERENCE, TOP1),
+        columns=(_PARAMETERS, _INFERENCE, _TOP1),
     ),
-    14: Outline(
+    Table(
+        number=14,
         title="Detection and segmentation on COCO",
         caption="Mask R-CNN from scratch at 1024 pixels; average precision of boxes and masks, and of small,"
         " medium and large objects.",
@@ -153,34 +148,39 @@ OUTLINES: Final[dict[int, Outline]] = {
         ),
         row_heading="backbone",
     ),
-    15: Outline(
+    Table(
+        number=15,
         title="Parameters at an accuracy of 84 %",
         caption="EfficientNet-B6 beside networks with lambda layers in all of c4 and c5.",
-        columns=(PARAMETERS, TOP1),
+        columns=(_PARAMETERS, _TOP1),
     ),
-    16: Outline(
+    Table(
+        number=16,
         title="FLOPs at an accuracy of 84 %",
         caption="2 × multiply-adds.",
-        columns=(FLOPS, TOP1),
+        columns=(_FLOPS, _TOP1),
     ),
-    17: Outline(
+    Table(
+        number=17,
         title="Lambda layers in a MobileNetV2",
         caption="Inverted bottlenecks 10 and 16 with 5×5 lambda layers, k=32, for their depthwise"
         " convolutions.",
         columns=(
             Column(key="parameters_m", heading="parameters", unit="M", decimals=2, our_decimals=3),
             Column(key="flops_m", heading="FLOPs", unit="M", our_decimals=1),
-            TOP1,
+            _TOP1,
         ),
     ),
-    18: Outline(
+    Table(
+        number=18,
         title="LambdaResNets of every depth and size",
         caption=f"{_ENLARGED} The time of a training step on 1024 images; ours is the step of a batch that"
         " fits, times 1024 over that batch. The rows of ResNet-RS are its own publication's: Figure 4 draws"
         f" them. {_SPEED}",
-        columns=(PARAMETERS, STEP, TOP1, PSEUDO),
+        columns=(_PARAMETERS, _STEP, _TOP1, _PSEUDO),
     ),
-    19: Outline(
+    Table(
+        number=19,
         title="Blocks of the LambdaResNets, and which of them are lambda layers",
         caption="Blocks of c2 to c5, and the lambda layers among those of c4, counted from 1; all of c5 are.",
         columns=(
@@ -188,7 +188,8 @@ OUTLINES: Final[dict[int, Outline]] = {
             Column(key="c4_lambdas", heading="lambda layers of c4"),
         ),
     ),
-    20: Outline(
+    Table(
+        number=20,
         title="Regularisation by depth and size",
         caption="RandAugment's magnitude, dropout before the classifier, stochastic depth. Ours are those"
         " that the recipe of the row, which takes the published numbers as its settings, puts into the"
@@ -199,4 +200,7 @@ OUTLINES: Final[dict[int, Outline]] = {
             Column(key="stochastic_depth", heading="stochastic depth", decimals=1, our_decimals=1),
         ),
     ),
-}
+)
+
+# The tables without their rows, by number.
+CAPTIONS: Final = {table.number: table for table in _TABLES}

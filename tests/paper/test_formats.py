@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from lambdanets.paper.tables.record import Cell, Column, Finding, Line, Table, agrees
-from lambdanets.paper.tables.rendering import (
+from lambdanets.paper.formats import (
     CSV_FIELDS,
     differences,
     summary,
@@ -16,60 +15,65 @@ from lambdanets.paper.tables.rendering import (
     to_markdown,
     to_text,
 )
+from lambdanets.paper.results import Result
+from lambdanets.paper.schema import Cell, Column, Table
+from lambdanets.published import Row
+from support.tables import trained
 
 SIZE = Column(key="parameters_m", heading="parameters", unit="M", our_decimals=3)
 TOP1 = Column(key="top1", heading="top-1", unit="%", our_decimals=1)
-COUNTED = Finding(value=15.031144, origin="counted", how="counted")
-DIGITS = Finding(value=98.75, origin="trained", how="trained on digits, 5 seeds", spread=0.2, provenance="x")
-RELATION = Finding(value=50.0, origin="trained", how="trained on relation, 1 seed", provenance="y")
+COUNTED = Result(table=8, row="k|h", column="parameters_m", value=15.031144, kind="counted")
+DIGITS = trained((98.75, 98.55, 98.95))
+RELATION = trained((50.0,), dataset="relation")
+FIRST = Row(table=8, label="k|h", values={"parameters_m": 14.8, "top1": 77.2}, notes={"label": "of the row"})
+SECOND = Row(table=8, label="other", values={"top1": 77.0})
 TABLE = Table(
     number=8,
     title="Depth and heads",
     caption="A caption.",
     row_heading="layer",
     columns=(SIZE, TOP1),
-    lines=(
-        Line(
-            label="k|h",
-            note="of the row",
-            cells=(Cell(paper=14.8, findings=(COUNTED,), note="why"), Cell(paper=77.2)),
+    rows=(
+        (FIRST, (Cell(row=FIRST, column=SIZE, results=(COUNTED,), note="why"), Cell(row=FIRST, column=TOP1))),
+        (
+            SECOND,
+            (Cell(row=SECOND, column=SIZE), Cell(row=SECOND, column=TOP1, results=(DIGITS, RELATION))),
         ),
-        Line(label="other", cells=(Cell(), Cell(paper=77.0, findings=(DIGITS, RELATION)))),
     ),
 )
+ORIGIN = "Chip, 2 cores; 2026-11-21, commit abc, torch 2.13; `lambdanets tables 12 --measure`"
 
-TEXT = """\
+TEXT = f"""\
 Table 8. Depth and heads
 A caption.
 
-          parameters, M                  top-1, %
-layer     paper    ours  how             paper        ours  how
-k|h [1]    14.8  15.031  counted ≠ [2]    77.2           -  not run
-other                                     77.0  98.8 ± 0.2  trained on digits, 5 seeds [3]
-                                                      50.0  trained on relation, 1 seed [4]
+         parameters, M                         top-1, %
+layer            paper    ours  how               paper        ours  how
+k|h [1]           14.8  15.031  counted ≠ [2]      77.2           -  not run
+other                                              77.0  98.8 ± 0.2  trained on digits, 3 seeds [3]
+                                                               50.0  trained on relation, 1 seed [3]
 
 [1] of the row
 [2] why
-[3] x
-[4] y"""
+[3] {ORIGIN}"""
 
 NARROW = """\
 Table 8. Depth and heads
 A caption.
 
-          parameters, M
-layer     paper    ours  how
-k|h [1]    14.8  15.031  counted ≠ [2]
+         parameters, M
+layer            paper    ours  how
+k|h [1]           14.8  15.031  counted ≠ [2]
 other
 
-          top-1, %
-layer     paper        ours  how
-k|h [1]    77.2           -  not run
-other      77.0  98.8 ± 0.2  trained on digits, 5 seeds [3]
-                       50.0  trained on relation, 1 seed [4]
+         top-1, %
+layer       paper        ours  how
+k|h [1]      77.2           -  not run
+other        77.0  98.8 ± 0.2  trained on digits, 3 seeds [3]
+                         50.0  trained on relation, 1 seed [3]
 """
 
-MARKDOWN = """\
+MARKDOWN = f"""\
 ### Table 8. Depth and heads
 
 A caption.
@@ -77,13 +81,12 @@ A caption.
 | layer | parameters, M: paper | ours | how | top-1, %: paper | ours | how |
 | --- | --- | --- | --- | --- | --- | --- |
 | k\\|h [1] | 14.8 | 15.031 | counted ≠ [2] | 77.2 | - | not run |
-| other |  |  |  | 77.0 | 98.8 ± 0.2 | trained on digits, 5 seeds [3] |
-|  |  |  |  |  | 50.0 | trained on relation, 1 seed [4] |
+| other |  |  |  | 77.0 | 98.8 ± 0.2 | trained on digits, 3 seeds [3] |
+|  |  |  |  |  | 50.0 | trained on relation, 1 seed [3] |
 
 - [1] of the row
 - [2] why
-- [3] x
-- [4] y"""
+- [3] {ORIGIN}"""
 
 
 def test_text() -> None:
@@ -106,12 +109,12 @@ def test_csv_has_every_number_in_full() -> None:
     assert [(row["row"], row["quantity"], row["paper"], row["ours"], row["how"]) for row in rows] == [
         ("k|h", "parameters_m", "14.8", "15.031144", "counted"),
         ("k|h", "top1", "77.2", "", "not run"),
-        ("other", "top1", "77.0", "98.75", "trained on digits, 5 seeds"),
+        ("other", "top1", "77.0", "98.75", "trained on digits, 3 seeds"),
         ("other", "top1", "77.0", "50.0", "trained on relation, 1 seed"),
     ]
     assert [row["agrees"] for row in rows] == ["no", "", "", ""]
     assert rows[0]["note"] == "why; of the row"
-    assert (rows[2]["spread"], rows[2]["provenance"]) == ("0.2", "x")
+    assert (rows[2]["spread"], rows[2]["provenance"]) == (str(DIGITS.spread), ORIGIN)
 
 
 def test_json_has_everything() -> None:
@@ -119,7 +122,9 @@ def test_json_has_everything() -> None:
     assert (table["table"], table["caption"]) == (8, "A caption.")
     assert table["columns"][0] == {"key": "parameters_m", "heading": "parameters", "unit": "M"}
     first, second = table["rows"]
-    assert first["cells"]["parameters_m"]["ours"] == [vars(COUNTED)]
+    assert first["cells"]["parameters_m"]["ours"] == [
+        {"value": 15.031144, "origin": "counted", "how": "counted", "spread": None, "provenance": ""}
+    ]
     assert (first["cells"]["parameters_m"]["agrees"], first["cells"]["top1"]["how"]) == (False, "not run")
     assert second["cells"].keys() == {"top1"}
 
@@ -137,7 +142,7 @@ def test_summary_counts_cells_by_origin() -> None:
         "1",
         "trained",
     ]
-    assert TABLE.fill == {"counted": 1, "trained": 1, "not run": 1}
+    assert TABLE.counts == {"counted": 1, "trained": 1, "not run": 1}
 
 
 def test_differences_say_why() -> None:
@@ -160,12 +165,15 @@ def test_differences_say_why() -> None:
     ],
 )
 def test_a_number_agrees_when_it_rounds_to_the_printed_one(decimals, paper, ours, same) -> None:
-    column = Column(key="x", heading="x", decimals=decimals)
-    found = Finding(value=ours, origin="computed", how="computed")
-    assert agrees(column, Cell(paper=paper, findings=(found,))) is same
-    measured = Finding(value=ours, origin="measured", how="measured")
-    assert agrees(column, Cell(paper=paper, findings=(measured,))) is None
-    assert agrees(column, Cell(paper=paper)) is None
+    def cell(*kinds: str) -> Cell:
+        return Cell(
+            row=Row(table=1, label="r", values={} if paper is None else {"x": paper}),
+            column=Column(key="x", heading="x", decimals=decimals),
+            results=tuple(Result(table=1, row="r", column="x", value=ours, kind=kind) for kind in kinds),
+        )
+
+    assert cell("computed").agrees is cell("counted").agrees is same
+    assert all(cell(*kinds).agrees is None for kinds in (("measured",), ("trained",), ("stated",), ()))
 
 
 @pytest.mark.parametrize(
@@ -180,15 +188,11 @@ def test_a_number_agrees_when_it_rounds_to_the_printed_one(decimals, paper, ours
 )
 def test_a_small_number_keeps_three_digits_and_thousands_are_not_separated(decimals, value, text) -> None:
     column = Column(key="x", heading="x", our_decimals=decimals)
-    assert column.our_text(Finding(value=value, origin="computed", how="computed")) == text
+    assert column.our_text(Result(table=1, row="", column="x", value=value, kind="computed")) == text
 
 
 def test_the_paper_s_digits_are_kept() -> None:
     column = Column(key="x", heading="x", decimals=2)
-    assert [column.paper_text(Cell(paper=value)) for value in (3.5, 0.058, 38, None, "out of memory")] == [
-        "3.50",
-        "0.058",
-        "38.00",
-        "-",
-        "out of memory",
-    ]
+    for value, text in ((3.5, "3.50"), (0.058, "0.058"), (38, "38.00"), ("out of memory", "out of memory")):
+        assert Cell(row=Row(table=1, label="", values={"x": value}), column=column).paper_text == text
+    assert Cell(row=Row(table=1, label=""), column=column).paper_text == "-"

@@ -3,10 +3,11 @@
 import pytest
 
 from lambdanets import create_model
-from lambdanets.models import on_meta
-from lambdanets.paper.tables.certain import FILLERS, rows_of
-from lambdanets.paper.tables.contents import NUMBERS, table
-from lambdanets.paper.tables.record import CERTAIN, NOT_RUN, agrees
+from lambdanets.models.meta import on_meta
+from lambdanets.paper.computed import COMPUTED, compute
+from lambdanets.paper.results import EXACT
+from lambdanets.paper.schema import NOT_RUN
+from lambdanets.paper.tables import NUMBERS, rows_of, table
 from lambdanets.published import TABLES, Row
 from support.baselines import baseline_or_skip
 
@@ -40,27 +41,25 @@ def test_every_certain_cell_is_the_published_one_or_says_why_not(number: int) ->
     if number in (5, 15, 16):
         baseline_or_skip("efficientnet_b0")
     differing = set()
-    for line, column, cell in table(number).cells:
-        same = agrees(column, cell)
-        if same is False:
-            differing.add((number, line.label, column.key))
-            assert cell.note, (line.label, column.key)
+    for cell in table(number).differences:
+        differing.add((number, cell.row.label, cell.column.key))
+        assert cell.note, (cell.row.label, cell.column.key)
     assert differing == {place for place in DIFFERENT if place[0] == number}
 
 
 @pytest.mark.parametrize("number", [2, 6, 7, 19, pytest.param(20, marks=pytest.mark.slow)])
 def test_tables_without_accuracy_or_speed_are_full(number: int) -> None:
-    assert table(number).fill[NOT_RUN] == 0
+    assert table(number).counts[NOT_RUN] == 0
 
 
 @pytest.mark.slow
 def test_all_that_can_be_counted_is() -> None:
     """Every published number of parameters, FLOPs, memory or form has ours beside it."""
-    countable = FILLERS.keys() - {"definition"}
+    countable = COMPUTED.keys() - {"definition"}
     for number in set(NUMBERS) - {5, 15, 16}:
-        for line, column, cell in table(number).cells:
-            if column.key in countable and cell.paper is not None:
-                assert cell.findings[0].origin in CERTAIN, (number, line.label, column.key)
+        for cell in table(number).cells:
+            if cell.column.key in countable and cell.paper is not None:
+                assert cell.kind in EXACT, (number, cell.row.label, cell.column.key)
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -82,10 +81,10 @@ def test_columns_have_every_published_number() -> None:
 def test_a_doubtful_row_is_never_met_by_tuning() -> None:
     """One network of Table 8 stands in Tables 9 and 12 too, with two printed counts: ours is one."""
     counts = {
-        (number, line.label): cell.value
+        (number, cell.row.label): cell.value
         for number in (8, 9, 12)
-        for line, column, cell in table(number).cells
-        if column.key == "parameters_m"
+        for cell in table(number).cells
+        if cell.column.key == "parameters_m"
     }
     assert (
         counts[8, "k=16 h=4 u=1"] == counts[9, "content and position"] == counts[12, "L-L-L-L"] == 14.995592
@@ -114,4 +113,4 @@ def test_exact_parameters(model: str, parameters: int) -> None:
 
 
 def test_a_row_without_a_model_is_not_counted() -> None:
-    assert FILLERS["parameters_m"](Row(table=3, label="nobody's")) is None
+    assert compute(Row(table=3, label="nobody's"), "parameters_m") is None

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from lambdanets.errors import DataError, StorageError
-from lambdanets.paper.tables.results import Result, Results, append_result, read_results
+from lambdanets.paper.results import Result, Results, append_result, read_results
 from support.tables import measured, trained
 
 PLACE = (12, "C-C-C-C", "inference_images_per_s")
 
 
 def values(results: list[Result], **options: str) -> list[object]:
-    return [finding.value for finding in Results(results=tuple(results), **options).findings(*PLACE)]
+    return [one.value for one in Results(results, **options).find(*PLACE)]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -48,14 +48,12 @@ def test_other_cells_are_left_alone() -> None:
 
 
 def test_every_data_set_is_shown_with_mean_and_spread() -> None:
-    results = Results(
-        results=(
-            trained((50.0,), dataset="relation"),
-            trained((98.0, 99.0, 100.0)),
-            trained((1.0,), date="2026-01-01T00:00:00"),
-        )
+    results = (
+        trained((50.0,), dataset="relation"),
+        trained((98.0, 99.0, 100.0)),
+        trained((1.0,), date="2026-01-01T00:00:00"),
     )
-    digits, relation = results.findings(12, "C-C-C-C", "top1")
+    digits, relation = Results(results).find(12, "C-C-C-C", "top1")
     assert (digits.value, digits.spread, digits.how) == (99.0, 1.0, "trained on digits, 3 seeds")
     assert (relation.value, relation.spread, relation.how) == (50.0, None, "trained on relation, 1 seed")
     assert digits.provenance == (
@@ -64,9 +62,9 @@ def test_every_data_set_is_shown_with_mean_and_spread() -> None:
 
 
 def test_a_measured_number_says_where() -> None:
-    (finding,) = Results(results=(measured(),)).findings(*PLACE)
-    assert finding.how == "measured on Chip, 2 cores, batch 8, float32"
-    assert finding.provenance == "2026-11-21, commit abc, torch 2.13; `lambdanets tables 12 --measure`"
+    result = measured()
+    assert result.how == "measured on Chip, 2 cores, batch 8, float32"
+    assert result.provenance == "2026-11-21, commit abc, torch 2.13; `lambdanets tables 12 --measure`"
 
 
 @pytest.mark.parametrize("line", ["{", '{"table": 12}', "[]"])

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from lambdanets.errors import ArgumentError
-from lambdanets.paper.tables.results import Results
-from lambdanets.paper.tables.training import config_of, folder_of, train_tables
+from lambdanets.paper.train import config_of, folder_of, train_tables
 from lambdanets.published import TABLES, Row
 from lambdanets.training.config import SchedConfig, TrainConfig
 
@@ -75,7 +74,7 @@ def test_a_training_fills_the_column(tmp_path: Path) -> None:
                 "digits",
                 (0, 1),
                 runs=tmp_path,
-                tell=said.append,
+                log=said.append,
                 rows="content and *",
                 configure=quick,
             )
@@ -87,8 +86,7 @@ def test_a_training_fills_the_column(tmp_path: Path) -> None:
     assert 0 <= found.value == sum(found.seeds.values()) / 2 <= 100
     assert found.settings["model"] == "lambda_resnet_digits" and found.settings["epochs"] == 1
     assert found.command == "lambdanets tables 9 --train digits --seeds 2"
-    (finding,) = Results(results=(found,)).findings(9, "content and position", "top1")
-    assert finding.how == "trained on digits, 2 seeds"
+    assert found.how == "trained on digits, 2 seeds"
     assert {path.name for path in tmp_path.iterdir()} == {"digits-seed0", "digits-seed1"}
     assert said[-1].startswith("[2 of 2] digits-seed")
     # What is there is not trained again.
@@ -112,11 +110,11 @@ def test_a_training_fills_the_column(tmp_path: Path) -> None:
 )
 def test_what_cannot_be_trained_is_named(numbers, dataset, rows, message, tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match=message):
-        list(train_tables(numbers, dataset, (0,), runs=tmp_path, tell=print, rows=rows))
+        list(train_tables(numbers, dataset, (0,), runs=tmp_path, log=print, rows=rows))
 
 
 def test_rows_that_are_left_out_are_told(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(ArgumentError, match="numbers to train must be among"):
-        list(train_tables((3,), "digits", (0,), runs=tmp_path, tell=said.append, rows="convolution + SE"))
+        list(train_tables((3,), "digits", (0,), runs=tmp_path, log=said.append, rows="convolution + SE"))
     assert said == ["table 3, convolution + SE: left out, no such network for digits"]

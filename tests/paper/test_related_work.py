@@ -4,9 +4,9 @@ import pytest
 from torch import nn
 
 from lambdanets import create_model
-from lambdanets.models import on_meta
+from lambdanets.models.meta import on_meta
 from lambdanets.nn import LocalRelation2d
-from lambdanets.paper.tables.related_work import PARTS, Relation, self_attention_network
+from lambdanets.paper.related_work import PARTS, Relation, self_attention_network
 
 
 def parameters(*modules: nn.Module) -> int:

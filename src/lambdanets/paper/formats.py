@@ -1,0 +1,226 @@
+"""Tables as text, Markdown, CSV and JSON. Nothing is cut short, and thousands are not separated."""
+
+import csv
+import io
+import json
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
+from typing import Any, Final
+
+from lambdanets.paper.schema import NOT_RUN, Cell, Column, Table
+from lambdanets.published import Row
+from lambdanets.terminal import table as text_table
+
+# Width of captions and notes.
+_WIDTH: Final = 110
+# Width of a heading above three columns.
+_HEADING: Final = 14
+
+CSV_FIELDS: Final = (
+    "table",
+    "row",
+    "quantity",
+    "unit",
+    "paper",
+    "ours",
+    "spread",
+    "how",
+    "agrees",
+    "note",
+    "provenance",
+)
+
+
+def to_text(tables: Sequence[Table], width: int | None = None) -> str:
+    """Write tables as plain text.
+
+    Args:
+        tables: In the order wanted.
+        width: Of a terminal; a wider table is printed quantity by quantity. None: no limit.
+    """
+    return "\n\n".join(_text(table, width) for table in tables)
+
+
+def _text(table: Table, width: int | None) -> str:
+    grids = [_text_grid(table, table.columns)]
+    if width is not None and max(map(len, grids[0].splitlines())) > width:
+        grids = [_text_grid(table, (column,)) for column in table.columns]
+    most = min(width or _WIDTH, _WIDTH)
+    caption = textwrap.fill(table.caption, most)
+    footnotes = []
+    for number, note in enumerate(table.footnotes, start=1):
+        mark = f"[{number}] "
+        footnotes.append(
+            textwrap.fill(
+                note,
+                most,
+                initial_indent=mark,
+                subsequent_indent=" " * len(mark),
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
+    parts = [f"{_title(table)}\n{caption}", *grids, "\n".join(footnotes)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _text_grid(table: Table, columns: Sequence[Column]) -> str:
+    headings = [table.row_heading]
+    for column in columns:
+        headings += [f"{textwrap.fill(column.title, _HEADING)}\npaper", "ours", "how"]
+    lines = max(heading.count("\n") for heading in headings)
+    headings = ["\n" * (lines - heading.count("\n")) + heading for heading in headings]
+    return text_table(headings, _lines(table, columns))
+
+
+def _lines(table: Table, columns: Sequence[Column]) -> Iterator[list[str]]:
+    """Give the label, and paper, ours and how of each column; a line for each result."""
+    for row, cells in table.rows:
+        shown = [_cell_lines(table, cell) for cell in cells if cell.column in columns]
+        label = f"{row.label}{_marks(table, row.note)}"
+        for place, parts in enumerate(zip_longest(*shown, fillvalue=("", "", ""))):
+            yield ["" if place else label, *(text for part in parts for text in part)]
+
+
+def _cell_lines(table: Table, cell: Cell) -> list[tuple[str, str, str]]:
+    if cell.is_empty:
+        return [("", "", "")]
+    if not cell.results:
+        return [(cell.paper_text, "-", NOT_RUN + _marks(table, cell.note))]
+    lines = []
+    for place, (text, result) in enumerate(zip(cell.our_texts, cell.results, strict=True)):
+        paper, note, different = "", "", ""
+        if place == 0:
+            paper, note, different = cell.paper_text, cell.note, " ≠" if cell.agrees is False else ""
+        lines.append((paper, text, f"{result.how}{different}{_marks(table, note, result.provenance)}"))
+    return lines
+
+
+def _marks(table: Table, *notes: str) -> str:
+    return "".join(f" [{number}]" for number in table.footnote_numbers(*notes))
+
+
+def _title(table: Table) -> str:
+    return f"Table {table.number}. {table.title}"
+
+
+def to_markdown(tables: Sequence[Table]) -> str:
+    """Write tables for a Markdown page."""
+    return "\n\n".join(_markdown(table) for table in tables)
+
+
+def _markdown(table: Table) -> str:
+    headings = [table.row_heading]
+    for column in table.columns:
+        headings += [f"{column.title}: paper", "ours", "how"]
+    footnotes = [f"- [{number}] {note}" for number, note in enumerate(table.footnotes, start=1)]
+    parts = [
+        f"### {_title(table)}",
+        table.caption,
+        _markdown_table(headings, list(_lines(table, table.columns))),
+        "\n".join(footnotes),
+    ]
+    return "\n\n".join(filter(None, parts))
+
+
+def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def to_csv(tables: Sequence[Table]) -> str:
+    """Write one line for each number of ours, and for each cell that was not run; numbers in full."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(CSV_FIELDS)
+    for table in tables:
+        for cell in table.cells:
+            place = [table.number, cell.row.label, cell.column.key, cell.column.unit, cell.paper]
+            agrees = {True: "yes", False: "no", None: ""}[cell.agrees]
+            note = "; ".join(filter(None, (cell.note, cell.row.note)))
+            if not cell.results:
+                writer.writerow([*place, None, None, NOT_RUN, agrees, note, ""])
+            for one in cell.results:
+                writer.writerow([*place, one.value, one.spread, one.how, agrees, note, one.provenance])
+    return file.getvalue().rstrip("\n")
+
+
+def to_json(tables: Sequence[Table]) -> str:
+    """Write a list of tables, each with its columns and rows; numbers in full."""
+    return json.dumps([_table_dict(table) for table in tables], indent=2, ensure_ascii=False)
+
+
+def _table_dict(table: Table) -> dict[str, Any]:
+    return {
+        "table": table.number,
+        "title": table.title,
+        "caption": table.caption,
+        "columns": [
+            {"key": column.key, "heading": column.heading, "unit": column.unit} for column in table.columns
+        ],
+        "rows": [_row_dict(row, cells) for row, cells in table.rows],
+    }
+
+
+def _row_dict(row: Row, cells: Sequence[Cell]) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "note": row.note,
+        "cells": {cell.column.key: _cell_dict(cell) for cell in cells if not cell.is_empty},
+    }
+
+
+def _cell_dict(cell: Cell) -> dict[str, Any]:
+    return {
+        "paper": cell.paper,
+        "ours": [
+            {
+                "value": result.value,
+                "origin": result.kind,
+                "how": result.how,
+                "spread": result.spread,
+                "provenance": result.provenance,
+            }
+            for result in cell.results
+        ],
+        "how": cell.how,
+        "agrees": cell.agrees,
+        "note": cell.note,
+    }
+
+
+FORMATS: Final[dict[str, Callable[[Sequence[Table]], str]]] = {
+    "text": to_text,
+    "markdown": to_markdown,
+    "csv": to_csv,
+    "json": to_json,
+}
+
+
+def differences(tables: Sequence[Table]) -> str:
+    """List the cells that do not agree with the paper, and why, as Markdown."""
+    rows = [
+        [
+            str(table.number),
+            cell.row.label,
+            cell.column.title,
+            cell.paper_text,
+            cell.our_texts[0],
+            cell.note or cell.row.note or "unexplained",
+        ]
+        for table in tables
+        for cell in table.differences
+    ]
+    return _markdown_table(("table", "row", "quantity", "paper", "ours", "why"), rows)
+
+
+def summary(tables: Sequence[Table]) -> str:
+    """List the tables with how many of their cells are filled, by kind."""
+    rows = []
+    for table in tables:
+        counts = table.counts
+        kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items() if kind != NOT_RUN)
+        total = counts.total()
+        rows.append((table.number, table.title, total - counts[NOT_RUN], total, kinds or NOT_RUN))
+    return text_table(("table", "", "filled", "of", "by"), rows)

@@ -1,0 +1,196 @@
+"""The web page of `lambdanets report`: all tables, the figure and runs in one file without a network."""
+
+import base64
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from lambdanets.errors import DataError
+from lambdanets.files import storing
+from lambdanets.paper.figure import draw_figure_4
+from lambdanets.paper.results import load_results
+from lambdanets.paper.schema import NOT_RUN, Table
+from lambdanets.paper.tables import NUMBERS, table
+from lambdanets.runs.compare import RunSummary, compare
+from lambdanets.runs.origin import commit, now, versions
+from lambdanets.terminal import format_duration
+
+_KINDS: Final = {
+    "stated": "A name in this library: there is nothing to compute.",
+    "computed": "From a closed form.",
+    "counted": "From the modules of the network, without running it.",
+    "measured": "On the machine that is named, in the setting that is named.",
+    "trained": "On the data set that is named; the mean over the seeds, ± the standard deviation.",
+    NOT_RUN: "Nobody has run it yet, and no guess stands in its place.",
+}
+
+# The images of a run in the order shown; any others follow by name.
+_RUN_CAPTIONS: Final = {
+    "curves": "Loss, error and learning rate over the epochs.",
+    "confusion": "Which class is taken for which.",
+    "lambdas": "Learned position tables: what each query channel reads at each relative offset.",
+    "positions": "Explained on an image: the position table of one layer, for each key.",
+    "field": "Explained on an image: what one position reads, and which pixels move it.",
+    "content": "Explained on an image: what the content's summary is made of, for each key.",
+}
+
+_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image inside the page.
+
+    Attributes:
+        title: In a few words; read aloud in its place.
+        caption: What it shows and where its numbers come from.
+        png: The file.
+    """
+
+    title: str
+    caption: str
+    png: bytes
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels, as the file says.
+
+        Raises:
+            DataError: It is no PNG.
+        """
+        if not self.png.startswith(_PNG_SIGNATURE) or len(self.png) < 24:
+            raise DataError(
+                f"report: '{self.title}' must be a PNG file, got {self.png[:8]!r} at its beginning."
+            )
+        return int.from_bytes(self.png[16:20]), int.from_bytes(self.png[20:24])
+
+    @property
+    def url(self) -> str:
+        """The file as a data URL."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+def write_report(out: Path, *, results: Path, machine: str | None = None, runs: Sequence[Path] = ()) -> None:
+    """Write the page of all tables, Figure 4 and some runs.
+
+    Args:
+        out: The file; its folder is made where there is none.
+        results: Folder of result files.
+        machine: Whose measurements are shown, as in `lambdanets tables`.
+        runs: Finished runs to show with their images.
+
+    Raises:
+        PathError: A run does not exist.
+        StorageError: The page cannot be written.
+    """
+    summaries = compare(runs)
+    known = load_results(results, machine)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "figure_4.png"
+        caption = draw_figure_4(known, path)
+        figure = Image(title="Figure 4: speed and accuracy", caption=caption, png=path.read_bytes())
+    write_page(out, render_page([table(number, known) for number in NUMBERS], [figure], summaries))
+
+
+def write_page(path: Path, text: str) -> None:
+    """Write the page, and its folder where there is none.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    with storing(path, "report", "Use another --out."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def render_page(
+    tables: Sequence[Table], images: Sequence[Image] = (), runs: Sequence[RunSummary] = ()
+) -> str:
+    """Render the page.
+
+    Args:
+        tables: In the order wanted.
+        images: The figures of the paper, with ours beside the published.
+        runs: Finished runs; their images are in their folders.
+
+    Raises:
+        DataError: An image is no PNG.
+    """
+    agreements = Counter(cell.agrees for table in tables for cell in table.cells)
+    return _template().render(
+        made_on=now(),
+        commit=commit(),
+        versions=versions(),
+        kinds=_KINDS,
+        counts=sum((table.counts for table in tables), Counter[str]()),
+        tables=[(table, _column_styles(table)) for table in tables],
+        agreeing=agreements[True],
+        differing=agreements[False],
+        images=images,
+        runs=[_run_section(run) for run in runs],
+        not_run=NOT_RUN,
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("lambdanets.paper"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("paper.html")
+
+
+def _column_styles(table: Table) -> list[tuple[str, int]]:
+    """For each column, whether it has numbers or words, and the width of the widest of ours."""
+    styles = []
+    for place, column in enumerate(table.columns):
+        cells = [cells[place] for _, cells in table.rows]
+        results = [result for cell in cells for result in cell.results]
+        values = [cell.paper for cell in cells] + [result.value for result in results]
+        kind = "number" if any(isinstance(value, int | float) for value in values) else "words"
+        styles.append((kind, max((len(column.our_text(result)) for result in results), default=1)))
+    return styles
+
+
+def _run_section(run: RunSummary) -> dict[str, Any]:
+    done, planned = run.epochs
+    known = [*_RUN_CAPTIONS]
+    paths = sorted(
+        run.path.glob("*.png"),
+        key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.stem),
+    )
+    return {
+        "title": f"Run {run.path.name}",
+        "caption": f"{run.recipe}: {run.model}. Accuracy is of held-out images, from which the best is"
+        " chosen.",
+        "rows": {
+            "accuracy after the last epoch": _accuracy(run.correct, run.total),
+            "accuracy after the best epoch": f"{_accuracy(run.best_correct, run.total)}, so optimistic",
+            "parameters": str(run.parameters),
+            "epochs": f"{done} of {planned}",
+            "training time": format_duration(run.seconds),
+            "training speed": f"{run.images_per_s:.0f} images/s",
+        },
+        "images": [
+            Image(
+                title=f"{run.path.name}: {path.stem}",
+                caption=_RUN_CAPTIONS.get(path.stem, path.stem),
+                png=path.read_bytes(),
+            )
+            for path in paths
+        ],
+    }
+
+
+def _accuracy(correct: int, total: int) -> str:
+    return f"{correct / total:.2%}, {correct} of {total}"

@@ -1,1 +1,0 @@
-"""One self-contained web page: all tables with ours beside the published, figures, and runs."""

@@ -1,0 +1,157 @@
+"""Our numbers, each with its origin; what was measured or trained is kept as JSON lines."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from lambdanets.errors import DataError
+from lambdanets.files import storing
+from lambdanets.published import Number, Value
+from lambdanets.runs.origin import machine_name
+
+# Shows the measurements of every machine.
+ALL_MACHINES: Final = "all"
+
+Kind = Literal["stated", "computed", "counted", "measured", "trained"]
+# Neither a machine nor a data set decides these: they can be compared with the paper.
+EXACT: Final = ("computed", "counted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One of our numbers. The fields are the keys of a line in a result file.
+
+    Attributes:
+        table: Number of the table.
+        row: Label of the row.
+        column: Key of the column, with the unit in it.
+        value: The number, or words where the paper has words; the mean over the seeds.
+        kind: Stated (a name), computed (a closed form or a recipe), counted (from modules), measured or
+            trained.
+        machine: In words: processor or accelerator, and how many cores.
+        dataset: Trained on; empty for a measurement.
+        seeds: Value of each seed.
+        settings: Batch, precision, repetitions, model, …
+        versions: Python and the libraries.
+        commit: Of this library; `"unknown"` without a repository.
+        command: Repeats it.
+        date: In UTC, in ISO 8601, so that later dates sort behind.
+    """
+
+    table: int
+    row: str
+    column: str
+    value: Value
+    kind: Kind
+    machine: str = ""
+    dataset: str = ""
+    seeds: Mapping[str, Number] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str = "unknown"
+    command: str = ""
+    date: str = ""
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds; None without several."""
+        return statistics.stdev(self.seeds.values()) if len(self.seeds) > 1 else None
+
+    @property
+    def how(self) -> str:
+        """The kind with its circumstances: `trained on digits, 5 seeds`."""
+        if self.kind == "trained":
+            return f"trained on {self.dataset}, {len(self.seeds)} seed{'s' if len(self.seeds) != 1 else ''}"
+        if self.kind == "measured":
+            batch, precision = self.settings.get("batch"), self.settings.get("precision")
+            return f"measured on {self.machine}, batch {batch}, {precision}"
+        return self.kind
+
+    @property
+    def provenance(self) -> str:
+        """Date, commit, versions and command of a run; empty for what needs none."""
+        if self.kind not in ("measured", "trained"):
+            return ""
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        machine = f"{self.machine}; " if self.kind == "trained" else ""
+        return f"{machine}{self.date[:10]}, commit {self.commit}, {versions}; `{self.command}`"
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of several machines and data sets; the newest of each cell counts.
+
+    Attributes:
+        results: In any order.
+        machine: Whose measurements are shown: a part of its name, `"all"`, or None for this machine's where
+            there are any and otherwise the newest.
+        here: The name of this machine.
+    """
+
+    results: Sequence[Result] = ()
+    machine: str | None = None
+    here: str = ""
+
+    def find(self, table: int, row: str, column: str) -> tuple[Result, ...]:
+        """The results of one cell: one for each data set and, with `"all"`, each machine."""
+        place = (table, row, column)
+        found = [one for one in self.results if (one.table, one.row, one.column) == place]
+        measured = _newest(one for one in found if one.kind == "measured")
+        # An accuracy does not depend on the machine: one for each data set, by name.
+        trained = {one.dataset: one for one in _newest(one for one in found if one.kind == "trained")}
+        return (*self._of_machine(measured), *(trained[name] for name in sorted(trained)))
+
+    def _of_machine(self, measured: list[Result]) -> list[Result]:
+        if self.machine == ALL_MACHINES:
+            return measured
+        if self.machine is not None:
+            return [one for one in measured if self.machine.lower() in one.machine.lower()]
+        own = [one for one in measured if one.machine == self.here]
+        return (own or measured)[-1:]
+
+
+def _newest(results: Iterable[Result]) -> list[Result]:
+    """The newest result of each machine and data set, the newest last."""
+    newest = {(one.machine, one.dataset): one for one in sorted(results, key=lambda one: one.date)}
+    return sorted(newest.values(), key=lambda one: one.date)
+
+
+def load_results(folder: Path, machine: str | None = None) -> Results:
+    """Read a folder of result files, to show the measurements of `machine` (see `Results`)."""
+    return Results(read_results(folder), machine, here=machine_name())
+
+
+def read_results(folder: Path) -> tuple[Result, ...]:
+    """Read all results of a folder, from its files `*.jsonl`; none where there is no folder.
+
+    Raises:
+        DataError: A line is no result.
+    """
+    results = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                results.append(Result(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                raise DataError(
+                    f"tables: {path} must hold one result a line, got '{error}' in line {number}."
+                    " Remove the line."
+                ) from error
+    return tuple(results)
+
+
+def append_result(folder: Path, result: Result) -> None:
+    """Append a result to the file of its table.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    path = folder / f"table_{result.table:02d}.jsonl"
+    with storing(path, "tables", "Free some space or use --results."):
+        folder.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.write(json.dumps(dataclasses.asdict(result), ensure_ascii=False) + "\n")

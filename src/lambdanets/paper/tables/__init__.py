@@ -1,1 +1,0 @@
-"""The paper's tables with ours beside the published, each number with how it was obtained."""
