@@ -23,7 +23,7 @@ def _save(pixels, path):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_shorter_side_is_the_size_and_the_shape_stays(tmp_path, shape, size, expected, channels):
     path = _save(np.zeros((*shape, 3), np.uint8), tmp_path / "image.png")
-    image = PlainPreprocessing(size=size, channels=channels).read(path, "explain")
+    image = PlainPreprocessing(size=size, channels=channels).read(path, "explain")[0]
     assert tuple(image.shape) == (channels, *expected)
     assert image.dtype == torch.float32
 
@@ -31,9 +31,9 @@ def test_the_shorter_side_is_the_size_and_the_shape_stays(tmp_path, shape, size,
 def test_colour_is_normalised_by_channel_and_grey_by_their_mean(tmp_path):
     pixels = np.broadcast_to(np.array([255, 51, 0], np.uint8), (6, 6, 3))
     path = _save(np.ascontiguousarray(pixels), tmp_path / "red.png")
-    colour = PlainPreprocessing(size=4).read(path, "explain")
+    colour = PlainPreprocessing(size=4).read(path, "explain")[0]
     torch.testing.assert_close(colour[:, 1, 2], (torch.tensor([1, 0.2, 0]) - MEAN) / STD)
-    grey = PlainPreprocessing(size=4, channels=1).read(path, "explain")
+    grey = PlainPreprocessing(size=4, channels=1).read(path, "explain")[0]
     # Luma of broadcast television, rounded to a byte.
     luma = round(0.299 * 255 + 0.587 * 51) / 255
     torch.testing.assert_close(grey[0, 1, 2], (luma - MEAN.mean()) / STD.mean(), atol=0.02, rtol=0)
@@ -41,7 +41,7 @@ def test_colour_is_normalised_by_channel_and_grey_by_their_mean(tmp_path):
 
 def test_a_image_that_has_the_size_is_left_alone(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    image = PlainPreprocessing(size=5).read(_save(pixels, tmp_path / "image.png"), "explain")
+    image = PlainPreprocessing(size=5).read(_save(pixels, tmp_path / "image.png"), "explain")[0]
     back = (image * STD[:, None, None] + MEAN[:, None, None]).movedim(0, -1)
     torch.testing.assert_close(back, torch.from_numpy(pixels) / 255, atol=1e-5, rtol=0)
 

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 
 from lambdanets.data.decode import PlainPreprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, NumericError, PathError
-from lambdanets.explain import subject as subject_module
+from lambdanets.explain import explain as module
 from lambdanets.explain.explain import explain
-from lambdanets.explain.lambda_maps import context_weights, layer_maps, observe
-from lambdanets.explain.subject import load_subject
+from lambdanets.explain.maps import context_weights, layer_maps, observe
 from lambdanets.models import create_model
+from lambdanets.runs import load
 
 MODEL = "lambda_resnet_digits"
 
@@ -27,10 +27,6 @@ def image(tmp_path):
     return tmp_path / "noise.png"
 
 
-def _overriding(monkeypatch, **overrides):
-    monkeypatch.setattr(subject_module, "create_model", partial(create_model, **overrides))
-
-
 def test_all_that_is_drawn_is_in_the_file(image, tmp_path):
     explanation = explain(MODEL, image, tmp_path / "out", layer="c4.0.mixer", position=(6, 1), size=7)
     found = json.loads(explanation.numbers.read_text())
@@ -38,7 +34,7 @@ def test_all_that_is_drawn_is_in_the_file(image, tmp_path):
     assert (found["image_size"], found["map_size"], found["last_map_size"]) == ([7, 9], [7, 9], [4, 5])
     assert (found["layer"], found["position"], found["last_map_position"]) == ("c4.0.mixer", [6, 1], [3, 0])
     assert found["layers"] == list(explanation.layers) and len(explanation.layers) == 4
-    assert found["files"] == {figure.path.name: figure.caption for figure in explanation.figures}
+    assert found["files"] == {path.name: caption for path, caption in explanation.figures.items()}
     for name, shape in {
         "position_table": (1, 8, 7, 7),
         "position_weights": (4, 1, 7, 9),
@@ -60,7 +56,7 @@ def test_the_numbers_are_those_of_the_network(image, tmp_path):
     found = json.loads(explain(MODEL, image, tmp_path, position=(2, 3)).numbers.read_text())
     torch.manual_seed(0)
     model = create_model(MODEL).eval()
-    images = PlainPreprocessing(size=8).read(image, "test")[None]
+    images = PlainPreprocessing(size=8).read(image)[0][None]
     layer = model.c2[0].mixer
     weights = context_weights(layer_maps(layer, observe(model, layer, images).inputs), (2, 3))
     for name, expected in {"position_weights": weights.position, "content_weights": weights.content}.items():
@@ -76,12 +72,12 @@ def test_the_titles_and_captions_tell_a_stranger(image, tmp_path):
         "lambda_resnet_digits, random weights (seed 0): lambda layer c2.0.mixer, map 8×10, 4 heads, 8 keys, "
         "scope 7×7\nimage noise.png at 8×10 pixels"
     )
-    positions, field, content = explanation.figures
-    assert positions.caption.startswith("Position lambdas of c2.0.mixer: by key, the weight R[m−n]")
-    assert "reads at row 4, column 5." in field.caption and "The weights are random" in field.caption
-    assert "red more than the mean" in content.caption
-    for figure in explanation.figures:
-        with Image.open(figure.path) as drawn:
+    positions, field, content = explanation.figures.values()
+    assert positions.startswith("Position lambdas of c2.0.mixer: by key, the weight R[m−n]")
+    assert "reads at row 4, column 5." in field and "The weights are random" in field
+    assert "red more than the mean" in content
+    for path in explanation.figures:
+        with Image.open(path) as drawn:
             assert drawn.format == "PNG" and drawn.width > 800
 
 
@@ -99,35 +95,18 @@ def test_the_titles_and_captions_tell_a_stranger(image, tmp_path):
     ],
 )
 def test_a_layer_has_images_of_what_it_has(image, tmp_path, monkeypatch, overrides, files, rows):
-    _overriding(monkeypatch, **overrides)
+    monkeypatch.setattr(load, "create_model", partial(create_model, **overrides))
+    # What the figures look like is shown elsewhere: drawing takes most of the time.
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: path.touch())
     explanation = explain(MODEL, image, tmp_path / "out", size=6)
-    assert [figure.path.name for figure in explanation.figures] == files
+    assert [path.name for path in explanation.figures] == files
     found = json.loads(explanation.numbers.read_text())
     assert list(found["heads"]) == rows
     assert (found["position_table"] is None, found["scope"] is None) == ("positional" in overrides,) * 2
     assert (found["keys"] is None) == ("content" in overrides)
     if "intra_depth" in overrides:
         assert found["keys"][9]["key"] == "u = 1, k = 1" and found["scope"] == "global"
-        assert "red positive, blue negative" in explanation.figures[2].caption
-
-
-def test_weights_of_a_file_are_used_with_their_sizes(image, tmp_path):
-    model = create_model(MODEL, num_classes=5, in_channels=1)
-    save_file(model.state_dict(), tmp_path / "grey.safetensors")
-    subject = load_subject("explain", MODEL, image, weights=tmp_path / "grey.safetensors")
-    assert subject.model.config.num_classes == 5 and subject.model.config.in_channels == 1
-    assert all(
-        torch.equal(tensor, subject.model.state_dict()[name]) for name, tensor in model.state_dict().items()
-    )
-    assert subject.weights == "weights of grey.safetensors" and not subject.is_random
-    assert subject.shown.shape == (8, 10) and not subject.model.training
-
-
-def test_random_weights_leave_the_generator_alone(image):
-    state = torch.get_rng_state()
-    first, second = (load_subject("explain", MODEL, image).model.state_dict() for _ in range(2))
-    assert torch.equal(state, torch.get_rng_state())
-    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+        assert "red positive, blue negative" in explanation.figures[tmp_path / "out/content.png"]
 
 
 @pytest.mark.slow
@@ -142,8 +121,8 @@ def test_maps_that_are_not_finite_are_refused(image, tmp_path):
     state["c2.0.reduce.weight"][0] = torch.nan
     save_file(state, tmp_path / "nan.safetensors")
     message = (
-        "explain: the network's maps must be finite, got some that are not, from lambda_resnet_digits with "
-        r"weights of nan.safetensors\."
+        "explain: the network's feature maps must be finite, got some that are not, from "
+        r"lambda_resnet_digits with weights of nan.safetensors\."
     )
     with pytest.raises(NumericError, match=message):
         explain(MODEL, image, tmp_path / "out", weights=tmp_path / "nan.safetensors")
@@ -177,7 +156,7 @@ def test_options_that_do_not_fit_are_named(image, tmp_path, options, message):
     ("file", "error", "message"),
     [
         ("none", PathError, r"explain: weights must be a file, got .*none, which does not exist\."),
-        ("noise.png", CheckpointError, "explain: weights must be a safetensors file, got .*noise.png: "),
+        ("noise.png", CheckpointError, "explain: load_weights: .*noise.png must be a safetensors file, got"),
         ("other", CheckpointError, "load_state: .*other must hold the weights of this model"),
     ],
 )

@@ -144,4 +144,4 @@ def test_explain_draws_a_file_in_colour(run, tmp_path):
     (tmp_path / "photo.jpg").write_bytes(encoded(photo(50, 40)))
     found = explain(str(run), tmp_path / "photo.jpg", tmp_path / "out", size=16)
     assert found.error < 1e-4
-    assert all(figure.path.is_file() for figure in found.figures)
+    assert all(path.is_file() for path in found.figures)

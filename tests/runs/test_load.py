@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from lambdanets.data.ink import InkPreprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
+from lambdanets.models import create_model
 from lambdanets.recipes import get_recipe
-from lambdanets.runs.load import load_run, require_preprocessing, save_best
+from lambdanets.runs.load import RANDOM, load_named, load_run, require_preprocessing, save_best
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import first_state
 from lambdanets.training.checkpoint import save_checkpoint
@@ -158,3 +159,36 @@ def test_images_that_are_drawn_have_no_files(stored):
         ArgumentError, match=r"^run must be one that files can be given to, got .*, whose images"
     ):
         require_preprocessing(drawn)
+
+
+def test_the_most_likely_classes_come_first(stored):
+    loaded = load_run(stored)
+    pixels = torch.randn(1, 8, 8)
+    expected = loaded.model(pixels[None])[0].exp() / loaded.model(pixels[None])[0].exp().sum()
+    found = loaded.classify(pixels, 3)
+    assert [label for label, _ in found] == [str(int(i)) for i in expected.argsort(descending=True)[:3]]
+    assert [probability for _, probability in found] == pytest.approx(
+        expected.sort(descending=True)[0][:3].tolist()
+    )
+    assert len(replace(loaded, labels=None).classify(pixels, 20)) == 10
+
+
+def test_a_model_by_name_takes_the_sizes_of_its_weights(tmp_path):
+    model = create_model("lambda_resnet_digits", num_classes=5, in_channels=1)
+    save_file(model.state_dict(), tmp_path / "grey.safetensors")
+    loaded = load_named("lambda_resnet_digits", tmp_path / "grey.safetensors")
+    assert (loaded.model.config.num_classes, loaded.model.config.in_channels) == (5, 1)
+    assert all(
+        torch.equal(tensor, loaded.model.state_dict()[name]) for name, tensor in model.state_dict().items()
+    )
+    assert (loaded.preprocessing.size, loaded.preprocessing.channels) == (8, 1) and loaded.labels is None
+    assert loaded.origin.source == str(tmp_path / "grey.safetensors") and not loaded.model.training
+    with pytest.raises(PathError, match=r"^weights must be a file, got .*none, which does not exist\."):
+        load_named("lambda_resnet_digits", tmp_path / "none")
+
+
+def test_random_weights_are_always_the_same_and_leave_the_generator_alone():
+    state = torch.get_rng_state()
+    first, second = (load_named("lambda_resnet_digits").origin for _ in range(2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert first == second and first.source == RANDOM == "random weights (seed 0)"

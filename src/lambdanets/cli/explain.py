@@ -42,6 +42,6 @@ def main(arguments: argparse.Namespace) -> None:
         weights=arguments.weights,
     )
     print(explanation.title)
-    for figure in explanation.figures:
-        print(f"{figure.path}  {figure.caption}")
+    for path, caption in explanation.figures.items():
+        print(f"{path}  {caption}")
     print(f"{explanation.numbers}  All that is drawn, as numbers. Layers: {', '.join(explanation.layers)}.")

@@ -4,9 +4,9 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -76,8 +76,24 @@ class PlainPreprocessing:
         """What each pixel is then divided by, by channel."""
         return IMAGENET_STD if self.channels == 3 else _GREY_STD
 
-    def read(self, path: Path, who: str) -> Float[Tensor, "c height width"]:
-        """Read an image file as the network takes it.
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, with the name of the method."""
+        return {"method": "whole", **asdict(self)}
+
+    def resized(self, size: int) -> "PlainPreprocessing":
+        """The same for an image of another size."""
+        return replace(self, size=size)
+
+    def shown(
+        self, pixels: Float[Tensor, "c height width"]
+    ) -> Float[np.ndarray, "height width"] | Float[np.ndarray, "height width 3"]:
+        """What the network takes, between 0 and 1 again, to be drawn."""
+        mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (self.mean, self.std))
+        undone = (pixels * std + mean).numpy().clip(0, 1)
+        return undone[0] if len(undone) == 1 else np.moveaxis(undone, 0, -1)
+
+    def read(self, path: Path, who: str = "predict") -> tuple[Float[Tensor, "c height width"], bool]:
+        """Read an image file as the network takes it; light and dark stay as they are.
 
         Args:
             path: The file.
@@ -93,7 +109,8 @@ class PlainPreprocessing:
         pixels = torch.nn.functional.interpolate(
             pixels[None], size, mode="bicubic", antialias=True, align_corners=False
         )[0].clamp(0, 1)
-        return (pixels - torch.tensor(self.mean)[:, None, None]) / torch.tensor(self.std)[:, None, None]
+        mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (self.mean, self.std))
+        return (pixels - mean) / std, False
 
 
 def read_grey(path: Path, who: str) -> Plane:

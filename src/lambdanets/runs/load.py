@@ -4,10 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
+import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from lambdanets.data.decode import PlainPreprocessing
 from lambdanets.data.preprocessing import Preprocessing, preprocessing_from_dict
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
 from lambdanets.models import create_model
@@ -19,6 +22,11 @@ from lambdanets.training.state import TrainState, load_state
 from lambdanets.training.weights import load_weights, save_weights, state_digest
 
 Weights = Literal["best", "ema", "raw"]
+
+# Always the same random weights, so that the same command gives the same results.
+_SEED: Final = 0
+# The source of a model by name without a file of weights.
+RANDOM: Final = f"random weights (seed {_SEED})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +73,21 @@ class LoadedModel:
     labels: tuple[str, ...] | None
     origin: Origin
 
+    @torch.inference_mode()
+    def classify(self, pixels: Float[Tensor, "c height width"], top: int = 5) -> list[tuple[str, float]]:
+        """Return the most likely classes of one image with their probabilities, most likely first.
+
+        Args:
+            pixels: The image as `preprocessing` gives it.
+            top: How many classes, at most. Without `labels` they are called by their numbers.
+        """
+        probabilities = self.model(pixels[None]).softmax(dim=1)[0]
+        labels = self.labels or tuple(map(str, range(len(probabilities))))
+        values, indices = probabilities.topk(min(top, len(labels)))
+        return [
+            (labels[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)
+        ]
+
 
 def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
     """Load a trained network: of a run, of one of its checkpoints, or from a file of weights.
@@ -88,7 +111,7 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
 
             loaded = lambdanets.load_run("runs/digits")
             pixels, _ = loaded.preprocessing.read(Path("three.png"))
-            print(loaded.labels[loaded.model(pixels[None]).argmax()], loaded.origin.metric["test_accuracy"])
+            print(loaded.classify(pixels), loaded.origin.metric["test_accuracy"])
     """
     path = Path(path)
     check_choice("load_run", "weights", weights, get_args(Weights))
@@ -109,6 +132,40 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
     if checkpoint is None:
         raise PathError(f"load_run: {path} must hold a checkpoint for weights {weights!r}, got none.")
     return _from_checkpoint(checkpoint, weights)
+
+
+def load_named(name: str, weights: Path | None = None) -> LoadedModel:
+    """Build a model by its name, with the weights of a file or with random ones.
+
+    Args:
+        name: One of `list_models()`.
+        weights: A safetensors file, whose tensors also say how many classes and channels there are.
+
+    Returns:
+        The network with a preprocessing that keeps the whole image, at the size the model was made for.
+
+    Raises:
+        PathError: There is no such file.
+        CheckpointError: The weights cannot be read, or belong to another model.
+    """
+    if weights is not None and not weights.is_file():
+        raise PathError(f"weights must be a file, got {weights}, which does not exist.")
+    tensors = {} if weights is None else load_weights(weights)[0]
+    source = RANDOM if weights is None else str(weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_SEED)
+        model = create_model(name, **_sizes(tensors))
+    if weights is not None:
+        load_state(model, tensors, source)
+    image_size, channels = model.config.image_size, model.config.in_channels
+    return LoadedModel(
+        model=model.eval(),
+        preprocessing=PlainPreprocessing(
+            size=image_size if isinstance(image_size, int) else min(image_size), channels=channels
+        ),
+        labels=None,
+        origin=Origin(source=source, model=name, sha256=state_digest(model.state_dict())),
+    )
 
 
 def save_best(path: Path, state: TrainState, ema: nn.Module, config: TrainConfig, task: Task) -> None:
@@ -147,7 +204,8 @@ def require_preprocessing(loaded: LoadedModel) -> Preprocessing:
     """Return the preprocessing of a network, or raise where its data set has no files."""
     if loaded.preprocessing is None:
         raise ArgumentError(
-            f"run must be one that files can be given to, got {loaded.origin.source}, whose images are drawn."
+            f"run must be one that files can be given to, got {loaded.origin.source}, whose images are drawn"
+            " or not described."
         )
     return loaded.preprocessing
 
@@ -206,7 +264,7 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
     network = create_model(
         origin.model,
         **{
-            **sizes_of(tensors),
+            **_sizes(tensors),
             **{name: model[name] for name in ("num_classes", "in_channels") if name in model},
         },
         **model["overrides"],
@@ -221,7 +279,7 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
     )
 
 
-def sizes_of(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
     """Return the classes and channels weights are made for, as far as there are layers that say so."""
     classifier, stem = tensors.get("classifier.weight"), tensors.get("stem.0.weight")
     return {

@@ -3,25 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import torch
-
-from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import PathError, complaint
-from lambdanets.runs.load import LoadedModel, load_run, require_preprocessing
-
-TOP: Final = 5
+from lambdanets.runs.load import load_run, require_preprocessing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a network takes one file for.
+    """The most likely classes of one file.
 
     Attributes:
         path: The file.
         top: Labels with their probabilities, most likely first.
-        inverted: Whether dark and light were exchanged, so that ink is light.
+        inverted: Whether dark and light were exchanged, so that the foreground is light.
     """
 
     path: Path
@@ -55,16 +50,8 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
     loaded = load_run(run)
     with complaint("predict"):
         preprocessing = require_preprocessing(loaded)
-    return [_predict_one(loaded, preprocessing, path) for path in images]
-
-
-@torch.inference_mode()
-def _predict_one(loaded: LoadedModel, preprocessing: Preprocessing, path: Path) -> Prediction:
-    image, inverted = preprocessing.read(path)
-    probabilities = loaded.model(image.unsqueeze(0)).softmax(dim=1)[0]
-    labels = loaded.labels or tuple(map(str, range(len(probabilities))))
-    values, indices = probabilities.topk(min(TOP, len(labels)))
-    top = tuple(
-        (labels[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)
-    )
-    return Prediction(path=path, top=top, inverted=inverted)
+    predictions = []
+    for path in images:
+        pixels, inverted = preprocessing.read(path)
+        predictions.append(Prediction(path=path, top=tuple(loaded.classify(pixels)), inverted=inverted))
+    return predictions

@@ -7,7 +7,7 @@ import torch
 from torch.autograd.functional import jacobian
 
 from lambdanets.errors import ArgumentError
-from lambdanets.explain.lambda_maps import (
+from lambdanets.explain.maps import (
     context_weights,
     embeddings_at,
     half_count,
@@ -86,8 +86,10 @@ def test_the_weights_are_the_jacobian(options, position):
         # h v u v' height width: the weight times the identity.
         expected = torch.einsum("huyx,vw->hvuwyx", found, torch.eye(values.shape[2], dtype=torch.float64))
         assert_close(expected, derived)
-    together = [part for part in (weights.content, weights.position) if part is not None]
-    assert_equal(weights.total, sum(together[1:], together[0]))
+    terms = {"position": weights.position, "content": weights.content}
+    present = {name: term for name, term in terms.items() if term is not None}
+    assert list(weights.terms) == ([*present] if len(present) == 1 else ["sum", *present])
+    assert_equal(next(iter(weights.terms.values())), sum(present.values()))
 
 
 @each_kind
@@ -128,7 +130,7 @@ def test_the_table_shows_the_offsets_that_occur():
 def test_a_position_off_the_map_is_refused(position):
     maps = layer_maps(_layer(), torch.randn(1, 6, *SIZE, dtype=torch.float64))
     message = (
-        rf"context_weights: position must lie on the map of 5×4, rows 0 to 4 and columns 0 to 3, "
+        rf"^position must lie on the map of 5×4, rows 0 to 4 and columns 0 to 3, "
         rf"got {position[0]} and {position[1]}\."
     )
     with pytest.raises(ArgumentError, match=message):

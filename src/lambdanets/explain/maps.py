@@ -1,4 +1,4 @@
-"""What one lambda layer does in one image, as maps: weights of the context, and what the image moves."""
+"""The mathematics: what one lambda layer does in one image, as weights over its map and over the pixels."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError
+from lambdanets.errors import ArgumentError, NumericError
 from lambdanets.functional.lambdas import normalize_keys, normalize_queries
 from lambdanets.functional.relative_position import crop_table
 from lambdanets.nn.lambda_layer import LambdaLayer2d
@@ -17,10 +17,10 @@ Position = tuple[int, int]
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A network that gives its maps by name, from the image on."""
+    """A network that returns the feature maps of its stages by name, in the order of computation."""
 
     def features(self, images: Tensor) -> dict[str, Tensor]:
-        """The output of each stage."""
+        """Return the output of each stage."""
         ...
 
 
@@ -28,10 +28,10 @@ class Observation(NamedTuple):
     """One image on its way through a network, with the graph that leads back to the image.
 
     Attributes:
-        images: What the network took.
-        inputs: Of the layer.
-        outputs: Of the layer, before its pool: one vector for each position of the map it works on.
-        features: The network's last map.
+        images: The input of the network.
+        inputs: The input of the layer.
+        outputs: The output of the layer before its pool: one vector for each position of its map.
+        features: The network's last feature map.
     """
 
     images: Float[Tensor, "1 c image_height image_width"]
@@ -42,14 +42,14 @@ class Observation(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LayerMaps:
-    """All that a layer's outputs are made of, as float64.
+    """All that a layer's outputs are computed from, in float64.
 
     Attributes:
         queries: h for each position, normalised where the layer does so.
         keys: Normalised over the map; None without a content lambda.
-        values: What is summed.
+        values: The values of each position.
         table: R at the offsets that occur on the map; None without position lambdas.
-        bias: Of the position module, if it has one: added to the output, whatever the values.
+        bias: The bias of the position module, if it has one: added to the output, whatever the values.
     """
 
     queries: Float[Tensor, "h k height width"]
@@ -67,7 +67,7 @@ class LayerMaps:
 
 @dataclass(frozen=True, kw_only=True)
 class ContextWeights:
-    """What each context position counts for in the output of one query position, by head.
+    """The weight of each context position in the output of one query position, by head.
 
     For given queries and keys the layer is linear: yₙₕ = Σₘ Σᵤ w[h, u, m] vₘᵤ with
     w[h, u, m] = qₙₕ · (k̄ₘᵤ + Rᵤ[m - n]). So ∂yₙₕ/∂vₘᵤ is w times the identity, and this is all of it.
@@ -83,30 +83,98 @@ class ContextWeights:
     position: Float[Tensor, "h u height width"] | None
 
     @property
-    def total(self) -> Float[Tensor, "h u height width"]:
-        """Their sum."""
-        return torch.stack([part for part in (self.content, self.position) if part is not None]).sum(0)
+    def terms(self) -> dict[str, Float[Tensor, "h u height width"]]:
+        """The weights by the lambda they come from; their sum first, where there are two."""
+        terms = {"position": self.position, "content": self.content}
+        present = {name: term for name, term in terms.items() if term is not None}
+        return present if len(present) == 1 else {"sum": torch.stack([*present.values()]).sum(0), **present}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerView:
+    """One lambda layer in one image, seen from one query position.
+
+    Attributes:
+        name: The layer's name in the network.
+        layer: The layer.
+        maps: Its queries, keys, values and table in this image.
+        position: Row and column of the query on the layer's map, from zero.
+        weights: The weights of the context in the output at the position.
+        last_size: Height and width of the network's last feature map.
+        last_position: The position over the same part of the image there.
+        to_layer: How strongly each pixel moves the layer's output at the position.
+        to_last: How strongly each pixel moves the last feature map over the same part of the image.
+        error: Relative difference between the layer's output at the position and its values summed by the
+            weights: rounding, if the weights are right.
+    """
+
+    name: str
+    layer: LambdaLayer2d
+    maps: LayerMaps
+    position: Position
+    weights: ContextWeights
+    last_size: tuple[int, int]
+    last_position: Position
+    to_layer: Float[Tensor, "height width"]
+    to_last: Float[Tensor, "height width"]
+    error: float
+
+
+def view_layer(
+    model: Backbone, name: str, images: Float[Tensor, "1 c height width"], position: Position | None = None
+) -> LayerView:
+    """Compute all that is drawn of one lambda layer in one image.
+
+    Args:
+        model: A network in evaluation mode.
+        name: The name of one of its `lambda_layers`.
+        images: One image, as the network takes it.
+        position: Row and column of the query on the layer's map; the middle by default.
+
+    Raises:
+        ArgumentError: The position is outside the map.
+        NumericError: The network's feature maps are not finite.
+    """
+    assert isinstance(model, nn.Module), "has named modules"
+    layer = lambda_layers(model)[name]
+    observation = observe(model, layer, images)
+    if not all(torch.isfinite(maps).all() for maps in (observation.outputs, observation.features)):
+        raise NumericError("the network's feature maps must be finite, got some that are not")
+    maps = layer_maps(layer, observation.inputs)
+    height, width = maps.size
+    position = (height // 2, width // 2) if position is None else position
+    weights = context_weights(maps, position)
+    last_size = (observation.features.shape[2], observation.features.shape[3])
+    last_position = same_place(position, maps.size, last_size)
+    output = observation.outputs[0, :, *position].detach().double()
+    error = (weighted_output(maps, position) - output).norm() / output.norm().clamp(min=1e-30)
+    return LayerView(
+        name=name,
+        layer=layer,
+        maps=maps,
+        position=position,
+        weights=weights,
+        last_size=last_size,
+        last_position=last_position,
+        to_layer=pixel_gradient(observation.outputs, observation.images, position),
+        to_last=pixel_gradient(observation.features, observation.images, last_position),
+        error=float(error),
+    )
 
 
 def lambda_layers(model: nn.Module) -> dict[str, LambdaLayer2d]:
-    """All lambda layers of a network by name, from the image on."""
+    """All lambda layers of a network by name, in the order of computation."""
     return {name: module for name, module in model.named_modules() if isinstance(module, LambdaLayer2d)}
 
 
 def observe(model: Backbone, layer: LambdaLayer2d, images: Float[Tensor, "1 c height width"]) -> Observation:
-    """Send an image through a network, and keep what passes one of its layers.
-
-    Args:
-        model: Used as it is: in evaluation mode when it was put there.
-        layer: A part of it.
-        images: One image.
-    """
+    """Send an image through a network, and keep what enters and leaves one of its layers."""
     images = images.detach().requires_grad_()
-    seen: dict[str, Tensor] = {}
+    kept: dict[str, Tensor] = {}
     hooks = [
-        layer.register_forward_pre_hook(lambda _, inputs: seen.update(inputs=inputs[0])),
-        # What goes into the pool is what the lambdas gave, one vector for each query position.
-        layer.pool.register_forward_pre_hook(lambda _, inputs: seen.update(outputs=inputs[0])),
+        layer.register_forward_pre_hook(lambda _, inputs: kept.update(inputs=inputs[0])),
+        # The pool takes the output of the lambdas, one vector for each query position.
+        layer.pool.register_forward_pre_hook(lambda _, inputs: kept.update(outputs=inputs[0])),
     ]
     try:
         with torch.enable_grad():
@@ -114,12 +182,12 @@ def observe(model: Backbone, layer: LambdaLayer2d, images: Float[Tensor, "1 c he
     finally:
         for hook in hooks:
             hook.remove()
-    return Observation(images, seen["inputs"], seen["outputs"], features)
+    return Observation(images, kept["inputs"], kept["outputs"], features)
 
 
 @torch.no_grad()
 def layer_maps(layer: LambdaLayer2d, inputs: Float[Tensor, "1 d height width"]) -> LayerMaps:
-    """Queries, normalised keys, values and relative table of a layer at one map.
+    """Queries, normalised keys, values and relative table of a layer for one input.
 
     Paper: §3.1.
     """
@@ -150,19 +218,15 @@ def embeddings_at(
     """
     rows, columns = table.shape[2:]
     above, before = position[0] - rows // 2, position[1] - columns // 2
-    # What is negative is cut away, what is positive is filled with zeros.
+    # Negative padding cuts away, positive padding fills with zeros.
     padding = (before, size[1] - columns - before, above, size[0] - rows - above)
     return torch.nn.functional.pad(table, padding)
 
 
 def context_weights(maps: LayerMaps, position: Position) -> ContextWeights:
-    """What each context position counts for at one query position; exact, see `ContextWeights`.
+    """The weight of each context position at one query position; exact, see `ContextWeights`.
 
     Paper: §3.1.
-
-    Args:
-        maps: Of the layer in one image.
-        position: Row and column of the query, from zero.
 
     Raises:
         ArgumentError: The position is outside the map.
@@ -171,19 +235,18 @@ def context_weights(maps: LayerMaps, position: Position) -> ContextWeights:
     y, x = position
     if not (0 <= y < height and 0 <= x < width):
         raise ArgumentError(
-            f"context_weights: position must lie on the map of {height}×{width}, rows 0 to {height - 1} and "
-            f"columns 0 to {width - 1}, got {y} and {x}."
+            f"position must lie on the map of {height}×{width}, rows 0 to {height - 1} and columns 0 to "
+            f"{width - 1}, got {y} and {x}."
         )
     query = maps.queries[:, :, y, x]
 
     def weights(embeddings: Float[Tensor, "u k height width"]) -> Float[Tensor, "h u height width"]:
         return torch.einsum("hk,ukyx->huyx", query, embeddings)
 
+    table = maps.table
     return ContextWeights(
         content=None if maps.keys is None else weights(maps.keys),
-        position=None
-        if maps.table is None
-        else weights(embeddings_at(maps.table, position, (height, width))),
+        position=None if table is None else weights(embeddings_at(table, position, (height, width))),
     )
 
 
@@ -196,11 +259,12 @@ def strengths(weights: Float[Tensor, "h u height width"]) -> Float[Tensor, "h he
 
 
 def weighted_output(maps: LayerMaps, position: Position) -> Float[Tensor, " out"]:
-    """The layer's output at one position, put together from weights and values.
+    """The layer's output at one position, computed from weights and values.
 
-    Equal to what the layer itself gives but for rounding: the proof of the weights.
+    Equal to the layer's own output but for rounding: the proof of the weights.
     """
-    output = torch.einsum("huyx,uvyx->hv", context_weights(maps, position).total, maps.values)
+    total = next(iter(context_weights(maps, position).terms.values()))
+    output = torch.einsum("huyx,uvyx->hv", total, maps.values)
     if maps.bias is not None:
         y, x = position
         output = output + (maps.queries[:, :, y, x] @ maps.bias)[:, None]
@@ -214,12 +278,12 @@ def pixel_gradient(
 ) -> Float[Tensor, "height width"]:
     """How strongly each pixel moves the vector at one position of a map, by one backward pass.
 
-    The gradient of the vector's length, ∂‖y‖/∂x = Jᵀy/‖y‖; of the channels of a pixel, its length again.
-    Everything between counts, queries and keys too. Zero where the vector is zero.
+    The gradient of the vector's length, ∂‖y‖/∂x = Jᵀy/‖y‖, and its length over the channels of each pixel.
+    Everything in between counts, queries and keys too. Zero where the vector is zero.
 
     Args:
         maps: Computed from the images, with its graph.
-        images: One image, with gradients wanted.
+        images: One image that requires gradients.
         position: Row and column on the map, from zero.
     """
     y, x = position
@@ -250,7 +314,7 @@ def half_count(weights: Float[Tensor, "height width"]) -> int:
 
 
 def mean_distance(weights: Float[Tensor, "height width"], position: Position) -> float:
-    """Mean distance of the weight from one place, in the map's own steps; signs do not count.
+    """Mean distance of the weight from a position, in steps of the map; signs do not count.
 
     Example:
         >>> mean_distance(torch.tensor([[1.0, 0.0, 0.0, -1.0]]), (0, 0))

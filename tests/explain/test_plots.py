@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from lambdanets.errors import ArgumentError
-from lambdanets.explain.lambda_plots import Panel, PixelPanel, content_figure, field_figure, key_figure
+from lambdanets.explain.plots import Panel, PixelPanel, content_figure, field_figure, key_figure
 from lambdanets.runs.plots import save_figure
 
 RNG = np.random.default_rng(0)
 
 
 def _panels(count, shape):
-    return [Panel(values=RNG.normal(size=shape), title=f"panel {i}") for i in range(count)]
+    return [Panel(f"panel {i}", RNG.normal(size=shape)) for i in range(count)]
 
 
 def _maps(figure):
@@ -36,7 +36,7 @@ def test_each_key_has_a_panel_with_the_query_at_zero():
 
 
 def _content_pixels(values, image, softmax):
-    figure = content_figure([Panel(values=values, title="k = 0")], image, "title", softmax)
+    figure = content_figure([Panel("k = 0", values)], image, "title", softmax)
     return _maps(figure)[0].images[0].get_array()
 
 
@@ -69,13 +69,13 @@ def test_a_colour_image_is_drawn_by_its_brightness():
 def test_the_scale_of_a_softmax_names_multiples_of_the_mean():
     weights = np.full((4, 4), 0.5 / 15)
     weights[0, 0] = 0.5
-    figure = content_figure([Panel(values=weights, title="k = 0")], np.ones((4, 4)), "title", True)
+    figure = content_figure([Panel("k = 0", weights)], np.ones((4, 4)), "title", True)
     (bar,) = (axes for axes in figure.axes if not axes.get_title())
     assert [label.get_text() for label in bar.get_yticklabels()] == ["1/8", "1/4", "1/2", "1", "2", "4", "8"]
 
 
 def test_the_field_has_a_row_for_each_part_and_frames_the_query():
-    heads = {"sum": _panels(3, (5, 7)), "content": [Panel(values=np.zeros((5, 7)), title="nothing")] * 3}
+    heads = {"sum": _panels(3, (5, 7)), "content": [Panel("nothing", np.zeros((5, 7)))] * 3}
     fields = [
         PixelPanel(values=RNG.uniform(size=(10, 14)), title="layer", position=(4, 1), size=(5, 7)),
         PixelPanel(values=RNG.uniform(size=(10, 14)), title="last", position=(1, 0), size=(2, 4)),
@@ -96,7 +96,7 @@ def test_the_field_has_a_row_for_each_part_and_frames_the_query():
 
 
 def test_maps_of_one_position_and_nothing_that_moves_are_drawn(tmp_path):
-    one = [Panel(values=np.zeros((1, 1)), title="one")]
+    one = [Panel("one", np.zeros((1, 1)))]
     pixels = [PixelPanel(values=np.zeros((1, 1)), title="one", position=(0, 0), size=(1, 1))]
     save_figure(field_figure(pixels, {"sum": one}, np.zeros((1, 1)), (0, 0), "title"), tmp_path / "field.png")
     save_figure(key_figure(one, "title", "R"), tmp_path / "key.png")
@@ -105,9 +105,9 @@ def test_maps_of_one_position_and_nothing_that_moves_are_drawn(tmp_path):
 
 
 def test_nothing_to_draw_is_refused():
-    with pytest.raises(ArgumentError, match=r"key_figure: panels must hold at least one, got none\."):
+    with pytest.raises(ArgumentError, match=r"^panels must hold at least one, got none\."):
         key_figure([], "title", "R")
-    with pytest.raises(ArgumentError, match=r"content_figure: panels must hold at least one, got none\."):
+    with pytest.raises(ArgumentError, match=r"^panels must hold at least one, got none\."):
         content_figure([], np.zeros((2, 2)), "title", True)
-    with pytest.raises(ArgumentError, match=r"field_figure: rows must hold at least one, got none\."):
+    with pytest.raises(ArgumentError, match=r"^rows must hold at least one, got none\."):
         field_figure([], {}, np.zeros((2, 2)), (0, 0), "title")
