@@ -12,7 +12,7 @@ from lambdanets.cli import compare as command
 from lambdanets.cli import run
 from lambdanets.errors import CheckpointError
 from lambdanets.recipes import get_recipe
-from lambdanets.runs.compare import RunSummary, compare, seeds_of, summarize
+from lambdanets.runs.compare import RunSummary, seeds_of, summarize
 
 CORRECT = {0: 494, 1: 495, 2: 493}
 
@@ -58,11 +58,11 @@ def test_seeds_of_one_recipe_are_put_together(seeds, tmp_path):
         _run(tmp_path / "unfinished", 4, 400, epochs=3),
         seeds[0],
     ]
-    (group,) = seeds_of(compare([seeds[2], *others, *seeds[:2]]))
+    (group,) = seeds_of([summarize(run) for run in (seeds[2], *others, *seeds[:2])])
     assert [run.config.seed for run in group.runs] == [0, 1, 2]
     shares = [correct / 500 for correct in CORRECT.values()]
     assert group.mean == pytest.approx(statistics.mean(shares))
-    assert group.deviation == pytest.approx((2 * 0.002**2 / 2) ** 0.5)
+    assert group.std == pytest.approx((2 * 0.002**2 / 2) ** 0.5)
 
 
 def test_the_command_gives_mean_and_spread(seeds, capsys):
@@ -86,6 +86,7 @@ def test_as_json(seeds, capsys):
     }
     (group,) = found["seeds"]
     assert group["seeds"] == [0, 1, 2] and group["accuracy_mean"] == pytest.approx(0.988)
+    assert group["accuracy_std"] == pytest.approx(0.002)
     assert (group["accuracy_lowest"], group["accuracy_highest"]) == (0.986, 0.99)
     assert run(["compare", str(seeds[0]), "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["seeds"] == []

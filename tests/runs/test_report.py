@@ -59,7 +59,7 @@ def test_few_classes_are_all_in_the_table():
     counts = class_counts(torch.tensor([[3, 1], [0, 4]]), ["a|b", "c"])
     (section,) = class_sections(counts)
     assert section.splitlines()[2:] == [
-        "| class | images | correct | share | taken for |",
+        "| class | images | correct | recall | taken for |",
         "|---|---|---|---|---|",
         "| a\\|b | 4 | 3 | 75.0% | c (1) |",
         "| c | 4 | 4 | 100.0% | |",
@@ -70,7 +70,7 @@ def test_of_many_classes_the_worst_are_in_the_table():
     confusion = torch.eye(1000, dtype=torch.int64) * 50
     confusion[17, 18] = 40
     worst, pairs = class_sections(class_counts(confusion, [f"n{i:08d}" for i in range(1000)]))
-    assert worst.startswith("The 10 of 1000 classes of which the least is found:\n")
+    assert worst.startswith("The 10 of 1000 classes with the lowest recall:\n")
     assert worst.splitlines()[4] == "| n00000017 | 90 | 50 | 55.6% | n00000018 (40) |"
     assert "| n00000017 | n00000018 | 40 |" in pairs
     assert len(worst.splitlines()) == 2 + 2 + 10

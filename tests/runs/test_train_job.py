@@ -86,7 +86,7 @@ def test_the_report_says_what_was_found(finished):
         "| warnings | 1, below |",
         "Warnings:\n\n```\nthe run is shorter than three half-lives of the average\n```",
         "| top-5 | ",
-        "By class:\n\n| class | images | correct | share | taken for |\n|---|---|---|---|---|\n| 0 | ",
+        "By class:\n\n| class | images | correct | recall | taken for |\n|---|---|---|---|---|\n| 0 | ",
         "| unreadable files | none |",
         "```\nlambdanets train digits\n```",
         "![lambdas](lambdas.png)",

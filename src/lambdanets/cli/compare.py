@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lambdanets.runs.compare import RunSummary, Seeds, compare, seeds_of
+from lambdanets.runs.compare import RunSummary, Seeds, seeds_of, summarize
 
 # Blanks between two columns.
 _GAP = 3
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: argparse.Namespace) -> None:
     """Print one column for each run, and what seeds of one recipe come to together."""
-    summaries = compare(arguments.runs)
+    summaries = [summarize(run) for run in arguments.runs]
     groups = seeds_of(summaries)
     if arguments.format == "json":
         runs = [summary.to_dict() for summary in summaries]
@@ -80,6 +80,6 @@ def _together(group: Seeds) -> str:
     lowest, highest = min(group.accuracies), max(group.accuracies)
     return (
         f"{group.runs[0].recipe} with seeds {seeds}:\n"
-        f"  {group.mean:.2%} in the mean, standard deviation {group.deviation:.2%},"
+        f"  {group.mean:.2%} in the mean, standard deviation {group.std:.2%},"
         f" from {lowest:.2%} to {highest:.2%}"
     )

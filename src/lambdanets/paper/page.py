@@ -17,7 +17,7 @@ from lambdanets.paper.figure import draw_figure_4
 from lambdanets.paper.results import load_results
 from lambdanets.paper.schema import NOT_RUN, Table
 from lambdanets.paper.tables import NUMBERS, table
-from lambdanets.runs.compare import RunSummary, compare
+from lambdanets.runs.compare import RunSummary, summarize
 from lambdanets.runs.origin import commit, now, versions
 from lambdanets.terminal import format_duration
 
@@ -89,7 +89,7 @@ def write_report(out: Path, *, results: Path, machine: str | None = None, runs: 
         PathError: A run does not exist.
         StorageError: The page cannot be written.
     """
-    summaries = compare(runs)
+    summaries = [summarize(run) for run in runs]
     known = load_results(results, machine)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figure_4.png"

@@ -1,14 +1,15 @@
-"""What is taken for what, class by class; of many classes the worst alone."""
+"""The evaluation class by class, and what is most often taken for what; of many classes the worst alone."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from jaxtyping import Int
 from torch import Tensor
 
-# More classes than a page or a terminal should list: the worst are shown in their place.
+from lambdanets.terminal import table
+
+# More classes than a page or a terminal should list: the worst are shown instead.
 MANY: Final = 20
 WORST: Final = 10
 # More classes than a matrix is written out for.
@@ -17,12 +18,12 @@ LARGEST_MATRIX: Final = 100
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCount:
-    """One class of the test.
+    """The test images of one class.
 
     Attributes:
-        label: Its name.
-        total: Images of it.
-        correct: How many of them were found.
+        label: The name of the class.
+        total: How many there are.
+        correct: How many were classified correctly.
         taken_for: Other classes with how many images were taken for each, most first.
     """
 
@@ -32,18 +33,23 @@ class ClassCount:
     taken_for: dict[str, int]
 
     @property
-    def share(self) -> float:
-        """How much of it is found; nan where there is no image."""
+    def recall(self) -> float:
+        """The fraction that was classified correctly; nan where there is no image."""
         return self.correct / self.total if self.total else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
-        return {
-            "label": self.label,
-            "total": self.total,
-            "correct": self.correct,
-            "taken_for": self.taken_for,
-        }
+        return asdict(self)
+
+    def cells(self) -> tuple[str, ...]:
+        """The row of a table with the `HEADINGS`; of the other classes the five most frequent."""
+        named = [f"{other} ({times})" for other, times in list(self.taken_for.items())[:5]]
+        others = ", ".join(named) + (", …" if len(self.taken_for) > len(named) else "")
+        recall = f"{self.recall:.1%}" if self.total else "nan"
+        return self.label, str(self.total), str(self.correct), recall, others
+
+
+HEADINGS: Final = ("class", "images", "correct", "recall", "taken for")
 
 
 def class_counts(
@@ -55,52 +61,45 @@ def class_counts(
         confusion: Images of each class (row) by the class they were taken for (column).
         labels: The name of each class.
     """
-    taken: list[Counter[str]] = [Counter() for _ in labels]
-    places = confusion.nonzero()
-    for (row, column), times in zip(places.tolist(), confusion[tuple(places.T)].tolist(), strict=True):
+    taken_for: list[dict[str, int]] = [{} for _ in labels]
+    pairs = confusion.nonzero()
+    for (row, column), times in zip(pairs.tolist(), confusion[tuple(pairs.T)].tolist(), strict=True):
         if row != column:
-            taken[row][labels[column]] += times
-    totals, found = confusion.sum(dim=1).tolist(), confusion.diagonal().tolist()
+            # Two classes may have one name.
+            taken_for[row][labels[column]] = taken_for[row].get(labels[column], 0) + times
+    totals, correct = confusion.sum(dim=1).tolist(), confusion.diagonal().tolist()
     return [
-        ClassCount(label=label, total=total, correct=correct, taken_for=dict(others.most_common()))
-        for label, total, correct, others in zip(labels, totals, found, taken, strict=True)
+        ClassCount(
+            label=label,
+            total=total,
+            correct=right,
+            taken_for=dict(sorted(others.items(), key=lambda other: -other[1])),
+        )
+        for label, total, right, others in zip(labels, totals, correct, taken_for, strict=True)
     ]
 
 
-def worst(counts: Sequence[ClassCount], most: int = WORST) -> list[ClassCount]:
-    """The classes of which the least is found, worst first; those without an image are no classes."""
+def listed_classes(counts: Sequence[ClassCount]) -> list[ClassCount]:
+    """The classes that a page lists: all of a few; of many the worst that have images, worst first."""
+    if len(counts) <= MANY:
+        return list(counts)
     present = [count for count in counts if count.total]
-    return sorted(present, key=lambda count: (count.share, -count.total))[:most]
+    return sorted(present, key=lambda count: (count.recall, -count.total))[:WORST]
 
 
-def pairs(counts: Sequence[ClassCount], most: int = WORST) -> list[tuple[str, str, int]]:
-    """What is most often taken for what: (is, taken for, images), most first."""
-    found = [(count.label, other, times) for count in counts for other, times in count.taken_for.items()]
-    return sorted(found, key=lambda pair: -pair[2])[:most]
-
-
-def shown(counts: Sequence[ClassCount]) -> list[ClassCount]:
-    """The classes that a page lists: all of a few, the worst of many."""
-    return list(counts) if len(counts) <= MANY else worst(counts)
+def confused_pairs(counts: Sequence[ClassCount]) -> list[tuple[str, str, int]]:
+    """The most frequent confusions: (class, taken for, images), most first."""
+    pairs = [(count.label, other, times) for count in counts for other, times in count.taken_for.items()]
+    return sorted(pairs, key=lambda pair: -pair[2])[:WORST]
 
 
 def class_lines(counts: Sequence[ClassCount]) -> Iterator[str]:
     """The report for a terminal."""
-    rows = shown(counts)
+    rows = listed_classes(counts)
     if len(rows) < len(counts):
-        yield f"the {len(rows)} classes of {len(counts)} of which the least is found"
-    width = max(5, *(len(row.label) for row in rows)) if rows else 5
-    yield f"{'class':<{width}}  {'images':>8}  {'correct':>7}  {'share':>7}  taken for"
-    for row in rows:
-        line = f"{row.label:<{width}}  {row.total:>8}  {row.correct:>7}  {row.share:>7.1%}  {taken_for(row)}"
-        yield line.rstrip()
+        yield f"the {len(rows)} of {len(counts)} classes with the lowest recall"
+    yield from table(HEADINGS, [row.cells() for row in rows]).splitlines()
     if len(rows) < len(counts):
         yield ""
-        yield "taken for one another most often"
-        yield from (f"{times:>5}  {label} for {other}" for label, other, times in pairs(counts))
-
-
-def taken_for(count: ClassCount, most: int = 5) -> str:
-    """What a class was taken for, in words."""
-    named = [f"{other} ({times})" for other, times in list(count.taken_for.items())[:most]]
-    return ", ".join(named) + (", …" if len(count.taken_for) > most else "")
+        yield "most frequent confusions"
+        yield from (f"{times:>5}  {label} for {other}" for label, other, times in confused_pairs(counts))

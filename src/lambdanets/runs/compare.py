@@ -17,14 +17,14 @@ class RunSummary:
     """One run in numbers.
 
     Attributes:
-        path: Its folder.
-        config: Its settings.
+        path: The run folder.
+        config: The settings of the run.
         epochs: Epochs done so far, and of how many.
         correct: Test images classified correctly after the last epoch.
         total: Test images.
         best_correct: The same after the best epoch, chosen on the same images.
         top5_correct: Test images whose class was among the first five guesses, where that was counted.
-        parameters: Numbers that training changes.
+        parameters: Trainable numbers.
         seconds: Training time.
         images_per_s: Training speed over the whole run.
     """
@@ -42,17 +42,17 @@ class RunSummary:
 
     @property
     def recipe(self) -> str:
-        """Its recipe."""
+        """The name of the recipe."""
         return self.config.recipe
 
     @property
     def model(self) -> str:
-        """Its network."""
+        """The name of the network."""
         return self.config.model.name
 
     @property
     def accuracy(self) -> float:
-        """The share that is correct after the last epoch."""
+        """The fraction that is correct after the last epoch."""
         return self.correct / self.total
 
     def to_dict(self) -> dict[str, Any]:
@@ -88,17 +88,17 @@ class Seeds:
 
     @property
     def accuracies(self) -> list[float]:
-        """Of each run, after its last epoch."""
+        """The accuracy of each run after its last epoch."""
         return [run.accuracy for run in self.runs]
 
     @property
     def mean(self) -> float:
-        """Of the accuracies."""
+        """Mean of the accuracies."""
         return statistics.fmean(self.accuracies)
 
     @property
-    def deviation(self) -> float:
-        """Their standard deviation, estimated from these few."""
+    def std(self) -> float:
+        """Standard deviation of the accuracies, estimated from these few."""
         return statistics.stdev(self.accuracies)
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Seeds:
             "seeds": [run.config.seed for run in self.runs],
             "epochs": self.runs[0].epochs[0],
             "accuracy_mean": self.mean,
-            "accuracy_deviation": self.deviation,
+            "accuracy_std": self.std,
             "accuracy_lowest": min(self.accuracies),
             "accuracy_highest": max(self.accuracies),
         }
@@ -148,27 +148,14 @@ def summarize(run: Path) -> RunSummary:
         ) from error
 
 
-def compare(runs: Sequence[Path]) -> list[RunSummary]:
-    """Read the summaries of several runs, in the order given."""
-    return [summarize(run) for run in runs]
-
-
 def seeds_of(summaries: Sequence[RunSummary]) -> list[Seeds]:
-    """Put runs together that have the same settings and as many epochs, but different seeds."""
-    groups: list[list[RunSummary]] = []
+    """Group runs that have the same settings and as many epochs, but different seeds."""
+    groups: dict[tuple[str, tuple[int, int]], dict[int, RunSummary]] = {}
     for summary in summaries:
-        group = next((group for group in groups if _differ_in_seed_alone(group[0], summary)), None)
-        if group is None:
-            groups.append([summary])
-        elif summary.config.seed not in [run.config.seed for run in group]:
-            group.append(summary)
+        settings = replace(summary.config, seed=0).to_json()
+        groups.setdefault((settings, summary.epochs), {}).setdefault(summary.config.seed, summary)
     return [
-        Seeds(runs=tuple(sorted(group, key=lambda run: run.config.seed)))
-        for group in groups
+        Seeds(runs=tuple(group[seed] for seed in sorted(group)))
+        for group in groups.values()
         if len(group) > 1
     ]
-
-
-def _differ_in_seed_alone(left: RunSummary, right: RunSummary) -> bool:
-    same = replace(left.config, seed=0) == replace(right.config, seed=0)
-    return same and left.epochs == right.epochs

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from lambdanets.recipes import describe_recipe
-from lambdanets.runs.class_report import ClassCount, pairs, shown, taken_for
+from lambdanets.runs.class_report import HEADINGS, ClassCount, confused_pairs, listed_classes
 from lambdanets.runs.display import format_duration
 from lambdanets.runs.load import count_parameters
 from lambdanets.training.config import TrainConfig
@@ -77,19 +77,15 @@ def listed(title: str, sentences: Sequence[str]) -> list[str]:
 
 
 def class_sections(counts: Sequence[ClassCount]) -> list[str]:
-    """The table of classes; of many the worst, and what is most often taken for what."""
-    rows = shown(counts)
-    cells = [
-        (count.label, str(count.total), str(count.correct), f"{count.share:.1%}", taken_for(count))
-        for count in rows
-    ]
-    table = _table(("class", "images", "correct", "share", "taken for"), cells)
+    """The table of classes; of many the worst, and the most frequent confusions."""
+    rows = listed_classes(counts)
+    table = _table(HEADINGS, [count.cells() for count in rows])
     if len(rows) == len(counts):
         return [f"By class:\n\n{table}"]
-    most = [(label, other, str(times)) for label, other, times in pairs(counts)]
+    most = [(label, other, str(times)) for label, other, times in confused_pairs(counts)]
     return [
-        f"The {len(rows)} of {len(counts)} classes of which the least is found:\n\n{table}",
-        f"Most often taken for one another:\n\n{_table(('is', 'taken for', 'images'), most)}",
+        f"The {len(rows)} of {len(counts)} classes with the lowest recall:\n\n{table}",
+        f"Most frequent confusions:\n\n{_table(('is', 'taken for', 'images'), most)}",
     ]
 
 
