@@ -26,7 +26,7 @@ import torch
 from jpegs import write_folder
 from timing import Result, write_result
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.task import Batch
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.tasks import load_task

@@ -47,7 +47,6 @@ from timing import Result, write_result
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lambdanets._torchvision import import_torchvision
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTraining
 from lambdanets.data.shard_writer import write_shards
@@ -55,8 +54,6 @@ from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source
 from lambdanets.data.transforms import Normalization, TrainTransform
 from lambdanets.training.loader import training_batches
-
-import_torchvision()
 
 SIZE: Final = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.task import Batch
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
 from lambdanets.training.checkpoint import save_checkpoint

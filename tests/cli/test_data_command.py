@@ -15,11 +15,11 @@ from lambdanets.cli import run
 from lambdanets.data import check as data_job
 from lambdanets.data import sharding
 from lambdanets.data.check import check_data
-from lambdanets.data.place import DataPlace
+from lambdanets.data.config import DATA_SETS, FolderConfig
 from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES
+from lambdanets.data.sharding import find_files
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import DataError
-from lambdanets.training.settings import DATA_SETS
 from support.archives import image_bytes, samples, write_tar
 from support.sources import MemorySource
 
@@ -157,7 +157,7 @@ def test_one_folder_may_hold_both_parts(images, capsys):
 @pytest.mark.slow
 def test_processes_find_what_one_finds(images, monkeypatch):
     (images / "train/cat/empty.jpg").touch()
-    place = DataPlace(root=str(images))
+    place = find_files(str(images))
     expected = check_data(place, decoding=True)
     monkeypatch.setattr(data_job, "_WORTH_A_PROCESS", 1)
     monkeypatch.setattr(data_job, "_AT_ONCE", 2)
@@ -174,10 +174,10 @@ class Deadly(MemorySource):
 @pytest.mark.slow
 def test_a_killed_process_is_a_sentence(monkeypatch):
     monkeypatch.setattr(data_job, "_WORTH_A_PROCESS", 1)
-    monkeypatch.setattr(DataPlace, "open_train", lambda self: Deadly([b"", b""], [0, 1]))
+    monkeypatch.setattr(FolderConfig, "open_train", lambda self: Deadly([b"", b""], [0, 1]))
     message = r"data check: processes that decode must live, got one that was killed, probably for memory\."
     with pytest.raises(DataError, match=message):
-        check_data(DataPlace(root="", kind="folder", test=""), decoding=True, num_workers=2)
+        check_data(find_files("", kind="folder", test=""), decoding=True, num_workers=2)
 
 
 def test_shard_keeps_bytes_and_classes(images, tmp_path, capsys):
@@ -194,7 +194,7 @@ def test_shard_keeps_bytes_and_classes(images, tmp_path, capsys):
     assert train.labels == ("cat", "dog") and train.targets.tolist() == [0] * 3 + [1] * 4
     assert (out / "classes.txt").read_text() == "cat\ndog\n"
     assert len(list(out.rglob("*.index.json"))) == 5
-    found, expected = (check_data(DataPlace(root=str(root)), decoding=True) for root in (out, images))
+    found, expected = (check_data(find_files(str(root)), decoding=True) for root in (out, images))
     assert found.parts == expected.parts and found.kind == "shards"
 
 

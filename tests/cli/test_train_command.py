@@ -22,10 +22,6 @@ OPTIONS = {
     ),
     *("--processes", "--gpus", "--max-restarts", "--resume-allow", "--tensorboard"),
     *("--model.name", "--model.overrides"),
-    *("--data.name", "--data.root", "--data.train", "--data.test", "--data.holdout"),
-    *("--data.train-labels", "--data.test-labels", "--data.image-size", "--data.test-image-size"),
-    *("--data.path-length", "--data.distractors"),
-    *("--data.max-shift", "--data.max-rotation", "--data.max-scaling"),
     *("--augment.min-crop-area", "--augment.flip", "--augment.mixup", "--augment.cutmix"),
     *("--augment.randaugment-layers", "--augment.randaugment-magnitude"),
     *("--pseudo.labels", "--pseudo.ratio"),
@@ -39,6 +35,21 @@ OPTIONS = {
     *("--exec.sync-batch-norm", "--exec.parallel", "--exec.deterministic", "--exec.timeout-s"),
     *("--faults.nonfinite", "--faults.max-nonfinite"),
     *("--faults.max-unreadable-fraction", "--faults.max-unreadable-in-a-row"),
+}
+
+
+_SIZES = {"--data.image-size", "--data.test-image-size"}
+_MOTION = {"--data.max-shift", "--data.max-rotation", "--data.max-scaling"}
+_FILES = {"--data.root", "--data.train", "--data.test", "--data.holdout", *_SIZES}
+DATA_OPTIONS = {
+    "digits": _MOTION,
+    "semi": _MOTION,
+    "relation": set(),
+    "pathfinder": {"--data.path-length", "--data.distractors", *_SIZES},
+    "folder": {"--data.train-labels", "--data.test-labels", *_FILES},
+    "shards": _FILES,
+    "huggingface": _FILES,
+    "digit-images": _SIZES,
 }
 
 
@@ -56,11 +67,16 @@ def test_the_recipes_are_listed(words, capsys):
     assert all(f"  {name} " in output for name in RECIPES)
 
 
-def test_the_options_of_a_recipe_are_frozen(capsys):
-    assert _exit_code("train", "digits", "--help") == 0
+@pytest.mark.parametrize("data", DATA_OPTIONS)
+def test_the_options_of_a_recipe_are_frozen(data, capsys):
+    assert _exit_code("train", "digits", "--data.name", data, "--help") == 0
     output = capsys.readouterr().out
     words = {word.strip("│,") for word in output.split()}
-    assert {word for word in words if word.strip("-") and word.startswith("--")} - {"--help"} == OPTIONS
+    assert {word for word in words if word.strip("-") and word.startswith("--")} - {"--help"} == {
+        "--data.name",
+        *OPTIONS,
+        *DATA_OPTIONS[data],
+    }
 
 
 @pytest.mark.parametrize(
@@ -89,14 +105,13 @@ def test_the_options_of_a_recipe_are_frozen(capsys):
         (("digits", "--gpus", "1", "--exec.device", "cpu"), "gpus must not be given with exec.device cpu"),
         (
             ("digits", "--augment.flip", "0.3"),
-            "flip must be left at 0.5 for digits: it is for",
+            "flip must be left at 0.5 for digits, whose images are not read from files, got 0.3.",
         ),
         (("digits", "--sched.shape", "step"), "step_epochs must be positive for step, got None."),
         (("digits", "--optim.epsilon", "0.1"), "epsilon must be none for sgd, got 0.1."),
         (
             ("imagenet-lambda-resnet50-90ep",),
-            "DataConfig: root must be given for folder, got none. Use --data.root DIR, with the parts"
-            " train and val.",
+            "FolderConfig: root must be given, got none. Use --data.root DIR, with the parts train and val.",
         ),
     ],
 )

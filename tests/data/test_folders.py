@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets._torchvision import import_torchvision
 from lambdanets.data.folders import open_folder
 from lambdanets.data.label_files import read_label_file
 from lambdanets.data.sources import Source
@@ -59,7 +58,6 @@ def test_classes_and_order_are_torchvision_s(tmp_path_factory, tree):
         touch(root, *(f"{folder}/{name}.png" for folder, inside in tree.items() for name in inside))
     except OSError:
         return
-    import_torchvision()
     from torchvision.datasets import ImageFolder
 
     theirs, ours = ImageFolder(str(root)), open_folder(root)

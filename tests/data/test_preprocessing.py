@@ -12,8 +12,9 @@ from lambdanets.data.digit_images import DigitImagePreprocessing, DigitSource
 from lambdanets.data.digits import load_digits
 from lambdanets.data.images import ImageTest
 from lambdanets.data.ink import InkPreprocessing
-from lambdanets.data.preprocessing import CropPreprocessing, Preprocessing, preprocessing_from_dict
+from lambdanets.data.preprocessing import CropPreprocessing, preprocessing_from_dict
 from lambdanets.data.sources import Source
+from lambdanets.data.task import Preprocessing
 from lambdanets.data.transforms import Normalization, TestTransform
 from lambdanets.errors import CheckpointError, DataError, PathError
 from support.images import encoded, photo

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from lambdanets.data.batches import Batch
 from lambdanets.data.readable import ReadableTest
+from lambdanets.data.task import Batch
 from lambdanets.errors import DataError
 from lambdanets.training.loader import test_batches as shared_batches
 

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lambdanets._torchvision import import_torchvision
 from lambdanets.data import transforms
 from lambdanets.data.seeds import Purpose
 from lambdanets.data.transforms import (
@@ -54,7 +53,6 @@ def test_a_crop_lies_in_the_image_and_has_what_was_asked_for(width, height, min_
 
 
 def test_crops_are_distributed_as_torchvision_s():
-    import_torchvision()
     from torchvision.transforms import v2
 
     height, width, num = 300, 420, 4000
@@ -109,7 +107,6 @@ def test_a_test_shows_the_middle(size, fraction, image, box):
 
 
 def test_a_test_is_what_resizing_and_cutting_gives():
-    import_torchvision()
     from torchvision.transforms import v2
 
     image = Image.fromarray(photo(500, 400))
@@ -180,7 +177,6 @@ def test_seeded_puts_back_what_was_also_after_an_error():
 
 @pytest.mark.parametrize("magnitude", [7, 15, 30])
 def test_randaugment_is_the_one_that_timm_spells(magnitude, unchecked):
-    import_torchvision()
     from timm.data.auto_augment import rand_augment_transform
 
     settings = {"interpolation": Image.Resampling.NEAREST, "translate_pct": 100 / 224}

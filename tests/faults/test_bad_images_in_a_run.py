@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
+from lambdanets.data.config import AugmentConfig, FolderConfig
 from lambdanets.errors import DataError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs import tasks
@@ -12,9 +13,7 @@ from lambdanets.runs.train import train
 from lambdanets.training.checkpoint import load_checkpoint
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import (
-    AugmentConfig,
     CkptConfig,
-    DataConfig,
     ExecConfig,
     FaultConfig,
     SchedConfig,
@@ -42,7 +41,7 @@ def _config(root, share, workers=0, epochs=2, **augment):
         get_recipe("digits"),
         global_batch_size=16,
         ema_decay=0.9,
-        data=DataConfig(name="folder", root=str(root), image_size=16),
+        data=FolderConfig(root=str(root), image_size=16),
         augment=AugmentConfig(**augment),
         sched=SchedConfig(epochs=epochs),
         ckpt=CkptConfig(),

@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from lambdanets.analysis.memory import saved_bytes
+from lambdanets.data.config import FolderConfig, ShardsConfig
 from lambdanets.launch.footprint import footprint, known_images, make_meta_model
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
 from lambdanets.training.ema import ExponentialMovingAverage
 from lambdanets.training.optimizer import make_optimizer, optimizer_tensors
-from lambdanets.training.settings import DataConfig, ExecConfig
+from lambdanets.training.settings import ExecConfig
 from support.images import make_folder
 
 
@@ -50,7 +51,7 @@ def test_what_stays_is_what_a_step_leaves():
 def test_activations_of_another_batch_are_foretold(name):
     config = replace(get_recipe(name), global_batch_size=37)
     if config.data.name == "digit-images":
-        config = replace(config, data=DataConfig(name="folder", image_size=32))
+        config = replace(config, data=FolderConfig(image_size=32))
         shape = (3, 32, 32)
     else:
         shape = (1, 8, 8)
@@ -125,11 +126,11 @@ def test_images_are_counted_where_they_are_and_assumed_where_not(tmp_path):
     images = known_images(replace(config, data=replace(config.data, root=str(tmp_path / "some"))))
     assert (len(images), images.shape, images.num_classes) == (12, (3, 128, 128), 3)
     assert images.origin == "counted"
-    held_out = replace(config.data, root=str(tmp_path / "none"), holdout=0.5, image_size=None)
+    held_out = replace(config.data, root=str(tmp_path / "none"), holdout=0.5, image_size=224)
     images = known_images(replace(config, data=held_out))
     assert (len(images), images.shape) == (640_583, (3, 224, 224))
     assert images.origin == f"assumed as of ImageNet: {tmp_path}/none/train is not there"
-    shards = replace(config.data, name="shards", root=str(tmp_path))
+    shards = ShardsConfig(root=str(tmp_path))
     assert known_images(replace(config, data=shards)).origin.endswith("shards are not opened for this")
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lambdanets.data.config import DigitsConfig, PseudoConfig, SemiConfig
 from lambdanets.data.digits import normalize
 from lambdanets.data.pseudo import PseudoLabels, shard_name
 from lambdanets.data.semi import load_semi
@@ -23,7 +24,7 @@ from lambdanets.runs.load import load_run
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import train
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import DataConfig, PseudoConfig, SchedConfig
+from lambdanets.training.settings import SchedConfig
 
 timm = _timm()
 
@@ -39,7 +40,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def config_for(teacher: Path | str, **rules) -> LabelConfig:
     rules = {"shard_size": 300, "min_confidence": 0.2, **rules}
-    return LabelConfig(teacher=str(teacher), data=DataConfig(name="semi"), seed=3, rules=LabelRules(**rules))
+    return LabelConfig(teacher=str(teacher), data=SemiConfig(), seed=3, rules=LabelRules(**rules))
 
 
 @pytest.mark.parametrize("hard", [False, True])
@@ -148,7 +149,7 @@ def test_rules_are_checked(settings, message, unchecked) -> None:
 
 
 def test_settings_are_checked() -> None:
-    data = DataConfig(name="semi")
+    data = SemiConfig()
     with pytest.raises(ArgumentError, match=r"LabelConfig: seed must be at least 0, got -1\."):
         LabelConfig(teacher="run", data=data, seed=-1)
     with pytest.raises(
@@ -164,7 +165,7 @@ def test_who_cannot_teach_is_named(teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(PathError, match="must be a folder of `lambdanets train`"):
         run_config(str(nowhere))
     assert run_config("timm:resnet18") is None
-    digits = replace(config_for(teacher), data=DataConfig(name="digits"))
+    digits = replace(config_for(teacher), data=DigitsConfig())
     message = (
         r"data\.name must be a data set with unlabelled images \(semi, or one of files\), got 'digits'\."
     )
@@ -300,7 +301,7 @@ def test_labels_of_other_images_are_refused(teacher: Path, tmp_path: Path) -> No
     content = json.loads(manifest.read_text())
     content["settings"]["data"] |= {"name": "folder", "root": "images"}
     manifest.write_text(json.dumps(content))
-    message = r"can be shown as those of semi, got labels of folder\. DataConfig: max_shift"
+    message = r"can be shown as those of semi, got labels of folder\."
     with pytest.raises(ArgumentError, match=message):
         load_task(replace(get_recipe("semi"), seed=3, pseudo=pseudo))
     assert load_file(tmp_path / "labels" / shard_name(0))["classes"].shape == (300,)

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from lambdanets.data.config import SemiConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.rounds import run_rounds, train_student
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.recipes import get_recipe
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import DataConfig, SchedConfig
+from lambdanets.training.settings import SchedConfig
 
 
 def student(epochs: int, **changes) -> TrainConfig:
@@ -19,7 +20,7 @@ def student(epochs: int, **changes) -> TrainConfig:
 
 def labelling(teacher: Path) -> LabelConfig:
     rules = LabelRules(hard=True, min_confidence=0.1)
-    return LabelConfig(teacher=str(teacher), data=DataConfig(name="semi"), rules=rules)
+    return LabelConfig(teacher=str(teacher), data=SemiConfig(), rules=rules)
 
 
 def test_no_round_is_no_job(tmp_path: Path) -> None:

@@ -10,14 +10,15 @@ import pytest
 import torch
 
 from lambdanets.cli import run
+from lambdanets.data import digits as digits_module
+from lambdanets.data.config import DigitImagesConfig
 from lambdanets.data.digits import Digits, load_digits, normalize
 from lambdanets.errors import ArgumentError, DataError, DependencyError, PathError, StorageError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs import evaluate as module
-from lambdanets.runs import tasks
 from lambdanets.runs.eval_table import COLUMNS, append_row, check_table, evaluate_runs
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
-from lambdanets.runs.tasks import load_task
+from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
 from lambdanets.training.checkpoint import load_checkpoint
 from lambdanets.training.loader import TEST_BATCH
@@ -34,7 +35,7 @@ def few_images():
     parts = zip(load_digits(), (192, NUM), strict=True)
     few = tuple(Digits(part.images[:num], part.labels[:num]) for part, num in parts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "load_digits", lambda: few)
+        patch.setattr(digits_module, "load_digits", lambda: few)
         yield
 
 
@@ -51,7 +52,7 @@ def _logits(trained, name):
     """What the network of the last checkpoint says of the test images, without the code under test."""
     config = RunFolder(trained).read_config()
     task = load_task(config)
-    model = task.make_model(config.model).eval()
+    model = make_model(config.model, task).eval()
     model.load_state_dict(load_checkpoint(trained / "checkpoints").tensors[name])
     with torch.inference_mode():
         return model(normalize(task.test.images)), task.test.labels
@@ -252,7 +253,7 @@ def test_a_table_that_cannot_be_written(tmp_path):
 
 
 def test_images_of_one_size_have_no_other(trained):
-    with pytest.raises(ArgumentError, match="test_image_size must be left at None for digits"):
+    with pytest.raises(ArgumentError, match="left out for digits, whose images have one size, got 12"):
         evaluate_run(trained, EvalSettings(size=12))
 
 
@@ -264,8 +265,7 @@ def test_another_size_reaches_the_data(trained, monkeypatch):
         return load_task(get_recipe("digits-conv"))
 
     config = RunFolder(trained).read_config()
-    data = replace(config.data, name="digit-images", max_shift=0.0, max_rotation=0.0, max_scaling=0.0)
-    monkeypatch.setattr(RunFolder, "read_config", lambda folder: replace(config, data=data))
+    monkeypatch.setattr(RunFolder, "read_config", lambda folder: replace(config, data=DigitImagesConfig()))
     monkeypatch.setattr(module, "load_task", load)
     evaluate_run(trained, EvalSettings(size=48))
     assert sizes == [48]

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 
 from lambdanets.cli import run
+from lambdanets.data.config import FolderConfig
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.train import train
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import DataConfig, ModelConfig, SchedConfig
+from lambdanets.training.settings import ModelConfig, SchedConfig
 from support.images import make_folder
 from support.together import run_together
 
@@ -29,7 +30,7 @@ def trained(tmp_path_factory):
         num_threads=1,
         global_batch_size=6,
         model=ModelConfig(name="resnet_digits"),
-        data=DataConfig(name="folder", root=str(root), image_size=16),
+        data=FolderConfig(root=str(root), image_size=16),
         sched=SchedConfig(epochs=2, warmup_epochs=1.0),
     )
     path = root / "run"

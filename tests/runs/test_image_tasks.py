@@ -7,21 +7,22 @@ import numpy as np
 import pytest
 import torch
 
+from lambdanets.data.config import AugmentConfig, read_data_config
 from lambdanets.data.transforms import Normalization
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.explain.explain import explain
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.load import load_run, save_best
 from lambdanets.runs.predict import predict
-from lambdanets.runs.tasks import load_task
+from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import first_state
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import AugmentConfig, DataConfig, FaultConfig
+from lambdanets.training.settings import FaultConfig
 from support.images import encoded, make_folder, photo
 
 
 def config(**data):
-    return replace(get_recipe("digits"), data=DataConfig(**data))
+    return replace(get_recipe("digits"), data=read_data_config(data))
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_a_folder_of_two_parts(root):
     assert images.dtype == torch.uint8 and images.shape == (4, 3, 16, 16)
     prepared = task.prepare(images)
     assert torch.equal(prepared, Normalization()(images))
-    logits = task.make_model(get_recipe("digits").model)(prepared)
+    logits = make_model(get_recipe("digits").model, task)(prepared)
     assert logits.shape == (4, 3)
 
 
@@ -77,7 +78,7 @@ def test_label_files_lie_below_the_root(tmp_path):
     labels = {"train_labels": "train.csv", "test_labels": "val.csv"}
     task = load_task(config(name="folder", root=str(tmp_path), **labels))
     assert (len(task.train), len(task.test), task.labels) == (2, 2, ("x", "y"))
-    message = r"DataConfig: test_labels must be left out with holdout, got val\.csv: the part of the training"
+    message = r"FolderConfig: test_labels must be left out with holdout: .*, got val\.csv\."
     with pytest.raises(ArgumentError, match=message):
         load_task(config(name="folder", root=str(tmp_path), holdout=0.5, **labels))
 
@@ -87,7 +88,7 @@ def test_what_is_missing_is_named(root):
         (
             {},
             ArgumentError,
-            r"DataConfig: root must be given for folder, got none\. Use --data\.root DIR",
+            r"FolderConfig: root must be given, got none\. Use --data\.root DIR",
         ),
         ({"root": str(root), "train": "no"}, PathError, r"folder: .*/no must be a folder, got none\."),
         ({"root": str(root), "test": "no"}, PathError, r"folder: .*/no must be a folder, got none\."),

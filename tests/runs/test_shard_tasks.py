@@ -6,21 +6,20 @@ from dataclasses import replace
 import pytest
 import torch
 
-from lambdanets.data.place import DataPlace
-from lambdanets.data.sharding import shard_data
+from lambdanets.data.config import AugmentConfig, read_data_config
+from lambdanets.data.sharding import find_files, shard_data
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import ArgumentError, DataError, DependencyError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.loader import training_batches
-from lambdanets.training.settings import AugmentConfig, DataConfig
 from support.archives import image_bytes, samples, write_tar
 from support.datasets import images_and_classes, stand_in
 from support.images import make_folder
 
 
 def config(**data):
-    return replace(get_recipe("digits"), data=DataConfig(**data))
+    return replace(get_recipe("digits"), data=read_data_config(data))
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def roots(tmp_path):
     """A folder, and the same images in shards of four."""
     make_folder(tmp_path / "folder/train", ["ant", "bee", "cat"], each=5)
     make_folder(tmp_path / "folder/val", ["bee", "cat"], each=2)
-    shard_data(DataPlace(root=str(tmp_path / "folder")), tmp_path / "shards", max_count=4)
+    shard_data(find_files(str(tmp_path / "folder")), tmp_path / "shards", max_count=4)
     return tmp_path
 
 
@@ -109,7 +108,7 @@ def test_a_hugging_face_set(monkeypatch):
         load_task(config(name="huggingface", root="pets"))
 
 
-@pytest.mark.parametrize("name", ["shards", "huggingface"])
-def test_the_root_must_be_given(name):
-    with pytest.raises(ArgumentError, match=rf"DataConfig: root must be given for {name}, got none\."):
+@pytest.mark.parametrize(("name", "kind"), [("shards", "ShardsConfig"), ("huggingface", "HuggingFaceConfig")])
+def test_the_root_must_be_given(name, kind):
+    with pytest.raises(ArgumentError, match=rf"{kind}: root must be given, got none\."):
         load_task(config(name=name))

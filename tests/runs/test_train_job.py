@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from lambdanets.data import digits as digits_module
 from lambdanets.data.digits import Digits, load_digits
 from lambdanets.errors import CheckpointError, StoppedError
 from lambdanets.recipes import get_recipe
-from lambdanets.runs import tasks
 from lambdanets.runs import train as module
 from lambdanets.runs.compare import summarize
 from lambdanets.runs.evaluate import evaluate_run
@@ -53,7 +53,7 @@ def few_images():
     parts = zip(load_digits(), (192, 60), strict=True)
     few = tuple(Digits(part.images[:num], part.labels[:num]) for part, num in parts)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "load_digits", lambda: few)
+        patch.setattr(digits_module, "load_digits", lambda: few)
         yield
 
 

@@ -13,9 +13,8 @@ import time
 from pathlib import Path
 
 from lambdanets.cli import run
-from lambdanets.data.batches import Batch
+from lambdanets.data.task import Batch, Task
 from lambdanets.runs import train as job
-from lambdanets.runs.tasks import Task
 from support.training import NUM_CLASSES, Stored, TinyData, tiny_model
 
 SETTINGS = (

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.task import Batch
 from lambdanets.recipes import get_recipe
 from lambdanets.training.ema import ExponentialMovingAverage
 from lambdanets.training.loop import Trainer

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lambdanets.data.config import DigitsConfig, FolderConfig, read_data_config, switched
 from lambdanets.errors import ArgumentError
 from lambdanets.recipes import RECIPES, get_recipe
 from lambdanets.training.config import TrainConfig, differences, flatten
-from lambdanets.training.settings import CkptConfig, DataConfig, OptimConfig, SchedConfig
+from lambdanets.training.settings import CkptConfig, OptimConfig, SchedConfig
 
 DIGITS = get_recipe("digits")
 
@@ -66,20 +67,25 @@ def test_json_keeps_every_value(learning_rate, epochs, seed, overrides):
         (lambda: CkptConfig(every_epochs=0), "CkptConfig: every_epochs must be at least 1, got 0."),
         (lambda: CkptConfig(keep=0), "CkptConfig: keep must be at least 1, got 0."),
         (
-            lambda: DataConfig(name="digit"),
+            lambda: switched(DigitsConfig(), "digit"),
             "DataConfig: name must be one of 'digits', 'semi', 'relation', .*, got 'digit'. Closest: digits.",
         ),
         (
-            lambda: DataConfig(name="relation", max_rotation=3.0),
-            "max_rotation must be left at 0.0 for relation: it is for digits, semi, got 3.0.",
+            lambda: read_data_config({"name": "relation", "max_rotation": 3.0}),
+            "RelationConfig: fields must be name, got unknown max_rotation.",
         ),
-        (lambda: DataConfig(name="digits", max_shift=-1.0), "max_shift must be at least 0, got -1.0."),
         (
-            lambda: DataConfig(name="digits", max_rotation=181.0),
+            lambda: switched(DigitsConfig(), "relation", max_rotation=3.0),
+            "RelationConfig: settings must be name, got max_rotation.",
+        ),
+        (lambda: FolderConfig(image_size=4), "FolderConfig: image_size must be at least 8, got 4."),
+        (lambda: DigitsConfig(max_shift=-1.0), "max_shift must be at least 0, got -1.0."),
+        (
+            lambda: DigitsConfig(max_rotation=181.0),
             "max_rotation must lie between 0 and 180.*got 181.0.",
         ),
         (
-            lambda: DataConfig(name="digits", max_scaling=1.0),
+            lambda: DigitsConfig(max_scaling=1.0),
             "max_scaling must be at least 0 and below 1, got 1.0.",
         ),
         (lambda: replace(DIGITS, seed=-1), "TrainConfig: seed must be at least 0, got -1."),

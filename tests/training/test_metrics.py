@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.task import Batch
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loader import test_batches as shared_batches

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.task import Batch
 from lambdanets.errors import NumericError
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.parallel import init_train_state

@@ -10,7 +10,7 @@ from lambdanets.errors import ArgumentError
 
 if TYPE_CHECKING:
     from lambdanets.data.check import DataReport, PartReport
-    from lambdanets.data.place import DataPlace
+    from lambdanets.data.config import FilesConfig
 
 KINDS = ("folder", "shards", "huggingface")
 
@@ -61,13 +61,11 @@ def _add_parts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--test-labels", metavar="FILE", help="the same for the test")
 
 
-def _place(arguments: argparse.Namespace) -> "DataPlace":
-    from lambdanets.data.place import DataPlace
+def _place(arguments: argparse.Namespace) -> "FilesConfig":
+    from lambdanets.data.sharding import find_files
 
-    if not arguments.train:
-        raise ArgumentError("data: train must name a folder, a pattern or a split, got nothing.")
     names = ("root", "kind", "train", "test", "train_labels", "test_labels")
-    return DataPlace(**{name: getattr(arguments, name) for name in names})
+    return find_files(**{name: getattr(arguments, name) for name in names})
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -11,10 +11,10 @@ import tyro
 
 from lambdanets.cli import train
 from lambdanets.cli.threads import keep_threads_asleep
+from lambdanets.data.config import DataConfig, SemiConfig
 from lambdanets.errors import ArgumentError, check_choice
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
 from lambdanets.recipes import RECIPES
-from lambdanets.training.settings import DataConfig
 
 if TYPE_CHECKING:
     from lambdanets.pseudo.labelling import Summary
@@ -213,8 +213,8 @@ def _labelling(arguments: argparse.Namespace, rest: Sequence[str]) -> LabelConfi
             "pseudo label: data.name must say which images a teacher that is no run labels, got none."
             " Such as --data.name folder --data.root DIR."
         )
-    default = (
-        ImageOptions(seed=run.seed, data=run.data) if run else ImageOptions(data=DataConfig(name="semi"))
+    default = ImageOptions(
+        seed=run.seed if run else 0, data=train.named_data(run.data if run else SemiConfig(), rest)
     )
     images = tyro.cli(
         ImageOptions,

@@ -68,7 +68,7 @@ def _row(name: str) -> tuple[str, ...]:
     return (
         f"`{name}`",
         f"`{config.model.name}`",
-        str(config.data.image_size or "as stored"),
+        str(getattr(config.data, "image_size", "as stored")),
         str(config.sched.epochs),
         str(config.global_batch_size),
         described["Expected"].rstrip("."),

@@ -1,6 +1,7 @@
 """`lambdanets train`: train a recipe, or continue where it stood."""
 
 import argparse
+import re
 import shlex
 import time
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Annotated, Final
 import tyro
 
 from lambdanets.cli.threads import keep_threads_asleep
+from lambdanets.data.config import DataConfig, switched
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
 from lambdanets.training.config import TrainConfig, differences, flatten, non_defaults
@@ -85,7 +87,7 @@ def main(arguments: argparse.Namespace) -> int:
 
         print(describe(options.config, options.out, options.num_processes or 1))
         return 0
-    options.config.data.check_root()
+    options.config.data.check_ready()
     if options.num_processes and world_size() == 1:
         return _start_processes(options, words)
     if global_rank():
@@ -142,6 +144,7 @@ def parse(words: Sequence[str]) -> Options:
     if "--fast" in rest:
         # The flag itself sets `fast`; what it stands for are other defaults.
         config = replace(smoke_run(config), fast=False)
+    config = replace(config, data=named_data(config.data, rest))
     # Tyro lets a dictionary with entries be changed but not extended, so it starts empty and is merged below.
     recipe_overrides = config.model.overrides
     config = replace(config, model=replace(config.model, overrides={}))
@@ -159,6 +162,15 @@ def parse(words: Sequence[str]) -> Options:
     if options.gpus:
         config = replace(config, exec=replace(config.exec, device="cuda"))
     return replace(options, config=config)
+
+
+def named_data(data: DataConfig, words: Sequence[str]) -> DataConfig:
+    """The data set that `--data.name` names, with the settings that it shares with another one.
+
+    Each data set has options of its own, so it is known before the others are parsed.
+    """
+    found = re.findall(r"^--data\.name[=\n](.*)$", "\n".join(words), re.MULTILINE)
+    return switched(data, found[-1]) if found else data
 
 
 def list_recipes() -> str:

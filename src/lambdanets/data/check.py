@@ -11,9 +11,9 @@ from functools import partial
 from multiprocessing import get_context
 from typing import Any, Final, NamedTuple
 
+from lambdanets.data.config import FilesConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.folders import FolderSource
-from lambdanets.data.place import DataPlace
 from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source
 from lambdanets.errors import DataError
@@ -108,11 +108,11 @@ class DataReport:
         }
 
 
-def check_data(place: DataPlace, *, decoding: bool = False, num_workers: int = 1) -> DataReport:
+def check_data(data: FilesConfig, *, decoding: bool = False, num_workers: int = 1) -> DataReport:
     """Count the images of a data set and find those that cannot be read.
 
     Args:
-        place: Where it is.
+        data: Where it is.
         decoding: Read and decode every image; else only what costs no reading is found out.
         num_workers: Processes that decode, at most.
 
@@ -120,15 +120,15 @@ def check_data(place: DataPlace, *, decoding: bool = False, num_workers: int = 1
         PathError: A part is not there.
         DataError: A part has no images, or cannot be trusted.
     """
-    parts = [(place.train, place.open_train)]
-    if place.test:
-        parts.append((place.test, place.open_test))
+    parts = [(data.train, data.open_train)]
+    if data.test:
+        parts.append((data.test, data.open_test))
     reports = []
     for part, open_part in parts:
         source = open_part()
         seen = _decoded(source, part, num_workers) if decoding else _listed(source, part)
         reports.append(_report(source, part, list(seen)))
-    return DataReport(root=place.root, kind=place.known_kind(), decoded=decoding, parts=tuple(reports))
+    return DataReport(root=data.root, kind=data.name, decoded=decoding, parts=tuple(reports))
 
 
 class _Seen(NamedTuple):

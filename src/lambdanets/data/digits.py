@@ -9,17 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.config import MovedDigitsConfig
+from lambdanets.data.ink import MEAN, STD, InkPreprocessing
 from lambdanets.data.seeds import Purpose, generator, permutation
+from lambdanets.data.task import Batch, Task
 from lambdanets.errors import DataError, DependencyError
 
 NUM_TEST: Final = 500
 NUM_CLASSES: Final = 10
 LABELS: Final = tuple(str(digit) for digit in range(NUM_CLASSES))
-
-# Mean and standard deviation of all pixels of the 1,297 training images, after division by 16.
-MEAN: Final = 0.3059
-STD: Final = 0.3755
 
 Images = Float[Tensor, "n 1 8 8"]
 Labels = Int[Tensor, " n"]
@@ -38,6 +36,34 @@ class Digits:
     def batch(self, indices: Labels) -> Batch:
         """The images of these indices, normalised, as a network takes them."""
         return Batch(normalize(self.images[indices]), self.labels[indices])
+
+
+def load(config: MovedDigitsConfig, seed: int) -> Task:
+    """The digits as a data set."""
+    train, test = load_digits()
+    return digits_task(config, seed, train, test)
+
+
+def digits_task(config: MovedDigitsConfig, seed: int, train: Digits, test: Digits) -> Task:
+    """Digits that move in training, and those to test with."""
+    return Task(
+        train=moved(config, seed, train),
+        test=test,
+        labels=LABELS,
+        in_channels=1,
+        preprocessing=InkPreprocessing(),
+    )
+
+
+def moved(config: MovedDigitsConfig, seed: int, digits: Digits) -> "AugmentedDigits":
+    """Digits that move as the settings say."""
+    return AugmentedDigits(
+        digits=digits,
+        seed=seed,
+        max_shift=config.max_shift,
+        max_rotation=config.max_rotation,
+        max_scaling=config.max_scaling,
+    )
 
 
 def load_digits() -> tuple[Digits, Digits]:

@@ -7,12 +7,53 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.config import AugmentConfig, FilesConfig, SizedConfig
 from lambdanets.data.decode import decode
+from lambdanets.data.preprocessing import CropPreprocessing
 from lambdanets.data.seeds import Purpose, permutation
-from lambdanets.data.sources import Source
-from lambdanets.data.transforms import TestTransform, TrainTransform
+from lambdanets.data.sources import Source, Subset, holdout_split
+from lambdanets.data.task import Batch, Task, Unlabelled
+from lambdanets.data.transforms import Normalization, TestTransform, TrainTransform
 from lambdanets.errors import DataError
+
+
+def load(config: FilesConfig, seed: int, augment: AugmentConfig, max_unreadable: int) -> Task:
+    """Images from files as a data set."""
+    train, test = _parts(config)
+    shown = training_images(train, config, seed, augment, max_unreadable)
+    clean = TestTransform(size=config.test_size)
+    return Task(
+        train=shown,
+        test=ImageTest(source=test, transform=clean),
+        labels=train.labels,
+        in_channels=3,
+        preprocessing=CropPreprocessing(size=config.test_size),
+        prepare=Normalization(),
+        # A teacher is not told what the folders say.
+        unlabelled=Unlabelled(shown=shown, clean=ImageTest(source=train, transform=clean)),
+    )
+
+
+def _parts(config: FilesConfig) -> tuple[Source, Source]:
+    whole = config.open_train()
+    if not config.holdout:
+        return whole, config.open_test(whole.labels)
+    rest, aside = holdout_split(len(whole), config.holdout)
+    return Subset(whole, rest), Subset(whole, aside)
+
+
+def training_images(
+    source: Source, config: SizedConfig, seed: int, augment: AugmentConfig, max_unreadable: int
+) -> "ImageTraining":
+    """The images of a source as training shows them."""
+    transform = TrainTransform(
+        size=config.image_size,
+        min_crop_area=augment.min_crop_area,
+        flip=augment.flip,
+        randaugment_layers=augment.randaugment_layers,
+        randaugment_magnitude=augment.randaugment_magnitude,
+    )
+    return ImageTraining(source=source, seed=seed, transform=transform, max_in_a_row=max_unreadable)
 
 
 @dataclass(frozen=True, kw_only=True)

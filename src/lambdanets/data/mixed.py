@@ -8,9 +8,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from lambdanets.data.batches import Batch, TrainingData
 from lambdanets.data.pseudo import PseudoLabels, occurrences
 from lambdanets.data.seeds import Purpose, permutation
+from lambdanets.data.task import Batch, TrainingData
 from lambdanets.errors import ArgumentError, DataError
 
 Indices = Int[Tensor, " b"]

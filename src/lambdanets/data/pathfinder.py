@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.config import PathfinderConfig
 from lambdanets.data.seeds import Purpose, permutation
+from lambdanets.data.task import Batch, Task
 from lambdanets.errors import ArgumentError, DataError
 
 LABELS: Final = ("apart", "joined")
@@ -61,6 +62,17 @@ Numbers = Float[np.ndarray, "... n"]
 Truths = Bool[np.ndarray, "... n"]
 Labels = Int[Tensor, " n"]
 Seed = tuple[int, ...]
+
+
+def load(config: PathfinderConfig, seed: int) -> Task:
+    """The paths as a data set."""
+    drawn = Pathfinder(size=config.image_size, path_length=config.path_length, distractors=config.distractors)
+    return Task(
+        train=PathfinderTraining(pathfinder=drawn, seed=seed),
+        test=PathfinderTest(pathfinder=replace(drawn, size=config.test_size)),
+        labels=LABELS,
+        in_channels=1,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lambdanets.data.config import DataConfig, read_data_config
 from lambdanets.errors import DataError, PathError
 
 # Written last: without it the labels are not complete.
@@ -121,6 +122,11 @@ class PseudoLabels:
             raise DataError(
                 f"PseudoLabels: {path} must hold whole labels, got '{error}'. Label again."
             ) from error
+
+    @property
+    def data(self) -> DataConfig:
+        """The data set whose images were labelled."""
+        return read_data_config(self.settings["data"])
 
     def __len__(self) -> int:
         return len(self.indices)

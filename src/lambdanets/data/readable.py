@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.batches import Batch, TestData
+from lambdanets.data.task import Batch, TestData
 from lambdanets.errors import DataError
 
 # The class of an image that could not be read: no evaluation counts it.

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lambdanets.data.batches import Batch
 from lambdanets.data.seeds import Purpose, generator, permutation
+from lambdanets.data.task import Batch, Task
 
 LABELS: Final = ("apart", "related")
 SIZE: Final = (20, 28)
@@ -30,6 +30,11 @@ STD: Final = 0.0597
 Place = tuple[int, int]
 Images = Float[Tensor, "n 1 20 28"]
 Labels = Int[Tensor, " n"]
+
+
+def load(seed: int) -> Task:
+    """The marks as a data set."""
+    return Task(train=RelationTraining(seed=seed), test=RelationTest(), labels=LABELS, in_channels=1)
 
 
 def places() -> tuple[tuple[Place, ...], tuple[Place, ...]]:

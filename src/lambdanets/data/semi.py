@@ -1,14 +1,16 @@
 """The digits with 200 labels: what a teacher learns from, and what it gives labels to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from lambdanets.data.digits import NUM_CLASSES, Digits, load_digits
+from lambdanets.data.config import SemiConfig
+from lambdanets.data.digits import LABELS, NUM_CLASSES, Digits, digits_task, load_digits, moved
 from lambdanets.data.seeds import Purpose, generator
+from lambdanets.data.task import Task, Unlabelled
 from lambdanets.errors import ArgumentError
 
 NUM_LABELLED: Final = 200
@@ -27,6 +29,18 @@ class Semi:
     labelled: Digits
     unlabelled: Digits
     test: Digits
+
+
+def load(config: SemiConfig, seed: int) -> Task:
+    """The labelled digits as a data set, the others for a teacher."""
+    semi = load_semi(seed)
+    unlabelled = Unlabelled(
+        shown=moved(config, seed, semi.unlabelled),
+        clean=semi.unlabelled,
+        labels=LABELS,
+        targets=semi.unlabelled.labels,
+    )
+    return replace(digits_task(config, seed, semi.labelled, semi.test), unlabelled=unlabelled)
 
 
 def load_semi(seed: int) -> Semi:

@@ -4,12 +4,53 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lambdanets.data.class_names import write_class_names
-from lambdanets.data.place import DataPlace
+from lambdanets.data.config import FilesConfig, FolderConfig, switched
 from lambdanets.data.shard_index import index_place, read_index
 from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES, write_shards
 from lambdanets.errors import ArgumentError, PathError
 from lambdanets.files import storing
 from lambdanets.terminal import counting
+
+
+def find_files(
+    root: str,
+    kind: str | None = None,
+    *,
+    train: str = "train",
+    test: str = "val",
+    train_labels: str | None = None,
+    test_labels: str | None = None,
+) -> FilesConfig:
+    """The data set of a folder, by how the folder looks.
+
+    Args:
+        root: The folder, or the name of a Hugging Face data set.
+        kind: folder, shards or huggingface; None: shards where `train` holds tar archives, else folder.
+        train: A folder or a pattern of shards below root, or a split.
+        test: The same; empty where there is none.
+        train_labels: A label file for a flat folder, below root.
+        test_labels: The same for the test.
+
+    Raises:
+        ArgumentError: `train` is empty, or label files are given for something else than a folder.
+        PathError: There is no such folder.
+    """
+    if not train:
+        raise ArgumentError("data: train must name a folder, a pattern or a split, got nothing.")
+    if kind is None:
+        if not Path(root).is_dir():
+            raise PathError(
+                f"data: root must be a folder, got {root}, which is none."
+                " A data set of Hugging Face needs --kind huggingface."
+            )
+        is_sharded = train.endswith(".tar") or any((Path(root) / train).glob("*.tar"))
+        kind = "shards" if is_sharded else "folder"
+    settings = {"root": root, "train": train, "test": test}
+    labels = {"train_labels": train_labels, "test_labels": test_labels}
+    given = {name: file for name, file in labels.items() if file is not None}
+    config = switched(FolderConfig(), kind, **settings, **given)
+    assert isinstance(config, FilesConfig), "only files are looked for"
+    return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +69,7 @@ class Written:
 
 
 def shard_data(
-    place: DataPlace,
+    data: FilesConfig,
     out: Path,
     *,
     max_bytes: int = MAX_SHARD_BYTES,
@@ -38,7 +79,7 @@ def shard_data(
     """Write a data set as shards: `train/` and `val/` in a new folder, with the names of the classes.
 
     Args:
-        place: Where it is.
+        data: Where it is.
         out: The folder; nothing may be in it.
         max_bytes: Size of a shard at most.
         max_count: Images in a shard at most.
@@ -52,10 +93,10 @@ def shard_data(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArgumentError(f"data shard: out must be a new or an empty folder, got {out}.")
-    train = place.open_train()
+    train = data.open_train()
     sources = {"train": train}
-    if place.test:
-        sources["val"] = place.open_test(train.labels)
+    if data.test:
+        sources["val"] = data.open_test(train.labels)
     with storing(out, "data shard", "Free some space or use another folder."):
         out.mkdir(parents=True, exist_ok=True)
         write_class_names(out, train.labels)

@@ -15,10 +15,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lambdanets._torchvision import import_torchvision
-from lambdanets.data.batches import Images, Targets
 from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD
 from lambdanets.data.seeds import Purpose, generator
+from lambdanets.data.task import Images, Targets
 from lambdanets.errors import DependencyError
 
 if TYPE_CHECKING:
@@ -85,7 +84,6 @@ class TrainTransform:
 
     @cached_property
     def _randaugment(self) -> "RandAugment":
-        import_torchvision()
         try:
             from timm.data.auto_augment import RandAugment, rand_augment_ops
         except ImportError as error:
@@ -229,7 +227,6 @@ def mix(
     """
     if not mixup and not cutmix:
         return images, targets
-    import_torchvision()
     from torchvision.transforms import v2
 
     with seeded(Purpose.MIX, *words):

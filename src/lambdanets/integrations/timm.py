@@ -8,7 +8,6 @@ from typing import Final
 
 from torch import nn
 
-from lambdanets._torchvision import import_torchvision
 from lambdanets.errors import ArgumentError, DependencyError, did_you_mean
 
 # Ours -> timm's. The paper's EfficientNets are TensorFlow's, which timm has as `tf_`: they pad as it does.
@@ -47,7 +46,6 @@ def _timm() -> ModuleType:
     try:
         # What libraries say while they are imported is no part of what a command prints.
         with contextlib.redirect_stdout(sys.stderr):
-            import_torchvision()
             return importlib.import_module("timm")
     except ImportError as error:
         raise DependencyError(

@@ -12,7 +12,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from lambdanets.analysis.memory import saved_bytes
-from lambdanets.data.batches import Batch
+from lambdanets.data.config import FilesConfig
+from lambdanets.data.task import Batch
 from lambdanets.models import create_model
 from lambdanets.models.config import STAGES
 from lambdanets.models.meta import on_meta
@@ -20,7 +21,7 @@ from lambdanets.models.resnet import ResNet
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_IMAGES
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import FROM_FILES, ExecConfig
+from lambdanets.training.settings import ExecConfig
 from lambdanets.training.step import autocast_dtype
 
 # Two batches, whose difference is what each image adds.
@@ -29,9 +30,6 @@ _FLOAT32: Final = 4
 
 # Numbers that an optimiser remembers of each parameter.
 _REMEMBERED: Final = {"sgd": 1, "adamw": 2, "lamb": 2, "rmsprop": 2}
-
-# Where a setting says nothing and there is no image to ask.
-_USUAL_SIDE: Final = 224
 
 
 class MetaImages:
@@ -81,20 +79,16 @@ class MetaTest:
 def known_images(config: TrainConfig) -> MetaImages:
     """What is known of the training images: counted where they are at hand, else as of ImageNet."""
     data = config.data
-    missing = _why_not_at_hand(config)
-    if missing:
+    if isinstance(data, FilesConfig) and (missing := _why_not_at_hand(data)):
         num = NUM_IMAGES - round(data.holdout * NUM_IMAGES)
-        side = data.image_size or _USUAL_SIDE
+        side = data.image_size
         return MetaImages(num, (3, side, side), NUM_CLASSES, f"assumed as of ImageNet: {missing}")
     task = load_task(config)
     channels, height, width = task.train.batch(0, torch.tensor([0])).images.shape[1:]
     return MetaImages(len(task.train), (channels, height, width), len(task.labels), "counted")
 
 
-def _why_not_at_hand(config: TrainConfig) -> str | None:
-    data = config.data
-    if data.name not in FROM_FILES:
-        return None
+def _why_not_at_hand(data: FilesConfig) -> str | None:
     if not data.root:
         return "no data.root is given"
     if data.name != "folder":

@@ -20,7 +20,7 @@ from lambdanets.paper.results import Result
 from lambdanets.published import TABLES, Row
 from lambdanets.recipes import RECIPES, get_recipe
 from lambdanets.runs.origin import commit, machine_name, now, versions
-from lambdanets.runs.tasks import load_task
+from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
@@ -74,7 +74,7 @@ def config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     config = replace(recipe, seed=seed, model=replace(recipe.model, overrides=overrides))
     try:
         with on_meta():
-            load_task(config).make_model(config.model)
+            make_model(config.model, load_task(config))
     except ArgumentError:
         return None
     return config

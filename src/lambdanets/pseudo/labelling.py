@@ -12,14 +12,15 @@ from jaxtyping import Bool, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lambdanets.data.batches import Batch, TestData
+from lambdanets.data.config import read_data_config
 from lambdanets.data.pseudo import MANIFEST, SELECTED, select, shard_name
+from lambdanets.data.task import Batch, Task, TestData, Unlabelled
 from lambdanets.errors import ArgumentError, first_line
 from lambdanets.files import replace_file, storing
 from lambdanets.pseudo.settings import LabelConfig
 from lambdanets.pseudo.teachers import load_teacher
 from lambdanets.runs.load import LoadedModel
-from lambdanets.runs.tasks import Task, Unlabelled, load_task
+from lambdanets.runs.tasks import load_task
 from lambdanets.training.distributed import select_device
 from lambdanets.training.loader import test_batches
 from lambdanets.training.weights import tensor_bytes
@@ -144,6 +145,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         replace_file(path, (json.dumps(settings, indent=2) + "\n").encode())
         return
     old = json.loads(path.read_text())
+    old["data"] = read_data_config(old["data"]).clean
     changes = [name for name in {**old, **settings} if old.get(name) != settings.get(name)]
     if changes:
         listed = "\n".join(f"  {name}: {old.get(name)} -> {settings.get(name)}" for name in changes)

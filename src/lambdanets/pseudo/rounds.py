@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lambdanets.data.config import PseudoConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.labelling import Summary, write_labels
 from lambdanets.pseudo.settings import LabelConfig
 from lambdanets.runs.train import train
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import PseudoConfig
 
 
 @dataclass(frozen=True, kw_only=True)

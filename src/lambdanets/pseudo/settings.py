@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from lambdanets.data.config import DataConfig
 from lambdanets.errors import require
 from lambdanets.recipes import get_recipe
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import DataConfig
 
 # In front of the name of a teacher that is no run folder: where it comes from.
 TIMM: Final = "timm:"
 HUB: Final = "hub:"
-
-# Of the settings of data, those that decide what the teacher sees.
-_SEEN: Final = ("name", "root", "train", "train_labels", "holdout", "image_size", "test_image_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +72,7 @@ class LabelConfig:
         return {
             "teacher": self.teacher,
             "teacher_sha256": teacher_digest,
-            "data": {name: getattr(self.data, name) for name in _SEEN},
+            "data": self.data.clean,
             "seed": self.seed,
             **dataclasses.asdict(self.rules),
         }

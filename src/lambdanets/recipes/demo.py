@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
+from lambdanets.data.config import DigitsConfig, PathfinderConfig, RelationConfig, switched
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import CkptConfig, DataConfig, ModelConfig, OptimConfig, SchedConfig
+from lambdanets.training.settings import CkptConfig, ModelConfig, OptimConfig, SchedConfig
 
 
 def digits() -> TrainConfig:
@@ -24,7 +25,7 @@ def digits() -> TrainConfig:
         label_smoothing=0.1,
         ema_decay=0.98,
         model=ModelConfig(name="lambda_resnet_digits"),
-        data=DataConfig(name="digits", max_shift=0.7, max_rotation=12.0, max_scaling=0.12),
+        data=DigitsConfig(max_shift=0.7, max_rotation=12.0, max_scaling=0.12),
         optim=OptimConfig(learning_rate=0.2, momentum=0.9, weight_decay=2e-3),
         sched=SchedConfig(epochs=25, warmup_epochs=2.0),
         ckpt=CkptConfig(every_epochs=5),
@@ -56,7 +57,7 @@ def semi() -> TrainConfig:
         digits(),
         recipe="semi",
         global_batch_size=40,
-        data=replace(digits().data, name="semi"),
+        data=switched(digits().data, "semi"),
         sched=SchedConfig(epochs=100, warmup_epochs=5.0),
         ckpt=CkptConfig(every_epochs=25),
     )
@@ -76,7 +77,7 @@ def semi_student() -> TrainConfig:
     return replace(
         digits(),
         recipe="semi-student",
-        data=replace(digits().data, name="semi"),
+        data=switched(digits().data, "semi"),
         sched=SchedConfig(epochs=27, warmup_epochs=2.0),
     )
 
@@ -95,7 +96,7 @@ def relation() -> TrainConfig:
         global_batch_size=32,
         ema_decay=0.98,
         model=ModelConfig(name="lambda_resnet_relation"),
-        data=DataConfig(name="relation"),
+        data=RelationConfig(),
         optim=OptimConfig(learning_rate=0.1, momentum=0.9, weight_decay=1e-4),
         sched=SchedConfig(epochs=4, warmup_epochs=1.0),
         ckpt=CkptConfig(every_epochs=1),
@@ -128,7 +129,7 @@ def pathfinder() -> TrainConfig:
         global_batch_size=64,
         ema_decay=0.99,
         model=ModelConfig(name="lambda_resnet_pathfinder"),
-        data=DataConfig(name="pathfinder"),
+        data=PathfinderConfig(),
         optim=OptimConfig(learning_rate=0.1, momentum=0.9, weight_decay=1e-4),
         sched=SchedConfig(epochs=6, warmup_epochs=0.5),
         ckpt=CkptConfig(every_epochs=1),

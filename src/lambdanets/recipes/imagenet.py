@@ -3,8 +3,9 @@
 from dataclasses import replace
 from typing import Final
 
+from lambdanets.data.config import FolderConfig
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import DataConfig, ExecConfig, ModelConfig, OptimConfig, SchedConfig
+from lambdanets.training.settings import ExecConfig, ModelConfig, OptimConfig, SchedConfig
 
 # Training images and classes of ILSVRC 2012.
 NUM_IMAGES: Final = 1_281_167
@@ -37,7 +38,7 @@ def resnet50_90ep() -> TrainConfig:
         label_smoothing=0.1,
         ema_decay=0.9999,
         model=ModelConfig(name="resnet50", overrides={"image_size": 224}),
-        data=DataConfig(name="folder", image_size=224),
+        data=FolderConfig(),
         optim=OptimConfig(learning_rate=0.1, base_batch_size=256, momentum=0.9, weight_decay=1e-4),
         sched=SchedConfig(epochs=90, warmup_epochs=5.0),
         exec=ExecConfig(precision="bfloat16", channels_last=True, num_workers=8),

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from lambdanets.data.config import FolderConfig
 from lambdanets.published import TABLES
 from lambdanets.recipes.imagenet import resnet50_90ep
 from lambdanets.training.config import TrainConfig
@@ -235,6 +236,6 @@ def _row_of_table_20(config: TrainConfig, depth: int, size: int) -> TrainConfig:
         config,
         recipe=f"imagenet-lambda-resnet{depth}-{size}",
         model=ModelConfig(name=model, overrides={"image_size": size, **overrides}),
-        data=replace(config.data, image_size=size),
+        data=FolderConfig(image_size=size),
         augment=replace(config.augment, randaugment_magnitude=float(row.values["augmentation"])),
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 from lambdanets.recipes import get_recipe, parent_of, smoke_run
 from lambdanets.training.config import TrainConfig, flatten
@@ -44,7 +44,7 @@ def settings_with_origins(config: TrainConfig) -> tuple[Setting, ...]:
     """
     ancestors = [(name, flat_settings(get_recipe(name))) for name in lineage(config.recipe)]
     smoke = flat_settings(smoke_run(get_recipe(config.recipe))) if config.fast else {}
-    defaults = dict(_defaults(TrainConfig))
+    defaults = dict(_defaults(config))
     found = []
     for name, value in flat_settings(config).items():
         of_recipe = ancestors[0][1].get(name, _ABSENT)
@@ -84,10 +84,9 @@ def _first_to_set(
     return DEFAULT if defaults.get(name, _ABSENT) == value else f"recipe {origin[0]}"
 
 
-def _defaults(kind: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
-    hints = get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        inner = hints[field.name]
+def _defaults(config: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for field in dataclasses.fields(config):
+        inner = getattr(config, field.name)
         if dataclasses.is_dataclass(inner):
             yield from _defaults(inner, f"{field.name}.")
         elif field.default is not dataclasses.MISSING:

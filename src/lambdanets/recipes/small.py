@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+from lambdanets.data.config import DigitImagesConfig
 from lambdanets.recipes.imagenet import lambda_mobilenetv2, lambda_resnet50_90ep
 from lambdanets.recipes.imagenet_350 import lambda_resnet152_256
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import CkptConfig, DataConfig, ModelConfig
+from lambdanets.training.settings import CkptConfig, ModelConfig
 
 
 def imagenet_90ep_small() -> TrainConfig:
@@ -72,7 +73,7 @@ def _made_small(config: TrainConfig, recipe: str, model: ModelConfig) -> TrainCo
         global_batch_size=64,
         ema_decay=0.98,
         model=model,
-        data=DataConfig(name="digit-images", image_size=32),
+        data=DigitImagesConfig(),
         augment=replace(config.augment, min_crop_area=0.6, flip=0.0),
         optim=replace(config.optim, learning_rate=0.2, base_batch_size=64, weight_decay=1e-3),
         sched=replace(config.sched, epochs=12, warmup_epochs=1.0),

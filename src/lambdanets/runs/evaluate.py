@@ -8,13 +8,13 @@ from typing import Any, Final, Literal, get_args
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.batches import TestData
 from lambdanets.data.readable import ReadableTest
 from lambdanets.data.real_labels import read_real_labels
+from lambdanets.data.task import Task, TestData
 from lambdanets.errors import DataError, check_choice, require
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
 from lambdanets.runs.load import LoadedModel, Origin, Weights, load_run
-from lambdanets.runs.tasks import Task, load_task
+from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext, select_device
 from lambdanets.training.loader import TEST_BATCH, test_batches
@@ -188,7 +188,7 @@ def _subject(run: Path, settings: EvalSettings, ctx: DistributedContext) -> _Sub
     loaded = load_run(run, settings.weights)
     config = RunFolder.existing(run).read_config()
     if settings.size is not None:
-        config = replace(config, data=replace(config.data, test_image_size=settings.size))
+        config = replace(config, data=config.data.resized(settings.size))
     task = load_task(config)
     _require_classes(loaded.labels, task.labels, run)
     return _Subject(

@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.data.decode import PlainPreprocessing
-from lambdanets.data.preprocessing import Preprocessing, preprocessing_from_dict
+from lambdanets.data.preprocessing import preprocessing_from_dict
+from lambdanets.data.task import Preprocessing, Task
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
 from lambdanets.models import create_model
-from lambdanets.runs.tasks import Task
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder

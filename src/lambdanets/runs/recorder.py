@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lambdanets.data.task import Task
 from lambdanets.errors import StorageError
 from lambdanets.files import replace_file
 from lambdanets.runs.display import Display, print_line
 from lambdanets.runs.load import save_best
-from lambdanets.runs.tasks import Task
 from lambdanets.runs.tensorboard import TensorBoardSink
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig

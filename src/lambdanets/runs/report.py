@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lambdanets.data.task import Task
 from lambdanets.files import replace_file
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.runs.class_report import class_counts
 from lambdanets.runs.plots import confusion, learning_curves, position_tables, save_figure
 from lambdanets.runs.report_page import class_sections, event_rows, listed, result_rows, row_table
-from lambdanets.runs.tasks import Task
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.run_folder import RunFolder

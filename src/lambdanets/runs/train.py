@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
+from lambdanets.data.task import Task
 from lambdanets.data.transforms import mix
 from lambdanets.models import parameter_groups
 from lambdanets.runs.display import Display, print_line
 from lambdanets.runs.load import count_parameters
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.report import write_report
-from lambdanets.runs.tasks import Task, load_task
+from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext, init_distributed
@@ -116,7 +117,7 @@ def make_trainer(config: TrainConfig, task: Task, ctx: DistributedContext, stop:
 def first_state(config: TrainConfig, task: Task, ctx: DistributedContext | None = None) -> TrainState:
     """Make the model, its average and its optimiser, as the seed decides."""
     torch.manual_seed(config.seed)
-    model = task.make_model(config.model)
+    model = make_model(config.model, task)
     groups = functools.partial(parameter_groups, weight_decay=config.optim.weight_decay)
     return init_train_state(model, config, ctx or DistributedContext(), groups)
 

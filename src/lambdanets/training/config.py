@@ -8,16 +8,14 @@ from typing import Any, Final, TypeVar, get_type_hints
 
 import tyro
 
+from lambdanets.data.config import AugmentConfig, DataConfig, PseudoConfig, read_data_config
 from lambdanets.errors import ArgumentError, did_you_mean, require
 from lambdanets.training.settings import (
-    AugmentConfig,
     CkptConfig,
-    DataConfig,
     ExecConfig,
     FaultConfig,
     ModelConfig,
     OptimConfig,
-    PseudoConfig,
     SchedConfig,
 )
 
@@ -69,7 +67,7 @@ class TrainConfig:
         require(self, "global_batch_size", self.global_batch_size >= 2, "be at least 2")
         require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "be at least 0 and below 1")
         require(self, "ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
-        self.augment.check_meant_for(self.data.name)
+        self.augment.check_for(self.data)
 
     @property
     def peak_learning_rate(self) -> float:
@@ -99,7 +97,9 @@ class TrainConfig:
 def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[object, object]]:
     """Where two configs differ: dotted name -> (old value, new value)."""
     before, after = flatten(old), flatten(new)
-    return {name: (before[name], after[name]) for name in after if before[name] != after[name]}
+    # Another data set has settings of its own.
+    pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
+    return {name: (old_value, value) for name, (old_value, value) in pairs.items() if old_value != value}
 
 
 def flatten(config: TrainConfig) -> dict[str, object]:
@@ -137,4 +137,6 @@ def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
 
 
 def _parsed(hint: Any, value: Any) -> Any:
+    if hint is DataConfig:
+        return read_data_config(value)
     return _from_dict(hint, value) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else value

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lambdanets.data.batches import Batch, TestData, TrainingData
+from lambdanets.data.task import Batch, TestData, TrainingData
 from lambdanets.errors import DataError
 from lambdanets.training.distributed import DistributedContext
 

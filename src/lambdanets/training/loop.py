@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol, runtime_checkable
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.batches import Batch, TestData, TrainingData
+from lambdanets.data.task import Batch, TestData, TrainingData
 from lambdanets.errors import ArgumentError, DataError, StoppedError
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.task import Batch
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.distributed import DistributedContext
 

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import SGD, AdamW, Optimizer
 
-from lambdanets._torchvision import import_torchvision
 from lambdanets.errors import CheckpointError, DependencyError
 from lambdanets.training.settings import OptimConfig
 
@@ -124,7 +123,6 @@ def distribute_like(pattern: Tensor, value: Tensor) -> Tensor:
 
 def _timm(name: str) -> Any:
     try:
-        import_torchvision()
         import timm.optim
     except ImportError as error:
         raise DependencyError(

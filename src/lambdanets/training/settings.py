@@ -1,31 +1,9 @@
 """The groups of settings of a run: frozen, checked where they are made, without torch."""
 
-import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Literal
 
-from lambdanets.errors import ArgumentError, check_choice, require
-
-FROM_FILES: Final = ("folder", "shards", "huggingface")
-_DECODED: Final = (*FROM_FILES, "digit-images")
-DATA_SETS: Final = ("digits", "semi", "relation", "pathfinder", *_DECODED)
-
-# Which data sets a setting is for; the others leave it at its default.
-_MEANT_FOR: Final[dict[str, tuple[str, ...]]] = {
-    "root": FROM_FILES,
-    "train": FROM_FILES,
-    "test": FROM_FILES,
-    "train_labels": ("folder",),
-    "test_labels": ("folder",),
-    "holdout": FROM_FILES,
-    "image_size": (*_DECODED, "pathfinder"),
-    "test_image_size": (*_DECODED, "pathfinder"),
-    "path_length": ("pathfinder",),
-    "distractors": ("pathfinder",),
-    "max_shift": ("digits", "semi"),
-    "max_rotation": ("digits", "semi"),
-    "max_scaling": ("digits", "semi"),
-}
+from lambdanets.errors import check_choice, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,118 +17,6 @@ class ModelConfig:
 
     name: str
     overrides: dict[str, int | float | bool | str | None] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """The images.
-
-    Attributes:
-        name: The data set: digits, semi, relation and pathfinder are made here; folder, shards and
-            huggingface are read from files; digit-images are the digits on the way of files.
-        root: Where files are: the folder that holds both parts, or the name of a Hugging Face data set.
-        train: The part to train with: a folder or a pattern of shards below root, or a split.
-        test: The part to test with.
-        train_labels: A label file (CSV or JSON) for a flat folder, below root.
-        test_labels: The same for the test.
-        holdout: Share of the training images that is set aside and tested with, in the place of the test.
-        image_size: Side of the images in training, in pixels.
-        test_image_size: Side of the images in tests, where another.
-        path_length: Dashes of a path of pathfinder.
-        distractors: Other paths beside it.
-        max_shift: Largest shift of digits along each axis, in pixels.
-        max_rotation: Largest rotation of digits, in degrees.
-        max_scaling: Largest change of the size of digits along each axis, as a fraction.
-    """
-
-    name: str
-    root: str = ""
-    train: str = "train"
-    test: str = "val"
-    train_labels: str | None = None
-    test_labels: str | None = None
-    holdout: float = 0.0
-    image_size: int | None = None
-    test_image_size: int | None = None
-    path_length: int = 6
-    distractors: int = 2
-    max_shift: float = 0.0
-    max_rotation: float = 0.0
-    max_scaling: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_choice("DataConfig", "name", self.name, DATA_SETS)
-        for setting, meant_for in _MEANT_FOR.items():
-            if self.name not in meant_for:
-                _leave_at_default(self, setting, self.name, meant_for)
-        require(self, "holdout", 0 <= self.holdout < 1, "be at least 0 and below 1")
-        for name in ("image_size", "test_image_size"):
-            require(self, name, (getattr(self, name) or 32) >= 8, "be at least 8")
-        require(self, "path_length", self.path_length >= 1, "be at least 1")
-        require(self, "distractors", self.distractors >= 0, "be at least 0")
-        require(self, "max_shift", self.max_shift >= 0, "be at least 0")
-        require(self, "max_rotation", 0 <= self.max_rotation <= 180, "lie between 0 and 180 degrees")
-        require(self, "max_scaling", 0 <= self.max_scaling < 1, "be at least 0 and below 1")
-
-    def check_root(self) -> None:
-        """Raise where images are read from files and nobody has said from which."""
-        if self.name in FROM_FILES and not self.root:
-            raise ArgumentError(
-                f"DataConfig: root must be given for {self.name}, got none. Use --data.root DIR, with the"
-                f" parts {self.train} and {self.test}."
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How training changes images that are read from files, and mixes images of any kind.
-
-    Attributes:
-        min_crop_area: Least share of the image's area that is cut out and resized.
-        flip: Share of the images that is mirrored left to right.
-        randaugment_layers: Operations of RandAugment on each image; 0 for none.
-        randaugment_magnitude: How strong they are, from 0 to 30.
-        mixup: Alpha of mixup; 0 for none.
-        cutmix: Alpha of cutmix; 0 for none. With both, each batch takes one or the other.
-    """
-
-    min_crop_area: float = 0.08
-    flip: float = 0.5
-    randaugment_layers: int = 0
-    randaugment_magnitude: float = 10.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(self, "min_crop_area", 0 < self.min_crop_area <= 1, "be positive and at most 1")
-        require(self, "flip", 0 <= self.flip <= 1, "lie between 0 and 1")
-        require(self, "randaugment_layers", self.randaugment_layers >= 0, "be at least 0")
-        require(self, "randaugment_magnitude", 0 <= self.randaugment_magnitude <= 30, "lie between 0 and 30")
-        require(self, "mixup", self.mixup >= 0, "be at least 0")
-        require(self, "cutmix", self.cutmix >= 0, "be at least 0")
-
-    def check_meant_for(self, data: str) -> None:
-        """Raise where a setting has no effect on the images of a data set."""
-        if data not in _DECODED:
-            for name in ("min_crop_area", "flip", "randaugment_layers", "randaugment_magnitude"):
-                _leave_at_default(self, name, data, _DECODED)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PseudoConfig:
-    """Training with labels that a teacher gave, beside the labelled images.
-
-    Attributes:
-        labels: The folder that `lambdanets pseudo label` wrote; none without.
-        ratio: Pseudo-labelled images to each labelled one of a batch.
-    """
-
-    labels: str | None = None
-    ratio: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(self, "ratio", 0 < self.ratio < float("inf"), "be positive and finite")
-        require(self, "ratio", self.labels is not None or self.ratio == 1, "be 1 without pseudo.labels")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,13 +180,3 @@ class FaultConfig:
             self, "max_unreadable_fraction", 0 <= self.max_unreadable_fraction <= 1, "lie between 0 and 1"
         )
         require(self, "max_unreadable_in_a_row", self.max_unreadable_in_a_row >= 1, "be at least 1")
-
-
-def _leave_at_default(config: Any, name: str, data: str, meant_for: tuple[str, ...]) -> None:
-    default = next(field.default for field in dataclasses.fields(config) if field.name == name)
-    require(
-        config,
-        name,
-        getattr(config, name) == default,
-        f"be left at {default!r} for {data}: it is for {', '.join(meant_for)}",
-    )

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_
 
-from lambdanets.data.batches import Batch
+from lambdanets.data.task import Batch
 from lambdanets.errors import NumericError
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext

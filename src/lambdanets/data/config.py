@@ -1,0 +1,486 @@
+"""The data sets and their settings: one frozen class each, checked where it is made, without torch.
+
+A new data set is a class here, with its line in `DATA_SETS`, and a file of its own with the function that the
+class's `load` calls. Nothing here imports torch, so that `lambdanets --help` is quick.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from lambdanets.errors import ArgumentError, check_choice, did_you_mean, require
+
+if TYPE_CHECKING:
+    from lambdanets.data.sources import Source
+    from lambdanets.data.task import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How training changes images that are read from files, and mixes images of any kind.
+
+    Attributes:
+        min_crop_area: Least fraction of the image's area that is cut out and resized.
+        flip: Probability that an image is mirrored left to right.
+        randaugment_layers: Operations of RandAugment on each image; 0 for none.
+        randaugment_magnitude: How strong they are, from 0 to 30.
+        mixup: Alpha of mixup; 0 for none.
+        cutmix: Alpha of cutmix; 0 for none. With both, each batch takes one or the other.
+    """
+
+    min_crop_area: float = 0.08
+    flip: float = 0.5
+    randaugment_layers: int = 0
+    randaugment_magnitude: float = 10.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self, "min_crop_area", 0 < self.min_crop_area <= 1, "be positive and at most 1")
+        require(self, "flip", 0 <= self.flip <= 1, "lie between 0 and 1")
+        require(self, "randaugment_layers", self.randaugment_layers >= 0, "be at least 0")
+        require(self, "randaugment_magnitude", 0 <= self.randaugment_magnitude <= 30, "lie between 0 and 30")
+        require(self, "mixup", self.mixup >= 0, "be at least 0")
+        require(self, "cutmix", self.cutmix >= 0, "be at least 0")
+
+    def check_for(self, data: "DataConfig") -> None:
+        """Raise where a setting has no effect on the images of a data set."""
+        if data.augmented:
+            return
+        for name in ("min_crop_area", "flip", "randaugment_layers", "randaugment_magnitude"):
+            default = getattr(AugmentConfig, name)
+            require(
+                self,
+                name,
+                getattr(self, name) == default,
+                f"be left at {default!r} for {data.name}, whose images are not read from files",
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(ABC):
+    """The images.
+
+    Attributes:
+        name: The data set: digits, semi, relation and pathfinder are made here; folder, shards and
+            huggingface are read from files; digit-images are the digits as PNG files. Another name brings
+            other settings, and the help lists those.
+    """
+
+    name: str
+
+    # Whether images are cropped, mirrored and changed by RandAugment, as those of files are.
+    augmented: ClassVar[bool] = False
+
+    # The settings that decide which images there are to train with. The others say how they are shown.
+    selecting: ClassVar[tuple[str, ...]] = ("name",)
+
+    @abstractmethod
+    def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
+        """Load the data set.
+
+        Args:
+            seed: The seed of the run.
+            augment: How training changes the images.
+            max_unreadable: Files, one after another, that may be unreadable.
+        """
+
+    def check_ready(self) -> None:  # noqa: B027 - most sets need nothing
+        """Raise where a setting is missing without which nothing can be loaded."""
+
+    def resized(self, test_image_size: int) -> "DataConfig":
+        """The same with test images of another size.
+
+        Raises:
+            ArgumentError: The images have one size.
+        """
+        raise ArgumentError(
+            f"{type(self).__name__}: test_image_size must be left out for {self.name}, whose images have one"
+            f" size, got {test_image_size}."
+        )
+
+    @property
+    def seeded(self) -> bool:
+        """Whether the seed of a run decides which images there are to train with."""
+        return False
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The settings that decide which images there are to train with."""
+        return {name: getattr(self, name) for name in self.selecting}
+
+    @property
+    def clean(self) -> dict[str, Any]:
+        """The settings that decide how the training images look without augmentation."""
+        return self.selection
+
+
+@dataclass(frozen=True, kw_only=True)
+class MovedDigitsConfig(DataConfig):
+    """Digits that move a little in each epoch.
+
+    Attributes:
+        max_shift: Largest shift along each axis, in pixels.
+        max_rotation: Largest rotation, in degrees.
+        max_scaling: Largest change of size along each axis, as a fraction.
+    """
+
+    max_shift: float = 0.0
+    max_rotation: float = 0.0
+    max_scaling: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self, "max_shift", self.max_shift >= 0, "be at least 0")
+        require(self, "max_rotation", 0 <= self.max_rotation <= 180, "lie between 0 and 180 degrees")
+        require(self, "max_scaling", 0 <= self.max_scaling < 1, "be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitsConfig(MovedDigitsConfig):
+    """Scikit-learn's bundled handwritten digits: 1,797 grey images of 8×8 pixels."""
+
+    name: Literal["digits"] = "digits"
+
+    def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
+        """Load the digits."""
+        from lambdanets.data.digits import load
+
+        return load(self, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SemiConfig(MovedDigitsConfig):
+    """The digits with 200 labels: what a teacher learns from, and the others for it to label."""
+
+    name: Literal["semi"] = "semi"
+
+    @property
+    def seeded(self) -> bool:
+        """The seed chooses the labelled digits."""
+        return True
+
+    def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
+        """Load the digits and choose those that are labelled."""
+        from lambdanets.data.semi import load
+
+        return load(self, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelationConfig(DataConfig):
+    """Two marks on an empty map: do they stand at one fixed offset from each other?"""
+
+    name: Literal["relation"] = "relation"
+
+    def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
+        """Draw marks."""
+        from lambdanets.data.relation import load
+
+        return load(seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizedConfig(DataConfig):
+    """Images that come in any size.
+
+    Attributes:
+        image_size: Side of the images in training, in pixels.
+        test_image_size: Side of the images in tests, where another.
+    """
+
+    image_size: int = 32
+    test_image_size: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "test_image_size"):
+            require(self, name, (getattr(self, name) or 32) >= 8, "be at least 8")
+
+    @property
+    def test_size(self) -> int:
+        """Side of the test images."""
+        return self.test_image_size or self.image_size
+
+    def resized(self, test_image_size: int) -> DataConfig:
+        """The same with test images of another size."""
+        return replace(self, test_image_size=test_image_size)
+
+    @property
+    def clean(self) -> dict[str, Any]:
+        """The training images as a test shows them."""
+        return {**self.selection, "test_image_size": self.test_size}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathfinderConfig(SizedConfig):
+    """Two dots among dashed paths: does one path join them?
+
+    Attributes:
+        path_length: Dashes of a path.
+        distractors: Other paths beside it.
+    """
+
+    name: Literal["pathfinder"] = "pathfinder"
+    path_length: int = 6
+    distractors: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "path_length", self.path_length >= 1, "be at least 1")
+        require(self, "distractors", self.distractors >= 0, "be at least 0")
+
+    def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
+        """Draw paths."""
+        from lambdanets.data.pathfinder import load
+
+        return load(self, seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DigitImagesConfig(SizedConfig):
+    """The bundled digits as PNG files: all that is done to images from files, without files."""
+
+    name: Literal["digit-images"] = "digit-images"
+    augmented: ClassVar[bool] = True
+
+    def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
+        """Load the digits as files."""
+        from lambdanets.data.digit_images import load
+
+        return load(self, seed, augment, max_unreadable)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilesConfig(SizedConfig):
+    """Images that are read from files.
+
+    Attributes:
+        root: The folder that holds both parts, or the name of a Hugging Face data set.
+        train: The part to train with: a folder or a pattern of shards below root, or a split.
+        test: The part to test with.
+        holdout: Fraction of the training images that is set aside and tested with, in place of the test.
+    """
+
+    root: str = ""
+    train: str = "train"
+    test: str = "val"
+    holdout: float = 0.0
+    image_size: int = 224
+
+    augmented: ClassVar[bool] = True
+    selecting: ClassVar[tuple[str, ...]] = ("name", "root", "train", "holdout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "holdout", 0 <= self.holdout < 1, "be at least 0 and below 1")
+
+    @property
+    def seeded(self) -> bool:
+        """A holdout is of one run."""
+        return self.holdout > 0
+
+    def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
+        """List the files of both parts."""
+        from lambdanets.data.images import load
+
+        self.check_ready()
+        return load(self, seed, augment, max_unreadable)
+
+    def check_ready(self) -> None:
+        """Raise where nobody has said which files."""
+        if not self.root:
+            raise ArgumentError(
+                f"{type(self).__name__}: root must be given, got none. Use --data.root DIR, with the parts"
+                f" {self.train} and {self.test}."
+            )
+
+    @abstractmethod
+    def open_train(self) -> "Source":
+        """The images to train with."""
+
+    @abstractmethod
+    def open_test(self, labels: tuple[str, ...] | None = None) -> "Source":
+        """The images to test with.
+
+        Args:
+            labels: The classes of the training, where these must be the same.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderConfig(FilesConfig):
+    """Folders of image files: a folder for each class, or a flat one with a label file.
+
+    Attributes:
+        train_labels: A label file (CSV or JSON) for a flat folder, below root.
+        test_labels: The same for the test.
+    """
+
+    name: Literal["folder"] = "folder"
+    train_labels: str | None = None
+    test_labels: str | None = None
+
+    selecting: ClassVar[tuple[str, ...]] = ("name", "root", "train", "train_labels", "holdout")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self,
+            "test_labels",
+            not (self.holdout and self.test_labels),
+            "be left out with holdout: the part of the training that is set aside is the test",
+        )
+
+    def open_train(self) -> "Source":
+        """The images to train with."""
+        return self._open(self.train, self.train_labels, None)
+
+    def open_test(self, labels: tuple[str, ...] | None = None) -> "Source":
+        """The images to test with."""
+        return self._open(self.test, self.test_labels, labels)
+
+    def _open(self, part: str, label_file: str | None, labels: tuple[str, ...] | None) -> "Source":
+        from lambdanets.data.folders import open_folder
+
+        root = Path(self.root)
+        return open_folder(root / part, label_file=root / label_file if label_file else None, labels=labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardsConfig(FilesConfig):
+    """Tar shards of WebDataset's form."""
+
+    name: Literal["shards"] = "shards"
+
+    def open_train(self) -> "Source":
+        """The images to train with."""
+        return self._open(self.train, None)
+
+    def open_test(self, labels: tuple[str, ...] | None = None) -> "Source":
+        """The images to test with."""
+        return self._open(self.test, labels)
+
+    def _open(self, part: str, labels: tuple[str, ...] | None) -> "Source":
+        from lambdanets.data.shards import ShardSource
+
+        return ShardSource(Path(self.root), part, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HuggingFaceConfig(FilesConfig):
+    """A data set that the library `datasets` loads, from the Hub or a folder."""
+
+    name: Literal["huggingface"] = "huggingface"
+
+    def open_train(self) -> "Source":
+        """The images to train with."""
+        return self._open(self.train, None)
+
+    def open_test(self, labels: tuple[str, ...] | None = None) -> "Source":
+        """The images to test with."""
+        return self._open(self.test, labels)
+
+    def _open(self, part: str, labels: tuple[str, ...] | None) -> "Source":
+        from lambdanets.data.huggingface import HuggingFaceSource
+
+        return HuggingFaceSource(self.root, part, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoConfig:
+    """Training with labels that a teacher gave, beside the labelled images.
+
+    Attributes:
+        labels: The folder that `lambdanets pseudo label` wrote; none without.
+        ratio: Pseudo-labelled images to each labelled one of a batch.
+    """
+
+    labels: str | None = None
+    ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(self, "ratio", 0 < self.ratio < float("inf"), "be positive and finite")
+        require(self, "ratio", self.labels is not None or self.ratio == 1, "be 1 without pseudo.labels")
+
+
+# Every data set, by its name on the command line.
+DATA_SETS: Final[dict[str, type[DataConfig]]] = {
+    "digits": DigitsConfig,
+    "semi": SemiConfig,
+    "relation": RelationConfig,
+    "pathfinder": PathfinderConfig,
+    "folder": FolderConfig,
+    "shards": ShardsConfig,
+    "huggingface": HuggingFaceConfig,
+    "digit-images": DigitImagesConfig,
+}
+
+# What configs held before each data set had settings of its own: all of these, whatever the data set.
+_COMMON_ONCE: Final[dict[str, Any]] = {
+    "root": "",
+    "train": "train",
+    "test": "val",
+    "train_labels": None,
+    "test_labels": None,
+    "holdout": 0.0,
+    "image_size": None,
+    "test_image_size": None,
+    "path_length": 6,
+    "distractors": 2,
+    "max_shift": 0.0,
+    "max_rotation": 0.0,
+    "max_scaling": 0.0,
+}
+
+
+def data_set(name: str) -> type[DataConfig]:
+    """The class of a data set's settings, by its name.
+
+    Raises:
+        ArgumentError: There is none of that name; the message has the nearest.
+    """
+    check_choice("DataConfig", "name", name, DATA_SETS)
+    return DATA_SETS[name]
+
+
+def read_data_config(values: Mapping[str, Any]) -> DataConfig:
+    """The settings of a data set from a dictionary, as JSON gives it; what is missing is at its default.
+
+    Raises:
+        ArgumentError: A setting is unknown, of another data set, or out of range.
+    """
+    kind = data_set(str(values.get("name")))
+    own: dict[str, Any] = {field.name: field.default for field in fields(kind)}
+    # Configs of old hold the settings of every data set, and none where each set has a default of its own.
+    kept = {
+        name: own[name] if value is None and name in own else value
+        for name, value in values.items()
+        if name in own or name not in _COMMON_ONCE or value != _COMMON_ONCE[name]
+    }
+    unknown = sorted(kept.keys() - own.keys())
+    if unknown:
+        raise ArgumentError(
+            f"{kind.__name__}: fields must be {', '.join(own)}, got unknown {', '.join(unknown)}."
+            f"{did_you_mean(unknown[0], own)}"
+        )
+    return kind(**kept)
+
+
+def switched(data: DataConfig, name: str, **settings: Any) -> DataConfig:
+    """Another data set, with the settings that both have.
+
+    Args:
+        data: Gives its settings.
+        name: The other data set.
+        settings: In the place of what `data` says.
+
+    Raises:
+        ArgumentError: There is no such data set, or a setting is none of its.
+    """
+    kind = data_set(name)
+    known = {field.name for field in fields(kind)}
+    for setting in settings.keys() - known:
+        raise ArgumentError(f"{kind.__name__}: settings must be {', '.join(sorted(known))}, got {setting}.")
+    shared = {field: getattr(data, field) for field in known if hasattr(data, field)}
+    return kind(**{**shared, **settings, "name": name})
