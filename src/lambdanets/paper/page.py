@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
@@ -20,15 +20,6 @@ from lambdanets.paper.tables import NUMBERS, table
 from lambdanets.runs.compare import RunSummary, summarize
 from lambdanets.runs.origin import commit, now, versions
 from lambdanets.terminal import format_duration
-
-_KINDS: Final = {
-    "stated": "A name in this library: there is nothing to compute.",
-    "computed": "From a closed form.",
-    "counted": "From the modules of the network, without running it.",
-    "measured": "On the machine that is named, in the setting that is named.",
-    "trained": "On the data set that is named; the mean over the seeds, ± the standard deviation.",
-    NOT_RUN: "Nobody has run it yet, and no guess stands in its place.",
-}
 
 # The images of a run in the order shown; any others follow by name.
 _RUN_CAPTIONS: Final = {
@@ -127,13 +118,12 @@ def render_page(
         made_on=now(),
         commit=commit(),
         versions=versions(),
-        kinds=_KINDS,
         counts=sum((table.counts for table in tables), Counter[str]()),
         tables=[(table, _column_styles(table)) for table in tables],
         agreeing=agreements[True],
         differing=agreements[False],
         images=images,
-        runs=[_run_section(run) for run in runs],
+        runs=[(run, _run_images(run.path)) for run in runs],
         not_run=NOT_RUN,
     )
 
@@ -147,6 +137,7 @@ def _template() -> Template:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.filters["duration"] = format_duration
     return environment.get_template("paper.html")
 
 
@@ -162,35 +153,17 @@ def _column_styles(table: Table) -> list[tuple[str, int]]:
     return styles
 
 
-def _run_section(run: RunSummary) -> dict[str, Any]:
-    done, planned = run.epochs
+def _run_images(run: Path) -> list[Image]:
     known = [*_RUN_CAPTIONS]
     paths = sorted(
-        run.path.glob("*.png"),
+        run.glob("*.png"),
         key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.stem),
     )
-    return {
-        "title": f"Run {run.path.name}",
-        "caption": f"{run.recipe}: {run.model}. Accuracy is of held-out images, from which the best is"
-        " chosen.",
-        "rows": {
-            "accuracy after the last epoch": _accuracy(run.correct, run.total),
-            "accuracy after the best epoch": f"{_accuracy(run.best_correct, run.total)}, so optimistic",
-            "parameters": str(run.parameters),
-            "epochs": f"{done} of {planned}",
-            "training time": format_duration(run.seconds),
-            "training speed": f"{run.images_per_s:.0f} images/s",
-        },
-        "images": [
-            Image(
-                title=f"{run.path.name}: {path.stem}",
-                caption=_RUN_CAPTIONS.get(path.stem, path.stem),
-                png=path.read_bytes(),
-            )
-            for path in paths
-        ],
-    }
-
-
-def _accuracy(correct: int, total: int) -> str:
-    return f"{correct / total:.2%}, {correct} of {total}"
+    return [
+        Image(
+            title=f"{run.name}: {path.stem}",
+            caption=_RUN_CAPTIONS.get(path.stem, path.stem),
+            png=path.read_bytes(),
+        )
+        for path in paths
+    ]
