@@ -1,0 +1,37 @@
+"""The names inside the library that the golden tests need: where one moves, one line here changes."""
+
+import numpy as np
+import torch
+
+from lambdanets.data import decode as decoding
+from lambdanets.data import transforms
+from lambdanets.models import meta
+
+# A context in which modules have shapes and no memory.
+on_meta = meta.on_meta
+
+
+def decode(path):
+    """The training decoder: RGB bytes "height width 3" of an image file."""
+    return np.asarray(decoding.decode(path.read_bytes(), path.name))
+
+
+def train_view(path, seed, epoch, index, **options):
+    """What training shows of an image file: RGB bytes "3 size size"."""
+    image = decoding.decode(path.read_bytes(), path.name)
+    return _bytes(transforms.TrainTransform(**options)(image, (seed, epoch, index)))
+
+
+def test_view(path, **options):
+    """What a test shows of an image file: RGB bytes "3 size size"."""
+    image = decoding.decode(path.read_bytes(), path.name)
+    return _bytes(transforms.TestTransform(**options)(image))
+
+
+# Pytest collects what is called so.
+test_view.__test__ = False
+
+
+def _bytes(pixels: torch.Tensor) -> np.ndarray:
+    assert pixels.dtype == torch.uint8
+    return pixels.contiguous().numpy()
