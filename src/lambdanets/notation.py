@@ -1,6 +1,6 @@
-"""The alphabet: one meaning for each letter of a shape, in the whole library."""
+"""The alphabet: one meaning for each letter of a shape, and the choices of a lambda layer by name."""
 
-from typing import Final
+from typing import Final, Literal
 
 ALPHABET: Final[dict[str, str]] = {
     "b": "batch",
@@ -16,3 +16,10 @@ ALPHABET: Final[dict[str, str]] = {
     "*context": "context positions along each axis",
     "*scope": "relative offsets along each axis of a table",
 }
+
+# Of the keys over the context, and of the queries over their channels where the name says so.
+KeyNormalization = Literal["softmax", "softmax_keys_and_queries", "l2", "none"]
+# Of queries and values.
+Normalization = Literal["batch", "layer", "none"]
+# Of the positions: the paper's scale, or outputs that start with the scale of the values.
+Initialization = Literal["paper", "unit"]

@@ -109,7 +109,7 @@ def test_bench_explains_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (("info", "resnet51"), "unknown model 'resnet51'. Closest: resnet"),
         (("info", "resnet50", "--layers", "CCLX"), "got 'CCLX' (unknown 'X' at c5)"),
-        (("info", "resnet50_llll", "--scope-size", "24"), "scope_size must be odd, got 24"),
+        (("info", "resnet50_llll", "--scope-size", "24"), "scope_size must be positive and odd, got 24"),
         (("info", "resnet50", "--size", "0"), "invalid size value: '0'"),
         (("info", "resnet50", "--sizes", "32"), "unrecognized arguments: --sizes 32"),
         (("bench", "ops", "--explain", "0x3"), "invalid size value: '0x3'"),

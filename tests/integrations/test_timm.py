@@ -8,7 +8,7 @@ import pytest
 
 from lambdanets.analysis.counting import count_layers
 from lambdanets.integrations.timm import BASELINES, create_baseline
-from lambdanets.models.meta import on_meta
+from lambdanets.models import on_meta
 from support.baselines import baseline_or_skip
 
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from lambdanets import create_model, list_models
-from lambdanets.models import ResNetConfig, model_config
-from lambdanets.models.meta import on_meta
+from lambdanets.models import LambdaConfig, ResNetConfig, model_config, on_meta
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,7 @@ def test_every_name_builds() -> None:
         ),
         (
             lambda: create_model("resnet50", query_dept=8),
-            r"unknown override 'query_dept'\. Closest: query_depth.* Known: depths, layers",
+            r"unknown override 'query_dept'\. Closest: query_depth.* layers: query_depth, num_heads",
         ),
         (
             lambda: ResNetConfig(layers="CCLX"),
@@ -111,7 +110,7 @@ def test_every_name_builds() -> None:
         (lambda: ResNetConfig(attention_heads=0), "attention_heads must be at least 1, got 0"),
         (lambda: ResNetConfig(num_classes=0), "num_classes must be at least 1, got 0"),
         (lambda: ResNetConfig(image_size=0), "image_size must be at least 1, got 0"),
-        (lambda: ResNetConfig(scope_size=8), "scope_size must be odd, got 8"),
+        (lambda: LambdaConfig(scope_size=8), "LambdaConfig: scope_size must be positive and odd, got 8"),
         (lambda: create_model("resnet50", widths=(10, 9, 9, 9), layers="LCCC"), "got 10 and 4"),
         (
             lambda: create_model("resnet50", layers="LLLL", num_heads=7),

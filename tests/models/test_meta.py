@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lambdanets.models import create_model
-from lambdanets.models.meta import on_meta
+from lambdanets.models import create_model, on_meta
 
 
 class Called(TorchDispatchMode):

@@ -6,8 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lambdanets.analysis.counting import count_layers, layer_flops
-from lambdanets.models import MobileNetConfig, MobileNetV2, create_model
-from lambdanets.models.meta import on_meta
+from lambdanets.models import LambdaConfig, MobileNetConfig, MobileNetV2, create_model, on_meta
 from lambdanets.models.mobilenet import InvertedBottleneck
 from lambdanets.nn import LambdaLayer2d
 from support.baselines import baseline_or_skip
@@ -20,12 +19,12 @@ SMALL = {
     "stem_width": 4,
     "head_width": 20,
     "num_classes": 5,
-    "query_depth": 4,
 }
 
 
 def small(**options) -> MobileNetV2:
-    return MobileNetV2(MobileNetConfig(**{**SMALL, **options}))
+    """Options of the lambda layers stand beside the others, as in `create_model`."""
+    return create_model("mobilenetv2", **{**SMALL, "query_depth": 4, **options})
 
 
 def parameters_and_flops(name: str, **overrides) -> tuple[int, int]:
@@ -109,9 +108,7 @@ def test_a_lambda_block_in_literal_steps(stride: int, out_channels: int, project
         depths=(1,) * 7,
         lambda_blocks=(2,),
         lambda_projection=projected,
-        query_depth=3,
-        num_heads=2,
-        scope_size=3,
+        lambda_layer=LambdaConfig(query_depth=3, num_heads=2, scope_size=3),
     )
     (settings,) = config.blocks("c2")
     block = InvertedBottleneck(config, settings).double().eval()
@@ -265,11 +262,11 @@ def test_compiles_without_graph_breaks(backend: str) -> None:
         ({"lambda_blocks": (18,)}, r"lambda_blocks must be from 1 to 17, got \(18,\)"),
         ({"stem_width": 0}, "stem_width must be at least 1, got 0"),
         ({"head_width": 0}, "head_width must be at least 1, got 0"),
-        ({"scope_size": 4}, "MobileNetConfig: scope_size must be odd, got 4"),
+        ({"scope_size": 4}, "LambdaConfig: scope_size must be positive and odd, got 4"),
         ({"dropout": -0.1}, "dropout must be at least 0 and below 1, got -0.1"),
         ({"image_size": (32, 0)}, "image_size must be at least 1, got 0"),
         ({"num_heads": 3}, "divisible by num_heads, got 64 and 3"),
-        ({"layers": "CCLL"}, "unknown override 'layers'.* Known: depths, widths"),
+        ({"layers": "CCLL"}, "unknown override 'layers'.* Known: lambda_layer, strides"),
     ],
 )
 def test_mistakes_are_named(options, message: str) -> None:

@@ -1,12 +1,13 @@
 """The ResNets: shapes on any image, identity at the start, checkpointing, sharing, names, compilation."""
 
+from typing import get_args
+
 import pytest
 import torch
 from torch import nn
 
-from lambdanets.models import ResNet, ResNetConfig, create_model
-from lambdanets.models.config import ATTENTIONS
-from lambdanets.models.meta import on_meta
+from lambdanets.models import ResNet, ResNetConfig, create_model, on_meta
+from lambdanets.models.mixers import Attention
 from lambdanets.models.resnet import Bottleneck, make_stem
 from lambdanets.nn import LambdaLayer2d, RelativePosition
 from support.compare import assert_close, assert_equal
@@ -21,7 +22,8 @@ SMALL = {
 
 
 def small(**options) -> ResNet:
-    return ResNet(ResNetConfig(**{**SMALL, **options}))
+    """Options of the lambda layers stand beside the others, as in `create_model`."""
+    return create_model("resnet50", **{**SMALL, **options})
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 50), (25, 31), (64, 40)])
@@ -38,7 +40,7 @@ def test_features_have_the_channels_and_strides_they_claim(size, stem: str, shor
     assert model(torch.randn(2, 3, *size)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("mixer", ATTENTIONS)
+@pytest.mark.parametrize("mixer", get_args(Attention))
 def test_every_attention_serves_any_stage_on_any_map(mixer: str) -> None:
     model = small(
         stem="small", layers="AAAA", mixer=mixer, attention_heads=2, attention_window=3, image_size=(9, 6)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lambdanets.functional import lambda_layer
 from lambdanets.functional.relative_position import dense_embeddings
-from lambdanets.models.meta import on_meta
+from lambdanets.models import on_meta
 from lambdanets.nn import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d, RelativePosition, set_implementation
 from support.compare import assert_close, assert_equal
 

@@ -3,7 +3,7 @@
 import pytest
 from torch import nn
 
-from lambdanets.models.meta import on_meta
+from lambdanets.models import on_meta
 from lambdanets.nn import LocalRelation2d
 from lambdanets.paper.related_work import PARTS, Relation, self_attention_network
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lambdanets import create_model
-from lambdanets.models.meta import on_meta
+from lambdanets.models import on_meta
 from lambdanets.nn import StochasticDepth
 from lambdanets.published import RESNET_RS, TABLES
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe

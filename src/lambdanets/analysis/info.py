@@ -6,8 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lambdanets.analysis.counting import LayerCount, ModelCount, count
-from lambdanets.models import create_model
-from lambdanets.models.meta import on_meta
+from lambdanets.models import create_model, on_meta
 
 
 @dataclass(frozen=True, kw_only=True)

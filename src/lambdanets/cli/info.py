@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from lambdanets.models.registry import model_config
+from lambdanets.models.variants import model_config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

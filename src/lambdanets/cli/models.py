@@ -4,7 +4,7 @@ import argparse
 import json
 
 from lambdanets.models.config import STAGES
-from lambdanets.models.registry import list_models, model_config
+from lambdanets.models.variants import list_models, model_config
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

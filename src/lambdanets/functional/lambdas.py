@@ -1,21 +1,15 @@
 """The paper's equations, one function each: normalised keys, lambdas, and lambdas applied."""
 
-from typing import Final, Literal
+from typing import Final, get_args
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice, check_positive
+from lambdanets.notation import KeyNormalization
 
-KeyNormalization = Literal["softmax", "softmax_keys_and_queries", "l2", "none"]
-
-KEY_NORMALIZATIONS: Final[tuple[KeyNormalization, ...]] = (
-    "softmax",
-    "softmax_keys_and_queries",
-    "l2",
-    "none",
-)
+KEY_NORMALIZATIONS: Final[tuple[KeyNormalization, ...]] = get_args(KeyNormalization)
 
 # The smallest norm the l2 normalisation divides by.
 L2_EPSILON: Final = 1e-12

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from lambdanets.analysis.memory import saved_bytes
 from lambdanets.data.config import FilesConfig
 from lambdanets.data.task import Batch
-from lambdanets.models import create_model
+from lambdanets.models import create_model, on_meta
 from lambdanets.models.config import STAGES
-from lambdanets.models.meta import on_meta
 from lambdanets.models.resnet import ResNet
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_IMAGES
 from lambdanets.runs.tasks import load_task

@@ -1,35 +1,117 @@
-"""What a ResNet of this family is made of, as one frozen record."""
+"""Networks as frozen records: the options of a lambda layer, of a ResNet and of a MobileNetV2."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Literal, get_args
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
+from lambdanets.models.mixers import Attention
+from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 STAGES: Final = ("c2", "c3", "c4", "c5")
 LETTERS: Final = {"C": "3×3 convolution", "L": "lambda layer", "A": "attention, by the name in `mixer`"}
 
-# What the letter A can be.
-ATTENTIONS: Final = (
-    "augmented_convolution",
-    "axial_attention",
-    "double_attention",
-    "efficient_attention",
-    "global_attention",
-    "linear_attention",
-    "local_attention",
-    "local_relation",
-    "pairwise_attention",
-    "patchwise_attention",
-    "relative_attention",
-)
-
-# Channels out of a bottleneck, over its width.
+# Channels out of a ResNet's bottleneck, over its width.
 EXPANSION: Final = 4
+
+# A MobileNetV2's groups of equal blocks in each stage; a stage ends where the stride grows next.
+STAGE_GROUPS: Final[dict[str, tuple[int, ...]]] = {
+    "c1": (0,),
+    "c2": (1,),
+    "c3": (2,),
+    "c4": (3, 4),
+    "c5": (5, 6),
+}
+_NUM_GROUPS: Final = 7
+MOBILENET_STEM_STRIDE: Final = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class ResNetConfig:
+class LambdaConfig:
+    """The options of every lambda layer of a network; `LambdaLayer2d` has them by the same names.
+
+    Attributes:
+        query_depth: k.
+        num_heads: h, queries per position.
+        intra_depth: u.
+        scope_size: r, side of the local window of the position lambdas; None is the global context.
+        content: Use content lambdas.
+        positional: Use position lambdas.
+        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
+        normalization: Of queries and values: `"batch"`, `"layer"` or `"none"`.
+        initialization: `"paper"`, or `"unit"` for position outputs that start with the scale of the values.
+    """
+
+    query_depth: int = 16
+    num_heads: int = 4
+    intra_depth: int = 1
+    scope_size: int | None = 23
+    content: bool = True
+    positional: bool = True
+    key_normalization: KeyNormalization = "softmax"
+    normalization: Normalization = "batch"
+    initialization: Initialization = "paper"
+
+    def __post_init__(self) -> None:
+        """Check the values; whether the heads divide the channels, the layers say."""
+        who = "LambdaConfig"
+        check_positive(
+            who, query_depth=self.query_depth, num_heads=self.num_heads, intra_depth=self.intra_depth
+        )
+        if self.scope_size is not None and (self.scope_size < 1 or self.scope_size % 2 == 0):
+            raise ArgumentError(
+                f"{who}: scope_size must be positive and odd, got {self.scope_size}. "
+                "None is the global context."
+            )
+        if not self.content and not self.positional:
+            raise ArgumentError(f"{who}: content or positional must be True, got False for both.")
+        check_choice(who, "key_normalization", self.key_normalization, get_args(KeyNormalization))
+        check_choice(who, "normalization", self.normalization, get_args(Normalization))
+        check_choice(who, "initialization", self.initialization, get_args(Initialization))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The options that every network has.
+
+    Attributes:
+        lambda_layer: Options of the lambda layers.
+        strides: Stride of the first block of each stage or group, 1 or 2.
+        dropout: Rate before the classifier.
+        image_size: Images the tables of a global context are sized for; any size runs.
+        num_classes: Width of the classifier.
+        in_channels: Of the images.
+    """
+
+    lambda_layer: LambdaConfig = LambdaConfig()
+    strides: tuple[int, ...]
+    dropout: float = 0.0
+    image_size: int | tuple[int, int] = 224
+    num_classes: int = 1000
+    in_channels: int = 3
+
+    def __post_init__(self) -> None:
+        """Check what the modules would not, or would say less clearly."""
+        who = type(self).__name__
+        check_positive(who, num_classes=self.num_classes, in_channels=self.in_channels)
+        sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size
+        check_positive(who, image_size=min(sides))
+        if not set(self.strides) <= {1, 2}:
+            raise ArgumentError(f"{who}: strides must be 1 or 2, got {self.strides}.")
+        if not 0 <= self.dropout < 1:
+            raise ArgumentError(f"{who}: dropout must be at least 0 and below 1, got {self.dropout}.")
+
+    def _size_behind(self, *strides: int) -> tuple[int, int]:
+        """Height and width of an image of `image_size` behind layers of these strides."""
+        size = self.image_size
+        height, width = (size, size) if isinstance(size, int) else size
+        for stride in strides:
+            height, width = -(-height // stride), -(-width // stride)
+        return height, width
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetConfig(NetworkConfig):
     """A bottleneck ResNet whose 3×3 convolutions may be lambda layers or attention.
 
     Attributes:
@@ -37,32 +119,18 @@ class ResNetConfig:
         layers: One letter a stage: C convolution, L lambda layer, A attention.
         lambda_blocks: Stage -> blocks, counted from 1, that are lambda layers in a convolution stage.
         widths: Channels of the 3×3 convolution or lambda layer in each stage; blocks put out 4 times as many.
-        strides: Stride of the first block of each stage, 1 or 2.
         stem: `"classic"` (7×7 and max pool, stride 4), `"deep"` (five 3×3 layers' ResNet-RS stem, stride 4)
             or `"small"` (one 3×3, stride 1: for images of some 32 pixels and less).
         shortcut: `"convolution"` (strided 1×1) or `"pool"` (2×2 average pool, then 1×1: ResNet-D).
         squeeze_excitation: Stages whose convolution blocks end in squeeze-and-excitation.
-        squeeze_ratio: Its bottleneck, as a part of the block's output channels.
-        dropout: Rate before the classifier.
+        squeeze_ratio: Its bottleneck, as a fraction of the block's output channels.
         stochastic_depth: Rate in c5; c2 to c4 take 2/5, 3/5 and 4/5 of it.
         zero_gamma: Start every residual branch at zero.
-        query_depth: k.
-        num_heads: h.
-        intra_depth: u.
-        scope_size: r; None is the global context.
-        content: Use content lambdas.
-        positional: Use position lambdas.
         share_position: `"none"`, or `"stage"` for one position table for all lambda layers of a stage.
-        key_normalization: As in `LambdaLayer2d`.
-        normalization: Of queries and values, as in `LambdaLayer2d`.
-        initialization: As in `LambdaLayer2d`.
-        mixer: Which attention the letter A is; one of `ATTENTIONS`. `"linear_attention"` is the content
-            lambda, with the lambdas' own depths.
+        mixer: Which attention the letter A is. `"linear_attention"` is the content lambda, with the options
+            of the lambda layers.
         attention_heads: h of attention.
         attention_window: Side of its window where it is local.
-        image_size: Images the tables of a global context are sized for; any size runs.
-        num_classes: Width of the classifier.
-        in_channels: Of the images.
     """
 
     depths: tuple[int, ...] = (3, 4, 6, 3)
@@ -74,35 +142,22 @@ class ResNetConfig:
     shortcut: Literal["convolution", "pool"] = "convolution"
     squeeze_excitation: tuple[str, ...] = ()
     squeeze_ratio: float = 0.25
-    dropout: float = 0.0
     stochastic_depth: float = 0.0
     zero_gamma: bool = True
-    query_depth: int = 16
-    num_heads: int = 4
-    intra_depth: int = 1
-    scope_size: int | None = 23
-    content: bool = True
-    positional: bool = True
     share_position: Literal["none", "stage"] = "none"
-    key_normalization: Literal["softmax", "softmax_keys_and_queries", "l2", "none"] = "softmax"
-    normalization: Literal["batch", "layer", "none"] = "batch"
-    initialization: Literal["paper", "unit"] = "paper"
-    mixer: str | None = None
+    mixer: Attention | None = None
     attention_heads: int = 8
     attention_window: int = 7
-    image_size: int | tuple[int, int] = 224
-    num_classes: int = 1000
-    in_channels: int = 3
 
     def __post_init__(self) -> None:
         """Check what the modules would not, or would say less clearly."""
         who = "ResNetConfig"
+        super().__post_init__()
         for name in ("depths", "widths", "strides"):
             if len(getattr(self, name)) != len(STAGES):
                 raise ArgumentError(
                     f"{who}: {name} must have 4 numbers, one a stage, got {getattr(self, name)}."
                 )
-        check_network(who, self)
         for stage, depth, width in zip(STAGES, self.depths, self.widths, strict=True):
             check_positive(who, **{f"depth of {stage}": depth, f"width of {stage}": width})
         check_choice(who, "stem", self.stem, ("classic", "deep", "small"))
@@ -133,17 +188,22 @@ class ResNetConfig:
 
     def _check_attention(self, who: str) -> None:
         if self.mixer is not None:
-            check_choice(who, "mixer", self.mixer, ATTENTIONS)
+            check_choice(who, "mixer", self.mixer, get_args(Attention))
         if ("A" in self.layers) != (self.mixer is not None):
             raise ArgumentError(
                 f"{who}: mixer must be given when layers have the letter A, and then alone, "
-                f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(ATTENTIONS)}."
+                f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(get_args(Attention))}."
             )
         check_positive(who, attention_heads=self.attention_heads)
         if self.attention_window < 1 or self.attention_window % 2 == 0:
             raise ArgumentError(
                 f"{who}: attention_window must be positive and odd, got {self.attention_window}."
             )
+
+    @property
+    def stem_stride(self) -> int:
+        """Pixels of the image from one position behind the stem to the next."""
+        return 1 if self.stem == "small" else 4
 
     def mixers(self, stage: str) -> str:
         """One letter for each block of a stage."""
@@ -155,43 +215,101 @@ class ResNetConfig:
 
     def map_sizes(self, stage: str) -> tuple[tuple[int, int], tuple[int, int]]:
         """Height and width of the map that enters a stage and of the one that leaves it, at `image_size`."""
-        size = self.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        stem_stride = 1 if self.stem == "small" else 4
-        entering = leaving = (-(-height // stem_stride), -(-width // stem_stride))
-        for stride in self.strides[: STAGES.index(stage) + 1]:
-            entering, leaving = leaving, (-(-leaving[0] // stride), -(-leaving[1] // stride))
-        return entering, leaving
+        strides = (self.stem_stride, *self.strides[: STAGES.index(stage) + 1])
+        return self._size_behind(*strides[:-1]), self._size_behind(*strides)
 
 
-@runtime_checkable
-class _Network(Protocol):
-    """What the config of every network holds."""
+@dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """One inverted bottleneck of a MobileNetV2.
 
-    @property
-    def strides(self) -> tuple[int, ...]: ...
-    @property
-    def dropout(self) -> float: ...
-    @property
-    def scope_size(self) -> int | None: ...
-    @property
-    def image_size(self) -> int | tuple[int, int]: ...
-    @property
-    def num_classes(self) -> int: ...
-    @property
-    def in_channels(self) -> int: ...
+    Attributes:
+        number: Counted from 1 through the network.
+        in_channels: Of its inputs.
+        out_channels: Of its outputs.
+        expansion: Channels of its depthwise convolution, over `in_channels`.
+        stride: 1 or 2.
+        is_lambda: Whether a lambda layer stands where the depthwise convolution stood.
+        map_size: Height and width of its inputs, at the config's `image_size`.
+    """
+
+    number: int
+    in_channels: int
+    out_channels: int
+    expansion: int
+    stride: int
+    is_lambda: bool
+    map_size: tuple[int, int]
 
 
-def check_network(who: str, config: _Network) -> None:
-    """Raise unless the fields that every network has are such as can be built."""
-    check_positive(who, num_classes=config.num_classes, in_channels=config.in_channels)
-    sides = (config.image_size,) if isinstance(config.image_size, int) else config.image_size
-    check_positive(who, image_size=min(sides))
-    if config.scope_size is not None and config.scope_size % 2 == 0:
-        raise ArgumentError(
-            f"{who}: scope_size must be odd, got {config.scope_size}. None is the global context."
-        )
-    if not set(config.strides) <= {1, 2}:
-        raise ArgumentError(f"{who}: strides must be 1 or 2, got {config.strides}.")
-    if not 0 <= config.dropout < 1:
-        raise ArgumentError(f"{who}: dropout must be at least 0 and below 1, got {config.dropout}.")
+@dataclass(frozen=True, kw_only=True)
+class MobileNetConfig(NetworkConfig):
+    """A MobileNetV2 some of whose inverted bottlenecks may be lambda blocks.
+
+    Attributes:
+        depths: Blocks of the seven groups; c2 and c3 are one group each, c4 and c5 two.
+        widths: Channels the blocks of each group put out.
+        expansions: Channels of each group's depthwise convolutions, over the channels of the block's inputs.
+        lambda_blocks: Blocks, counted from 1 through the network, with a lambda layer for the depthwise
+            convolution. They do not expand: their first 1×1 convolution keeps the number of channels.
+        lambda_projection: End lambda blocks by a 1×1 convolution, as the others. The paper's text does not
+            take it away; its number of parameters, 3.21 M, is that of blocks without.
+        stem_width: Channels of the first convolution.
+        head_width: Channels of the last 1×1 convolution.
+    """
+
+    depths: tuple[int, ...] = (1, 2, 3, 4, 3, 3, 1)
+    widths: tuple[int, ...] = (16, 24, 32, 64, 96, 160, 320)
+    strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
+    expansions: tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
+    lambda_blocks: tuple[int, ...] = ()
+    lambda_projection: bool = True
+    stem_width: int = 32
+    head_width: int = 1280
+    lambda_layer: LambdaConfig = LambdaConfig(query_depth=32, scope_size=5)
+
+    def __post_init__(self) -> None:
+        """Check what the modules would not, or would say less clearly."""
+        who = "MobileNetConfig"
+        super().__post_init__()
+        for name in ("depths", "widths", "strides", "expansions"):
+            numbers = getattr(self, name)
+            if len(numbers) != _NUM_GROUPS or min(numbers) < 1:
+                raise ArgumentError(
+                    f"{who}: {name} must have {_NUM_GROUPS} positive numbers, one a group, got {numbers}."
+                )
+        check_positive(who, stem_width=self.stem_width, head_width=self.head_width)
+        depth = sum(self.depths)
+        if not all(1 <= block <= depth for block in self.lambda_blocks):
+            raise ArgumentError(
+                f"{who}: lambda_blocks must be from 1 to {depth}, got {tuple(self.lambda_blocks)}."
+            )
+
+    def blocks(self, stage: str) -> tuple[BlockConfig, ...]:
+        """The blocks of a stage, c1 to c5."""
+        start = STAGE_GROUPS[stage][0]
+        number = sum(self.depths[:start])
+        channels = self.widths[start - 1] if start else self.stem_width
+        strides = [MOBILENET_STEM_STRIDE, *self.strides[:start]]
+        blocks = []
+        for group in STAGE_GROUPS[stage]:
+            for index in range(self.depths[group]):
+                number += 1
+                stride = self.strides[group] if index == 0 else 1
+                block = BlockConfig(
+                    number=number,
+                    in_channels=channels,
+                    out_channels=self.widths[group],
+                    expansion=self.expansions[group],
+                    stride=stride,
+                    is_lambda=number in self.lambda_blocks,
+                    map_size=self._size_behind(*strides),
+                )
+                blocks.append(block)
+                channels = self.widths[group]
+                strides.append(stride)
+        return tuple(blocks)
+
+    def mixers(self, stage: str) -> str:
+        """One letter for each block of a stage: C depthwise convolution, L lambda layer."""
+        return "".join("L" if block.is_lambda else "C" for block in self.blocks(stage))

@@ -1,89 +1,99 @@
-"""What stands where the 3×3 convolution stood: a letter of the stage pattern, the name of an attention."""
+"""Mixers: what stands where a bottleneck's 3×3 convolution stood, by a letter of the stage pattern.
 
-from torch import nn
+A further attention is a name of `Attention` and a line of `_make_attention`. Configs read the names; torch is
+imported when a layer is made.
+"""
 
-from lambdanets.models.config import ResNetConfig
-from lambdanets.nn.attention import (
-    AugmentedConvolution2d,
-    AxialAttention2d,
-    GlobalAttention2d,
-    LinearAttention2d,
-)
-from lambdanets.nn.lambda_layer import LambdaLayer2d
-from lambdanets.nn.local_attention import LocalAttention2d, LocalRelation2d, Relation, VectorAttention2d
-from lambdanets.nn.position import RelativePosition
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from lambdanets.models.config import ResNetConfig
+    from lambdanets.nn.position import RelativePosition
+
+Attention = Literal[
+    "augmented_convolution",
+    "axial_attention",
+    "double_attention",
+    "efficient_attention",
+    "global_attention",
+    "linear_attention",
+    "local_attention",
+    "local_relation",
+    "pairwise_attention",
+    "patchwise_attention",
+    "relative_attention",
+]
 
 
 def make_mixer(
     letter: str,
-    config: ResNetConfig,
+    config: "ResNetConfig",
     stage: str,
     width: int,
     stride: int,
-    position: RelativePosition | None,
-) -> nn.Module:
-    """A convolution, a lambda layer or an attention."""
-    entering, leaving = config.map_sizes(stage)
-    match letter:
-        case "C":
-            return nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
-        case "L":
-            return _make_lambda(config, width, stride, entering if stride > 1 else leaving, position)
-        case "A" if config.mixer == "augmented_convolution":
-            heads = config.attention_heads
-            return AugmentedConvolution2d(width, num_heads=heads, feature_size=leaving, stride=stride)
-        case "A":
-            return _make_attention(config, width, stride, entering if stride > 1 else leaving)
-        case _:
-            raise AssertionError(f"ResNetConfig let the letter {letter!r} through")
+    position: "RelativePosition | None" = None,
+) -> "nn.Module":
+    """A convolution, a lambda layer or an attention.
+
+    Args:
+        letter: C, L or A.
+        config: Of the whole network.
+        stage: Which stage the layer is in.
+        width: Channels of its inputs and outputs.
+        stride: 1 or 2.
+        position: Position module that a lambda layer shares, if any.
+    """
+    from torch import nn
+
+    from lambdanets.nn import LambdaLayer2d
+
+    if letter == "C":
+        return nn.Conv2d(width, width, 3, stride=stride, padding=1, bias=False)
+    if letter == "A":
+        return _make_attention(config, stage, width, stride)
+    size = _size_at(config, stage, stride)
+    options = asdict(config.lambda_layer)
+    return LambdaLayer2d(width, feature_size=size, position=position, stride=stride, **options)
 
 
-def _make_lambda(
-    config: ResNetConfig,
-    width: int,
-    stride: int,
-    size: tuple[int, int],
-    position: RelativePosition | None,
-    positional: bool = True,
-) -> LambdaLayer2d:
-    return LambdaLayer2d(
-        width,
-        query_depth=config.query_depth,
-        num_heads=config.num_heads,
-        intra_depth=config.intra_depth,
-        scope_size=config.scope_size,
-        feature_size=size,
-        content=config.content,
-        positional=config.positional and positional,
-        position=position,
-        stride=stride,
-        key_normalization=config.key_normalization,
-        normalization=config.normalization,
-        initialization=config.initialization,
+def _make_attention(config: "ResNetConfig", stage: str, width: int, stride: int) -> "nn.Module":
+    from lambdanets.nn import (
+        AugmentedConvolution2d,
+        AxialAttention2d,
+        GlobalAttention2d,
+        LambdaLayer2d,
+        LinearAttention2d,
+        LocalAttention2d,
+        LocalRelation2d,
+        VectorAttention2d,
     )
 
-
-def _make_attention(config: ResNetConfig, width: int, stride: int, size: tuple[int, int]) -> nn.Module:
+    size, pooled_size = _size_at(config, stage, stride), config.map_sizes(stage)[1]
     h, r = config.attention_heads, config.attention_window
-    match config.mixer:
-        case "global_attention":
-            return GlobalAttention2d(width, num_heads=h, stride=stride)
-        case "relative_attention":
-            return GlobalAttention2d(width, num_heads=h, feature_size=size, stride=stride)
-        case "axial_attention":
-            return AxialAttention2d(width, num_heads=h, feature_size=size, stride=stride)
-        case "local_attention":
-            return LocalAttention2d(width, num_heads=h, window_size=r, stride=stride)
-        case "local_relation":
-            return LocalRelation2d(width, window_size=r, stride=stride)
-        case "pairwise_attention" | "patchwise_attention":
-            relation: Relation = "pairwise" if config.mixer == "pairwise_attention" else "patchwise"
-            return VectorAttention2d(width, relation=relation, window_size=r, stride=stride)
-        case "efficient_attention":
-            return LinearAttention2d(width, num_heads=h, stride=stride)
-        case "double_attention":
-            return LinearAttention2d(width, num_heads=1, query_depth=max(1, width // 2), stride=stride)
-        case "linear_attention":
-            return _make_lambda(config, width, stride, size, None, positional=False)
-        case _:
-            raise AssertionError(f"ResNetConfig let the mixer {config.mixer!r} through")
+    content = asdict(config.lambda_layer) | {"positional": False}
+    layers: dict[Attention, Callable[..., nn.Module]] = {
+        "augmented_convolution": partial(AugmentedConvolution2d, feature_size=pooled_size, num_heads=h),
+        "axial_attention": partial(AxialAttention2d, feature_size=size, num_heads=h),
+        "double_attention": partial(LinearAttention2d, num_heads=1, query_depth=max(1, width // 2)),
+        "efficient_attention": partial(LinearAttention2d, num_heads=h),
+        "global_attention": partial(GlobalAttention2d, num_heads=h),
+        "linear_attention": partial(LambdaLayer2d, **content),
+        "local_attention": partial(LocalAttention2d, num_heads=h, window_size=r),
+        "local_relation": partial(LocalRelation2d, window_size=r),
+        "pairwise_attention": partial(VectorAttention2d, relation="pairwise", window_size=r),
+        "patchwise_attention": partial(VectorAttention2d, relation="patchwise", window_size=r),
+        "relative_attention": partial(GlobalAttention2d, feature_size=size, num_heads=h),
+    }
+    assert config.mixer is not None
+    return layers[config.mixer](width, stride=stride)
+
+
+def _size_at(config: "ResNetConfig", stage: str, stride: int) -> tuple[int, int]:
+    """The map a layer reads at the config's `image_size`; its own pool stands behind it."""
+    entering, leaving = config.map_sizes(stage)
+    return entering if stride > 1 else leaving

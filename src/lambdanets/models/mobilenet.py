@@ -1,11 +1,18 @@
 """MobileNetV2 with depthwise convolutions or lambda layers, as its config says."""
 
+from dataclasses import asdict
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lambdanets.models.config import STAGES
-from lambdanets.models.initialization import initialize_layers
-from lambdanets.models.mobilenet_config import STAGE_GROUPS, STEM_STRIDE, BlockConfig, MobileNetConfig
+from lambdanets.models.config import (
+    MOBILENET_STEM_STRIDE,
+    STAGE_GROUPS,
+    STAGES,
+    BlockConfig,
+    MobileNetConfig,
+)
+from lambdanets.models.resnet import conv_norm_relu, initialize_layers
 from lambdanets.nn.lambda_layer import LambdaLayer2d
 
 
@@ -31,13 +38,11 @@ class MobileNetV2(nn.Module):
     def __init__(self, config: MobileNetConfig) -> None:
         super().__init__()
         self.config = config
-        self.stem = nn.Sequential(
-            *_conv_norm_relu(config.in_channels, config.stem_width, 3, stride=STEM_STRIDE)
-        )
+        self.stem = _conv_norm_relu6(config.in_channels, config.stem_width, 3, MOBILENET_STEM_STRIDE)
         for stage in STAGE_GROUPS:
             blocks = [InvertedBottleneck(config, block) for block in config.blocks(stage)]
             self.add_module(stage, nn.Sequential(*blocks))
-        self.head = nn.Sequential(*_conv_norm_relu(config.widths[-1], config.head_width, 1))
+        self.head = _conv_norm_relu6(config.widths[-1], config.head_width, 1)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(config.head_width, config.num_classes)
         initialize_layers(self, (layer for layer in self.modules() if isinstance(layer, LambdaLayer2d)))
@@ -50,7 +55,7 @@ class MobileNetV2(nn.Module):
     @property
     def strides(self) -> dict[str, int]:
         """Pixels of the image from one position of each stage's output to the next."""
-        stride = STEM_STRIDE
+        stride = MOBILENET_STEM_STRIDE
         strides = {}
         for stage, groups in STAGE_GROUPS.items():
             for group in groups:
@@ -90,9 +95,7 @@ class InvertedBottleneck(nn.Module):
         width = block.in_channels * (1 if block.is_lambda else block.expansion)
         # The first block of the network neither expands nor has a 1×1 convolution that would.
         reads_inputs = block.is_lambda or block.expansion > 1
-        self.expand = (
-            nn.Sequential(*_conv_norm_relu(block.in_channels, width, 1)) if reads_inputs else nn.Identity()
-        )
+        self.expand = _conv_norm_relu6(block.in_channels, width, 1) if reads_inputs else nn.Identity()
         projected = config.lambda_projection or not block.is_lambda
         mixed = width if projected else block.out_channels
         self.mixer = _make_mixer(config, block, width, mixed)
@@ -116,23 +119,9 @@ def _make_mixer(config: MobileNetConfig, block: BlockConfig, width: int, out_cha
     """What stands between the 1×1 convolutions."""
     if not block.is_lambda:
         return nn.Conv2d(width, width, 3, stride=block.stride, padding=1, groups=width, bias=False)
-    return LambdaLayer2d(
-        width,
-        out_channels,
-        query_depth=config.query_depth,
-        num_heads=config.num_heads,
-        intra_depth=config.intra_depth,
-        scope_size=config.scope_size,
-        feature_size=block.map_size,
-        content=config.content,
-        positional=config.positional,
-        stride=block.stride,
-        key_normalization=config.key_normalization,
-        normalization=config.normalization,
-        initialization=config.initialization,
-    )
+    options = asdict(config.lambda_layer)
+    return LambdaLayer2d(width, out_channels, feature_size=block.map_size, stride=block.stride, **options)
 
 
-def _conv_norm_relu(d: int, out_channels: int, side: int, stride: int = 1) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(d, out_channels, side, stride=stride, padding=side // 2, bias=False)
-    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU6()
+def _conv_norm_relu6(d: int, out_channels: int, side: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(*conv_norm_relu(d, out_channels, side, stride, nn.ReLU6))

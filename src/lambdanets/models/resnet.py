@@ -1,6 +1,6 @@
 """The bottleneck ResNet with convolutions, lambda layers or attention, as its config says."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
-from lambdanets.models.initialization import initialize_layers
 from lambdanets.models.mixers import make_mixer
 from lambdanets.nn.channel_attention import SqueezeExcitation
 from lambdanets.nn.position import RelativePosition
@@ -57,7 +56,7 @@ class ResNet(nn.Module):
     @property
     def strides(self) -> dict[str, int]:
         """Pixels of the image from one position of each stage's output to the next."""
-        stride = 1 if self.config.stem == "small" else 4
+        stride = self.config.stem_stride
         strides = {}
         for stage, own in zip(STAGES, self.config.strides, strict=True):
             stride *= own
@@ -144,21 +143,24 @@ def make_stem(config: ResNetConfig) -> nn.Sequential:
     d, width = config.in_channels, config.widths[0]
     match config.stem:
         case "classic":
-            return nn.Sequential(*_conv_norm_relu(d, width, 7, 2), nn.MaxPool2d(3, stride=2, padding=1))
+            return nn.Sequential(*conv_norm_relu(d, width, 7, 2), nn.MaxPool2d(3, stride=2, padding=1))
         case "deep":
             return nn.Sequential(
-                *_conv_norm_relu(d, width // 2, 3, 2),
-                *_conv_norm_relu(width // 2, width // 2, 3, 1),
-                *_conv_norm_relu(width // 2, width, 3, 1),
-                *_conv_norm_relu(width, width, 3, 2),
+                *conv_norm_relu(d, width // 2, 3, 2),
+                *conv_norm_relu(width // 2, width // 2, 3, 1),
+                *conv_norm_relu(width // 2, width, 3, 1),
+                *conv_norm_relu(width, width, 3, 2),
             )
         case "small":
-            return nn.Sequential(*_conv_norm_relu(d, width, 3, 1))
+            return nn.Sequential(*conv_norm_relu(d, width, 3, 1))
 
 
-def _conv_norm_relu(d: int, out_channels: int, side: int, stride: int) -> tuple[nn.Module, ...]:
+def conv_norm_relu(
+    d: int, out_channels: int, side: int, stride: int = 1, activation: type[nn.Module] = nn.ReLU
+) -> tuple[nn.Module, ...]:
+    """A convolution that keeps the size of the map, but for its stride, with batch norm and activation."""
     convolution = nn.Conv2d(d, out_channels, side, stride=stride, padding=side // 2, bias=False)
-    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU()
+    return convolution, nn.BatchNorm2d(out_channels), activation()
 
 
 def _make_stage(config: ResNetConfig, stage: str, channels: int) -> nn.Sequential:
@@ -176,16 +178,17 @@ def _make_stage(config: ResNetConfig, stage: str, channels: int) -> nn.Sequentia
 
 def _shared_position(config: ResNetConfig, stage: str, mixers: str, stride: int) -> RelativePosition | None:
     """One table for all lambda layers of a stage, sized for the largest map among theirs."""
-    if config.share_position == "none" or not config.positional or "L" not in mixers:
+    options = config.lambda_layer
+    if config.share_position == "none" or not options.positional or "L" not in mixers:
         return None
     entering, leaving = config.map_sizes(stage)
     return RelativePosition(
         2,
-        query_depth=config.query_depth,
-        intra_depth=config.intra_depth,
-        scope_size=config.scope_size,
+        query_depth=options.query_depth,
+        intra_depth=options.intra_depth,
+        scope_size=options.scope_size,
         feature_size=entering if mixers[0] == "L" and stride > 1 else leaving,
-        initialization=config.initialization,
+        initialization=options.initialization,
     )
 
 
@@ -209,6 +212,21 @@ def initialize(model: ResNet) -> None:
     for module in model.modules():
         if isinstance(module, Bottleneck) and model.config.zero_gamma:
             nn.init.zeros_(module.norm_expand.weight)
+
+
+def initialize_layers(model: nn.Module, own: Iterable[nn.Module] = ()) -> None:
+    """He initialisation for convolutions, 0.01 for linear layers; the modules of `own` keep theirs."""
+    kept = {id(part) for layer in own for part in layer.modules()}
+    for module in model.modules():
+        if id(module) in kept:
+            continue
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
 
 
 def _once(

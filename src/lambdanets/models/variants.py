@@ -1,12 +1,12 @@
-"""The models by name: one row each."""
+"""The models by name: one row each, and their configs with overrides."""
 
-from dataclasses import replace
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, Final
 
-from lambdanets.models.config import STAGES, ResNetConfig
-from lambdanets.models.mobilenet_config import MobileNetConfig
-
-NetworkConfig = ResNetConfig | MobileNetConfig
+from lambdanets.errors import ArgumentError, did_you_mean
+from lambdanets.models.config import STAGES, LambdaConfig, MobileNetConfig, ResNetConfig
 
 # Blocks of c2 to c5. Table 19 of the paper; ResNet-RS has the same.
 DEPTHS: Final[dict[int, tuple[int, ...]]] = {
@@ -46,9 +46,7 @@ _DIGITS: Final = ResNetConfig(
     strides=(1, 1, 2, 1),
     stem="small",
     shortcut="pool",
-    scope_size=7,
-    query_depth=8,
-    initialization="unit",
+    lambda_layer=LambdaConfig(query_depth=8, scope_size=7, initialization="unit"),
     image_size=8,
 )
 
@@ -58,7 +56,7 @@ _RELATION: Final = replace(
     _DIGITS,
     widths=(8, 8, 8, 8),
     strides=(1, 1, 1, 1),
-    scope_size=23,
+    lambda_layer=replace(_DIGITS.lambda_layer, scope_size=23),
     zero_gamma=False,
     image_size=(20, 28),
 )
@@ -81,8 +79,7 @@ _SMALL_MOBILENET: Final = MobileNetConfig(
     lambda_blocks=(6, 9),
     stem_width=16,
     head_width=128,
-    query_depth=8,
-    initialization="unit",
+    lambda_layer=LambdaConfig(query_depth=8, scope_size=5, initialization="unit"),
     image_size=32,
 )
 # Dashed paths on 32×32 pixels, which lambda layers follow on 16×16 and 8×8 positions.
@@ -90,12 +87,12 @@ _PATHFINDER: Final = replace(
     _DIGITS,
     widths=(16, 16, 16, 16),
     strides=(2, 2, 1, 1),
-    scope_size=31,
+    lambda_layer=replace(_DIGITS.lambda_layer, scope_size=31),
     zero_gamma=False,
     image_size=32,
 )
 
-VARIANTS: Final[dict[str, NetworkConfig]] = {
+VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
     **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in HYBRIDS},
     # Attention of Tables 3 and 4. Attention-augmented convolutions begin at c3.
@@ -132,3 +129,47 @@ VARIANTS: Final[dict[str, NetworkConfig]] = {
     # Counted from 1: the last blocks of 64 and of 160 channels.
     "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),
 }
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names that match a shell pattern, such as `"lambda*"`.
+
+    Example:
+        >>> list_models("lambda_resnet1*")
+        ['lambda_resnet101', 'lambda_resnet101_c4', 'lambda_resnet152', 'lambda_resnet152_c4']
+    """
+    return sorted(name for name in VARIANTS if fnmatchcase(name, pattern))
+
+
+def model_config(name: str, **overrides: Any) -> ResNetConfig | MobileNetConfig:
+    """The config of a model by its name, with overrides; nothing here needs torch.
+
+    Options of the lambda layers stand beside the others, as in `query_depth=8`. Another pattern of a ResNet's
+    `layers` drops the row's `lambda_blocks`, unless these are given too.
+    """
+    if name not in VARIANTS:
+        raise ArgumentError(
+            f"create_model: unknown model {name!r}.{did_you_mean(name, VARIANTS)} "
+            f"list_models() shows all {len(VARIANTS)}."
+        )
+    row = VARIANTS[name]
+    own, of_lambdas = ([field.name for field in fields(config)] for config in (row, row.lambda_layer))
+    for override in overrides:
+        if override not in own + of_lambdas:
+            raise ArgumentError(
+                f"create_model: unknown override {override!r}.{did_you_mean(override, own + of_lambdas)} "
+                f"Known: {', '.join(own)}; of the lambda layers: {', '.join(of_lambdas)}."
+            )
+    if "layers" in overrides:
+        overrides = {"lambda_blocks": {}, **overrides}
+    plain: dict[str, Any] = {key: _tuples(value) for key, value in overrides.items()}
+    lambdas = {key: plain.pop(key) for key in of_lambdas if key in plain}
+    plain["lambda_layer"] = replace(plain.get("lambda_layer", row.lambda_layer), **lambdas)
+    return replace(row, **plain)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows lists; the config wants tuples."""
+    if isinstance(value, Mapping):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from lambdanets.errors import ArgumentError, check_choice, check_positive
 from lambdanets.functional._layout import channels_are_last, project, to_channels_first
 from lambdanets.functional.content import apply_summary, content_summary
-from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
-from lambdanets.nn.normalization import Normalization, make_normalization
-from lambdanets.nn.position import Initialization, RelativePosition
+from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
+from lambdanets.nn.normalization import make_normalization
+from lambdanets.nn.position import RelativePosition
+from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)

@@ -1,15 +1,14 @@
 """Normalisation of queries and values."""
 
-from typing import Final, Literal
+from typing import Final, get_args
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import check_choice
+from lambdanets.notation import Normalization
 
-Normalization = Literal["batch", "layer", "none"]
-
-NORMALIZATIONS: Final[tuple[Normalization, ...]] = ("batch", "layer", "none")
+NORMALIZATIONS: Final[tuple[Normalization, ...]] = get_args(Normalization)
 
 _BATCH_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 

@@ -1,7 +1,7 @@
 """Positions as modules: a relative table with its scope, or dense embeddings; shared by handing them on."""
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, get_args
 
 import torch
 from jaxtyping import Float
@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from lambdanets.errors import ArgumentError, check_choice, check_positive
 from lambdanets.functional.position import position_output
 from lambdanets.functional.relative_position import check_scope, dense_embeddings, resize_table
+from lambdanets.notation import Initialization
 
-Initialization = Literal["paper", "unit"]
-
-INITIALIZATIONS: Final[tuple[Initialization, ...]] = ("paper", "unit")
+INITIALIZATIONS: Final[tuple[Initialization, ...]] = get_args(Initialization)
 
 
 class RelativePosition(nn.Module):

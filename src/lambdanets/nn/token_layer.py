@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
 from lambdanets.functional.content import apply_summary, content_summary
-from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization, normalize_queries
+from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
 from lambdanets.functional.layer.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.layer.dense import lambda_layer
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
-from lambdanets.nn.normalization import Normalization, make_normalization
-from lambdanets.nn.position import DensePosition, Initialization, RelativePosition
+from lambdanets.nn.normalization import make_normalization
+from lambdanets.nn.position import DensePosition, RelativePosition
+from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 POSITIONS: Final = ("relative", "dense", "none")
 

@@ -10,10 +10,9 @@ from lambdanets.analysis import complexity
 from lambdanets.analysis.complexity import Complexity, paper_gibibytes
 from lambdanets.analysis.counting import count_layers
 from lambdanets.integrations.timm import BASELINES, create_baseline
-from lambdanets.models import create_model
+from lambdanets.models import create_model, on_meta
 from lambdanets.models.config import STAGES
-from lambdanets.models.meta import on_meta
-from lambdanets.models.registry import model_config
+from lambdanets.models.variants import model_config
 from lambdanets.nn import StochasticDepth
 from lambdanets.paper.related_work import PARTS
 from lambdanets.paper.results import Kind, Result

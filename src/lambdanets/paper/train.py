@@ -7,15 +7,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import fields, replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, check_choice
-from lambdanets.models import list_models
-from lambdanets.models.meta import on_meta
-from lambdanets.models.registry import model_config
+from lambdanets.models import LambdaConfig, list_models, on_meta
+from lambdanets.models.variants import model_config
 from lambdanets.paper.results import Result
 from lambdanets.published import TABLES, Row
 from lambdanets.recipes import RECIPES, get_recipe
@@ -58,18 +57,21 @@ def config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     """
     if row.model not in list_models("resnet50*"):
         return None
-    network = model_config(row.model, **row.overrides)
     is_plain = row.model == "resnet50"
     usual = model_config("resnet50" if is_plain else "resnet50_llll")
-    names = [field.name for field in fields(network)]
-    different = {name for name in names if getattr(network, name) != getattr(usual, name)}
+    network = model_config(row.model, **row.overrides)
+    options, usual_options = (
+        asdict(replace(config, lambda_layer=LambdaConfig())) | asdict(config.lambda_layer)
+        for config in (network, usual)
+    )
+    different = {name for name, value in options.items() if value != usual_options[name]}
     if not different <= {*_LAYER_SETTINGS}:
         return None
     recipe = get_recipe(f"{dataset}-conv" if is_plain else dataset)
     changed = different | row.overrides.keys()
     overrides: dict[str, Any] = {
         **recipe.model.overrides,
-        **{name: getattr(network, name) for name in _LAYER_SETTINGS if name in changed},
+        **{name: options[name] for name in _LAYER_SETTINGS if name in changed},
     }
     config = replace(recipe, seed=seed, model=replace(recipe.model, overrides=overrides))
     try:

@@ -17,7 +17,8 @@ from lambdanets.functional._layout import (
     to_rows,
 )
 from lambdanets.functional.content import one_pass, reference, triton
-from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, KeyNormalization
+from lambdanets.functional.lambdas import KEY_NORMALIZATIONS
+from lambdanets.notation import KeyNormalization
 
 IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
     reference.IMPLEMENTATION,

@@ -10,7 +10,8 @@ from torch import Tensor
 from lambdanets.functional._dispatch import Implementation, Problem, default_workspace, rates
 from lambdanets.functional._layout import cache_signature, chunks, in_order_of
 from lambdanets.functional.content import reference
-from lambdanets.functional.lambdas import L2_EPSILON, KeyNormalization, normalize_keys
+from lambdanets.functional.lambdas import L2_EPSILON, normalize_keys
+from lambdanets.notation import KeyNormalization
 
 
 class _Summary(NamedTuple):

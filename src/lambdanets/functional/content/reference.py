@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional.lambdas import KeyNormalization, content_lambda, normalize_keys
+from lambdanets.functional.lambdas import content_lambda, normalize_keys
+from lambdanets.notation import KeyNormalization
 
 
 def run(

@@ -20,7 +20,8 @@ from lambdanets.functional._triton import (
     power_of_two,
     sum_type,
 )
-from lambdanets.functional.lambdas import KeyNormalization, normalize_keys
+from lambdanets.functional.lambdas import normalize_keys
+from lambdanets.notation import KeyNormalization
 
 # What a program holds whole, the depths and the bytes of a lambda: more would not fit its registers.
 LARGEST: Final = {"query_depth": 64, "value_depth": 256}

@@ -9,13 +9,9 @@ from torch.nn.functional import conv1d
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
 from lambdanets.functional._layout import outside_autocast
-from lambdanets.functional.lambdas import (
-    KEY_NORMALIZATIONS,
-    L2_EPSILON,
-    KeyNormalization,
-    normalize_queries,
-)
+from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, L2_EPSILON, normalize_queries
 from lambdanets.functional.relative_position import check_scope
+from lambdanets.notation import KeyNormalization
 
 # Tokens that see one another through a small dense triangle; what came before them is one running sum.
 CHUNK: Final = 32

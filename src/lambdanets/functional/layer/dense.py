@@ -8,13 +8,13 @@ from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_shap
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.lambdas import (
     KEY_NORMALIZATIONS,
-    KeyNormalization,
     apply_lambdas,
     content_lambda,
     normalize_keys,
     normalize_queries,
     position_lambdas,
 )
+from lambdanets.notation import KeyNormalization
 
 
 def lambda_layer(

@@ -5,8 +5,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.errors import Sizes, bind_shape
-from lambdanets.functional.lambdas import KeyNormalization
 from lambdanets.functional.layer.dense import lambda_layer
+from lambdanets.notation import KeyNormalization
 
 
 def multihead_lambda_layer(
