@@ -8,39 +8,18 @@ from typing import TYPE_CHECKING
 from lambdanets._lazy import resolve_lazily
 
 if TYPE_CHECKING:
-    from lambdanets import functional, models, nn
-    from lambdanets.models import create_model, list_models
-    from lambdanets.nn import LambdaLayer, LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
-    from lambdanets.runs.load import LoadedModel, load_run
+    from lambdanets import functional as functional
+    from lambdanets import models as models
+    from lambdanets import nn as nn
+    from lambdanets.models.factory import create_model as create_model
+    from lambdanets.models.variants import list_models as list_models
+    from lambdanets.nn.lambda_layer import LambdaLayer1d as LambdaLayer1d
+    from lambdanets.nn.lambda_layer import LambdaLayer2d as LambdaLayer2d
+    from lambdanets.nn.lambda_layer import LambdaLayer3d as LambdaLayer3d
+    from lambdanets.nn.token_layer import LambdaLayer as LambdaLayer
+    from lambdanets.runs.load import LoadedModel as LoadedModel
+    from lambdanets.runs.load import load_run as load_run
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "LambdaLayer",
-    "LambdaLayer1d",
-    "LambdaLayer2d",
-    "LambdaLayer3d",
-    "LoadedModel",
-    "__version__",
-    "create_model",
-    "functional",
-    "list_models",
-    "load_run",
-    "models",
-    "nn",
-]
-
-__getattr__, __dir__ = resolve_lazily(
-    __name__,
-    {
-        "LambdaLayer": "lambdanets.nn.token_layer",
-        "LambdaLayer1d": "lambdanets.nn.lambda_layer",
-        "LambdaLayer2d": "lambdanets.nn.lambda_layer",
-        "LambdaLayer3d": "lambdanets.nn.lambda_layer",
-        "LoadedModel": "lambdanets.runs.load",
-        "create_model": "lambdanets.models.factory",
-        "list_models": "lambdanets.models.variants",
-        "load_run": "lambdanets.runs.load",
-    },
-    submodules=("functional", "models", "nn"),
-)
+__all__, __getattr__, __dir__ = resolve_lazily(__name__)

@@ -13,8 +13,7 @@ from lambdanets.data.digits import normalize
 from lambdanets.data.pseudo import PseudoLabels, shard_name
 from lambdanets.data.semi import load_semi
 from lambdanets.errors import ArgumentError, CheckpointError, DependencyError, PathError
-from lambdanets.integrations.timm import _timm
-from lambdanets.integrations.timm_weights import load_timm
+from lambdanets.integrations.timm import import_timm, load_timm
 from lambdanets.pseudo import labelling
 from lambdanets.pseudo.labelling import Summary, num_of_each, read_summary, write_labels
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
@@ -26,7 +25,7 @@ from lambdanets.runs.train import train
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.settings import SchedConfig
 
-timm = _timm()
+timm = import_timm("tests")
 
 
 @pytest.fixture(scope="module")

@@ -5,37 +5,15 @@ from typing import TYPE_CHECKING
 from lambdanets._lazy import resolve_lazily
 
 if TYPE_CHECKING:
-    from lambdanets.models.config import LambdaConfig, MobileNetConfig, ResNetConfig
-    from lambdanets.models.factory import create_model, on_meta, parameter_groups
-    from lambdanets.models.mobilenet import MobileNetV2
-    from lambdanets.models.resnet import ResNet
-    from lambdanets.models.variants import list_models, model_config
+    from lambdanets.models.config import LambdaConfig as LambdaConfig
+    from lambdanets.models.config import MobileNetConfig as MobileNetConfig
+    from lambdanets.models.config import ResNetConfig as ResNetConfig
+    from lambdanets.models.factory import create_model as create_model
+    from lambdanets.models.factory import on_meta as on_meta
+    from lambdanets.models.factory import parameter_groups as parameter_groups
+    from lambdanets.models.mobilenet import MobileNetV2 as MobileNetV2
+    from lambdanets.models.resnet import ResNet as ResNet
+    from lambdanets.models.variants import list_models as list_models
+    from lambdanets.models.variants import model_config as model_config
 
-__all__ = [
-    "LambdaConfig",
-    "MobileNetConfig",
-    "MobileNetV2",
-    "ResNet",
-    "ResNetConfig",
-    "create_model",
-    "list_models",
-    "model_config",
-    "on_meta",
-    "parameter_groups",
-]
-
-__getattr__, __dir__ = resolve_lazily(
-    __name__,
-    {
-        "LambdaConfig": "lambdanets.models.config",
-        "MobileNetConfig": "lambdanets.models.config",
-        "MobileNetV2": "lambdanets.models.mobilenet",
-        "ResNet": "lambdanets.models.resnet",
-        "ResNetConfig": "lambdanets.models.config",
-        "create_model": "lambdanets.models.factory",
-        "list_models": "lambdanets.models.variants",
-        "model_config": "lambdanets.models.variants",
-        "on_meta": "lambdanets.models.factory",
-        "parameter_groups": "lambdanets.models.factory",
-    },
-)
+__all__, __getattr__, __dir__ = resolve_lazily(__name__)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD
 from lambdanets.errors import DependencyError, PathError, first_line
-from lambdanets.integrations.timm_weights import load_timm
+from lambdanets.integrations.timm import load_timm
 from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig
 from lambdanets.runs.load import LoadedModel, Origin, load_run
 from lambdanets.training.weights import state_digest
