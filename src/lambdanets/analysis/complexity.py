@@ -5,13 +5,73 @@ is the number of offsets in it, here r²), and l layers. The forms say what grow
 `space_factor` and what is left out say what a plain computation, written as the formula is, counts exactly.
 """
 
+import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from tokenize import TokenError
 from typing import Final
 
-from lambdanets.analysis.forms import Form
+import sympy
+from sympy.parsing.sympy_parser import implicit_multiplication, parse_expr, standard_transformations
+
+from lambdanets.errors import ArgumentError
 
 _FLOAT32_BYTES: Final = 4
+
+
+@dataclass(frozen=True)
+class Form:
+    """A closed form as the paper writes it.
+
+    Example:
+        >>> form = Form("b n m (h k + d)")
+        >>> print(form, form.at(b=1, n=10, m=10, h=2, k=3, d=4))
+        Θ(b n m (h k + d)) 1000
+
+    Attributes:
+        text: Letters beside one another are multiplied; `/` divides by the next one, `√` and `²` bind to one
+            letter, `+` adds, and brackets group.
+    """
+
+    text: str
+
+    def __post_init__(self) -> None:
+        """Read the text once, so that a slip in it shows where it is written."""
+        _parse(self.text)
+
+    def __str__(self) -> str:
+        return f"Θ({self.text})"
+
+    @property
+    def letters(self) -> frozenset[str]:
+        """What it depends on."""
+        return frozenset(symbol.name for symbol in _parse(self.text).free_symbols)
+
+    def at(self, **sizes: int) -> int | float:
+        """Evaluate it; a whole number where it is one. Letters it does not have are ignored.
+
+        Raises:
+            ArgumentError: A letter without a size.
+        """
+        missing = sorted(self.letters - sizes.keys())
+        if missing:
+            raise ArgumentError(f"Form.at: sizes must have {', '.join(missing)} for {self}, got none.")
+        expression = _parse(self.text)
+        value = expression.subs({symbol: sizes[symbol.name] for symbol in expression.free_symbols})
+        return int(value) if value.is_integer else float(value)
+
+
+@functools.cache
+def _parse(text: str) -> sympy.Expr:
+    spelled = re.sub(r"√([a-z])", r"sqrt(\1)", text.replace("²", "**2"))
+    letters = {letter: sympy.Symbol(letter, positive=True) for letter in re.findall("[a-z]", text)}
+    try:
+        if not re.fullmatch(r"[a-z√²()+/ ]+", text):
+            raise SyntaxError
+        return parse_expr(spelled, letters, (*standard_transformations, implicit_multiplication))
+    except (SyntaxError, TokenError):
+        raise ArgumentError(f"Form: text must be a sum of products of letters, got {text!r}.") from None
 
 
 @dataclass(frozen=True, kw_only=True)
