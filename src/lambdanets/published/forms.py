@@ -1,4 +1,4 @@
-"""What the paper prints in letters: the definitions of Table 1 and the growth in Tables 2, 6 and 7."""
+"""Definitions and closed forms as the paper prints them: Tables 1, 2, 6 and 7."""
 
 from typing import Final
 
@@ -24,9 +24,7 @@ TABLE_1: Final = (
 
 
 def _growth(table: int, label: str, time: str, space: str, note: str = "") -> Row:
-    return Row(
-        table=table, label=label, values={"time": time, "space": space}, notes={"space": note} if note else {}
-    )
+    return Row(table=table, label=label, values={"time": time, "space": space}, notes={"space": note})
 
 
 # In the order and the notation of `analysis.complexity`; the paper writes |n| for n.

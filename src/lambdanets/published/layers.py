@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from lambdanets.published.rows import Number, Row, Value
+from lambdanets.published.rows import Number, Row, Value, printed
 
 
 def _table3(
@@ -13,14 +13,8 @@ def _table3(
     gain: Number | None = None,
     **more: Any,
 ) -> Row:
-    values = {"parameters_m": parameters_m, "top1": top1, "gain": gain}
-    return Row(
-        table=3,
-        label=label,
-        model=model,
-        values={name: value for name, value in values.items() if value is not None},
-        **more,
-    )
+    values = printed(parameters_m=parameters_m, top1=top1, gain=gain)
+    return Row(table=3, label=label, model=model, values=values, **more)
 
 
 TABLE_3: Final[tuple[Row, ...]] = (
@@ -95,14 +89,8 @@ def _table4(
     top1: Value | None = None,
     **more: Any,
 ) -> Row:
-    values = {"space": space, "memory_gib": memory_gib, "inference_images_per_s": speed, "top1": top1}
-    return Row(
-        table=4,
-        label=label,
-        model=model,
-        values={name: value for name, value in values.items() if value is not None},
-        **more,
-    )
+    values = printed(space=space, memory_gib=memory_gib, inference_images_per_s=speed, top1=top1)
+    return Row(table=4, label=label, model=model, values=values, **more)
 
 
 # In the order of `analysis.complexity.TABLE_4`.
@@ -170,7 +158,7 @@ def _table8(k: int, h: int, u: int, parameters_m: Number, top1: Number, note: st
         model="resnet50_llll",
         overrides=overrides,
         values={"parameters_m": parameters_m, "top1": top1},
-        notes={"parameters_m": note} if note else {},
+        notes={"parameters_m": note},
     )
 
 
@@ -208,7 +196,7 @@ def _table9(
         model="resnet50_llll",
         overrides=overrides,
         values={"parameters_m": parameters_m, "flops_g": flops_g, "top1": top1},
-        notes={"parameters_m": note} if note else {},
+        notes={"parameters_m": note},
     )
 
 
@@ -259,7 +247,7 @@ def _table12(layers: str, parameters_m: Number, speed: int, top1: Number, note: 
         label="-".join(layers),
         model="resnet50" if layers == "CCCC" else f"resnet50_{layers.lower()}",
         values={"parameters_m": parameters_m, "inference_images_per_s": speed, "top1": top1},
-        notes={"parameters_m": note} if note else {},
+        notes={"parameters_m": note},
     )
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from lambdanets.published.rows import Number, Row, Value
+from lambdanets.published.rows import Number, Row, Value, printed
 
 
 def _row(
@@ -29,13 +29,10 @@ def _table5(
     label: str, model: str, image_size: int, numbers: tuple[int, int, int, Number], note: str = ""
 ) -> Row:
     parameters_m, training, inference, top1 = numbers
-    values: dict[str, Value] = {
-        "parameters_m": parameters_m,
-        "training_images_per_s": training,
-        "inference_images_per_s": inference,
-        "top1": top1,
-    }
-    return _row(5, label, model, image_size, values, {"parameters_m": note} if note else None)
+    values = printed(
+        parameters_m=parameters_m, training_images_per_s=training, inference_images_per_s=inference, top1=top1
+    )
+    return _row(5, label, model, image_size, values, {"parameters_m": note})
 
 
 TABLE_5: Final = (
@@ -56,12 +53,8 @@ def _table13(
     label: str, model: str, image_size: int, numbers: tuple[Number, int, Number], note: str = ""
 ) -> Row:
     parameters_m, speed, top1 = numbers
-    values: dict[str, Value] = {
-        "parameters_m": parameters_m,
-        "inference_images_per_s": speed,
-        "top1": top1,
-    }
-    return _row(13, label, model, image_size, values, {"top1": note} if note else None)
+    values = printed(parameters_m=parameters_m, inference_images_per_s=speed, top1=top1)
+    return _row(13, label, model, image_size, values, {"top1": note})
 
 
 TABLE_13: Final = (
@@ -123,18 +116,17 @@ TABLE_17: Final = (
 )
 
 
-def _table18(depth: int, size: int, step_s: Number, top1: Number | None, pseudo: Number | None) -> Row:
-    values: dict[str, Value] = {"step_s": step_s}
-    if top1 is not None:
-        values["top1"] = top1
-    if pseudo is not None:
-        values["top1_pseudo"] = pseudo
-    note = (
-        {"top1": "Table 13 prints 83.4 for the same network and size"}
-        if (depth, size) == (152, 256)
-        else None
+def _table18(
+    depth: int, size: int, step_s: Number, top1: Number | None, pseudo: Number | None, note: str = ""
+) -> Row:
+    return _row(
+        18,
+        f"LambdaResNet-{depth} at {size}",
+        f"lambda_resnet{depth}",
+        size,
+        printed(step_s=step_s, top1=top1, top1_pseudo=pseudo),
+        {"top1": note},
     )
-    return _row(18, f"LambdaResNet-{depth} at {size}", f"lambda_resnet{depth}", size, values, note)
 
 
 TABLE_18: Final = (
@@ -144,7 +136,7 @@ TABLE_18: Final = (
     _table18(101, 192, 0.20, 81.9, 85.4),
     _table18(152, 192, 0.28, 82.5, 86.1),
     _table18(152, 224, 0.38, 83.2, 86.5),
-    _table18(152, 256, 0.49, 83.8, None),
+    _table18(152, 256, 0.49, 83.8, None, "Table 13 prints 83.4 for the same network and size"),
     _table18(152, 288, 0.63, None, 86.7),
     _table18(270, 256, 0.91, 84.2, None),
     _table18(350, 256, 1.16, 84.4, None),
@@ -155,7 +147,7 @@ TABLE_18: Final = (
 
 
 def _resnet_rs(depth: int, size: int, step_ms: int, top1: Number) -> Row:
-    values: dict[str, Value] = {"step_s": step_ms / 1000, "top1": top1}
+    values = printed(step_s=step_ms / 1000, top1=top1)
     return _row(18, f"ResNet-RS-{depth} at {size}", f"resnet_rs{depth}", size, values)
 
 

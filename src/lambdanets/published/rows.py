@@ -1,4 +1,4 @@
-"""One row of a table of the paper, and how its model is made here."""
+"""One row of a table of the paper, with the model that it is about."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,10 +21,11 @@ class Row:
             `training_images_per_s` (8 TPUv3 cores), `step_s` (a training step on 1024 images, 8 TPUv3 cores),
             `top1` (ImageNet, percent), `top1_pseudo` (with pseudo-labels), `gain` (of top-1, over the same
             work's convolutions), `box_ap…` and `mask_ap…` (COCO).
-        model: Name for `create_model`, `create_baseline` or `related_work`; empty where none is meant.
-        overrides: Of `create_model`.
+        model: Name for `create_model`, `create_baseline` or `related_work`; empty where the row has none.
+        overrides: Overrides for `create_model`.
         image_size: Side of the images, in pixels.
         notes: Quantity -> why the published number is doubtful or not met; `label` for the row as a whole.
+            An empty note is none.
     """
 
     table: int
@@ -39,3 +40,8 @@ class Row:
     def note(self) -> str:
         """The note on the row as a whole; may be empty."""
         return self.notes.get("label", "")
+
+
+def printed(**values: Value | None) -> dict[str, Value]:
+    """The values that the paper prints: all but None."""
+    return {name: value for name, value in values.items() if value is not None}
