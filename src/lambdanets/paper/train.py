@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, check_choice
-from lambdanets.models import LambdaConfig, list_models, on_meta
+from lambdanets.models import list_models, on_meta
+from lambdanets.models.config import NetworkConfig
 from lambdanets.models.variants import model_config
 from lambdanets.paper.results import Result
 from lambdanets.published import TABLES, Row
@@ -59,19 +60,15 @@ def config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
         return None
     is_plain = row.model == "resnet50"
     usual = model_config("resnet50" if is_plain else "resnet50_llll")
-    network = model_config(row.model, **row.overrides)
-    options, usual_options = (
-        asdict(replace(config, lambda_layer=LambdaConfig())) | asdict(config.lambda_layer)
-        for config in (network, usual)
-    )
-    different = {name for name, value in options.items() if value != usual_options[name]}
+    settings = _settings(model_config(row.model, **row.overrides))
+    different = {name for name, value in _settings(usual).items() if settings[name] != value}
     if not different <= {*_LAYER_SETTINGS}:
         return None
     recipe = get_recipe(f"{dataset}-conv" if is_plain else dataset)
     changed = different | row.overrides.keys()
     overrides: dict[str, Any] = {
         **recipe.model.overrides,
-        **{name: options[name] for name in _LAYER_SETTINGS if name in changed},
+        **{name: settings[name] for name in _LAYER_SETTINGS if name in changed},
     }
     config = replace(recipe, seed=seed, model=replace(recipe.model, overrides=overrides))
     try:
@@ -80,6 +77,12 @@ def config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     except ArgumentError:
         return None
     return config
+
+
+def _settings(config: NetworkConfig) -> dict[str, Any]:
+    """The settings of a network, with those of its lambda layers among them."""
+    settings = asdict(config)
+    return {**settings.pop("lambda_layer"), **settings}
 
 
 def train_tables(
