@@ -12,7 +12,7 @@ from timing import Result, interleaved, options, write
 
 from lambdanets.functional import position_output
 from lambdanets.functional._dispatch import choose, default_workspace
-from lambdanets.functional.position.operator import IMPLEMENTATIONS, describe
+from lambdanets.functional.position import IMPLEMENTATIONS, describe
 
 MAPS = ((14, 256), (10, 256), (7, 512))
 HEADS = (4, 8, 16, 32)

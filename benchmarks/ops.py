@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lambdanets.functional import position_output
 from lambdanets.functional._dispatch import choose, default_workspace
-from lambdanets.functional.position.operator import IMPLEMENTATIONS, describe
+from lambdanets.functional.position import IMPLEMENTATIONS, describe
 from lambdanets.functional.relative_position import crop_table
 
 QUERY_DEPTH, NUM_HEADS = 16, 4

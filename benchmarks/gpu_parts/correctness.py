@@ -18,7 +18,7 @@ from lambdanets.functional._triton import is_interpreted
 from lambdanets.functional.content import IMPLEMENTATIONS as CONTENT_FORMS
 from lambdanets.functional.content import content_summary
 from lambdanets.functional.lambdas import normalize_keys
-from lambdanets.functional.position.operator import IMPLEMENTATIONS
+from lambdanets.functional.position import IMPLEMENTATIONS
 from lambdanets.functional.relative_position import dense_embeddings
 from lambdanets.notation import KeyNormalization
 

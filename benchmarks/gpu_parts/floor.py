@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from problems import NUM_HEADS, QUERY_DEPTH, Shape
 
 from gpu_parts.clock import Row
-from lambdanets.functional.position.operator import pairs_in_bounds
+from lambdanets.functional.position import pairs_in_bounds
 
 # Bytes of a number in float16 or bfloat16.
 ITEM_BYTES = 2

@@ -16,7 +16,7 @@ from gpu_parts.session import Bench, Item
 from gpu_parts.sizes import Case
 from lambdanets.functional import position_output
 from lambdanets.functional._dispatch import choose, default_workspace
-from lambdanets.functional.position.operator import IMPLEMENTATIONS, describe
+from lambdanets.functional.position import IMPLEMENTATIONS, describe
 from lambdanets.functional.relative_position import crop_table
 
 Tensors = tuple[Tensor, Tensor, Tensor]

@@ -234,11 +234,12 @@ def test_can_be_differentiated_twice(key_normalization: str) -> None:
 def test_opcheck() -> None:
     keys, values = (channels_last(one).requires_grad_() for one in drawn(PLAIN, torch.bfloat16).values())
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(triton.LAMBDAS, (keys, values, "softmax"), test_utils=checks)
-    lambdas, norms = triton.LAMBDAS(keys.detach(), values.detach(), "softmax")
+    operator = triton.content_lambdas
+    torch.library.opcheck(operator.operator, (keys, values, "softmax"), test_utils=checks)
+    lambdas, norms = operator.operator(keys.detach(), values.detach(), "softmax")
     gradient = torch.randn_like(lambdas)
-    arguments = (gradient, keys.detach(), values.detach(), lambdas, norms, "softmax")
-    torch.library.opcheck(triton.GRADIENTS, arguments, test_utils=checks)
+    arguments = (gradient, keys.detach(), values.detach(), lambdas, norms, [True, True], "softmax")
+    torch.library.opcheck(operator.gradients_operator, arguments, test_utils=checks)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -18,7 +18,7 @@ from support.strategies import Case
 
 OPERATORS = {
     "position_output": (
-        "lambdanets.functional.position.operator",
+        "lambdanets.functional.position",
         position_output,
         ("queries", "values", "table"),
     ),

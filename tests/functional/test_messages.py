@@ -35,8 +35,8 @@ from lambdanets.functional import (
     window_values,
 )
 from lambdanets.functional import content as content_operator
+from lambdanets.functional import position as position_operator
 from lambdanets.functional._dispatch import Implementation, choose
-from lambdanets.functional.position import operator as position_operator
 
 FUNCTIONAL = Path(functional.__file__).parent
 

@@ -201,7 +201,7 @@ def test_implementations_see_no_offset_that_joins_nothing(monkeypatch: pytest.Mo
         seen.append(tuple(table.shape[2:]))
         return queries.new_zeros(queries.shape[0], queries.shape[1], *values.shape[2:])
 
-    module = "lambdanets.functional.position.operator.IMPLEMENTATIONS"
+    module = "lambdanets.functional.position.IMPLEMENTATIONS"
     monkeypatch.setattr(module, (replace(POSITION_FORMS[0], run=record),))
     position_output(*Case(size=(2, 7), scope=(23, 5)).draw(*NAMES).values())
     assert seen == [(3, 5)]

@@ -8,12 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from lambdanets.analysis.memory import live_bytes_peak
 from lambdanets.functional import position_output
 from lambdanets.functional._dispatch import Implementation, choose
-from lambdanets.functional.position.operator import (
-    GRADIENTS,
+from lambdanets.functional.position import (
     IMPLEMENTATIONS,
-    OUTPUT,
     describe,
     pairs_in_bounds,
+    position_operator,
 )
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
@@ -23,6 +22,7 @@ from support.strategies import Case
 NAMES = ("queries", "values", "table")
 WORKSPACE = 1 << 16
 FAST = POSITION_FORMS[1:]
+OUTPUT, GRADIENTS = position_operator.operator, position_operator.gradients_operator
 
 each_fast = pytest.mark.parametrize("one", FAST, ids=lambda one: one.name)
 
@@ -57,6 +57,8 @@ def test_opcheck(case: Case, layout: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
+# torch's own check reads it of its copies.
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")
 def test_opcheck_under_dynamic_shapes() -> None:
     tensors = [one.requires_grad_() for one in Case(size=(4, 3), scope=(3, 5)).draw(*NAMES).values()]
     torch.library.opcheck(OUTPUT, (*tensors, None, "auto", WORKSPACE))
@@ -251,7 +253,7 @@ def test_output_and_gradients_may_take_different_implementations(monkeypatch: py
 
         return run, gradients
 
-    module = "lambdanets.functional.position.operator.IMPLEMENTATIONS"
+    module = "lambdanets.functional.position.IMPLEMENTATIONS"
     monkeypatch.setattr(module, tuple(map(priced, IMPLEMENTATIONS)))
     tensors = [one.requires_grad_() for one in Case(size=(4, 3), scope=(3, 5)).draw(*NAMES).values()]
     position_output(*tensors).sum().backward()

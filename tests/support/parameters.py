@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lambdanets.functional import content
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS
-from lambdanets.functional.position.operator import IMPLEMENTATIONS
+from lambdanets.functional.position import IMPLEMENTATIONS
 
 LOW_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = {"float64": torch.float64, **LOW_PRECISIONS}

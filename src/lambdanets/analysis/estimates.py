@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from lambdanets.functional._dispatch import Problem, choose
-from lambdanets.functional.position.operator import IMPLEMENTATIONS
+from lambdanets.functional.position import IMPLEMENTATIONS
 from lambdanets.functional.relative_position import check_scope
 
 

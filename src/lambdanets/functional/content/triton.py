@@ -7,10 +7,10 @@ from typing import Any, Final
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
 
 from lambdanets.functional._dispatch import Implementation, Problem
-from lambdanets.functional._layout import cache_signature, empty_in_order_of
+from lambdanets.functional._layout import empty_in_order_of
+from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional._triton import (
     SMALLEST_DEPTH,
     cannot_launch,
@@ -45,100 +45,114 @@ def run(
     values: Float[Tensor, "b u v *context"],
     key_normalization: KeyNormalization,
 ) -> Float[Tensor, "b k v"]:
-    """λᶜ = K̄ᵀ V; torch.compile and torch.export see the registered operator alone."""
-    differentiable: Any = LAMBDAS if torch.compiler.is_compiling() else _Lambdas.apply
-    lambdas: Tensor = differentiable(keys, values, key_normalization)[0]
+    """λᶜ = K̄ᵀ V, summed over the intra-depth."""
+    lambdas: Tensor = content_lambdas(keys, values, key_normalization)[0]
     return lambdas.squeeze(1) if keys.shape[1] == 1 else lambdas.sum(1)
 
 
-_LIBRARY: Final = torch.library.Library("lambdanets", "FRAGMENT")
-_LIBRARY.define("content_lambdas(Tensor keys, Tensor values, str key_normalization) -> (Tensor, Tensor)")
-_LIBRARY.define(
-    "content_gradients(Tensor gradient, Tensor keys, Tensor values, Tensor lambdas, Tensor norms, "
-    "str key_normalization) -> (Tensor, Tensor)"
-)
-LAMBDAS: Final = torch.ops.lambdanets.content_lambdas.default
-GRADIENTS: Final = torch.ops.lambdanets.content_gradients.default
-
-
-@torch.library.impl(_LIBRARY, "content_lambdas", "CompositeExplicitAutograd")
-def summarise(keys: Tensor, values: Tensor, key_normalization: KeyNormalization) -> tuple[Tensor, Tensor]:
+class _ContentLambdas(RecomputeOperator):
     """λ = K̄ᵀ V for each part of the intra-depth, "b u k v", and the norms of the keys, "b u 2 k"."""
-    lambdas, norms = _results(keys, values)
-    b, u, k, v = lambdas.shape
-    near, seen = keys.flatten(3), values.flatten(3)
-    m = near.shape[3]
-    span = SPAN * -(-m // (SPAN * PARTS))
-    parts = -(-m // span)
-    if not lambdas.numel():
-        return lambdas, norms
-    kernels, options = _kernels(), _options(keys, values, key_normalization)
-    wide = min(options["V"], HELD // options["K"])
-    partial, partial_norms = (
-        one if parts == 1 else one.new_empty(b, u, parts, *one.shape[2:]) for one in (lambdas, norms)
-    )
-    with on_device(values):
-        kernels.lambdas_kernel[(b * u * parts, -(-v // wide))](
-            near,
-            seen,
-            partial,
-            partial_norms,
-            (u, m),
-            (k, v),
-            span,
-            near.stride(),
-            seen.stride(),
-            WHOLE=parts == 1,
-            **(options | {"V": wide}),
+
+    name = "content_lambdas"
+    tensors = ("Tensor keys", "Tensor values")
+    options = ("str key_normalization",)
+    num_kept = 2
+
+    def run(self, keys: Tensor, values: Tensor, key_normalization: str) -> tuple[Tensor, Tensor]:
+        lambdas, norms = self.fake(keys, values)
+        b, u, k, v = lambdas.shape
+        flat_keys, flat_values = keys.flatten(3), values.flatten(3)
+        m = flat_keys.shape[3]
+        span = SPAN * -(-m // (SPAN * PARTS))
+        parts = -(-m // span)
+        if not lambdas.numel():
+            return lambdas, norms
+        kernels, options = _kernels(), _options(keys, values, key_normalization)
+        block_v = min(options["V"], HELD // options["K"])
+        partial, partial_norms = (
+            one if parts == 1 else one.new_empty(b, u, parts, *one.shape[2:]) for one in (lambdas, norms)
         )
-        if parts > 1:
-            kernels.join_kernel[(b * u, k, -(-v // wide))](
+        with on_device(values):
+            kernels.lambdas_kernel[(b * u * parts, -(-v // block_v))](
+                flat_keys,
+                flat_values,
                 partial,
                 partial_norms,
+                (u, m),
+                (k, v),
+                span,
+                flat_keys.stride(),
+                flat_values.stride(),
+                WHOLE=parts == 1,
+                **(options | {"V": block_v}),
+            )
+            if parts > 1:
+                kernels.join_kernel[(b * u, k, -(-v // block_v))](
+                    partial,
+                    partial_norms,
+                    lambdas,
+                    norms,
+                    (k, v),
+                    parts,
+                    PARTS=power_of_two(parts),
+                    V=block_v,
+                    NORMALIZATION=key_normalization,
+                )
+        return lambdas, norms
+
+    def gradients(
+        self,
+        grad_out: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        lambdas: Tensor,
+        norms: Tensor,
+        needs_grad: Sequence[bool],
+        key_normalization: str,
+    ) -> tuple[Tensor, ...]:
+        """Both at once, in the order of keys and values: they share all that is computed."""
+        grad_keys, grad_values = self.fake_gradients(grad_out, keys, values)
+        b, u, k, v = lambdas.shape
+        if not lambdas.numel():
+            return grad_keys, grad_values
+        maps = [one.flatten(3) for one in (keys, values, grad_keys, grad_values)]
+        m, options = maps[0].shape[3], _options(keys, values, key_normalization)
+        span = options["M"] * max(1, b * u * -(-m // options["M"]) // FULL)
+        with on_device(values):
+            _kernels().gradients_kernel[(b * u * -(-m // span),)](
+                grad_out,
+                *maps[:2],
                 lambdas,
                 norms,
+                *maps[2:],
+                (u, m),
                 (k, v),
-                parts,
-                PARTS=power_of_two(parts),
-                V=wide,
-                NORMALIZATION=key_normalization,
+                span,
+                grad_out.stride(),
+                *(one.stride() for one in maps),
+                **options,
             )
-    return lambdas, norms
+        return grad_keys, grad_values
+
+    def fake(self, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        b, u, k = keys.shape[:3]
+        dtype = torch.promote_types(values.dtype, torch.float32)
+        lambdas = values.new_empty(b, u, k, values.shape[2], dtype=dtype)
+        return lambdas, values.new_empty(b, u, 2, k, dtype=dtype)
+
+    def fake_gradients(self, grad_out: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+        return tuple(empty_in_order_of(one, *one.shape[1:3]) for one in arguments[:2])
+
+    def reference(self, keys: Tensor, values: Tensor, key_normalization: KeyNormalization) -> Tensor:
+        weights = normalize_keys(keys.flatten(3), key_normalization)
+        return torch.einsum("bukm,buvm->bukv", weights, values.flatten(3).to(weights.dtype))
+
+    def flops(self, keys: Any, values: Any, *_: Any, **__: Any) -> int:
+        """One product; its backward has two."""
+        return 2 * math.prod(keys) * values[2]
 
 
-@torch.library.impl(_LIBRARY, "content_gradients", "CompositeExplicitAutograd")
-def differentiate(
-    gradient: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    lambdas: Tensor,
-    norms: Tensor,
-    key_normalization: KeyNormalization,
-) -> tuple[Tensor, Tensor]:
-    """The gradients of keys and values, in the order of theirs; `gradient` is that of the lambdas."""
-    of_keys, of_values = _results_of_gradients(keys, values)
-    b, u, k, v = lambdas.shape
-    maps = [one.flatten(3) for one in (keys, values, of_keys, of_values)]
-    m = maps[0].shape[3]
-    if not lambdas.numel():
-        return of_keys, of_values
-    options = _options(keys, values, key_normalization)
-    span = options["M"] * max(1, b * u * -(-m // options["M"]) // FULL)
-    with on_device(values):
-        _kernels().gradients_kernel[(b * u * -(-m // span),)](
-            gradient,
-            *maps[:2],
-            lambdas,
-            norms,
-            *maps[2:],
-            (u, m),
-            (k, v),
-            span,
-            gradient.stride(),
-            *(one.stride() for one in maps),
-            **options,
-        )
-    return of_keys, of_values
+content_lambdas: Final = _ContentLambdas()
 
 
 def _kernels() -> Any:
@@ -148,7 +162,7 @@ def _kernels() -> Any:
     return _triton_kernels
 
 
-def _options(keys: Tensor, values: Tensor, key_normalization: KeyNormalization) -> dict[str, Any]:
+def _options(keys: Tensor, values: Tensor, key_normalization: str) -> dict[str, Any]:
     """How much a program works on at once, and in what precision: from depths and type alone."""
     kernels, k, v = _kernels(), *(power_of_two(one.shape[2], SMALLEST_DEPTH) for one in (keys, values))
     fitting = LOADED // (values.element_size() * power_of_two(k + v))
@@ -165,120 +179,6 @@ def _options(keys: Tensor, values: Tensor, key_normalization: KeyNormalization) 
         "num_warps": 8 if k * max(m, v) * values.element_size() >= 2 * HELD else 4,
         "num_stages": 2,
     }
-
-
-def _results(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    b, u, k = keys.shape[:3]
-    dtype = torch.promote_types(values.dtype, torch.float32)
-    return values.new_empty(b, u, k, values.shape[2], dtype=dtype), values.new_empty(b, u, 2, k, dtype=dtype)
-
-
-def _results_of_gradients(keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    return empty_in_order_of(keys, *keys.shape[1:3]), empty_in_order_of(values, *values.shape[1:3])
-
-
-@torch.library.register_fake("lambdanets::content_lambdas", lib=_LIBRARY)
-def _(keys: Tensor, values: Tensor, key_normalization: KeyNormalization) -> tuple[Tensor, Tensor]:
-    return _results(keys, values)
-
-
-@torch.library.register_fake("lambdanets::content_gradients", lib=_LIBRARY)
-def _(gradient: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-    return _results_of_gradients(keys, values)
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(output[1])
-    ctx.save_for_backward(*inputs[:2], *output)
-    ctx.key_normalization = inputs[2]
-
-
-def _backward(ctx: Any, gradient: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor, None]:
-    run: Any = GRADIENTS if torch.compiler.is_compiling() else _Gradients.apply
-    return (*run(gradient, *ctx.saved_tensors, ctx.key_normalization), None)
-
-
-torch.library.register_autograd("lambdanets::content_lambdas", _backward, setup_context=_keep, lib=_LIBRARY)
-
-
-def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs[:3])
-    ctx.key_normalization = inputs[5]
-
-
-def _double_backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-    """Through the plain formula, which autograd differentiates twice."""
-    with torch.enable_grad():
-        gradient, keys, values = (tensor.detach().requires_grad_() for tensor in ctx.saved_tensors)
-        weights, seen = normalize_keys(keys.flatten(3), ctx.key_normalization), values.flatten(3)
-        lambdas = torch.einsum("bukm,buvm->bukv", weights, seen.to(weights.dtype))
-        first = torch.autograd.grad(lambdas, (keys, values), gradient.to(lambdas.dtype), create_graph=True)
-        second = torch.autograd.grad(first, (gradient, keys, values), outer, allow_unused=True)
-    return (*second, None, None, None)
-
-
-def _folded(function: Any, count: int, info: Any, in_dims: Sequence[int | None], arguments: Any) -> Any:
-    """A mapped axis of the first arguments is folded into the batch."""
-    tensors = [
-        (one.expand(info.batch_size, *one.shape) if axis is None else one.movedim(axis, 0)).flatten(0, 1)
-        for one, axis in zip(arguments[:count], in_dims[:count], strict=True)
-    ]
-    found = function.apply(*tensors, *arguments[count:])
-    return tuple(one.unflatten(0, (info.batch_size, -1)) for one in found), (0, 0)
-
-
-@cache_signature
-class _Lambdas(torch.autograd.Function):
-    """The operator for eager mode: functorch differentiates autograd functions and not operators."""
-
-    @staticmethod
-    def forward(
-        keys: Float[Tensor, "b u k *context"],
-        values: Float[Tensor, "b u v *context"],
-        key_normalization: KeyNormalization,
-    ) -> tuple[Float[Tensor, "b u k v"], Float[Tensor, "b u 2 k"]]:
-        found: tuple[Tensor, Tensor] = LAMBDAS(keys, values, key_normalization)
-        return found
-
-    setup_context = staticmethod(_keep)
-    backward = staticmethod(_backward)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> Any:
-        return _folded(_Lambdas, 2, info, in_dims, arguments)
-
-
-@cache_signature
-class _Gradients(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        gradient: Float[Tensor, "b u k v"],
-        keys: Float[Tensor, "b u k *context"],
-        values: Float[Tensor, "b u v *context"],
-        lambdas: Float[Tensor, "b u k v"],
-        norms: Float[Tensor, "b u 2 k"],
-        key_normalization: KeyNormalization,
-    ) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = GRADIENTS(gradient, keys, values, lambdas, norms, key_normalization)
-        return found
-
-    setup_context = staticmethod(_keep_inputs)
-    backward = staticmethod(_double_backward)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Sequence[int | None], *arguments: Any) -> Any:
-        return _folded(_Gradients, 5, info, in_dims, arguments)
-
-
-@register_flop_formula(torch.ops.lambdanets.content_lambdas)
-def _(keys: Sequence[int], values: Sequence[int], *_: Any, **__: Any) -> int:
-    """One product; its backward has two."""
-    return 2 * math.prod(keys) * values[2]
-
-
-@register_flop_formula(torch.ops.lambdanets.content_gradients)
-def _(gradient: Sequence[int], keys: Sequence[int], values: Sequence[int], *_: Any, **__: Any) -> int:
-    return 4 * math.prod(keys) * values[2]
 
 
 def why_not(problem: Problem) -> str | None:
