@@ -73,8 +73,8 @@ def build_model(name: str, image_size: int, overrides: Mapping[str, Any]) -> nn.
 
 
 def growth_note(row: Row) -> str:
-    """What the closed form of a row of Table 2 or 7 leaves out."""
-    return _COMPLEXITY[row.table, row.label].note
+    """Say what the closed form of a row of Table 2 or 7 leaves out."""
+    return _form(row).note
 
 
 def _form(row: Row) -> Complexity:

@@ -37,7 +37,7 @@ def to_text(tables: Sequence[Table], width: int | None = None) -> str:
 
     Args:
         tables: In the order wanted.
-        width: Of a terminal; a wider table is printed quantity by quantity. None: no limit.
+        width: Longest line; a wider table is printed quantity by quantity. None: no limit.
     """
     return "\n\n".join(_text(table, width) for table in tables)
 

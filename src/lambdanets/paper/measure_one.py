@@ -67,7 +67,7 @@ class Measurement:
         slowest: Seconds of the slowest call.
         repeats: Number of calls, without the warm-up.
         peak_bytes: Peak memory with weights and images, without the libraries.
-        threads: Of the processor.
+        threads: Threads of the processor.
     """
 
     seconds: float

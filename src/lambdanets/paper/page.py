@@ -40,7 +40,7 @@ class Image:
 
     Attributes:
         title: In a few words; read aloud in its place.
-        caption: What it shows and where its numbers come from.
+        caption: Its content and the origin of its numbers.
         png: The file.
     """
 

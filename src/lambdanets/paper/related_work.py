@@ -1,10 +1,11 @@
-"""Networks of others in Table 3 that this library has no model for: their parts, to be counted.
+"""The parts of three networks of Table 3 that this library has no model for, to count their parameters.
 
 Zhao's published code was read; the other two are what is remembered of their papers. A count that fits
 supports the reading and does not prove it.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal
 
 from torch import nn
@@ -47,7 +48,7 @@ def self_attention_network(blocks: tuple[int, ...], relation: Relation) -> list[
     """Zhao (2020): five groups of blocks of norm, attention from d to d / 4 channels, norm, 1×1 convolution.
 
     Args:
-        blocks: Of each group.
+        blocks: Number of blocks of each group.
         relation: `"pairwise"` or `"patchwise"`.
     """
     modules: list[nn.Module] = [nn.Conv2d(3, 64, 1, bias=False), nn.BatchNorm2d(64), nn.Linear(2048, 1000)]
@@ -69,14 +70,9 @@ def _self_attention_block(channels: int, window_size: int, relation: Relation) -
     return [nn.BatchNorm2d(channels), attention, nn.BatchNorm2d(narrow), projection]
 
 
-def patchwise_san19() -> list[nn.Module]:
-    """The largest of Zhao's, the one of Table 3."""
-    return self_attention_network((3, 3, 4, 6, 3), "patchwise")
-
-
-# By the names that rows of `paper` use.
+# By the names of the published rows; of Zhao's networks the largest is the one of Table 3.
 PARTS: Final[dict[str, Callable[[], list[nn.Module]]]] = {
     "double_attention_resnet50": double_attention_resnet50,
     "local_relation_resnet50": local_relation_resnet50,
-    "patchwise_san19": patchwise_san19,
+    "patchwise_san19": partial(self_attention_network, (3, 3, 4, 6, 3), "patchwise"),
 }

@@ -13,9 +13,6 @@ from lambdanets.files import storing
 from lambdanets.published import Number, Value
 from lambdanets.runs.origin import machine_name
 
-# Shows the measurements of every machine.
-ALL_MACHINES: Final = "all"
-
 Kind = Literal["stated", "computed", "counted", "measured", "trained"]
 # Neither a machine nor a data set decides these: they can be compared with the paper.
 EXACT: Final = ("computed", "counted")
@@ -37,7 +34,7 @@ class Result:
         seeds: Value of each seed.
         settings: Batch, precision, repetitions, model, …
         versions: Python and the libraries.
-        commit: Of this library; `"unknown"` without a repository.
+        commit: Commit of this library; `"unknown"` without a repository.
         command: Repeats it.
         date: In UTC, in ISO 8601, so that later dates sort behind.
     """
@@ -106,7 +103,7 @@ class Results:
         return (*self._of_machine(measured), *(trained[name] for name in sorted(trained)))
 
     def _of_machine(self, measured: list[Result]) -> list[Result]:
-        if self.machine == ALL_MACHINES:
+        if self.machine == "all":
             return measured
         if self.machine is not None:
             return [one for one in measured if self.machine.lower() in one.machine.lower()]

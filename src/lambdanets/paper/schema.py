@@ -17,7 +17,7 @@ class Column:
     Attributes:
         key: Its name in the published rows, in results, CSV and JSON, with the unit in it: `parameters_m`.
         heading: For people.
-        unit: Of both numbers; may be empty.
+        unit: Unit of both numbers; may be empty.
         decimals: Least number of decimals that the paper prints.
         our_decimals: Decimals of ours.
     """

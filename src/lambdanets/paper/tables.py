@@ -26,7 +26,7 @@ def table(number: int, results: Results | None = None) -> Table:
 
     Args:
         number: 1 to 20, as in the camera-ready paper.
-        results: What was measured and trained.
+        results: Measured and trained results.
 
     Raises:
         ArgumentError: There is no table of that number.

@@ -103,11 +103,11 @@ def train_tables(
     Args:
         numbers: Tables; those without anything to train are skipped.
         dataset: One of the recipes' data sets.
-        seeds: Of each row.
+        seeds: Seeds of each row.
         runs: Contains the run folders.
         log: Receives a line about each run.
         rows: Shell pattern of the labels of rows.
-        num_processes: At a time; None for one a core.
+        num_processes: Trainings at a time; None for one per core.
         configure: Makes the config of (row, data set, seed), or None where there can be none.
 
     Raises:
