@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -35,11 +35,10 @@ from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext, init_distributed
 from lambdanets.training.loader import training_batches
-from lambdanets.training.parallel import init_train_state
+from lambdanets.training.optimizer import set_learning_rate
 from lambdanets.training.settings import ExecConfig
-from lambdanets.training.signals import StopRequest
-from lambdanets.training.state import TrainState
-from lambdanets.training.step import Stepper
+from lambdanets.training.state import TrainState, init_train_state
+from lambdanets.training.step import train_step
 
 PHASES = ("recipe", "stability", "resume")
 
@@ -48,21 +47,22 @@ def recipe(arguments: argparse.Namespace, ctx: DistributedContext) -> Result:
     """Images a second of a recipe's steps: images from files, and the first batch again and again."""
     config = _from_files(arguments, ctx)
     task = load_task(config)
-    trainer = make_trainer(config, task, ctx, StopRequest())
-    state, stepper = first_state(config, task, ctx), trainer.stepper()
+    trainer = make_trainer(config, task, ctx)
+    state = first_state(config, task, ctx)
+    step = partial(train_step, config=config, ctx=ctx, prepare=trainer.prepare, mix=trainer.mix)
     state.ddp_model.train()
     calls = [(0, part) for part in trainer.batches(0)]
     read = training_batches(task.train, calls, config.exec.num_workers)
     first = next(read)
-    _steps(state, stepper, iter([first] * 3), ctx)
+    _steps(state, step, iter([first] * 3), ctx)
     _forget_peak(ctx)
     with busy(ctx) as shares:
-        from_files = _steps(state, stepper, read, ctx)
+        from_files = _steps(state, step, read, ctx)
     return {
         "model": config.model.name,
         "batch": config.global_batch_size,
         "from_files_images_per_s": from_files,
-        "present_images_per_s": _steps(state, stepper, iter([first] * len(calls)), ctx),
+        "present_images_per_s": _steps(state, step, iter([first] * len(calls)), ctx),
         "reading_images_per_s": _reading(task.train, calls, config.exec.num_workers),
         "gpu_busy_percent": statistics.mean(shares) if shares else None,
         "peak_bytes": torch.cuda.max_memory_allocated() if ctx.device.type == "cuda" else None,
@@ -80,11 +80,12 @@ def _from_files(arguments: argparse.Namespace, ctx: DistributedContext) -> Train
     )
 
 
-def _steps(state: TrainState, stepper: Stepper, batches: Iterator[Batch], ctx: DistributedContext) -> float:
+def _steps(state: TrainState, step: Callable, batches: Iterator[Batch], ctx: DistributedContext) -> float:
     """Images a second of updates on batches as they come."""
     images, start = 0, time.perf_counter()
     for batch in batches:
-        stepper.step(state, batch, len(batch.images), 0.01)
+        set_learning_rate(state.optimizer, 0.01)
+        step(state, batch, len(batch.images))
         state.step += 1
         images += len(batch.images)
     if ctx.device.type == "cuda":
@@ -131,14 +132,15 @@ def stability(arguments: argparse.Namespace, ctx: DistributedContext) -> list[Re
         torch.manual_seed(0)
         model = create_model("resnet50_llll", num_classes=10, image_size=arguments.size)
         state = init_train_state(model, config, ctx, partial(parameter_groups, weight_decay=1e-4))
-        stepper = Stepper(config=config, ctx=ctx, prepare=lambda images: images)
         losses, faults = [], []
         for step in range(arguments.steps):
             before = state.meter.loss_sum
             rate = 0.1 * arguments.batch / 256 * min(1, (step + 1) / 100)
-            outcome = stepper.step(state, _waves(step, arguments, ctx), arguments.batch, rate)
-            if outcome.fault:
-                faults.append({"step": step, "fault": outcome.fault})
+            set_learning_rate(state.optimizer, rate)
+            batch = _waves(step, arguments, ctx)
+            result = train_step(state, batch, arguments.batch, config=config, ctx=ctx)
+            if result.nonfinite:
+                faults.append({"step": step, "fault": result.nonfinite})
             losses.append((state.meter.loss_sum - before) / arguments.batch)
             state.step += 1
         results.append(
@@ -173,16 +175,16 @@ def resume(arguments: argparse.Namespace, ctx: DistributedContext) -> Result:
         model = create_model("resnet50_llll", num_classes=10, image_size=arguments.size)
         return init_train_state(model, config, ctx, partial(parameter_groups, weight_decay=1e-4))
 
-    stepper = Stepper(config=config, ctx=ctx, prepare=lambda images: images)
+    step = partial(train_step, config=config, ctx=ctx)
     straight, stored, continued = fresh(0), fresh(0), fresh(1)
-    _steps(straight, stepper, (_waves(step, arguments, ctx) for step in range(6)), ctx)
-    _steps(stored, stepper, (_waves(step, arguments, ctx) for step in range(3)), ctx)
+    _steps(straight, step, (_waves(i, arguments, ctx) for i in range(6)), ctx)
+    _steps(stored, step, (_waves(i, arguments, ctx) for i in range(3)), ctx)
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(Path(folder), 3, stored.tensors(), stored.record(config), keep=1)
         checkpoint = load_checkpoint(Path(folder))
         assert checkpoint is not None
         continued.restore(checkpoint, config)
-    _steps(continued, stepper, (_waves(step, arguments, ctx) for step in range(3, 6)), ctx)
+    _steps(continued, step, (_waves(i, arguments, ctx) for i in range(3, 6)), ctx)
     pairs = [
         (f"{group}/{name}", tensor, continued.tensors()[group][name])
         for group, tensors in straight.tensors().items()

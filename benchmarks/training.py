@@ -28,10 +28,10 @@ from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
 from lambdanets.training.checkpoint import save_checkpoint
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.optimizer import gradient_norm
-from lambdanets.training.parallel import init_train_state
+from lambdanets.training.optimizer import gradient_norm, set_learning_rate
 from lambdanets.training.settings import ExecConfig
-from lambdanets.training.step import Stepper
+from lambdanets.training.state import init_train_state
+from lambdanets.training.step import train_step
 
 # A network, the side of its images, and how many of them.
 CASES = {
@@ -56,18 +56,18 @@ RATE = 1e-3
 
 
 def ours(name: str, channels: int, parts: int = 1) -> Updates:
-    """Updates by `Stepper`, as the loop makes them."""
+    """Updates by `train_step`, as the loop makes them."""
     config = replace(get_recipe("digits"), exec=ExecConfig(device="cpu", accumulation=parts))
     model = create_model(name, num_classes=10, in_channels=channels)
     groups = partial(parameter_groups, weight_decay=config.optim.weight_decay)
     state = init_train_state(model, config, DistributedContext(), groups)
-    stepper = Stepper(config=config, ctx=DistributedContext(), prepare=lambda images: images)
     state.ddp_model.train()
 
     def update(given: list[Batch]) -> None:
         for batch in given:
-            outcome = stepper.step(state, batch, len(batch.images), RATE, (0.0, 0.0, 0.0, 1.0))
-            assert outcome.fault is None, outcome.fault
+            set_learning_rate(state.optimizer, RATE)
+            result = train_step(state, batch, len(batch.images), config=config, flags=(0.0, 0.0, 0.0, 1.0))
+            assert result.nonfinite is None, result.nonfinite
             state.step += 1
 
     return update
@@ -134,7 +134,7 @@ def checkpoint(name: str, repeats: int) -> Result:
         create_model(name), config, DistributedContext(), partial(parameter_groups, weight_decay=0.0)
     )
     given = batches(64, 3, 2, 1)[0]
-    Stepper(config=config, ctx=DistributedContext(), prepare=lambda images: images).step(state, given, 2, 0.1)
+    train_step(state, given, 2, config=config)
     with tempfile.TemporaryDirectory() as folder:
         took = []
         for step in range(repeats):

@@ -13,8 +13,8 @@ from lambdanets.errors import CheckpointError
 from lambdanets.training import checkpoint as module
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import OptimConfig
+from lambdanets.training.state import init_train_state
 from support.training import NUM_CLASSES, tiny_config, tiny_model
 
 

@@ -6,9 +6,8 @@ import torch
 from lambdanets.errors import NumericError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.loop import fit
-from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import ExecConfig, FaultConfig
+from lambdanets.training.state import init_train_state
 from support.processes import run_ranks
 from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_trainer
 
@@ -57,7 +56,7 @@ def _train(ctx, folder, policy, always=True, most=10):
 
     notes, state, error = Notes(save, restore), _new(config, ctx), None
     try:
-        fit(state, tiny_trainer(config, data, ctx=ctx), notes)
+        tiny_trainer(config, data, ctx=ctx, callback=notes).fit(state)
     except NumericError as raised:
         error = str(raised)
     weights = {name: tensor.tolist() for name, tensor in state.ema.module.state_dict().items()}
@@ -105,7 +104,7 @@ def test_a_rollback_ends_where_a_run_without_that_step_does(tmp_path):
     rolled = _train(DistributedContext(), tmp_path, "rollback", always=False)
     state = _new(config, DistributedContext())
     state.events.rolled_back_steps = [bad]
-    fit(state, tiny_trainer(config, data), Notes())
+    tiny_trainer(config, data).fit(state)
     assert {name: tensor.tolist() for name, tensor in state.ema.module.state_dict().items()} == rolled[-1]
 
 
@@ -132,7 +131,7 @@ def test_a_scale_that_overflows_is_no_fault():
     state = _new(config, DistributedContext())
     state.scaler._init_scale = 2.0**30
     notes = Notes()
-    fit(state, tiny_trainer(config, TinyData(num=40)), notes)
+    tiny_trainer(config, TinyData(num=40), callback=notes).fit(state)
     assert state.step == TOTAL_STEPS and notes.faults == []
     assert 0 < state.ema.num_updates < TOTAL_STEPS
     assert state.scaler.get_scale() == 2.0 ** (30 - (TOTAL_STEPS - state.ema.num_updates))
@@ -141,7 +140,7 @@ def test_a_scale_that_overflows_is_no_fault():
 def test_a_loss_that_is_not_finite_is_skipped_in_float16_too():
     config = _config("skip", exec=ExecConfig(device="cpu", precision="float16"))
     state, notes = _new(config, DistributedContext()), Notes()
-    fit(state, tiny_trainer(config, _BadData(always=True)), notes)
+    tiny_trainer(config, _BadData(always=True), callback=notes).fit(state)
     assert [fault["step"] for fault in notes.faults] == state.events.skipped_steps == _bad_steps(always=True)
     assert all(parameter.isfinite().all() for parameter in state.model.parameters())
 

@@ -9,9 +9,8 @@ import torch
 from lambdanets.errors import StoppedError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.loop import fit
-from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, SchedConfig
+from lambdanets.training.state import init_train_state
 from support.processes import run_ranks
 from support.training import (
     Notes,
@@ -67,16 +66,14 @@ def _run(ctx, config, folder, stop=None):
     state = _state(config, ctx, config.seed)
     if stop is not None:
         with pytest.raises(StoppedError, match=f"stopped at step {stop} of {TOTAL_STEPS}"):
-            fit(
-                state,
-                tiny_trainer(config, TinyData(num=40), ctx=ctx, stop_requested=StopBefore(stop)),
-                notes,
-            )
+            tiny_trainer(
+                config, TinyData(num=40), ctx=ctx, stop_requested=StopBefore(stop), callback=notes
+            ).fit(state)
         # What another process would begin with: other weights.
         state = _state(config, ctx, 99)
         state.restore(ctx.from_main(lambda: load_checkpoint(folder)), config, world_size=ctx.size)
         assert state.step == stop
-    fit(state, tiny_trainer(config, TinyData(num=40), ctx=ctx), notes)
+    tiny_trainer(config, TinyData(num=40), ctx=ctx, callback=notes).fit(state)
     tensors = {group: dict(tensors) for group, tensors in state.tensors().items()}
     numpy = {g: {n: t.detach().numpy().tobytes() for n, t in ts.items()} for g, ts in tensors.items()}
     return numpy, without_times(notes.records), state.best, state.ema.num_updates
@@ -161,7 +158,7 @@ def _weights(ctx, config):
     state = init_train_state(
         model, config, ctx, lambda m: [{"params": list(m.parameters()), "weight_decay": 0.1}]
     )
-    fit(state, tiny_trainer(config, TinyData(num=40), ctx=ctx, prepare=torch.Tensor.double), Notes())
+    tiny_trainer(config, TinyData(num=40), ctx=ctx, prepare=torch.Tensor.double).fit(state)
     return list(itertools.chain(*(p.flatten().tolist() for p in state.ema.module.parameters())))
 
 

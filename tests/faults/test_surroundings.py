@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.loop import fit
-from lambdanets.training.parallel import init_train_state
 from lambdanets.training.settings import CkptConfig, ExecConfig, SchedConfig
+from lambdanets.training.state import init_train_state
 from support.tiny_run import SETTINGS
 from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_trainer
 
@@ -74,7 +73,7 @@ def test_two_thousand_steps_keep_their_size(workers):
 
     data = TinyData(num=40)
     data.seen = _Forgetful()
-    fit(state, tiny_trainer(config, data), Measure())
+    tiny_trainer(config, data, callback=Measure()).fit(state)
     assert state.step == 2000
     assert handles[2000] <= handles[400]
     assert sizes[2000] <= 1.01 * sizes[400]

@@ -10,8 +10,7 @@ from lambdanets.data.config import FolderConfig, ShardsConfig
 from lambdanets.launch.footprint import footprint, known_images, make_meta_model
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
-from lambdanets.training.ema import ExponentialMovingAverage
-from lambdanets.training.optimizer import make_optimizer, optimizer_tensors
+from lambdanets.training.optimizer import ExponentialMovingAverage, make_optimizer, optimizer_state
 from lambdanets.training.settings import ExecConfig
 from support.images import make_folder
 
@@ -33,7 +32,7 @@ def test_what_stays_is_what_a_step_leaves():
     model(torch.randn(4, 1, 8, 8)).sum().backward()
     optimizer.step()
     taken = estimated(config)
-    remembered = nbytes(optimizer_tensors(optimizer, model).values())
+    remembered = nbytes(optimizer_state(optimizer, model).values())
     assert taken.parts == {
         "weights": nbytes(model.parameters()),
         "gradients": nbytes(parameter.grad for parameter in model.parameters()),

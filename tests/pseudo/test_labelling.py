@@ -203,7 +203,7 @@ def test_images_that_a_teacher_does_not_take_are_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
-    message = "pseudo label: device cuda needs a GPU that torch can use, got none"
+    message = "pseudo label: device cuda needs a GPU for each process of a machine, got 0"
     with pytest.raises(DependencyError, match=message):
         write_labels(config_for("nowhere"), tmp_path / "labels", tell=print, device="cuda")
     assert not (tmp_path / "labels").exists()

@@ -308,7 +308,9 @@ def test_settings_are_checked(changes, message, unchecked):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(trained):
-    with pytest.raises(DependencyError, match="eval: device cuda needs a GPU that torch can use, got none"):
+    with pytest.raises(
+        DependencyError, match="eval: device cuda needs a GPU for each process of a machine, got 0"
+    ):
         evaluate_run(trained, EvalSettings(device="cuda"))
 
 

@@ -7,9 +7,8 @@ from torch import nn
 
 from lambdanets.data.task import Batch
 from lambdanets.recipes import get_recipe
-from lambdanets.training.ema import ExponentialMovingAverage
-from lambdanets.training.loop import Trainer
-from lambdanets.training.optimizer import make_optimizer
+from lambdanets.training.loop import Callback, Trainer
+from lambdanets.training.optimizer import ExponentialMovingAverage, make_optimizer
 from lambdanets.training.settings import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.state import TrainState
 
@@ -100,8 +99,8 @@ def tiny_trainer(config, data=None, stop_requested=lambda: False, **more):
     )
 
 
-class Notes:
-    """A callback that remembers."""
+class Notes(Callback):
+    """Remembers what it was called for."""
 
     def __init__(self, save=None, restore=None):
         self.records = []
@@ -109,9 +108,6 @@ class Notes:
         self.saved_steps = []
         self._save = save
         self._restore = restore
-
-    def on_step_end(self, state, num_images):
-        pass
 
     def on_epoch_end(self, state, record, evaluation):
         self.records.append(record)

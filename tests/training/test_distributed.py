@@ -11,10 +11,10 @@ from torch import nn
 
 from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
 from lambdanets.models import create_model
-from lambdanets.training.distributed import DistributedContext, init_distributed
-from lambdanets.training.parallel import init_train_state, placed
+from lambdanets.training.distributed import DistributedContext, init_distributed, prepare_model
+from lambdanets.training.process import die_with_parent, global_rank, local_rank, num_restarts, world_size
 from lambdanets.training.settings import ExecConfig
-from lambdanets.training.torchrun import die_with_parent, global_rank, local_rank, num_restarts, world_size
+from lambdanets.training.state import init_train_state
 from support.processes import run_ranks
 from support.training import tiny_config, tiny_model
 
@@ -101,7 +101,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    message = r"exec\.device cuda needs a GPU for each process of a machine, got 1 for process 2"
+    message = r"exec: device cuda needs a GPU for each process of a machine, got 1 for process 2"
     with pytest.raises(DependencyError, match=message), init_distributed(ExecConfig(device="cuda")):
         pass
 
@@ -118,7 +118,7 @@ def test_a_process_is_asked_to_stop_when_its_parent_dies(tmp_path):
     assert callable(die_with_parent)
     child = (
         "import pathlib, signal, sys, time\n"
-        "from lambdanets.training.torchrun import die_with_parent\n"
+        "from lambdanets.training.process import die_with_parent\n"
         "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).touch(), sys.exit()))\n"
         "die_with_parent(); pathlib.Path(sys.argv[1] + '.ready').touch(); time.sleep(30)\n"
     )
@@ -140,7 +140,7 @@ def _wait(condition):
 
 def test_switches_of_the_settings():
     model = create_model("lambda_resnet_digits", num_classes=10, in_channels=1)
-    ready = placed(
+    ready = prepare_model(
         model, ExecConfig(device="cpu", gradient_checkpointing=True, channels_last=True), DistributedContext()
     )
     assert ready.gradient_checkpointing
@@ -165,7 +165,7 @@ def test_switches_of_the_settings():
 )
 def test_what_a_network_or_device_cannot_do(settings, ctx, message):
     with pytest.raises(ArgumentError, match=message):
-        placed(tiny_model(), ExecConfig(device="cpu", **settings), ctx)
+        prepare_model(tiny_model(), ExecConfig(device="cpu", **settings), ctx)
 
 
 def test_a_compiled_network_keeps_its_names_and_its_numbers():

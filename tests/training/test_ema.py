@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from lambdanets.errors import ArgumentError
-from lambdanets.training.ema import ExponentialMovingAverage
+from lambdanets.training.optimizer import ExponentialMovingAverage
 
 
 class Counted(nn.Module):

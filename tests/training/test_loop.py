@@ -8,7 +8,6 @@ import torch
 
 from lambdanets.errors import ArgumentError, DataError, NumericError, StoppedError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
-from lambdanets.training.loop import fit
 from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from support.training import (
     Notes,
@@ -30,13 +29,13 @@ def undisturbed():
     config = tiny_config()
     torch.manual_seed(0)
     state, notes = tiny_state(config), Notes()
-    fit(state, tiny_trainer(config), notes)
+    tiny_trainer(config, callback=notes).fit(state)
     return state, notes
 
 
 def test_every_epoch_shows_each_image_once_in_equal_batches():
     config, data = tiny_config(), TinyData(num=25)
-    fit(tiny_state(config), tiny_trainer(config, data), Notes())
+    tiny_trainer(config, data).fit(tiny_state(config))
     for epoch in range(3):
         batches = [indices for seen, indices in data.seen if seen == epoch]
         assert sorted(itertools.chain(*batches)) == list(range(25))
@@ -57,7 +56,7 @@ def test_records_and_checkpoints_of_a_run(undisturbed):
 def test_the_last_epoch_is_saved_whatever_the_interval():
     config = tiny_config(ckpt=CkptConfig(every_epochs=2))
     notes = Notes()
-    fit(tiny_state(config), tiny_trainer(config), notes)
+    tiny_trainer(config, callback=notes).fit(tiny_state(config))
     assert notes.saved_steps == [8, 12]
 
 
@@ -67,13 +66,13 @@ def test_stopped_after_any_step_and_continued_it_ends_bit_for_bit_the_same(tmp_p
     state = tiny_state(config)
     first = Notes(lambda s: save_checkpoint(tmp_path, s.step, s.tensors(), s.record(config), keep=1))
     with pytest.raises(StoppedError, match=f"stopped at step {stop} of 12; the same command continues there"):
-        fit(state, tiny_trainer(config, stop_requested=StopBefore(stop)), first)
+        tiny_trainer(config, stop_requested=StopBefore(stop), callback=first).fit(state)
     # Another process: other weights, other random numbers.
     torch.manual_seed(99)
     again, second = tiny_state(replace(config, seed=5)), Notes()
     again.restore(load_checkpoint(tmp_path), config)
     assert again.step == stop
-    fit(again, tiny_trainer(config), second)
+    tiny_trainer(config, callback=second).fit(again)
     expected, notes = undisturbed
     assert_same_state(again, expected)
     assert without_times(first.records + second.records) == without_times(notes.records)
@@ -83,7 +82,7 @@ def test_stopped_after_any_step_and_continued_it_ends_bit_for_bit_the_same(tmp_p
 def test_the_seed_decides_everything(undisturbed, seed):
     config = tiny_config(seed=seed)
     state, notes = tiny_state(config), Notes()
-    fit(state, tiny_trainer(config), notes)
+    tiny_trainer(config, callback=notes).fit(state)
     same = without_times(notes.records) == without_times(undisturbed[1].records)
     assert same == (seed == 0)
 
@@ -94,10 +93,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_update():
     state, notes = tiny_state(config), Notes()
     before = [parameter.clone() for parameter in state.model.parameters()]
     poisoned = next(step for step, part in enumerate(tiny_trainer(config, data).batches(0)) if 17 in part)
-    with pytest.raises(
-        NumericError, match=rf"fit: loss must be finite, got nan at step {poisoned}; the update was not"
-    ):
-        fit(state, tiny_trainer(config, data), notes)
+    message = (
+        rf"fit: loss must be finite, got nan at step {poisoned}; the update was not made\. Use a lower"
+        r" learning rate, a longer warm-up or --faults\.nonfinite skip\."
+    )
+    with pytest.raises(NumericError, match=message):
+        tiny_trainer(config, data, callback=notes).fit(state)
     assert state.step == poisoned
     assert all(torch.isfinite(parameter).all() for parameter in state.model.parameters())
     if poisoned == 0:
@@ -110,7 +111,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update():
     state.model[6].weight.register_hook(lambda gradient: gradient * float("inf"))
     weight = state.model[0].weight.clone()
     with pytest.raises(NumericError, match=r"gradient norm must be finite, got (inf|nan) at step 0"):
-        fit(state, tiny_trainer(config), Notes())
+        tiny_trainer(config).fit(state)
     assert torch.equal(state.model[0].weight, weight)
 
 
@@ -123,7 +124,7 @@ def test_thirty_two_images_are_learnt_by_heart():
         ckpt=CkptConfig(every_epochs=60),
     )
     notes, data = Notes(), TinyData(num=32, noise=0.0)
-    fit(tiny_state(config, tiny_model(dropout=0.0)), tiny_trainer(config, data), notes)
+    tiny_trainer(config, data, callback=notes).fit(tiny_state(config, tiny_model(dropout=0.0)))
     assert notes.records[-1]["test_correct"] == 32
     assert notes.records[-1]["test_loss"] < 0.1
 
@@ -138,7 +139,7 @@ def test_time_passes_and_a_checkpoint_is_due_inside_an_epoch():
     config = tiny_config(ckpt=CkptConfig(every_epochs=3, every_minutes=2.5))
     notes = Notes()
     # The clock is looked at before the first step, in each step and after each save: a minute each time.
-    fit(tiny_state(config), tiny_trainer(config, clock=lambda: 60.0 * next(minutes)), notes)
+    tiny_trainer(config, clock=lambda: 60.0 * next(minutes), callback=notes).fit(tiny_state(config))
     assert notes.saved_steps == [2, 5, 8, 11, 12]
 
 
@@ -167,5 +168,5 @@ def test_a_file_that_cannot_be_read_saves_before_it_ends_the_run():
 
     notes, config = Notes(), tiny_config(ckpt=CkptConfig(every_epochs=3))
     with pytest.raises(DataError, match="file 3"):
-        fit(tiny_state(config), tiny_trainer(config, Broken()), notes)
+        tiny_trainer(config, Broken(), callback=notes).fit(tiny_state(config))
     assert notes.saved_steps == [4]

@@ -7,9 +7,9 @@ from torch import nn
 from lambdanets.errors import CheckpointError
 from lambdanets.training.optimizer import (
     gradient_norm,
+    load_optimizer_state,
     make_optimizer,
-    optimizer_tensors,
-    restore_optimizer,
+    optimizer_state,
     set_learning_rate,
 )
 from lambdanets.training.settings import OptimConfig
@@ -50,13 +50,13 @@ def test_state_returns_under_the_names_of_the_parameters():
     config = tiny_config()
     state, other = tiny_state(config), tiny_state(config)
     state.model(torch.randn(4, 1, 6, 6)).sum().backward()
-    assert optimizer_tensors(state.optimizer, state.model) == {}
+    assert optimizer_state(state.optimizer, state.model) == {}
     state.optimizer.step()
-    tensors = optimizer_tensors(state.optimizer, state.model)
+    tensors = optimizer_state(state.optimizer, state.model)
     assert "momentum_buffer/0.weight" in tensors
     assert len(tensors) == len(list(state.model.parameters()))
-    restore_optimizer(other.optimizer, other.model, tensors)
-    again = optimizer_tensors(other.optimizer, other.model)
+    load_optimizer_state(other.optimizer, other.model, tensors)
+    again = optimizer_state(other.optimizer, other.model)
     assert all(torch.equal(tensors[name], again[name]) for name in tensors)
 
 
@@ -65,6 +65,6 @@ def test_state_of_another_model_is_refused():
     with pytest.raises(
         CheckpointError, match=r"state must belong to parameters of the model, got 'momentum_buffer/9"
     ):
-        restore_optimizer(state.optimizer, state.model, {"momentum_buffer/9.weight": torch.ones(2)})
+        load_optimizer_state(state.optimizer, state.model, {"momentum_buffer/9.weight": torch.ones(2)})
     with pytest.raises(CheckpointError, match=r"momentum_buffer/0.bias must have shape \(6,\), got \(2,\)"):
-        restore_optimizer(state.optimizer, state.model, {"momentum_buffer/0.bias": torch.ones(2)})
+        load_optimizer_state(state.optimizer, state.model, {"momentum_buffer/0.bias": torch.ones(2)})

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdanets.errors import ArgumentError
-from lambdanets.training.schedule import warmup_cosine
+from lambdanets.training.optimizer import scheduled_learning_rate
 
 
 @pytest.mark.parametrize(
@@ -23,14 +23,14 @@ from lambdanets.training.schedule import warmup_cosine
     ],
 )
 def test_steps_by_hand(step, expected):
-    found = warmup_cosine(step, peak=0.4, warmup_steps=3, total_steps=11)
+    found = scheduled_learning_rate(step, peak=0.4, warmup_steps=3, total_steps=11)
     assert found == pytest.approx(expected, abs=1e-15)
 
 
 @given(warmup=st.integers(0, 50), rest=st.integers(1, 200))
 def test_it_rises_to_the_peak_and_falls_from_there(warmup, rest):
     rates = [
-        warmup_cosine(s, peak=1.0, warmup_steps=warmup, total_steps=warmup + rest)
+        scheduled_learning_rate(s, peak=1.0, warmup_steps=warmup, total_steps=warmup + rest)
         for s in range(warmup + rest)
     ]
     assert rates.index(max(rates)) == warmup and max(rates) == 1.0
@@ -41,6 +41,6 @@ def test_it_rises_to_the_peak_and_falls_from_there(warmup, rest):
 
 def test_steps_outside_are_refused():
     with pytest.raises(ArgumentError, match="warmup_steps must be at least 0 and below total_steps=5, got 5"):
-        warmup_cosine(0, peak=1.0, warmup_steps=5, total_steps=5)
+        scheduled_learning_rate(0, peak=1.0, warmup_steps=5, total_steps=5)
     with pytest.raises(ArgumentError, match="step must lie between 0 and total_steps=5, got 6"):
-        warmup_cosine(6, peak=1.0, warmup_steps=0, total_steps=5)
+        scheduled_learning_rate(6, peak=1.0, warmup_steps=0, total_steps=5)

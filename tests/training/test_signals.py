@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from lambdanets.training.signals import StopRequest
+from lambdanets.training.process import StopRequest
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])

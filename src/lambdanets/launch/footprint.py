@@ -20,8 +20,8 @@ from lambdanets.models.resnet import ResNet
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_IMAGES
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import TrainConfig
+from lambdanets.training.distributed import autocast_dtype
 from lambdanets.training.settings import ExecConfig
-from lambdanets.training.step import autocast_dtype
 
 # Two batches, whose difference is what each image adds.
 _BATCHES: Final = (8, 16)

@@ -16,11 +16,10 @@ from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_count
 from lambdanets.runs.load import LoadedModel, Origin, Weights, load_run
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import DistributedContext, select_device
+from lambdanets.training.distributed import DistributedContext, autocast_dtype, select_device
 from lambdanets.training.loader import TEST_BATCH, test_batches
 from lambdanets.training.metrics import Evaluation, evaluate
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.step import autocast_dtype
 
 DEVICES: Final = ("auto", "cpu", "cuda")
 

@@ -14,12 +14,13 @@ from lambdanets.runs.tensorboard import TensorBoardSink
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.loop import Callback
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState
 
 
-class Recorder:
+class Recorder(Callback):
     """Writes what the loop reports; the processes beside the first one only take part in what all must do.
 
     Attributes:

@@ -18,14 +18,12 @@ from lambdanets.runs.report import write_report
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import DistributedContext, init_distributed
-from lambdanets.training.loop import Trainer, fit
+from lambdanets.training.distributed import DistributedContext, autocast_dtype, init_distributed
+from lambdanets.training.loop import Trainer
 from lambdanets.training.metrics import Evaluation
-from lambdanets.training.parallel import init_train_state
+from lambdanets.training.process import StopRequest
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.signals import StopRequest
-from lambdanets.training.state import TrainState
-from lambdanets.training.step import autocast_dtype
+from lambdanets.training.state import TrainState, init_train_state
 
 
 def train(
@@ -67,9 +65,9 @@ def train(
                 print_line(finished)
             return
         task = load_task(config)
-        trainer = make_trainer(config, task, ctx, stop)
-        state = first_state(config, task, ctx)
         recorder = Recorder(config, folder, task, ctx, with_tensorboard=tensorboard)
+        trainer = make_trainer(config, task, ctx, callback=recorder, stop_requested=stop)
+        state = first_state(config, task, ctx)
         _resume(state, recorder, allow)
         recorder.tell(banner(state, trainer, task))
         try:
@@ -85,7 +83,7 @@ def train(
 
 def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Evaluation:
     if not trainer.ctx.is_main:
-        return fit(state, trainer, recorder)
+        return trainer.fit(state)
     display = Display(
         recorder.log,
         total_steps=trainer.total_steps,
@@ -95,11 +93,11 @@ def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float
         started=started,
     )
     with display, recorder.shown_on(display):
-        return fit(state, trainer, recorder)
+        return trainer.fit(state)
 
 
-def make_trainer(config: TrainConfig, task: Task, ctx: DistributedContext, stop: StopRequest) -> Trainer:
-    """Put together what the loop needs to know."""
+def make_trainer(config: TrainConfig, task: Task, ctx: DistributedContext, **options: Any) -> Trainer:
+    """Make the trainer of a task; the options are those of `Trainer`."""
     mixup, cutmix = config.augment.mixup, config.augment.cutmix
     blend = functools.partial(mix, num_classes=len(task.labels), mixup=mixup, cutmix=cutmix)
     return Trainer(
@@ -110,7 +108,7 @@ def make_trainer(config: TrainConfig, task: Task, ctx: DistributedContext, stop:
         prepare=task.prepare,
         mix=blend if mixup or cutmix else None,
         ctx=ctx,
-        stop_requested=stop,
+        **options,
     )
 
 

@@ -1,22 +1,28 @@
-"""The processes of a run: who they are, and what they agree on."""
+"""The processes of a run: what they agree on, and how a model is made ready for them and their devices."""
 
 import datetime
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.rendezvous import rendezvous
+from torch.nn.parallel import DistributedDataParallel
 
-from lambdanets.errors import DataError, DependencyError, LostProcessError
+from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
+from lambdanets.training.process import die_with_parent, global_rank, local_rank, num_restarts, world_size
 from lambdanets.training.settings import ExecConfig
-from lambdanets.training.torchrun import die_with_parent, global_rank, local_rank, num_restarts, world_size
 
 T = TypeVar("T")
+
+_PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 # Process groups, kept to the end of the program. Else DDP's destructor would be what ends one: it waits for
 # gloo's threads while it holds Python's lock, and they may wait for that lock to drop a tensor.
@@ -120,6 +126,10 @@ class DistributedContext:
             buffer.copy_(part.view_as(buffer))
 
 
+# The only process of a run on the CPU.
+ALONE: Final = DistributedContext()
+
+
 @contextmanager
 def init_distributed(config: ExecConfig) -> Iterator[DistributedContext]:
     """Join the processes that torchrun started, if it did; leave them at the end.
@@ -129,7 +139,7 @@ def init_distributed(config: ExecConfig) -> Iterator[DistributedContext]:
         LostProcessError: Another process has ended.
     """
     rank, size = global_rank(), world_size()
-    device = _device(config, local_rank())
+    device = select_device("exec", config.device, local_rank())
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if size == 1:
@@ -158,30 +168,82 @@ def init_distributed(config: ExecConfig) -> Iterator[DistributedContext]:
             dist.destroy_process_group()
 
 
-def _device(config: ExecConfig, number: int) -> torch.device:
-    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
+def select_device(who: str, name: str, number: int = 0) -> torch.device:
+    """Select the device of a process: cpu, cuda, or auto: cuda where there is one.
+
+    Args:
+        who: The job that complains.
+        name: Name of the device.
+        number: Number of the process on its machine.
+
+    Raises:
+        DependencyError: There is no GPU of this number.
+    """
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     found = torch.cuda.device_count()
     if number >= found:
         raise DependencyError(
-            f"exec.device cuda needs a GPU for each process of a machine, got {found} for process"
-            f" {number + 1}. Start fewer, or use --exec.device cpu."
+            f"{who}: device cuda needs a GPU for each process of a machine, got {found} for process"
+            f" {number + 1}. Start fewer processes, or use the device cpu."
         )
     return torch.device("cuda", number)
 
 
-def select_device(who: str, name: str) -> torch.device:
-    """The device of a name: cpu, cuda, or auto: cuda where there is one.
+def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
+    """The dtype of products under autocast, none for float32; auto is bfloat16 on a GPU that has it."""
+    if name == "auto":
+        has_it = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if has_it else None
+    return _PRECISIONS[name]
 
-    Args:
-        who: The job that complains.
-        name: What was asked for.
+
+def prepare_model(model: nn.Module, config: ExecConfig, ctx: DistributedContext) -> nn.Module:
+    """Move a model to its device, with the memory format and the switches of the settings.
 
     Raises:
-        DependencyError: There is no GPU for cuda.
+        ArgumentError: The model or the device cannot do what `exec` asks for.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise DependencyError(
-            f"{who}: device cuda needs a GPU that torch can use, got none. Use --device cpu."
-        )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    model = model.to(ctx.device)
+    if config.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if config.gradient_checkpointing:
+        switch = getattr(model, "set_gradient_checkpointing", None)
+        if switch is None:
+            raise ArgumentError(
+                "exec.gradient_checkpointing must be off for a network without that switch, got"
+                f" {type(model).__name__}."
+            )
+        switch(True)
+    if config.sync_batch_norm and ctx.size > 1:
+        if ctx.device.type == "cpu":
+            raise ArgumentError(
+                "exec.sync_batch_norm must be off on a CPU, got on. Torch has it for GPUs alone."
+            )
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if config.deterministic and ctx.device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    return model
+
+
+def wrap_model(model: nn.Module, config: ExecConfig, ctx: DistributedContext) -> nn.Module:
+    """Compile a model if `exec` asks for it, and wrap it in DDP where other processes hold all of it too."""
+    if config.compile:
+        # The bare model, in place: the names of its weights stay as they are.
+        model.compile()
+    if ctx.size == 1 or config.parallel == "fsdp":
+        return model
+    devices = [ctx.device.index] if ctx.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, gradient_as_bucket_view=True)
+
+
+def shard_model(model: nn.Module, ctx: DistributedContext) -> None:
+    """Shard a model over the processes by FSDP2, block by block."""
+    mesh = init_device_mesh(ctx.device.type, (ctx.size,))
+    for stage in model.children():
+        if isinstance(stage, nn.Sequential | nn.ModuleList):
+            for block in stage:
+                if any(parameter.ndim for parameter in block.parameters()):
+                    fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)

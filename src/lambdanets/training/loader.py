@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jaxtyping import Int
@@ -12,12 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from lambdanets.data.task import Batch, TestData, TrainingData
 from lambdanets.errors import DataError
-from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.distributed import ALONE, DistributedContext
 
 # More images at once are no faster on a processor core, and this many fit anywhere.
 TEST_BATCH = 250
-
-_ALONE: Final = DistributedContext()
 
 Call = tuple[Any, ...]
 
@@ -39,7 +37,7 @@ def training_batches(
 
 
 def test_batches(
-    data: TestData, size: int = TEST_BATCH, *, ctx: DistributedContext = _ALONE, num_workers: int = 0
+    data: TestData, size: int = TEST_BATCH, *, ctx: DistributedContext = ALONE, num_workers: int = 0
 ) -> Iterator[Batch]:
     """Give each image once, in stored order.
 

@@ -12,12 +12,10 @@ from torch.nn.functional import cross_entropy
 
 from lambdanets.data.task import Batch
 from lambdanets.errors import ArgumentError, DataError
-from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.distributed import ALONE, DistributedContext
 
 # How many guesses the second count allows.
 TOP: Final = 5
-
-_ALONE: Final = DistributedContext()
 
 
 @dataclass
@@ -119,7 +117,7 @@ def evaluate(
     *,
     prepare: Callable[[Tensor], Tensor] = identity,
     precision: torch.dtype | None = None,
-    ctx: DistributedContext = _ALONE,
+    ctx: DistributedContext = ALONE,
     real: Int[Tensor, "n most"] | None = None,
 ) -> Evaluation:
     """Count what a model makes of each image.

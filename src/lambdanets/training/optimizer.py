@@ -1,6 +1,8 @@
-"""The optimiser, and its state under the names of the parameters."""
+"""The optimiser, its learning rate, its state by the names of the parameters, and the EMA of the model."""
 
-from collections.abc import Iterable, Mapping
+import copy
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import SGD, AdamW, Optimizer
 
-from lambdanets.errors import CheckpointError, DependencyError
+from lambdanets.errors import ArgumentError, CheckpointError, DependencyError
 from lambdanets.training.settings import OptimConfig
 
 
@@ -22,26 +24,80 @@ def make_optimizer(config: OptimConfig, groups: Iterable[dict[str, Any]]) -> Opt
     Raises:
         DependencyError: timm is needed and not installed.
     """
-    rate, momentum = config.learning_rate, config.momentum
-    if config.name == "sgd":
-        return SGD(groups, lr=rate, momentum=momentum, nesterov=True)
-    if config.name == "adamw":
-        betas = momentum, config.beta2 or 0.999
-        return AdamW(groups, lr=rate, betas=betas, eps=config.epsilon or 1e-8)
+    lr, momentum, betas = config.learning_rate, config.momentum, (config.momentum, config.beta2 or 0.999)
     made: Optimizer
-    if config.name == "lamb":
-        betas = momentum, config.beta2 or 0.999
-        # Gradients are shortened by the loop, for every optimiser alike.
-        made = _timm("Lamb")(groups, lr=rate, betas=betas, eps=config.epsilon or 1e-6, max_grad_norm=None)
-    else:
-        made = _timm("RMSpropTF")(
-            groups,
-            lr=rate,
-            alpha=config.beta2 or 0.9,
-            eps=config.epsilon or 1e-3,
-            momentum=momentum,
-        )
+    match config.name:
+        case "sgd":
+            made = SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+        case "adamw":
+            made = AdamW(groups, lr=lr, betas=betas, eps=config.epsilon or 1e-8)
+        case "lamb":
+            # The loop clips gradients, for every optimiser alike.
+            made = _timm("Lamb")(groups, lr=lr, betas=betas, eps=config.epsilon or 1e-6, max_grad_norm=None)
+        case "rmsprop":
+            alpha, eps = config.beta2 or 0.9, config.epsilon or 1e-3
+            made = _timm("RMSpropTF")(groups, lr=lr, alpha=alpha, eps=eps, momentum=momentum)
     return made
+
+
+def _timm(name: str) -> Any:
+    try:
+        import timm.optim
+    except ImportError as error:
+        raise DependencyError(
+            f"make_optimizer: timm must be installed, got {str(error)!r}. pip install 'lambdanets[train]'."
+        ) from error
+    return getattr(timm.optim, name)
+
+
+def scheduled_learning_rate(
+    step: int,
+    *,
+    peak: float,
+    warmup_steps: int,
+    total_steps: int,
+    interval: float | None = None,
+    factor: float | None = None,
+) -> float:
+    """Give the learning rate of one step: a linear warm-up, then half a cosine or a factor at each interval.
+
+    With s = step, w = warmup_steps and t = total_steps: peak · (s + 1) / (w + 1) for s < w, then
+    peak · (1 + cos(π (s - w) / (t - w))) / 2, or peak · factor^⌊s / interval⌋ where both are given. The first
+    step already moves, step w has the peak, and step t (never taken) would have zero under the cosine.
+
+    Paper: §E.2 (linear warm-up, then cosine; MobileNet: 0.99 every 3 epochs).
+
+    Args:
+        step: Updates made so far.
+        peak: The largest learning rate.
+        warmup_steps: Length of the warm-up.
+        total_steps: Length of the run.
+        interval: Updates from one decay to the next; fractions are allowed.
+        factor: Multiplies the rate at each of them.
+
+    Raises:
+        ArgumentError: The step lies outside the run, or the warm-up is not shorter than the run.
+
+    Example:
+        >>> scheduled_learning_rate(5, peak=0.5, warmup_steps=0, total_steps=10)
+        0.25
+        >>> scheduled_learning_rate(7, peak=0.5, warmup_steps=0, total_steps=10, interval=3.0, factor=0.5)
+        0.125
+    """
+    if not 0 <= warmup_steps < total_steps:
+        raise ArgumentError(
+            f"scheduled_learning_rate: warmup_steps must be at least 0 and below total_steps={total_steps},"
+            f" got {warmup_steps}."
+        )
+    if not 0 <= step <= total_steps:
+        raise ArgumentError(
+            f"scheduled_learning_rate: step must lie between 0 and total_steps={total_steps}, got {step}."
+        )
+    if step < warmup_steps:
+        return peak * (step + 1) / (warmup_steps + 1)
+    if interval is not None and factor is not None:
+        return float(peak * factor ** math.floor(step / interval))
+    return peak * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps))) / 2
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
@@ -52,18 +108,17 @@ def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
 
 def gradient_norm(model: nn.Module) -> Tensor:
     """Give the Euclidean norm of all gradients together; not finite as soon as one of them is not."""
-    return full_tensor(
-        torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-    )
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    return full_tensor(torch.nn.utils.get_total_norm(gradients))
 
 
-def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """Collect what the optimiser remembers: `momentum_buffer/stem.weight` -> tensor.
+def optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
+    """Collect the full tensors of an optimiser's state: `momentum_buffer/stem.weight` -> tensor.
 
     The rest of its state (learning rate, decay) is a function of the config and the step, apart from the
     counts that some keep for each group: `step/group 0`.
     """
-    remembered = {
+    states = {
         f"{key}/{name}": full_tensor(value)
         for name, parameter in model.named_parameters()
         for key, value in optimizer.state.get(parameter, {}).items()
@@ -74,11 +129,11 @@ def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tenso
         for number, group in enumerate(optimizer.param_groups)
         if isinstance(group.get("step"), Tensor)
     }
-    return remembered | counts
+    return states | counts
 
 
-def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimizer_tensors` collected, and forget the rest.
+def load_optimizer_state(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load what `optimizer_state` collected, in place of any other state.
 
     Raises:
         CheckpointError: A name or a shape is not one of this model's.
@@ -92,40 +147,73 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[s
             continue
         if name not in parameters:
             raise CheckpointError(
-                f"restore_optimizer: state must belong to parameters of the model, got {full_name!r}."
+                f"load_optimizer_state: state must belong to parameters of the model, got {full_name!r}."
             )
         parameter = parameters[name]
         if value.ndim and value.shape != parameter.shape:
             raise CheckpointError(
-                f"restore_optimizer: {full_name} must have shape {tuple(parameter.shape)},"
+                f"load_optimizer_state: {full_name} must have shape {tuple(parameter.shape)},"
                 f" got {tuple(value.shape)}."
             )
-        # Counts of steps stay on the processor, where the optimisers put them.
+        # Counts of steps stay on the CPU, where the optimisers put them.
         optimizer.state[parameter][key] = distribute_like(parameter, value) if value.ndim else value.clone()
 
 
 def full_tensor(tensor: Tensor) -> Tensor:
-    """A tensor of which processes hold parts, put together; any other as it is."""
-    if not isinstance(tensor, DTensor):
-        return tensor
-    put_together: Tensor = tensor.full_tensor()
-    return put_together
+    """Gather a tensor that is sharded over processes; give any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def distribute_like(pattern: Tensor, value: Tensor) -> Tensor:
-    """A copy of a whole tensor, on the device of a pattern and cut into parts as it is."""
+    """Copy a full tensor to the device of a pattern, sharded as the pattern is."""
     moved = value.to(pattern.device, copy=True)
-    if not isinstance(pattern, DTensor):
-        return moved
-    parts: Tensor = distribute_tensor(moved, pattern.device_mesh, pattern.placements)
-    return parts
+    if isinstance(pattern, DTensor):
+        return distribute_tensor(moved, pattern.device_mesh, pattern.placements)
+    return moved
 
 
-def _timm(name: str) -> Any:
-    try:
-        import timm.optim
-    except ImportError as error:
-        raise DependencyError(
-            f"make_optimizer: timm must be installed, got {str(error)!r}. pip install 'lambdanets[train]'."
-        ) from error
-    return getattr(timm.optim, name)
+class ExponentialMovingAverage:
+    """A second model whose weights follow those of the first one slowly.
+
+    At update t = 0, 1, 2, …: ema ← ema + (1 - dₜ)(model - ema), dₜ = min(decay, (1 + t) / (10 + t)). The
+    warm-up of dₜ lets the EMA forget the random start: without it a short run would be judged by weights
+    that it never trained. Covers parameters and floating buffers (the running statistics of batch norm);
+    integer buffers are copied.
+
+    Attributes:
+        module: The EMA model, in evaluation mode.
+        num_updates: Updates made so far, t of the next one.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise ArgumentError(
+                f"ExponentialMovingAverage: decay must be at least 0 and below 1, got {decay}."
+            )
+        self.module = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.num_updates = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the EMA towards the model; call it once after each optimiser step."""
+        averages, values = [], []
+        for average, value in zip(_local_tensors(self.module), _local_tensors(model), strict=True):
+            if value.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        torch._foreach_lerp_(averages, values, 1 - decay)
+        self.num_updates += 1
+
+    def half_life_steps(self) -> float:
+        """Steps after which an old weight counts half, once warmed up."""
+        return math.log(0.5) / math.log(self.decay) if self.decay else 0.0
+
+
+def _local_tensors(model: nn.Module) -> Iterator[Tensor]:
+    # Not `state_dict`: it lists a shared tensor once for each of its names, which would average it twice.
+    for tensor in (*model.parameters(), *model.buffers()):
+        yield tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,10 +1,12 @@
-"""Everything a run has to remember."""
+"""Everything that a run changes, and its way into a checkpoint and back."""
 
+import copy
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
@@ -12,23 +14,36 @@ from torch.optim import Optimizer
 from lambdanets.errors import CheckpointError
 from lambdanets.training.checkpoint import Checkpoint
 from lambdanets.training.config import TrainConfig, differences
-from lambdanets.training.ema import ExponentialMovingAverage
+from lambdanets.training.distributed import (
+    DistributedContext,
+    autocast_dtype,
+    prepare_model,
+    shard_model,
+    wrap_model,
+)
 from lambdanets.training.metrics import Meter
-from lambdanets.training.optimizer import distribute_like, full_tensor, optimizer_tensors, restore_optimizer
+from lambdanets.training.optimizer import (
+    ExponentialMovingAverage,
+    distribute_like,
+    full_tensor,
+    load_optimizer_state,
+    make_optimizer,
+    optimizer_state,
+)
 
 
 @dataclass(kw_only=True)
 class Events:
-    """What went wrong so far, and was borne.
+    """What went wrong so far without ending the run.
 
     Attributes:
         unreadable: One sentence for each training file that could not be read.
         unreadable_in_a_row: Unreadable files since the last readable one.
-        skipped_steps: Steps whose update was not finite and not made.
-        skipped_in_a_row: How many of them were the last ones.
-        rolled_back_steps: Steps that a rollback found not finite: they are left out.
+        skipped_steps: Steps whose loss or gradient was not finite, without an update.
+        skipped_in_a_row: Those among them since the last update.
+        rolled_back_steps: Steps whose loss or gradient was not finite: the run went back and skips them.
         failed_saves: Checkpoints that could not be stored.
-        failed_saves_in_a_row: How many of them were the last ones.
+        failed_saves_in_a_row: Those among them since the last one that could.
     """
 
     unreadable: list[str] = field(default_factory=list)
@@ -78,17 +93,17 @@ class TrainState:
 
     def ema_model(self) -> nn.Module:
         """Give the EMA model with its full weights; every process of the run must call it."""
-        if self.full_ema_model is None or self.full_ema_model is self.ema.module:
+        if self.full_ema_model is None:
             return self.ema.module
         self.full_ema_model.load_state_dict(full_state(self.ema.module))
         return self.full_ema_model
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """All tensors, by the name of the checkpoint's file; every process of the run must ask."""
+        """All tensors, by the name of the checkpoint's file; every process of the run must call it."""
         return {
             "model": full_state(self.model),
             "ema": full_state(self.ema.module),
-            "optimizer": optimizer_tensors(self.optimizer, self.model),
+            "optimizer": optimizer_state(self.optimizer, self.model),
         }
 
     def record(self, config: TrainConfig, world_size: int = 1) -> dict[str, Any]:
@@ -108,7 +123,7 @@ class TrainState:
     def restore(
         self, checkpoint: Checkpoint, config: TrainConfig, *, world_size: int = 1, allow: Collection[str] = ()
     ) -> list[str]:
-        """Take over a checkpoint of the same config and as many processes.
+        """Load a checkpoint of the same config and number of processes.
 
         Args:
             checkpoint: What was stored.
@@ -117,16 +132,16 @@ class TrainState:
             allow: Dotted names of settings that may have changed, `world_size` among them.
 
         Returns:
-            What has changed and was allowed to, old -> new.
+            The changes that were allowed, old -> new.
 
         Raises:
             CheckpointError: It belongs to another config or to another model.
         """
         record = checkpoint.record
-        changes = _changes(checkpoint, config, world_size, allow)
-        _load(self.model, checkpoint, "model")
-        _load(self.ema.module, checkpoint, "ema")
-        restore_optimizer(self.optimizer, self.model, checkpoint.tensors["optimizer"])
+        changes = _check_same_config(checkpoint, config, world_size, allow)
+        for name, model in (("model", self.model), ("ema", self.ema.module)):
+            load_state(model, checkpoint.tensors[name], f"{checkpoint.path}/{name}.safetensors")
+        load_optimizer_state(self.optimizer, self.model, checkpoint.tensors["optimizer"])
         self.ema.num_updates = record["ema_updates"]
         if self.scaler and record["scaler"]:
             self.scaler.load_state_dict(record["scaler"])
@@ -138,40 +153,54 @@ class TrainState:
         return changes
 
 
+def init_train_state(
+    model: nn.Module,
+    config: TrainConfig,
+    ctx: DistributedContext,
+    make_groups: Callable[[nn.Module], list[dict[str, Any]]],
+) -> TrainState:
+    """Make the state at the beginning of a run, from a model with its first weights.
+
+    Args:
+        model: On any device, equal in all processes.
+        config: The settings.
+        ctx: This process among the others.
+        make_groups: Makes the optimiser's parameter groups of the model.
+
+    Raises:
+        ArgumentError: The model or the device cannot do what `exec` asks for.
+    """
+    model = prepare_model(model, config.exec, ctx)
+    ema = ExponentialMovingAverage(model, config.ema_decay)
+    full_ema_model = None
+    if config.exec.parallel == "fsdp" and ctx.size > 1:
+        full_ema_model = copy.deepcopy(ema.module)
+        shard_model(model, ctx)
+        shard_model(ema.module, ctx)
+    needs_scaler = autocast_dtype(config.exec.precision, ctx.device) == torch.float16
+    return TrainState(
+        model=model,
+        ema=ema,
+        full_ema_model=full_ema_model,
+        optimizer=make_optimizer(config.optim, make_groups(model)),
+        ddp_model=wrap_model(model, config.exec, ctx),
+        scaler=GradScaler(ctx.device.type) if needs_scaler else None,
+    )
+
+
 def full_state(model: nn.Module) -> dict[str, Tensor]:
-    """The weights and buffers by name, put together where processes hold parts."""
+    """The weights and buffers by name, gathered where processes hold shards of them."""
     return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
 
 
-def _changes(
-    checkpoint: Checkpoint, config: TrainConfig, world_size: int, allow: Collection[str]
-) -> list[str]:
-    old = TrainConfig.from_dict(checkpoint.record["config"])
-    found = differences(old, config)
-    if checkpoint.record["world_size"] != world_size:
-        found["world_size"] = (checkpoint.record["world_size"], world_size)
-    texts = {name: f"{name}: {before} -> {after}" for name, (before, after) in found.items()}
-    refused = [text for name, text in texts.items() if name not in allow]
-    if refused:
-        raise CheckpointError(
-            f"load_checkpoint: {checkpoint.path} was written by recipe {old.recipe!r} with other settings,"
-            " old -> new:\n  " + "\n  ".join(refused) + "\nTo go on all the same: --resume-allow"
-            f" {' '.join(name for name in texts if name not in allow)}"
-        )
-    return list(texts.values())
-
-
-def _load(model: nn.Module, checkpoint: Checkpoint, name: str) -> None:
-    load_state(model, checkpoint.tensors[name], f"{checkpoint.path}/{name}.safetensors")
-
-
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load weights, every one of them.
+    """Load weights, every one of them; where processes hold shards, each takes its own.
 
     Raises:
         CheckpointError: Names or shapes are not those of the model.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
     if wrong:
@@ -183,6 +212,22 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> N
             f"load_state: {where} must hold the weights of this model, got {len(wrong)} that differ:"
             f" it needs {listed}."
         )
-    state = model.state_dict()
-    # A process may hold parts of a tensor: each takes its own.
     model.load_state_dict({name: distribute_like(state[name], tensor) for name, tensor in tensors.items()})
+
+
+def _check_same_config(
+    checkpoint: Checkpoint, config: TrainConfig, world_size: int, allow: Collection[str]
+) -> list[str]:
+    old = TrainConfig.from_dict(checkpoint.record["config"])
+    changes = differences(old, config)
+    if checkpoint.record["world_size"] != world_size:
+        changes["world_size"] = (checkpoint.record["world_size"], world_size)
+    texts = {name: f"{name}: {before} -> {after}" for name, (before, after) in changes.items()}
+    refused = [name for name in texts if name not in allow]
+    if refused:
+        listed = "\n  ".join(texts[name] for name in refused)
+        raise CheckpointError(
+            f"load_checkpoint: {checkpoint.path} was written by recipe {old.recipe!r} with other settings,"
+            f" old -> new:\n  {listed}\nTo go on all the same: --resume-allow {' '.join(refused)}"
+        )
+    return list(texts.values())

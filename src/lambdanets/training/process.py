@@ -1,0 +1,76 @@
+"""This process: its rank among those of torchrun, and the signals that ask it to stop; without torch."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+_STOP: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+# Linux's prctl option: which signal a process gets when its parent dies.
+_SET_DEATH_SIGNAL: Final = 1
+
+
+def global_rank() -> int:
+    """The number of this process over all machines; 0 without torchrun."""
+    return int(os.environ.get("RANK", 0))
+
+
+def local_rank() -> int:
+    """The number of this process on its machine; 0 without torchrun."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def world_size() -> int:
+    """How many processes work together; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def num_restarts() -> int:
+    """How often torchrun has started its processes again."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def die_with_parent() -> None:
+    """Have this process asked to stop when torchrun is killed: it would run on without supervision."""
+    # Other systems have no such call.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
+
+
+class StopRequest:
+    """Whether someone has asked the run to stop: it then finishes its step, saves and leaves.
+
+    Attributes:
+        received: The signal's name, None until one comes.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self.received is not None
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator["StopRequest"]:
+        """Take SIGTERM, SIGUSR1 and the first Ctrl-C as a request; the second Ctrl-C leaves at once."""
+        # Only the main thread may change what a signal does.
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        before = {number: signal.signal(number, self._receive) for number in _STOP}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number).name
