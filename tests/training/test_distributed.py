@@ -1,8 +1,6 @@
 """What processes say to each other, and how a network is made ready for them."""
 
 import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -12,7 +10,6 @@ from torch import nn
 from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
 from lambdanets.models import create_model
 from lambdanets.training.distributed import DistributedContext, init_distributed, prepare_model
-from lambdanets.training.process import die_with_parent, global_rank, local_rank, num_restarts, world_size
 from lambdanets.training.settings import ExecConfig
 from lambdanets.training.state import init_train_state
 from support.processes import run_ranks
@@ -104,38 +101,6 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     message = r"exec: device cuda needs a GPU for each process of a machine, got 1 for process 2"
     with pytest.raises(DependencyError, match=message), init_distributed(ExecConfig(device="cuda")):
         pass
-
-
-def test_what_torchrun_says(monkeypatch):
-    assert (global_rank(), local_rank(), world_size(), num_restarts()) == (0, 0, 1, 0)
-    for name, value in {"RANK": 5, "LOCAL_RANK": 1, "WORLD_SIZE": 8, "TORCHELASTIC_RESTART_COUNT": 2}.items():
-        monkeypatch.setenv(name, str(value))
-    assert (global_rank(), local_rank(), world_size(), num_restarts()) == (5, 1, 8, 2)
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
-def test_a_process_is_asked_to_stop_when_its_parent_dies(tmp_path):
-    assert callable(die_with_parent)
-    child = (
-        "import pathlib, signal, sys, time\n"
-        "from lambdanets.training.process import die_with_parent\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).touch(), sys.exit()))\n"
-        "die_with_parent(); pathlib.Path(sys.argv[1] + '.ready').touch(); time.sleep(30)\n"
-    )
-    marker = tmp_path / "asked"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, {str(marker)!r}])"
-    process = subprocess.Popen([sys.executable, "-c", parent])
-    _wait(marker.with_name("asked.ready").exists)
-    process.kill()
-    process.wait()
-    _wait(marker.exists)
-
-
-def _wait(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_switches_of_the_settings():

@@ -1,15 +1,21 @@
-"""SGD against its equations, and its state by parameter names."""
+"""Optimisers against their equations, the learning rate at steps computed by hand, the EMA in closed form."""
+
+import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from lambdanets.errors import CheckpointError
+from lambdanets.errors import ArgumentError, CheckpointError
 from lambdanets.training.optimizer import (
+    ExponentialMovingAverage,
     gradient_norm,
     load_optimizer_state,
     make_optimizer,
     optimizer_state,
+    scheduled_learning_rate,
     set_learning_rate,
 )
 from lambdanets.training.settings import OptimConfig
@@ -68,3 +74,94 @@ def test_state_of_another_model_is_refused():
         load_optimizer_state(state.optimizer, state.model, {"momentum_buffer/9.weight": torch.ones(2)})
     with pytest.raises(CheckpointError, match=r"momentum_buffer/0.bias must have shape \(6,\), got \(2,\)"):
         load_optimizer_state(state.optimizer, state.model, {"momentum_buffer/0.bias": torch.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.1),  # 0.4 * 1 / 4
+        (1, 0.2),
+        (2, 0.3),
+        (3, 0.4),  # the peak ends the warm-up
+        (5, 0.2 * (1 + math.sqrt(0.5))),  # a quarter of the cosine
+        (7, 0.2),  # its middle
+        (11, 0.0),  # its end, one step beyond the last
+    ],
+)
+def test_steps_by_hand(step, expected):
+    found = scheduled_learning_rate(step, peak=0.4, warmup_steps=3, total_steps=11)
+    assert found == pytest.approx(expected, abs=1e-15)
+
+
+@given(warmup=st.integers(0, 50), rest=st.integers(1, 200))
+def test_it_rises_to_the_peak_and_falls_from_there(warmup, rest):
+    rates = [
+        scheduled_learning_rate(s, peak=1.0, warmup_steps=warmup, total_steps=warmup + rest)
+        for s in range(warmup + rest)
+    ]
+    assert rates.index(max(rates)) == warmup and max(rates) == 1.0
+    assert rates[: warmup + 1] == sorted(rates[: warmup + 1])
+    assert rates[warmup:] == sorted(rates[warmup:], reverse=True)
+    assert min(rates) > 0
+
+
+def test_steps_outside_are_refused():
+    with pytest.raises(ArgumentError, match="warmup_steps must be at least 0 and below total_steps=5, got 5"):
+        scheduled_learning_rate(0, peak=1.0, warmup_steps=5, total_steps=5)
+    with pytest.raises(ArgumentError, match="step must lie between 0 and total_steps=5, got 6"):
+        scheduled_learning_rate(6, peak=1.0, warmup_steps=0, total_steps=5)
+
+
+class Counted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        self.alias = self.weight
+        self.register_buffer("mean", torch.zeros(1, dtype=torch.float64))
+        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+
+    def set(self, value):
+        with torch.no_grad():
+            self.weight.fill_(value)
+            self.mean.fill_(-value)
+            self.count += 1
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.95])
+def test_ema_in_closed_form_with_warm_up(decay):
+    model = Counted()
+    ema = ExponentialMovingAverage(model, decay)
+    values = [3.0, -1.0, 2.5, 7.0, 0.25] * 8
+    for value in values:
+        model.set(value)
+        ema.update(model)
+    decays = [min(decay, (1 + t) / (10 + t)) for t in range(len(values))]
+    expected = 0.0
+    for t, value in enumerate(values):
+        kept = 1.0
+        for later in decays[t + 1 :]:
+            kept *= later
+        expected += (1 - decays[t]) * kept * value
+    assert ema.module.weight.item() == pytest.approx(expected, abs=1e-12)
+    assert ema.module.mean.item() == pytest.approx(-expected, abs=1e-12)
+    assert ema.module.count.item() == len(values) == ema.num_updates
+
+
+def test_the_ema_is_a_model_of_its_own_in_evaluation_mode():
+    model = Counted()
+    ema = ExponentialMovingAverage(model, 0.9)
+    model.set(1.0)
+    assert ema.module.weight.item() == 0.0
+    assert not ema.module.training
+    assert not ema.module.weight.requires_grad
+    assert ema.module.alias is ema.module.weight
+
+
+def test_half_life():
+    assert ExponentialMovingAverage(Counted(), 0.5).half_life_steps() == pytest.approx(1.0)
+    assert ExponentialMovingAverage(Counted(), 0.0).half_life_steps() == 0.0
+
+
+def test_a_decay_of_one_is_refused():
+    with pytest.raises(ArgumentError, match=r"decay must be at least 0 and below 1, got 1\.0"):
+        ExponentialMovingAverage(Counted(), 1.0)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from lambdanets import __version__
 from lambdanets.errors import DependencyError, NumericError, StoppedError
-from lambdanets.training.process import global_rank
+from lambdanets.training.torchrun import global_rank
 
 # Name -> one line for --help. Each is a module here, with `configure(parser)` and `main(arguments)`.
 COMMANDS: Final[dict[str, str]] = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from lambdanets.cli.threads import keep_threads_asleep
 from lambdanets.errors import check_positive
-from lambdanets.training.process import world_size
+from lambdanets.training.torchrun import world_size
 
 if TYPE_CHECKING:
     from lambdanets.runs.eval_table import Attempt

@@ -16,8 +16,8 @@ from lambdanets.data.config import DataConfig, switched
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
 from lambdanets.training.config import TrainConfig, differences, flatten, non_defaults
-from lambdanets.training.process import global_rank, world_size
 from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.torchrun import global_rank, world_size
 
 # For the time from the command to the first step.
 _STARTED: Final = time.monotonic()

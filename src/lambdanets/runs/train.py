@@ -21,9 +21,9 @@ from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype, init_distributed
 from lambdanets.training.loop import Trainer
 from lambdanets.training.metrics import Evaluation
-from lambdanets.training.process import StopRequest
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState, init_train_state
+from lambdanets.training.torchrun import StopRequest
 
 
 def train(

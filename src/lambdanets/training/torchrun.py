@@ -1,4 +1,4 @@
-"""This process: its rank among those of torchrun, and the signals that ask it to stop; without torch."""
+"""What torchrun tells the processes that it starts, and the signals that ask them to stop; without torch."""
 
 import contextlib
 import ctypes
