@@ -187,7 +187,7 @@ class Trainer:
             started = time.perf_counter()
             result = self._step(state, self._next(state, batches), len(indices))
             state.meter.seconds += time.perf_counter() - started
-            if result.nonfinite and not self._handle_nonfinite(state, result.nonfinite, epoch, indices):
+            if result.nonfinite and not self._recover(state, result.nonfinite, epoch, indices):
                 return False
             self.callback.on_step_end(state, len(indices))
             if state.step % self.steps_per_epoch == 0:
@@ -265,9 +265,7 @@ class Trainer:
                 f" {events.unreadable[-1]}"
             )
 
-    def _handle_nonfinite(
-        self, state: TrainState, problem: str, epoch: int, indices: Int[Tensor, " b"]
-    ) -> bool:
+    def _recover(self, state: TrainState, problem: str, epoch: int, indices: Int[Tensor, " b"]) -> bool:
         """Skip the step, roll back or raise, as the config says; false after a rollback."""
         faults, events, step = self.config.faults, state.events, state.step
         self.callback.on_nonfinite(
