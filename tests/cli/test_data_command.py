@@ -1,6 +1,5 @@
 """`lambdanets data`: what it prints and returns on sets with planted faults."""
 
-import argparse
 import json
 import os
 import shutil
@@ -10,17 +9,15 @@ import tarfile
 
 import pytest
 
-from lambdanets.cli import data as data_command
-from lambdanets.cli import run
 from lambdanets.data import check as data_job
 from lambdanets.data import sharding
 from lambdanets.data.check import check_data
-from lambdanets.data.config import DATA_SETS, FolderConfig
-from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES
+from lambdanets.data.config import FolderConfig
 from lambdanets.data.sharding import find_files
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import DataError
 from support.archives import image_bytes, samples, write_tar
+from support.commands import printed, refused
 from support.sources import MemorySource
 
 
@@ -42,34 +39,24 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-def printed(capsys, *words, code=0):
-    assert run(["data", *map(str, words)]) == code
-    return capsys.readouterr().out
-
-
-def refused(capsys, *words, code):
-    assert run(["data", *map(str, words)]) == code
-    return capsys.readouterr().err
-
-
 def test_check_counts(images, capsys):
     num_bytes = sum(path.stat().st_size for path in (images / "train").rglob("*.jpg"))
-    text = printed(capsys, "check", images)
+    text = printed(capsys, "data", "check", images)
     assert text.splitlines()[:5] == [
         f"{images}: folder",
-        "train       7 images of 2 classes",
-        f"            {num_bytes / 1e6:.1f} MB, {num_bytes / 7 / 1e3:.1f} kB each",
-        "                    3  cat",
-        "                    4  dog",
+        "train  7 images of 2 classes",
+        f"       {num_bytes / 1e6:.1f} MB, {num_bytes / 7 / 1e3:.1f} kB each",
+        "       cat  3",
+        "       dog  4",
     ]
-    assert text.endswith("nothing wrong; --decode looks into each image\n")
-    text = printed(capsys, "check", images, "--decode")
-    assert "            from 20×10 to 20×13 pixels\n" in text
+    assert text.endswith("nothing wrong; --decode reads each image\n")
+    text = printed(capsys, "data", "check", images, "--decode")
+    assert "       from 20×10 to 20×13 pixels\n" in text
     assert text.endswith("every image can be decoded\n")
 
 
 def test_check_in_json(images, capsys):
-    report = json.loads(printed(capsys, "check", images, "--decode", "--json"))
+    report = json.loads(printed(capsys, "data", "check", images, "--decode", "--json"))
     assert set(report) == {"root", "kind", "decoded", "fit", "only_in", "parts"}
     assert report["fit"] and report["decoded"] and report["kind"] == "folder"
     train, val = report["parts"]
@@ -89,58 +76,60 @@ def test_check_names_what_cannot_be_read(images, capsys):
     whole = (images / "val/dog/1.jpg").read_bytes()
     (images / "val/dog/cut.jpg").write_bytes(whole[: len(whole) // 2])
     (images / "val/dog/page.jpg").write_text("<html>")
-    text = printed(capsys, "check", images, code=4)
+    text = printed(capsys, "data", "check", images, code=4)
     assert f"unreadable: {images}/train/cat/empty.jpg: must not be empty.\n" in text
     assert f"{images}/val/dog/gone.jpg: cannot be read: No such file or directory.\n" in text
     assert f"{images}/val/dog/pipe.jpg: must be a file, got a folder, a pipe or a device.\n" in text
     assert text.endswith("3 of 16 images cannot be read\n")
-    report = json.loads(printed(capsys, "check", images, "--decode", "--json", code=4))
+    report = json.loads(printed(capsys, "data", "check", images, "--decode", "--json", code=4))
     assert not report["fit"]
     assert [len(part["unreadable"]) for part in report["parts"]] == [1, 4]
-    text = printed(capsys, "check", images, "--decode", code=4)
+    text = printed(capsys, "data", "check", images, "--decode", code=4)
     assert text.endswith("5 of 16 images cannot be read\n")
 
 
 def test_check_without_permission(images, capsys, monkeypatch):
     # Root may read everything; so the system's answer stands in.
     monkeypatch.setattr("lambdanets.data.check.os.access", lambda path, how: not path.endswith(b"cat/0.jpg"))
-    text = printed(capsys, "check", images, "--test", "", code=4)
+    text = printed(capsys, "data", "check", images, "--test", "", code=4)
     assert f"{images}/train/cat/0.jpg: cannot be read: Permission denied.\n" in text
     assert "1 of 7 images" in text
 
 
 def test_check_finds_classes_of_one_part(images, capsys):
     shutil.copytree(images / "train/dog", images / "train/bird")
-    text = printed(capsys, "check", images)
+    text = printed(capsys, "data", "check", images)
     assert "only in train: bird\n" in text
     shutil.copytree(images / "train/dog", images / "val/fish")
-    text = printed(capsys, "check", images, code=4)
+    text = printed(capsys, "data", "check", images, code=4)
     assert "only in val: fish\n" in text
-    assert text.endswith("not fit: val has classes that train has not\n")
+    assert text.endswith("not fit: val has classes that train does not have\n")
 
 
 def test_check_of_many_classes_says_the_fewest_and_the_most(tmp_path, capsys):
     labels = [f"c{number:02d}" for number in range(25)]
     write_tar(tmp_path / "train/a.tar", samples([*labels, "c07", "c07"]))
     write_tar(tmp_path / "val/a.tar", samples(labels[3:] * 2))
-    text = printed(capsys, "check", tmp_path)
-    assert "fewest 1, in c00\n            most 3, in c07\n" in text
+    text = printed(capsys, "data", "check", tmp_path)
+    assert "fewest 1, in c00\n       most 3, in c07\n" in text
     assert "only in train: c02\n" in text
     (tmp_path / "classes.txt").write_text("\n".join([*labels, "unseen", "neither"]))
-    text = printed(capsys, "check", tmp_path)
+    text = printed(capsys, "data", "check", tmp_path)
     assert "no images in train: 2 classes (unseen, neither)\n" in text
     write_tar(tmp_path / "val/a.tar", samples(labels[:1]))
-    assert "24 classes are in one part only; --json names them\n" in printed(capsys, "check", tmp_path)
+    assert "24 classes are in one part only; --json names them\n" in printed(
+        capsys, "data", "check", tmp_path
+    )
 
 
 def test_check_of_shards_and_of_flat_folders(tmp_path, images, capsys):
     write_tar(tmp_path / "shards/t-0.tar", samples([0, 1, 1]))
-    text = printed(capsys, "check", tmp_path / "shards", "--train", "t-*.tar", "--test", "")
-    assert f"{tmp_path}/shards: shards\nt-*.tar     3 images of 2 classes\n" in text
+    text = printed(capsys, "data", "check", tmp_path / "shards", "--train", "t-*.tar", "--test", "")
+    assert f"{tmp_path}/shards: shards\nt-*.tar  3 images of 2 classes\n" in text
     flat = images / "val/dog"
     (images / "val/dog.csv").write_text("0.jpg,x\n1.jpg,y\n")
     words = ("--train", "val/dog", "--test", "", "--train-labels", "val/dog.csv")
-    text = printed(capsys, "check", images, *words)
+    text = printed(capsys, "data", "check", images, *words)
     assert "2 images of 2 classes" in text and flat.is_dir()
 
 
@@ -149,7 +138,7 @@ def test_one_folder_may_hold_both_parts(images, capsys):
     (images / "other.csv").write_text("1.jpg,y\n")
     words = ("--train", "val/dog", "--test", "val/dog")
     words += ("--train-labels", "one.csv", "--test-labels", "other.csv")
-    report = json.loads(printed(capsys, "check", images, *words, "--json", code=4))
+    report = json.loads(printed(capsys, "data", "check", images, *words, "--json", code=4))
     assert [part["classes"] for part in report["parts"]] == [{"x": 1}, {"y": 1}]
     assert not report["fit"]
 
@@ -182,7 +171,7 @@ def test_a_killed_process_is_a_sentence(monkeypatch):
 
 def test_shard_keeps_bytes_and_classes(images, tmp_path, capsys):
     out = tmp_path / "out"
-    text = printed(capsys, "shard", images, out, "--max-count", "3")
+    text = printed(capsys, "data", "shard", images, out, "--max-count", "3")
     assert text.splitlines() == [
         "train  7 images in 3 shards",
         "val    4 images in 2 shards",
@@ -199,7 +188,19 @@ def test_shard_keeps_bytes_and_classes(images, tmp_path, capsys):
 
 
 def test_shard_shuffles_when_it_is_asked_to(images, tmp_path, capsys):
-    printed(capsys, "shard", images, tmp_path / "out", "--test", "", "--shuffle", "5", "--max-bytes", "20000")
+    printed(
+        capsys,
+        "data",
+        "shard",
+        images,
+        tmp_path / "out",
+        "--test",
+        "",
+        "--shuffle",
+        "5",
+        "--max-bytes",
+        "20000",
+    )
     train = ShardSource(tmp_path / "out", "train")
     assert sorted(train.targets.tolist()) == [0] * 3 + [1] * 4
     files = [path.read_bytes() for path in sorted((images / "train").rglob("*.jpg"))]
@@ -209,17 +210,17 @@ def test_shard_shuffles_when_it_is_asked_to(images, tmp_path, capsys):
 
 
 def test_shard_refuses(images, tmp_path, capsys, monkeypatch):
-    message = refused(capsys, "shard", images, images, code=2)
-    assert message == f"lambdanets data: data shard: out must be a new or an empty folder, got {images}.\n"
+    message = refused(capsys, "data", "shard", images, images, code=2)
+    assert message == f"lambdanets data: data shard: out must be a new or an empty folder, got {images}."
     (images / "val/cat").rename(images / "val/fish")
-    assert "got 'fish'" in refused(capsys, "shard", images, tmp_path / "out", code=4)
+    assert "got 'fish'" in refused(capsys, "data", "shard", images, tmp_path / "out", code=4)
     assert not (tmp_path / "out").exists()
 
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sharding, "write_class_names", full)
-    message = refused(capsys, "shard", images, tmp_path / "out", "--test", "", code=7)
+    message = refused(capsys, "data", "shard", images, tmp_path / "out", "--test", "", code=7)
     assert f"data shard: {tmp_path}/out must be writable, got 'No space left on device'." in message
 
 
@@ -227,66 +228,48 @@ def test_index(tmp_path, capsys, monkeypatch):
     write_tar(tmp_path / "train/a.tar", samples([0, 1]))
     write_tar(tmp_path / "val/b.tar", samples([0]))
     place = tmp_path / "train/a.tar.index.json"
-    text = printed(capsys, "index", tmp_path)
+    text = printed(capsys, "data", "index", tmp_path)
     assert text.splitlines()[0] == f"{tmp_path}/train/a.tar  2 images, index {place}"
     assert text.splitlines()[-1] == "2 shards, 3 images"
     assert place.is_file()
     monkeypatch.setattr(sharding, "index_place", lambda shard, stamp: None)
-    assert "a.tar  2 images, index nowhere: no folder takes it\n" in printed(capsys, "index", tmp_path)
+    assert "a.tar  2 images, index nowhere: no folder can be written\n" in printed(
+        capsys, "data", "index", tmp_path
+    )
 
 
 def test_what_is_not_there(tmp_path, capsys):
-    message = refused(capsys, "check", tmp_path / "none", code=2)
+    message = refused(capsys, "data", "check", tmp_path / "none", code=2)
     assert (
         f"data: root must be a folder, got {tmp_path}/none, which is none. A data set of Hugging Face needs"
         in message
     )
-    message = refused(capsys, "index", tmp_path, code=2)
+    message = refused(capsys, "data", "index", tmp_path, code=2)
     assert f"data index: root must be a folder with *.tar in it or below, got {tmp_path}." in message
-    message = refused(capsys, "check", tmp_path, "--train", "", code=2)
+    message = refused(capsys, "data", "check", tmp_path, "--train", "", code=2)
     assert "data: train must name a folder, a pattern or a split, got nothing." in message
-    message = refused(capsys, "check", tmp_path, "--workers", "0", code=2)
+    message = refused(capsys, "data", "check", tmp_path, "--workers", "0", code=2)
     assert "data check: workers must be at least 1, got 0." in message
 
 
 def test_a_hostile_shard_is_named(tmp_path, capsys):
     write_tar(tmp_path / "train/a.tar", [*samples([0]), ("../up.jpg", b"")])
     for words in (("check", tmp_path), ("index", tmp_path), ("shard", tmp_path, tmp_path / "out")):
-        message = refused(capsys, *words, code=4)
-        assert message == "lambdanets data: shards: a.tar must hold names inside it, got '../up.jpg'.\n"
+        message = refused(capsys, "data", *words, code=4)
+        assert message == "lambdanets data: shards: a.tar must hold names inside it, got '../up.jpg'."
     assert not (tmp_path / "up.jpg").exists() and not (tmp_path / "out").exists()
 
 
 def test_hugging_face_needs_its_library(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
-    message = refused(capsys, "check", "pets", "--kind", "huggingface", code=3)
+    message = refused(capsys, "data", "check", "pets", "--kind", "huggingface", code=3)
     assert "datasets must be installed. pip install 'lambdanets[huggingface]'." in message
 
 
 def test_shards_are_what_tar_takes(images, tmp_path, capsys):
-    printed(capsys, "shard", images, tmp_path / "out", "--test", "")
+    printed(capsys, "data", "shard", images, tmp_path / "out", "--test", "")
     (shard,) = (tmp_path / "out/train").glob("*.tar")
     with tarfile.open(shard) as archive:
         assert len(archive.getnames()) == 14
     listed = subprocess.run(["tar", "tf", shard], capture_output=True, text=True, check=True).stdout
     assert listed.splitlines()[:2] == ["00000000-0.cls", "00000000-0.jpg"]
-
-
-def test_the_options_are_frozen():
-    """A new or a missing one is a change that users see."""
-    parser = argparse.ArgumentParser()
-    data_command.configure(parser)
-    (jobs,) = (action for action in parser._actions if action.dest == "job")
-    found = {
-        name: {word for action in job._actions for word in action.option_strings or [action.dest]}
-        for name, job in jobs.choices.items()
-    }
-    parts = {"--kind", "--train", "--test", "--train-labels", "--test-labels", "-h", "--help", "root"}
-    assert found == {
-        "check": parts | {"--decode", "--workers", "--json"},
-        "shard": parts | {"out", "--max-bytes", "--max-count", "--shuffle"},
-        "index": {"-h", "--help", "root"},
-    }
-    assert set(data_command.KINDS) <= set(DATA_SETS)
-    defaults = parser.parse_args(["shard", "a", "b"])
-    assert (defaults.max_bytes, defaults.max_count) == (MAX_SHARD_BYTES, MAX_COUNT)

@@ -4,22 +4,7 @@ import json
 
 import pytest
 
-from lambdanets.cli import run
-
-
-def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    assert run(words) == 0
-    return capsys.readouterr().out
-
-
-def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The message of a command that is refused with exit code 2, by us or by argparse."""
-    try:
-        code = run(words)
-    except SystemExit as stop:
-        code = stop.code
-    assert code == 2
-    return capsys.readouterr().err
+from support.commands import printed, refused
 
 
 def test_info_prints_the_published_counts(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +22,17 @@ def test_info_prints_the_published_counts(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_info_in_json_sums_its_layers(capsys: pytest.CaptureFixture[str]) -> None:
-    words = ("info", "lambda_resnet_digits", "--size", "8", "--num-classes", "10", "--in-channels", "1")
+    words = (
+        "info",
+        "lambda_resnet_digits",
+        "--size",
+        "8",
+        "--overrides",
+        "num_classes",
+        "10",
+        "in_channels",
+        "1",
+    )
     report = json.loads(printed(capsys, *words, "--format", "json"))
     assert (report["model"], report["image_size"]) == ("lambda_resnet_digits", 8)
     assert report["parameters"] == sum(layer["parameters"] for layer in report["layers"]) == 36_234
@@ -47,17 +42,9 @@ def test_info_in_json_sums_its_layers(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_info_takes_the_overrides(capsys: pytest.CaptureFixture[str]) -> None:
     words = ("info", "lambda_resnet_digits", "--size", "8x12", "--format", "json")
-    options = ("--layers", "CCLL", "--query-depth", "4", "--num-heads", "2", "--intra-depth", "2")
-    more = (
-        "--scope-size",
-        "global",
-        "--share-position",
-        "stage",
-        "--key-normalization",
-        "l2",
-        "--no-content",
-    )
-    report = json.loads(printed(capsys, *words, *options, *more))
+    layer = "query_depth 4 num_heads 2 intra_depth 2 scope_size None key_normalization l2 content False"
+    overrides = f"layers CCLL share_position stage {layer}"
+    report = json.loads(printed(capsys, *words, "--overrides", *overrides.split()))
     assert report["image_size"] == [8, 12]
     assert report["overrides"] == {
         "image_size": [8, 12],
@@ -70,7 +57,8 @@ def test_info_takes_the_overrides(capsys: pytest.CaptureFixture[str]) -> None:
         "key_normalization": "l2",
         "scope_size": None,
     }
-    text = printed(capsys, *words[:2], "--size", "8", "--no-positional", "--image-size", "16", "--per-layer")
+    overrides = ("--overrides", "positional", "False", "image_size", "16")
+    text = printed(capsys, *words[:2], "--size", "8", *overrides, "--per-layer")
     assert "c5.0.mixer" in text
 
 
@@ -108,16 +96,28 @@ def test_bench_explains_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
     ("words", "message"),
     [
         (("info", "resnet51"), "unknown model 'resnet51'. Closest: resnet"),
-        (("info", "resnet50", "--layers", "CCLX"), "got 'CCLX' (unknown 'X' at c5)"),
-        (("info", "resnet50_llll", "--scope-size", "24"), "scope_size must be positive and odd, got 24"),
-        (("info", "resnet50", "--size", "0"), "invalid size value: '0'"),
-        (("info", "resnet50", "--sizes", "32"), "unrecognized arguments: --sizes 32"),
-        (("bench", "ops", "--explain", "0x3"), "invalid size value: '0x3'"),
+        (("info", "resnet50", "--overrides", "layers", "CCLX"), "got 'CCLX' (unknown 'X' at c5)"),
+        (("info", "resnet50_llll", "--overrides", "scope_size", "24"), "scope_size must be positive and odd"),
+        (
+            ("info", "resnet50", "--size", "0"),
+            "info: size must be up to 2 positive numbers such as 28x28, got '0'.",
+        ),
+        (("info", "resnet50", "--sizes", "32"), "Unrecognized options: --sizes, 32"),
+        (
+            ("bench", "ops", "--explain", "0x3"),
+            "bench: size must be up to 3 positive numbers such as 28x28, got '0x3'.",
+        ),
         (("bench", "ops", "--explain", "7x7", "--scope", "4"), "bench: scope must be odd, got 4"),
         (("bench", "ops", "--explain", "7x7", "--scope", "3x3x3"), "scope must have 2 sides"),
-        (("bench", "ops", "--explain", "7x7", "--scope", "all"), "scope must be a number, such as 23 or 3x7"),
+        (
+            ("bench", "ops", "--explain", "7x7", "--scope", "all"),
+            "bench: scope must be up to 3 positive numbers",
+        ),
         (("bench", "ops", "--explain", "7x7", "--num-heads", "3"), "channels must be divisible by num-heads"),
-        (("bench", "ops", "--explain", "7x7", "--tune", "7x7"), "not allowed with argument --explain"),
+        (
+            ("bench", "ops", "--explain", "7x7", "--tune", "7x7"),
+            "bench: one of explain and tune must be given",
+        ),
         (("bench", "ops", "--tune", "7", "--device", "cuda"), "bench: tune needs a CUDA device"),
         (
             ("bench", "ops", "--tune", "7", "--device", "cpu", "--num-heads", "128"),

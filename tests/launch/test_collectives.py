@@ -47,7 +47,7 @@ def test_a_process_that_stays_alone_gives_up_in_time_with_advice(tmp_path):
     done = alone(tmp_path, "--limit", "1")
     assert done.returncode == 1
     assert "BAD  process 0 of 2 on " in done.stderr
-    assert "GLOO_SOCKET_IFNAME" in done.stderr and "lambdanets recipes slurm" in done.stderr
+    assert "GLOO_SOCKET_IFNAME" in done.stderr and "lambdanets slurm" in done.stderr
 
 
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")

@@ -39,7 +39,7 @@ STAND_INS = {
 
 
 def script(**changes):
-    given = {"nodes": 2, "gpus_per_node": 8, "time": "1-00:00:00", **changes}
+    given = {"command": "lambdanets slurm", "nodes": 2, "gpus_per_node": 8, "time": "1-00:00:00", **changes}
     return slurm_script(get_recipe(WORDS[0]), WORDS, **given)
 
 

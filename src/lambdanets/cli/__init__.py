@@ -1,49 +1,46 @@
-"""The command line: one file a command, each thin: it parses, calls a job and prints."""
+"""The command line: every public function in a file of this folder is a command.
 
-import argparse
+Its parameters are the options, its docstring is the help. A file without a function of its own name holds a
+group of commands: `check` in data.py is `lambdanets data check`.
+"""
+
+import ast
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Final
+from pathlib import Path
 
 from lambdanets import __version__
-from lambdanets.errors import DependencyError, NumericError, StoppedError
+from lambdanets.errors import ArgumentError, DependencyError, NumericError, StoppedError, did_you_mean
 from lambdanets.training.torchrun import global_rank
 
-# Name -> one line for --help. Each is a module here, with `configure(parser)` and `main(arguments)`.
-COMMANDS: Final[dict[str, str]] = {
-    "train": "train a recipe, or continue where it stood",
-    "eval": "evaluate a finished or running run",
-    "pseudo": "give labels to images that have none, and train on them",
-    "predict": "classify image files with a trained run",
-    "explain": "draw what a lambda network looks at in an image",
-    "data": "look a data set over, write it as shards, index shards",
-    "compare": "put finished runs side by side",
-    "recipes": "list the recipes, or print a SLURM script of one",
-    "doctor": "check versions, devices, disk and processes",
-    "models": "list the models by name",
-    "info": "parameters, FLOPs and memory of a model",
-    "tables": "the paper's tables with ours beside the published",
-    "figure": "the paper's Figure 4 with ours beside the published",
-    "report": "one web page with all tables, the figure and runs",
-    "bench": "what each implementation of an operator would cost",
-}
+_USAGE = """usage: lambdanets COMMAND [options]
+       lambdanets [--help | --version]
 
-# Commands whose options follow from their first words.
-_FREE: Final = ("recipes", "train", "pseudo")
+LambdaNetworks: long-range interactions without attention.
+
+commands:
+{commands}
+
+The options of a command: lambdanets COMMAND --help"""
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code: 0 done, 2 usage, the error's own, or 1."""
     for stream in (sys.stdout, sys.stderr):
-        # A terminal without the letters gets other ones, and no error.
+        # A terminal that lacks a letter shows another one.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    # Read by OpenMP when torch is loaded: a thread that spins while it waits costs a factor of 16 as soon as
+    # another process wants its core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        parsed = _parser(arguments).parse_args(arguments)
-        return int(parsed.main(parsed) or 0)
+        return _run(list(argv))
+    except SystemExit as stop:
+        return int(stop.code or 0)
     except KeyboardInterrupt:
         print("lambdanets: interrupted", file=sys.stderr)
         return 130
@@ -56,27 +53,51 @@ def run(arguments: Sequence[str]) -> int:
         if code is None:
             traceback.print_exc()
             return 1
-        # On these all processes of a run agree: the first one says it.
+        # All processes of a run agree on these: only the first one prints them.
         if not (isinstance(error, StoppedError | NumericError) and global_rank()):
-            print(f"lambdanets {arguments[0]}: {error}", file=sys.stderr)
+            print(f"{' '.join(['lambdanets', *argv[:1]])}: {error}", file=sys.stderr)
         return int(code)
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lambdanets", description="LambdaNetworks: long-range interactions without attention."
-    )
-    parser.add_argument("--version", action="version", version=f"lambdanets {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    asked = next((argument for argument in arguments if argument in COMMANDS), None)
-    for name, summary in COMMANDS.items():
-        # Tyro makes the options of these from a config; to argparse they are plain words.
-        free: dict[str, Any] = {"prefix_chars": "\0", "add_help": False} if name in _FREE else {}
-        description = f"{summary[0].upper()}{summary[1:]}."
-        command = commands.add_parser(name, help=summary, description=description, **free)
-        # Only the command that was asked for is imported: --help stays instant.
-        if name == asked:
-            module = import_module(f"lambdanets.cli.{name}")
-            module.configure(command)
-            command.set_defaults(main=module.main, given=list(arguments))
-    return parser
+def commands() -> dict[str, tuple[str, str]]:
+    """Find the commands without importing them: name -> (file, summary)."""
+    found = {}
+    for path in sorted(Path(__file__).parent.glob("[!_]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        functions = [
+            node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+        ]
+        is_group = path.stem not in {function.name for function in functions}
+        for function in functions:
+            name = f"{path.stem} {function.name}" if is_group else function.name
+            found[name] = (path.stem, (ast.get_docstring(function) or "").partition("\n")[0])
+    return found
+
+
+def _run(argv: list[str]) -> int:
+    known = commands()
+    if argv[:1] in (["-h"], ["--help"]):
+        print(_usage(known))
+        return 0
+    if argv[:1] == ["--version"]:
+        print(f"lambdanets {__version__}")
+        return 0
+    group = {name: found for name, found in known.items() if argv and name.startswith(f"{argv[0]} ")}
+    if group and argv[1:2] in ([], ["-h"], ["--help"]):
+        print(_usage(group))
+        return 0 if argv[1:] else 2
+    name = " ".join(argv[: 2 if group else 1])
+    if name not in known:
+        near = did_you_mean(name, known) or f" One of {', '.join(known)}."
+        raise ArgumentError(f"COMMAND must be a command, got {name!r}.{near}")
+    # Only the module of this command is imported: --help stays instant.
+    module = import_module(f"lambdanets.cli.{known[name][0]}")
+    call = import_module("lambdanets.cli._options").call
+    words = name.split()
+    return int(call(getattr(module, words[-1]), argv[len(words) :], name) or 0)
+
+
+def _usage(known: dict[str, tuple[str, str]]) -> str:
+    width = max(map(len, known))
+    lines = (f"  {name:<{width}}  {summary}" for name, (_, summary) in known.items())
+    return _USAGE.format(commands="\n".join(lines))

@@ -1,59 +1,49 @@
 """`lambdanets compare`: put finished runs side by side."""
 
-import argparse
-import json
-import shutil
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+import json as json_module
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from lambdanets.runs.compare import RunSummary, Seeds, seeds_of, summarize
-
-# Blanks between two columns.
-_GAP = 3
+from lambdanets.terminal import table, terminal_width
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("runs", metavar="RUN", type=Path, nargs="+", help="run folders")
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="(text)")
-    parser.add_argument(
-        "--json", dest="format", action="store_const", const="json", help="short for --format json"
-    )
+def compare(
+    runs: tuple[Path, ...], /, *, format: Literal["text", "json"] = "text", json: bool = False
+) -> None:
+    """Put finished runs side by side, and add up what differs in its seed alone.
 
-
-def main(arguments: argparse.Namespace) -> None:
-    """Print one column for each run, and what seeds of one recipe come to together."""
-    summaries = [summarize(run) for run in arguments.runs]
+    Args:
+        runs: Run folders.
+        format: text or json.
+        json: Short for --format json.
+    """
+    summaries = [summarize(run) for run in runs]
     groups = seeds_of(summaries)
-    if arguments.format == "json":
-        runs = [summary.to_dict() for summary in summaries]
-        print(json.dumps({"runs": runs, "seeds": [group.to_dict() for group in groups]}, indent=2))
+    if json or format == "json":
+        found = {
+            "runs": [summary.to_dict() for summary in summaries],
+            "seeds": [group.to_dict() for group in groups],
+        }
+        print(json_module.dumps(found, indent=2))
         return
-    # A file has lines of any length, a terminal has not.
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n\n".join(_blocks([_column(summary) for summary in summaries], width)))
+    print("\n\n".join(_blocks([_column(summary) for summary in summaries], terminal_width())))
     for group in groups:
         print(f"\n{_together(group)}")
 
 
-def _blocks(columns: Sequence[Mapping[str, str]], width: int | None) -> Iterator[str]:
-    """As many columns beside each other as there is room for, the others below."""
+def _blocks(columns: Sequence[Mapping[str, str]], width: int | None) -> list[str]:
+    """Put as many columns beside each other as there is room for, the others below."""
     names = [name for name in columns[0] if any(column[name] for column in columns)]
-    first = max(map(len, names))
-    widths = [max(map(len, column.values())) for column in columns]
-    start = 0
-    while start < len(columns):
-        end, used = start + 1, first + _GAP + widths[start]
-        while end < len(columns) and (width is None or used + _GAP + widths[end] <= width):
-            used += _GAP + widths[end]
-            end += 1
-        yield "\n".join(
-            f"{name:<{first}}"
-            + "".join(f"{'':{_GAP}}{columns[place][name]:>{widths[place]}}" for place in range(start, end))
-            for name in names
-        )
-        start = end
+
+    def block(part: Sequence[Mapping[str, str]]) -> str:
+        return table(None, [(name, *(column[name] for column in part)) for name in names])
+
+    num = len(columns)
+    while num > 1 and width is not None and max(map(len, block(columns[:num]).splitlines())) > width:
+        num -= 1
+    return [block(columns[:num]), *(_blocks(columns[num:], width) if columns[num:] else ())]
 
 
 def _column(summary: RunSummary) -> dict[str, str]:
@@ -80,6 +70,6 @@ def _together(group: Seeds) -> str:
     lowest, highest = min(group.accuracies), max(group.accuracies)
     return (
         f"{group.runs[0].recipe} with seeds {seeds}:\n"
-        f"  {group.mean:.2%} in the mean, standard deviation {group.std:.2%},"
+        f"  mean {group.mean:.2%}, standard deviation {group.std:.2%},"
         f" from {lowest:.2%} to {highest:.2%}"
     )

@@ -1,134 +1,145 @@
-"""`lambdanets data`: look a data set over, write it as shards, index shards."""
+"""`lambdanets data`: check a data set, write it as shards, index shards."""
 
-import argparse
-import json
+import json as json_module
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+import tyro
 
 from lambdanets.errors import ArgumentError
+from lambdanets.terminal import pairs, table
 
 if TYPE_CHECKING:
     from lambdanets.data.check import DataReport, PartReport
     from lambdanets.data.config import FilesConfig
 
-KINDS = ("folder", "shards", "huggingface")
-
-# A table with more classes is not read, and JSON has them all.
-_MOST_CLASSES = 20
+# A longer list of classes is not read, and JSON has them all.
+_MOST_CLASSES: Final = 20
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the three jobs with their options."""
-    jobs = parser.add_subparsers(dest="job", metavar="JOB", required=True)
-    check = jobs.add_parser("check", help="count images and classes, and name what cannot be read")
-    check.add_argument("root", metavar="ROOT", help="a folder, or the name of a Hugging Face data set")
-    _add_parts(check)
-    check.add_argument("--decode", action="store_true", help="read and decode every image")
-    check.add_argument("--workers", type=int, metavar="N", help="processes that decode (one for each core)")
-    check.add_argument("--json", action="store_true", help="print JSON, with the counts of all classes")
-    check.set_defaults(job_main=_check)
-    shard = jobs.add_parser("shard", help="write a data set as tar shards with the same bytes")
-    shard.add_argument("root", metavar="FOLDER", help="a folder, or the name of a Hugging Face data set")
-    shard.add_argument("out", metavar="OUT", type=Path, help="a new folder: train/, val/, classes.txt")
-    _add_parts(shard)
-    shard.add_argument(
-        "--max-bytes", type=int, default=256 * 2**20, metavar="N", help="of a shard (268435456)"
-    )
-    shard.add_argument("--max-count", type=int, default=10_000, metavar="N", help="images in it (10000)")
-    shard.add_argument(
-        "--shuffle",
-        type=int,
-        metavar="SEED",
-        help="for other readers, which go from a shard's start to its end",
-    )
-    shard.set_defaults(job_main=_shard)
-    index = jobs.add_parser("index", help="index the shards below a folder, before many processes read them")
-    index.add_argument("root", metavar="ROOT", type=Path, help="a folder")
-    index.set_defaults(job_main=_index)
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """The parts of a data set.
+
+    Attributes:
+        kind: How it is stored; as the folder looks unless given.
+        train: The part to train with: a folder, a pattern of shards or a split.
+        test: The part to test with; '' for none.
+        train_labels: A label file for a flat folder, below the root.
+        test_labels: The same for the test.
+    """
+
+    kind: Literal["folder", "shards", "huggingface"] | None = None
+    train: str = "train"
+    test: str = "val"
+    train_labels: str | None = None
+    test_labels: str | None = None
+
+    def below(self, root: str) -> "FilesConfig":
+        from lambdanets.data.sharding import find_files
+
+        return find_files(root=root, **vars(self))
 
 
-def main(arguments: argparse.Namespace) -> int:
-    """Do one of the three; `check` gives 4 where something is not fit to train with."""
-    return int(arguments.job_main(arguments))
+_PARTS: Final = _Parts()
+_Options = Annotated[_Parts, tyro.conf.arg(name="")]
 
 
-def _add_parts(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--kind", choices=KINDS, help="(as the folder looks)")
-    parser.add_argument("--train", metavar="PART", default="train", help="folder, pattern or split (train)")
-    parser.add_argument("--test", metavar="PART", default="val", help="the same, '' for none (val)")
-    parser.add_argument("--train-labels", metavar="FILE", help="label file of a flat folder, below ROOT")
-    parser.add_argument("--test-labels", metavar="FILE", help="the same for the test")
+def check(
+    root: str,
+    /,
+    *,
+    parts: _Options = _PARTS,
+    decode: bool = False,
+    workers: int | None = None,
+    json: bool = False,
+) -> int:
+    """Count images and classes, and name what cannot be read.
 
+    The exit code is 4 if the data set is not fit to train with.
 
-def _place(arguments: argparse.Namespace) -> "FilesConfig":
-    from lambdanets.data.sharding import find_files
-
-    names = ("root", "kind", "train", "test", "train_labels", "test_labels")
-    return find_files(**{name: getattr(arguments, name) for name in names})
-
-
-def _check(arguments: argparse.Namespace) -> int:
+    Args:
+        root: A folder, or the name of a Hugging Face data set.
+        parts: The parts of the data set.
+        decode: Read and decode every image.
+        workers: Processes that decode; one for each core unless given.
+        json: Print JSON, with the counts of all classes.
+    """
     from lambdanets.data.check import check_data
 
-    workers = arguments.workers if arguments.workers is not None else os.cpu_count() or 1
+    workers = workers if workers is not None else os.cpu_count() or 1
     if workers < 1:
         raise ArgumentError(f"data check: workers must be at least 1, got {workers}.")
-    report = check_data(_place(arguments), decoding=arguments.decode, num_workers=workers)
-    if arguments.json:
-        print(json.dumps(report.to_dict(), indent=2))
-    else:
-        print("\n".join(_described(report)))
+    report = check_data(parts.below(root), decoding=decode, num_workers=workers)
+    print(json_module.dumps(report.to_dict(), indent=2) if json else "\n".join(_lines(report)))
     return 0 if report.is_fit else 4
 
 
-def _shard(arguments: argparse.Namespace) -> int:
+def shard(
+    root: str,
+    out: Path,
+    /,
+    *,
+    parts: _Options = _PARTS,
+    max_bytes: int = 256 * 2**20,
+    max_count: int = 10_000,
+    shuffle: int | None = None,
+) -> None:
+    """Write a data set as tar shards with the same bytes.
+
+    Args:
+        root: A folder, or the name of a Hugging Face data set.
+        out: A new folder: train/, val/, classes.txt.
+        parts: The parts of the data set.
+        max_bytes: Largest size of a shard.
+        max_count: Most images in a shard.
+        shuffle: Seed of an order at random, for readers that go from a shard's start to its end.
+    """
     from lambdanets.data.sharding import shard_data
 
     written = shard_data(
-        _place(arguments),
-        arguments.out,
-        max_bytes=arguments.max_bytes,
-        max_count=arguments.max_count,
-        shuffle_seed=arguments.shuffle,
+        parts.below(root), out, max_bytes=max_bytes, max_count=max_count, shuffle_seed=shuffle
     )
-    for one in written:
-        print(f"{one.part:<7}{one.num_images:,} images in {len(one.shards):,} shards")
-    print(f"train with --data.name shards --data.root {arguments.out}")
-    return 0
+    print(pairs({one.part: f"{one.num_images:,} images in {len(one.shards):,} shards" for one in written}))
+    print(f"train with --data.name shards --data.root {out}")
 
 
-def _index(arguments: argparse.Namespace) -> int:
+def index(root: Path, /) -> None:
+    """Index the shards below a folder, before many processes read them.
+
+    Args:
+        root: A folder with *.tar in it or below.
+    """
     from lambdanets.data.sharding import index_data
 
-    indexed = index_data(arguments.root)
+    indexed = index_data(root)
     for one in indexed:
-        place = one.place or "nowhere: no folder takes it"
+        place = one.place or "nowhere: no folder can be written"
         print(f"{one.shard}  {one.num_images:,} images, index {place}")
     print(f"{len(indexed):,} shards, {sum(one.num_images for one in indexed):,} images")
-    return 0
 
 
-def _described(report: "DataReport") -> list[str]:
-    lines = [f"{report.root}: {report.kind}{', all decoded' if report.decoded else ''}"]
-    for part in report.parts:
-        lines.append(f"{part.part:<12}{part.num_images:,} images of {len(part.counts):,} classes")
-        lines += [f"{'':<12}{line}" for line in _details(part)]
-    if report.only_in and len(report.only_in) <= _MOST_CLASSES:
-        lines += [f"only in {part}: {label}" for label, part in report.only_in.items()]
-    elif report.only_in:
-        lines.append(f"{len(report.only_in):,} classes are in one part only; --json names them")
+def _lines(report: "DataReport") -> Iterator[str]:
+    yield f"{report.root}: {report.kind}{', all decoded' if report.decoded else ''}"
+    yield pairs({part.part: _details(part) for part in report.parts})
+    if len(report.only_in) <= _MOST_CLASSES:
+        yield from (f"only in {part}: {label}" for label, part in report.only_in.items())
+    else:
+        yield f"{len(report.only_in):,} classes are in one part only; --json names them"
     for part in report.parts:
         if part.empty:
-            shown = ", ".join(part.empty[:_MOST_CLASSES]) + (", …" if len(part.empty) > _MOST_CLASSES else "")
-            lines.append(f"no images in {part.part}: {len(part.empty):,} classes ({shown})")
-    lines += [f"unreadable: {why}" for part in report.parts for why in part.unreadable]
-    lines.append(_verdict(report))
-    return lines
+            more = ", …" if len(part.empty) > _MOST_CLASSES else ""
+            named = f"{', '.join(part.empty[:_MOST_CLASSES])}{more}"
+            yield f"no images in {part.part}: {len(part.empty):,} classes ({named})"
+    yield from (f"unreadable: {reason}" for part in report.parts for reason in part.unreadable)
+    yield _verdict(report)
 
 
-def _details(part: "PartReport") -> list[str]:
-    lines = []
+def _details(part: "PartReport") -> str:
+    lines = [f"{part.num_images:,} images of {len(part.counts):,} classes"]
     if part.num_bytes is not None:
         mean = part.num_bytes / max(part.num_images - len(part.unreadable), 1)
         lines.append(f"{part.num_bytes / 1e6:,.1f} MB, {mean / 1e3:,.1f} kB each")
@@ -136,11 +147,11 @@ def _details(part: "PartReport") -> list[str]:
         (width, height), (widest, highest) = part.pixels
         lines.append(f"from {width}×{height} to {widest}×{highest} pixels")
     if len(part.counts) <= _MOST_CLASSES:
-        return lines + [f"{count:>9,}  {label}" for label, count in part.counts.items()]
+        return "\n".join([*lines, table(None, [(label, f"{num:,}") for label, num in part.counts.items()])])
     for word, choose in (("fewest", min), ("most", max)):
         label = choose(part.counts, key=lambda label: part.counts[label])
         lines.append(f"{word} {part.counts[label]:,}, in {label}")
-    return lines
+    return "\n".join(lines)
 
 
 def _verdict(report: "DataReport") -> str:
@@ -149,5 +160,5 @@ def _verdict(report: "DataReport") -> str:
         total = sum(part.num_images for part in report.parts)
         return f"{count:,} of {total:,} images cannot be read"
     if not report.is_fit:
-        return f"not fit: {report.parts[-1].part} has classes that {report.parts[0].part} has not"
-    return "every image can be decoded" if report.decoded else "nothing wrong; --decode looks into each image"
+        return f"not fit: {report.parts[-1].part} has classes that {report.parts[0].part} does not have"
+    return "every image can be decoded" if report.decoded else "nothing wrong; --decode reads each image"

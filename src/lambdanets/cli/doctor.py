@@ -1,32 +1,36 @@
-"""`lambdanets doctor`: check versions, devices, disk and processes."""
+"""`lambdanets doctor`: check versions, devices, disk and the connection of processes."""
 
-import argparse
 from pathlib import Path
+from typing import Literal
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="run folder (runs)")
-    parser.add_argument(
-        "--dist", action="store_true", help="try collectives: of torchrun's processes, or of two it starts"
-    )
-    parser.add_argument(
-        "--backend", choices=("auto", "gloo", "nccl"), default="auto", help="of --dist (auto)"
-    )
-    parser.add_argument("--limit", type=float, default=30.0, metavar="S", help="of each collective (30)")
+def doctor(
+    *,
+    out: Path = Path("runs"),
+    dist: bool = False,
+    backend: Literal["auto", "gloo", "nccl"] = "auto",
+    limit: float = 30.0,
+) -> int:
+    """Check versions, devices, disk and processes, with advice for what is wrong.
 
+    Exit codes: 0 all is well, 1 processes do not hear one another, 3 a library is missing, 7 the disk fails.
 
-def main(arguments: argparse.Namespace) -> int:
-    """Print what is found, with advice where it is bad. Exit 0, 1 (processes), 3 (libraries) or 7 (disk)."""
-    from lambdanets.launch import collectives, doctor
+    Args:
+        out: The run folder.
+        dist: Try collectives between the processes that torchrun has started, or two that this starts.
+        backend: Of the collectives.
+        limit: Longest time of each collective, in seconds.
+    """
+    from lambdanets.launch import collectives
+    from lambdanets.launch.doctor import examine, exit_code, render
 
-    if arguments.dist and collectives.is_launched():
-        return collectives.try_collectives(arguments.out, arguments.backend, arguments.limit)
+    if dist and collectives.is_launched():
+        return collectives.try_collectives(out, backend, limit)
     findings = []
-    for finding in doctor.examine(arguments.out):
-        print(doctor.render(finding), flush=True)
+    for finding in examine(out):
+        print(render(finding), flush=True)
         findings.append(finding)
-    code = doctor.exit_code(findings)
-    if arguments.dist:
-        code = collectives.launch_locally(arguments.out, arguments.backend, arguments.limit) or code
+    code = exit_code(findings)
+    if dist:
+        code = collectives.launch_locally(out, backend, limit) or code
     return code

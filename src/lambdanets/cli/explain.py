@@ -1,46 +1,33 @@
-"""`lambdanets explain`: what a lambda network looks at in an image."""
+"""`lambdanets explain`: draw what a lambda network looks at in an image."""
 
-import argparse
 from pathlib import Path
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("source", metavar="RUN|MODEL", help="a run folder, or a name of `lambdanets models`")
-    parser.add_argument("image", metavar="IMAGE", type=Path, help="an image file")
-    parser.add_argument("--layer", metavar="NAME", help="a lambda layer (the first, whose map is the finest)")
-    parser.add_argument(
-        "--position",
-        metavar=("Y", "X"),
-        type=int,
-        nargs=2,
-        help="row and column of a query on the layer's map, from 0 (the middle)",
-    )
-    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("runs/explain"), help="runs/explain")
-    parser.add_argument(
-        "--size",
-        metavar="N",
-        type=int,
-        help="shorter side of the image, in pixels (as the network was made for)",
-    )
-    parser.add_argument(
-        "--weights", metavar="FILE", type=Path, help="safetensors for a MODEL (random weights)"
-    )
+def explain(
+    source: str,
+    image: Path,
+    /,
+    *,
+    layer: str | None = None,
+    position: tuple[int, int] | None = None,
+    out: Path = Path("runs/explain"),
+    size: int | None = None,
+    weights: Path | None = None,
+) -> None:
+    """Draw what a lambda network looks at in an image.
 
-
-def main(arguments: argparse.Namespace) -> None:
-    """Draw, and say what is where."""
+    Args:
+        source: A run folder, or a name of `lambdanets models`.
+        image: An image file.
+        layer: The lambda layer; the first, whose map is the finest, unless given.
+        position: Row and column of a query on the layer's map, from 0; the middle unless given.
+        out: The folder for the figures and explain.json.
+        size: Shorter side of the image in pixels; as the network was made for unless given.
+        weights: A safetensors file for a model; random weights unless given.
+    """
     from lambdanets.explain.explain import explain
 
-    explanation = explain(
-        arguments.source,
-        arguments.image,
-        arguments.out,
-        layer=arguments.layer,
-        position=None if arguments.position is None else (arguments.position[0], arguments.position[1]),
-        size=arguments.size,
-        weights=arguments.weights,
-    )
+    explanation = explain(source, image, out, layer=layer, position=position, size=size, weights=weights)
     print(explanation.title)
     for path, caption in explanation.figures.items():
         print(f"{path}  {caption}")

@@ -1,66 +1,75 @@
-"""`lambdanets recipes`: list the recipes, or print a SLURM script that trains one."""
+"""`lambdanets recipes` and `slurm`: list the recipes; print a batch script that trains one."""
 
-import argparse
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Final, Literal
 
-from lambdanets.cli.train import parse
+from lambdanets.cli._options import Argv, Recipe
 from lambdanets.errors import ArgumentError
 from lambdanets.launch.slurm import slurm_script
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
+from lambdanets.terminal import pairs
 
-_USAGE = """usage: lambdanets recipes [PATTERN] [--format text|markdown]
-       lambdanets recipes slurm RECIPE --nodes N --gpus-per-node G [--time LIMIT] [settings of train]
-
-Without PATTERN all are listed; a pattern is a shell's, such as 'imagenet-*-256'. The SLURM script goes to the
-standard output: lambdanets recipes slurm … --data.root DIR --out DIR > run.sh, then sbatch run.sh."""
+_HEADINGS: Final = ("recipe", "network", "pixels", "epochs", "batch", "expected", "paper")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Take all words as they are: behind `slurm` the settings of a recipe are allowed."""
-    parser.add_argument("words", nargs="*")
+def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown"] = "text") -> None:
+    """List the recipes.
 
-
-def main(arguments: argparse.Namespace) -> None:
-    """Print the list or the script."""
-    words = arguments.words
-    if {"-h", "--help"} & set(words):
-        print(_USAGE)
-    elif words[:1] == ["slurm"]:
-        print(_slurm(words[1:]), end="")
-    else:
-        print(_listed(words))
-
-
-def _listed(words: Sequence[str]) -> str:
-    parser = argparse.ArgumentParser(prog="lambdanets recipes", usage=_USAGE.partition("usage: ")[2])
-    parser.add_argument("pattern", nargs="?", default="*")
-    parser.add_argument("--format", choices=FORMATS, default="text")
-    given = parser.parse_args(words)
-    names = [name for name in RECIPES if fnmatchcase(name, given.pattern)]
+    Args:
+        pattern: A shell's pattern, such as 'imagenet-*-256'.
+        format: text: one line each; markdown: a table with what is expected of them.
+    """
+    names = [name for name in RECIPES if fnmatchcase(name, pattern)]
     if not names:
         raise ArgumentError(
-            f"recipes: pattern must fit one of {len(RECIPES)} recipes, got {given.pattern!r}."
+            f"recipes: pattern must fit one of {len(RECIPES)} recipes, got {pattern!r}."
             " `lambdanets recipes` lists them all."
         )
-    return FORMATS[given.format](names)
+    if format == "markdown":
+        rows = [_HEADINGS, ("---",) * len(_HEADINGS), *map(_row, names)]
+        print("\n".join(f"| {' | '.join(row)} |" for row in rows))
+    else:
+        print(pairs({name: describe_recipe(name)["Summary"] for name in names}))
+        print(f"{len(names)} recipes")
 
 
-def to_text(names: Sequence[str]) -> str:
-    """A line for each recipe."""
-    width = max(map(len, names))
-    lines = [f"{name:<{width}}  {describe_recipe(name)['Summary']}" for name in names]
-    return "\n".join([*lines, f"{len(names)} recipes"])
+def slurm(
+    config: Recipe,
+    *,
+    argv: Argv,
+    nodes: int,
+    gpus_per_node: int,
+    time: str = "24:00:00",
+    out: Path | None = None,
+    resume_allow: tuple[str, ...] = (),
+    tensorboard: bool = False,
+) -> None:
+    """Print a SLURM script that trains a recipe on several machines.
 
+    Use it as lambdanets slurm … > run.sh, then sbatch run.sh.
 
-def to_markdown(names: Sequence[str]) -> str:
-    """A table: what each recipe trains, what is expected of it, and where the paper has it."""
-    rows = [
-        ("recipe", "network", "pixels", "epochs", "batch", "expected", "paper"),
-        ("---",) * 7,
-        *(_row(name) for name in names),
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    Args:
+        config: The recipe's settings.
+        argv: The words of the command.
+        nodes: Number of machines.
+        gpus_per_node: GPUs of each machine, every one with a process of its own.
+        time: Limit of one stay in the queue, as sbatch takes it.
+        out: As in `lambdanets train`, and so the next two; a folder that all machines see.
+        resume_allow: Settings that may differ from those of the run that is continued.
+        tensorboard: Write event files for TensorBoard.
+    """
+    script = slurm_script(
+        config,
+        list(_train_words(argv)),
+        command=shlex.join(["lambdanets", "slurm", *argv]),
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        time=time,
+    )
+    print(script, end="")
 
 
 def _row(name: str) -> tuple[str, ...]:
@@ -76,20 +85,12 @@ def _row(name: str) -> tuple[str, ...]:
     )
 
 
-FORMATS: dict[str, Callable[[Sequence[str]], str]] = {"text": to_text, "markdown": to_markdown}
-
-
-def _slurm(words: Sequence[str]) -> str:
-    parser = argparse.ArgumentParser(
-        prog="lambdanets recipes slurm", usage=_USAGE.splitlines()[1].strip(), allow_abbrev=False
-    )
-    parser.add_argument("--nodes", type=int, required=True)
-    parser.add_argument("--gpus-per-node", type=int, required=True)
-    parser.add_argument("--time", default="24:00:00")
-    given, train_words = parser.parse_known_args(words)
-    if not train_words:
-        raise ArgumentError(f"recipes: slurm must be given a recipe, got none. One of {', '.join(RECIPES)}.")
-    config = parse(train_words).config
-    return slurm_script(
-        config, train_words, nodes=given.nodes, gpus_per_node=given.gpus_per_node, time=given.time
-    )
+def _train_words(argv: Argv) -> Iterator[str]:
+    """Leave out the options that are not those of `lambdanets train`, with their values."""
+    words = iter(argv)
+    for word in words:
+        option, has_value, _ = word.partition("=")
+        if option not in ("--nodes", "--gpus-per-node", "--time"):
+            yield word
+        elif not has_value:
+            next(words, None)

@@ -1,106 +1,118 @@
-"""`lambdanets tables`: the paper's tables with ours beside the published."""
+"""`lambdanets tables`, `figure`, `report`: the paper's tables and figure with ours, and all as one page."""
 
-import argparse
-import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from lambdanets.cli.threads import keep_threads_asleep
-
-FORMATS = ("text", "markdown", "csv", "json")
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("numbers", metavar="N", type=int, nargs="*", help="1 to 20; none lists all")
-    parser.add_argument("--format", choices=FORMATS, default="text")
-    add_results(parser)
-    parser.add_argument("--rows", metavar="PATTERN", default="*", help="which rows to measure or to train")
-    measure = parser.add_argument_group("measuring", "speed and memory of Tables 3, 4, 5, 12, 13 and 18")
-    measure.add_argument("--measure", action="store_true", help="on CUDA where there is one")
-    measure.add_argument("--batch", type=int, help="images at a time (128 on CUDA, otherwise 8)")
-    measure.add_argument("--time-limit", type=float, default=300.0, metavar="S", help="a network (300)")
-    train = parser.add_argument_group("training", "accuracy of Tables 3, 4 and 8 to 12, with small networks")
-    train.add_argument("--train", metavar="DATASET", help="digits or relation")
-    train.add_argument("--seeds", type=int, default=5, metavar="N", help="runs of each row (5)")
-    train.add_argument("--runs", type=Path, default=Path("runs/tables"), metavar="DIR", help="(runs/tables)")
-    train.add_argument("--processes", type=int, metavar="N", help="runs at a time (one a core)")
+from lambdanets.errors import check_positive
+from lambdanets.terminal import terminal_width
 
 
-def add_results(parser: argparse.ArgumentParser) -> None:
-    """Add what says where results are and whose are shown."""
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="measured and trained (results)"
-    )
-    parser.add_argument(
-        "--machine", metavar="NAME", help="whose measurements: part of a name, or all (this one's, or newest)"
-    )
+def tables(
+    numbers: tuple[int, ...] = (),
+    /,
+    *,
+    format: Literal["text", "markdown", "csv", "json"] = "text",
+    results: Path = Path("results"),
+    machine: str | None = None,
+    rows: str = "*",
+    measure: bool = False,
+    batch: int | None = None,
+    time_limit: float = 300.0,
+    train: str | None = None,
+    seeds: int = 5,
+    runs: Path = Path("runs/tables"),
+    processes: int | None = None,
+) -> None:
+    """Print the paper's tables with our numbers beside the published.
 
+    Without numbers all are listed. --measure and --train add results first.
 
-def main(arguments: argparse.Namespace) -> int:
-    """Measure and train where asked to, then print the list of tables, or those asked for."""
-    check(arguments)
-    from lambdanets.paper.formats import FORMATS as RENDERERS
-    from lambdanets.paper.formats import summary, to_text
-    from lambdanets.paper.results import load_results
+    Args:
+        numbers: 1 to 20.
+        format: How to print them.
+        results: The folder of what was measured and trained.
+        machine: Whose measurements to show: part of a name, or all; this one's or the newest unless given.
+        rows: A shell's pattern: which rows to measure or to train.
+        measure: Measure speed and memory of Tables 3, 4, 5, 12, 13 and 18, on CUDA where there is one.
+        batch: Images at a time; 128 on CUDA and 8 elsewhere unless given.
+        time_limit: Longest time of a network's measurement, in seconds.
+        train: Train small networks on digits or relation for Tables 3, 4 and 8 to 12.
+        seeds: Number of runs of each row.
+        runs: The folder of these runs.
+        processes: Runs at a time; one a core unless given.
+    """
+    given = {"seeds": seeds, "batch": batch, "processes": processes}
+    check_positive("tables", **{name: value for name, value in given.items() if value is not None})
+    from lambdanets.paper.formats import FORMATS, summary, to_text
+    from lambdanets.paper.results import append_result, load_results
     from lambdanets.paper.tables import NUMBERS, table
 
-    numbers = arguments.numbers or NUMBERS
-    if arguments.measure:
-        _measure(arguments, numbers)
-    if arguments.train is not None:
-        _train(arguments, numbers)
-    results = load_results(arguments.results, arguments.machine)
-    tables = [table(number, results) for number in numbers]
-    if not arguments.numbers and arguments.format == "text":
-        print(summary(tables))
-    elif arguments.format == "text":
-        print(to_text(tables, os.get_terminal_size().columns if sys.stdout.isatty() else None))
+    chosen = numbers or NUMBERS
+    if measure:
+        from lambdanets.paper.measure import measure_tables
+
+        for result in measure_tables(chosen, batch=batch, time_limit_s=time_limit, rows=rows, log=_log):
+            append_result(results, result)
+    if train is not None:
+        from lambdanets.paper.train import train_tables
+
+        for result in train_tables(
+            chosen, train, range(seeds), runs=runs, log=_log, rows=rows, num_processes=processes
+        ):
+            append_result(results, result)
+    found = load_results(results, machine)
+    filled = [table(number, found) for number in chosen]
+    if format != "text":
+        print(FORMATS[format](filled))
+    elif numbers:
+        print(to_text(filled, terminal_width()))
     else:
-        print(RENDERERS[arguments.format](tables))
-    return 0
+        print(summary(filled))
 
 
-def check(arguments: argparse.Namespace) -> None:
-    """Raise for options that cannot be, before torch is loaded."""
-    from lambdanets.errors import check_positive
+def figure(
+    number: Literal[4],
+    /,
+    *,
+    out: Path = Path("figure_4.png"),
+    results: Path = Path("results"),
+    machine: str | None = None,
+) -> None:
+    """Draw the paper's Figure 4, speed against accuracy, with our points.
 
-    check_positive("tables", seeds=arguments.seeds)
-    for name in ("batch", "processes"):
-        if getattr(arguments, name) is not None:
-            check_positive("tables", **{name: getattr(arguments, name)})
+    Args:
+        number: The paper has others, which show nothing that can be computed.
+        out: The image file.
+        results: As in `lambdanets tables`.
+        machine: As in `lambdanets tables`.
+    """
+    from lambdanets.paper.figure import draw_figure_4
+    from lambdanets.paper.results import load_results
+
+    print(draw_figure_4(load_results(results, machine), out))
+    print(out)
 
 
-def _measure(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
-    from lambdanets.paper.measure import measure_tables
-    from lambdanets.paper.results import append_result
+def report(
+    *,
+    out: Path = Path("report.html"),
+    results: Path = Path("results"),
+    machine: str | None = None,
+    run: tuple[Path, ...] = (),
+) -> None:
+    """Write one web page with all tables, the figure and runs.
 
-    for result in measure_tables(
-        numbers,
-        batch=arguments.batch,
-        time_limit_s=arguments.time_limit,
-        rows=arguments.rows,
-        log=_log,
-    ):
-        append_result(arguments.results, result)
+    Args:
+        out: The page.
+        results: As in `lambdanets tables`.
+        machine: As in `lambdanets tables`.
+        run: Finished runs to show.
+    """
+    from lambdanets.paper.page import write_report
 
-
-def _train(arguments: argparse.Namespace, numbers: Sequence[int]) -> None:
-    keep_threads_asleep()
-    from lambdanets.paper.results import append_result
-    from lambdanets.paper.train import train_tables
-
-    for result in train_tables(
-        numbers,
-        arguments.train,
-        range(arguments.seeds),
-        runs=arguments.runs,
-        log=_log,
-        rows=arguments.rows,
-        num_processes=arguments.processes,
-    ):
-        append_result(arguments.results, result)
+    write_report(out, results=results, machine=machine, runs=run)
+    print(out)
 
 
 def _log(text: str) -> None:

@@ -27,7 +27,7 @@ _ADVICE: Final = (
     "Advice: every machine must reach the first one at MASTER_ADDR and MASTER_PORT (a firewall or a wrong"
     " network device is the usual cause: set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME to the device of"
     " `ip -brief address`); all machines need the same versions; NCCL_DEBUG=INFO says more. Under SLURM, srun"
-    " starts one torchrun on each machine and nothing else, as `lambdanets recipes slurm` does."
+    " starts one torchrun on each machine and nothing else, as `lambdanets slurm` does."
 )
 
 

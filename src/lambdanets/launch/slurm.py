@@ -62,13 +62,14 @@ exit "$status"
 
 
 def slurm_script(
-    config: TrainConfig, words: Sequence[str], *, nodes: int, gpus_per_node: int, time: str
+    config: TrainConfig, words: Sequence[str], *, command: str, nodes: int, gpus_per_node: int, time: str
 ) -> str:
     """Write a batch script: one task a machine, which is torchrun with a process for each GPU.
 
     Args:
         config: What the words stand for.
         words: Recipe and settings, as behind `lambdanets train`.
+        command: The command that prints the script, for its head.
         nodes: Machines.
         gpus_per_node: GPUs of each.
         time: Limit of one stay in the queue, as `sbatch` takes it.
@@ -83,10 +84,8 @@ def slurm_script(
             f"slurm: nodes × gpus_per_node must be at most global_batch_size={config.global_batch_size},"
             f" got {processes}."
         )
-    command = ["lambdanets", "recipes", "slurm", *words, "--nodes", str(nodes)]
-    command += ["--gpus-per-node", str(gpus_per_node), "--time", time]
     return _SCRIPT.format(
-        command=shlex.join(command),
+        command=command,
         name=config.recipe,
         nodes=nodes,
         gpus=gpus_per_node,

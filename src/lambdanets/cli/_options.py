@@ -1,0 +1,160 @@
+"""The options of a command, made by tyro from the parameters of its function."""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final, get_type_hints
+
+import tyro
+
+from lambdanets.data.config import DataConfig, switched
+from lambdanets.errors import ArgumentError
+from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
+from lambdanets.training.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class DefaultFrom:
+    """Marks a parameter whose default follows from the words of the command."""
+
+    make: Callable[[Sequence[str]], Any]
+
+
+# The words behind the command as they were typed.
+Argv = Annotated[tuple[str, ...], DefaultFrom(tuple), tyro.conf.Suppress]
+
+# The name of a recipe as the first word behind the command, and the recipe's settings as options.
+Recipe = Annotated[TrainConfig, "recipe"]
+
+# Keyword arguments of `create_model` as pairs of words.
+Overrides = Annotated[dict[str, int | float | bool | str | None], DefaultFrom(lambda argv: {})]
+
+_POSITIONAL: Final = inspect.Parameter.POSITIONAL_ONLY
+_CONFIG: Final = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
+
+
+def call(function: Callable[..., int | None], argv: Sequence[str], command: str) -> int | None:
+    """Parse the words behind a command by its function's signature, and call the function.
+
+    Parameters before `/` are positional. A function whose only parameter is `argv` gets the words unparsed.
+
+    Args:
+        function: The command; its docstring is the help.
+        argv: The words.
+        command: Its name.
+    """
+    signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
+    if [*signature.parameters] == ["argv"]:
+        return function(tuple(argv))
+    recipe = None
+    if Recipe in hints.values():
+        if argv[:1] in ([], ["-h"], ["--help"]):
+            print(_usage(command))
+            return 0
+        recipe = recipe_config(argv, command)
+    fields = [_field(one, hints[one.name], argv, recipe) for one in signature.parameters.values()]
+    kind: Any = dataclasses.make_dataclass(function.__name__, fields, kw_only=True)
+    kind.__doc__ = function.__doc__
+    options = tyro.cli(
+        kind,
+        args=argv[1:] if recipe else argv,
+        prog=" ".join(["lambdanets", command, *([recipe.recipe] if recipe else [])]),
+        description=describe_recipe(recipe.recipe)["Summary"] if recipe else None,
+        config=_CONFIG,
+    )
+    values: dict[str, Any] = vars(options)
+    positional = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is _POSITIONAL:
+            positional.append(values.pop(parameter.name))
+            if positional[-1] == () != parameter.default:
+                raise ArgumentError(f"{command}: {parameter.name} must be given, got none.")
+    if recipe:
+        values["config"] = _with_settings(recipe, values["config"])
+    return function(*positional, **values)
+
+
+def recipe_config(argv: Sequence[str], command: str) -> TrainConfig:
+    """Get the recipe that the first word names, as `--fast` changes its defaults."""
+    if argv[0].startswith("-"):
+        raise ArgumentError(
+            f"{command}: recipe must come first, got {argv[0]!r}. One of {', '.join(RECIPES)}."
+        )
+    config = get_recipe(argv[0])
+    if "--fast" in argv:
+        # The flag itself sets `fast`; what it stands for are other defaults.
+        config = replace(smoke_run(config), fast=False)
+    return replace(config, data=named_data(config.data, argv))
+
+
+def named_data(data: DataConfig, argv: Sequence[str]) -> DataConfig:
+    """Replace a data set by the one that `--data.name` names: each has options of its own."""
+    name = value_of("--data.name", argv)
+    return data if name is None else switched(data, name)
+
+
+def value_of(option: str, argv: Sequence[str]) -> str | None:
+    """Find the value of an option among words that are not parsed yet."""
+    found = re.findall(rf"^{re.escape(option)}[=\n](.*)$", "\n".join(argv), re.MULTILINE)
+    return found[-1] if found else None
+
+
+def _field(
+    parameter: inspect.Parameter, hint: Any, argv: Sequence[str], recipe: TrainConfig | None
+) -> tuple[str, Any, Any]:
+    default = parameter.default
+    if hint == Recipe:
+        default = _settings(recipe) if recipe else None
+        hint = Annotated[type(default), tyro.conf.arg(name="")]
+    if parameter.kind is _POSITIONAL:
+        positional: Any = tyro.conf.Positional
+        hint = positional[Annotated[hint, tyro.conf.arg(metavar=parameter.name.upper())]]
+    for marker in getattr(hint, "__metadata__", ()):
+        if isinstance(marker, DefaultFrom):
+            default = marker.make(argv)
+    if default is parameter.empty:
+        return parameter.name, hint, dataclasses.field()
+    return parameter.name, hint, dataclasses.field(default_factory=lambda: default)
+
+
+def _settings(recipe: TrainConfig) -> Any:
+    """Make a record of a recipe's settings that are options: all but its name."""
+    hints = get_type_hints(TrainConfig) | {"data": type(recipe.data)}
+    del hints["recipe"]
+    kind = dataclasses.make_dataclass("Settings", hints.items(), frozen=True, kw_only=True)
+    kind.__doc__ = TrainConfig.__doc__
+    # Tyro changes the entries of a dictionary, but adds none.
+    changed = {"model": replace(recipe.model, overrides={})}
+    return kind(**{name: getattr(recipe, name) for name in hints} | changed)
+
+
+def _with_settings(recipe: TrainConfig, settings: Any) -> TrainConfig:
+    overrides = {**recipe.model.overrides, **settings.model.overrides}
+    changed = {"model": replace(settings.model, overrides=overrides)}
+    return replace(recipe, **vars(settings) | changed)
+
+
+def _usage(command: str) -> str:
+    width = max(map(len, RECIPES))
+    lines = [f"usage: lambdanets {command} RECIPE [options]", "", "recipes:"]
+    for name in RECIPES:
+        fields = describe_recipe(name)
+        lines.append(f"  {name:<{width}}  {fields['Summary']}")
+        lines.append(f"  {'':<{width}}  {fields['Expected']} {fields['Cost']}")
+    return "\n".join([*lines, "", f"The options of one: lambdanets {command} {next(iter(RECIPES))} --help"])
+
+
+def parse_size(text: str, argument: str, most: int) -> tuple[int, ...]:
+    """Parse a size such as 28, 28x28 or 8x14x14.
+
+    Args:
+        text: The word.
+        argument: The command and the option, for the message.
+        most: Largest number of sides.
+    """
+    sides = tuple(int(side) if side.isdecimal() else 0 for side in text.lower().split("x"))
+    if len(sides) > most or min(sides) < 1:
+        raise ArgumentError(f"{argument} must be up to {most} positive numbers such as 28x28, got {text!r}.")
+    return sides

@@ -1,0 +1,87 @@
+"""The commands and their options: a new or a missing one is a change that users see."""
+
+import re
+
+import pytest
+
+from lambdanets.cli import commands
+from support.commands import printed
+
+_RESULTS = "results machine"
+_FORMAT = "format json"
+_PARTS = "kind train test train-labels test-labels"
+_LABELLING = "teacher weights out hard min-confidence balance shard-size"
+_OPERATOR = "scope batch channels query-depth num-heads intra-depth dtype"
+_RUN = "out resume-allow tensorboard"
+_SETTINGS = """
+    seed num-threads fast global-batch-size label-smoothing ema-decay model.name model.overrides data.name
+    augment.min-crop-area augment.flip augment.mixup augment.cutmix
+    augment.randaugment-layers augment.randaugment-magnitude pseudo.labels pseudo.ratio
+    optim.name optim.learning-rate optim.base-batch-size optim.momentum optim.beta2 optim.epsilon
+    optim.weight-decay optim.clip-grad-norm
+    sched.epochs sched.warmup-epochs sched.shape sched.step-epochs sched.step-factor
+    ckpt.every-epochs ckpt.every-minutes ckpt.keep ckpt.tolerate-failures
+    exec.device exec.precision exec.accumulation exec.num-workers exec.channels-last exec.compile
+    exec.gradient-checkpointing exec.sync-batch-norm exec.parallel exec.deterministic exec.timeout-s
+    faults.nonfinite faults.max-nonfinite faults.max-unreadable-fraction faults.max-unreadable-in-a-row
+"""
+_SIZES = "data.image-size data.test-image-size"
+_MOTION = "data.max-shift data.max-rotation data.max-scaling"
+_FILES = f"data.root data.train data.test data.holdout {_SIZES}"
+
+# Words of a command line -> its options.
+OPTIONS = {
+    "bench": f"explain tune seconds device format {_OPERATOR}",
+    "compare": _FORMAT,
+    "data check": f"{_PARTS} decode workers json",
+    "data index": "",
+    "data shard": f"{_PARTS} max-bytes max-count shuffle",
+    "doctor": "out dist backend limit",
+    "eval": f"csv weights size real skip-bad batch num-workers processes device {_FORMAT}",
+    "explain": "layer position out size weights",
+    "figure": f"out {_RESULTS}",
+    "info": "size overrides per-layer format",
+    "models": "format",
+    "predict": "format",
+    "pseudo label": f"{_LABELLING} num-workers device seed data.name {_MOTION}",
+    "pseudo rounds semi": f"{_LABELLING} rounds ratio {_SETTINGS} {_MOTION}",
+    "recipes": "format",
+    "report": f"out run {_RESULTS}",
+    "slurm semi": f"nodes gpus-per-node time {_RUN} {_SETTINGS} {_MOTION}",
+    "tables": f"format rows measure batch time-limit train seeds runs processes {_RESULTS}",
+    "train digits": f"dry-run processes gpus max-restarts {_RUN} {_SETTINGS} {_MOTION}",
+}
+DATA_OPTIONS = {
+    "semi": _MOTION,
+    "relation": "",
+    "pathfinder": f"data.path-length data.distractors {_SIZES}",
+    "folder": f"data.train-labels data.test-labels {_FILES}",
+    "shards": _FILES,
+    "huggingface": _FILES,
+    "digit-images": _SIZES,
+}
+
+
+def options(capsys, *words):
+    """The options that a help text explains; an option may be named in the explanation of another."""
+    text = printed(capsys, *words, "--help")
+    return set(re.findall(r"^.? ?--([a-z][\w.-]*)", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("line", OPTIONS)
+def test_the_options_of_a_command_are_frozen(line, capsys):
+    assert options(capsys, *line.split()) == set(OPTIONS[line].split())
+
+
+@pytest.mark.parametrize("name", DATA_OPTIONS)
+def test_a_data_set_brings_its_own_options(name, capsys):
+    found = options(capsys, "train", "digits", f"--data.name={name}")
+    expected = {*OPTIONS["train digits"].split()} - {*_MOTION.split()} | {*DATA_OPTIONS[name].split()}
+    assert found == expected
+
+
+def test_every_command_is_frozen():
+    listed = {line.removesuffix(" semi").removesuffix(" digits") for line in OPTIONS}
+    # Its words become those of `train`.
+    assert commands().keys() == listed | {"pseudo train"}
+    assert all(summary.endswith(".") and len(summary) < 90 for _, summary in commands().values())
