@@ -1,4 +1,4 @@
-"""Where the lambdas are better made first: implementations against the number of heads on small maps.
+"""Where lambdas are better than scores: implementations against the number of heads on small maps.
 
 python benchmarks/heads.py [--batch 8] [--repeats 5] [--threads 2] [--out FILE]
 """
@@ -16,7 +16,7 @@ from lambdanets.functional.position import IMPLEMENTATIONS, describe
 
 MAPS = ((14, 256), (10, 256), (7, 512))
 HEADS = (4, 8, 16, 32)
-FORMS = ("dense", "mixed", "lambda_first")
+FORMS = ("dense", "fourier")
 
 
 def main() -> None:

@@ -14,7 +14,6 @@ Results = dict[str, dict[str, Any]]
 SHORT: Final = {
     PEERS: "peers",
     "convolution": "conv",
-    "lambda_first": "lambda",
     "plain-convolution": "plain",
     "plain-pairs": "pairs",
     LAMBDA_NETWORKS: "l-n",

@@ -1,20 +1,18 @@
-"""Faster tiles for the kernels, by the package's own tuner; what to add to its table comes last."""
+"""Faster tiles for the kernels, by search; what to add to its table comes last."""
 
 import functools
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any, Final
-from unittest.mock import patch
 
 import torch
 from problems import NUM_HEADS, QUERY_DEPTH
 
 from gpu_parts.session import Bench, Item
 from gpu_parts.sizes import Case
-from lambdanets.analysis import tune as job
+from gpu_parts.tile_search import candidates, tune
 from lambdanets.functional._dispatch import Problem, default_workspace
 from lambdanets.functional.position import triton
-from lambdanets.functional.position._tiles import KERNELS, Kernel, bucket, candidates
+from lambdanets.functional.position._tiles import KERNELS, Kernel, bucket
 
 # Of each kernel at each shape; those that are nearest to the rule's.
 MOST: Final = 24
@@ -61,11 +59,8 @@ def most(bench: Bench) -> int:
 
 
 def search(bench: Bench, problem: Problem) -> dict[str, Any]:
-    """The fastest tiles of all kernels at one shape; the package keeps them too, for later runs here."""
-    # Tiles of the interpreter are of no use to anybody.
-    keep = patch.object(job, "save_tiles") if bench.rehearse else nullcontext()
-    with keep:
-        found = job.tune(problem, seconds=SECONDS, most=most(bench))
+    """The fastest tiles of all kernels at one shape."""
+    found = tune(problem, seconds=SECONDS, most=most(bench))
     return {
         one.bucket: {
             "tiles": one.tiles._asdict(),

@@ -31,7 +31,7 @@ _FILES = f"data.root data.train data.test data.holdout {_SIZES}"
 
 # Words of a command line -> its options.
 OPTIONS = {
-    "bench": f"explain tune seconds device format {_OPERATOR}",
+    "bench": f"explain device format {_OPERATOR}",
     "compare": _FORMAT,
     "data check": f"{_PARTS} decode workers json",
     "data index": "",

@@ -7,9 +7,9 @@ import torch
 
 from lambdanets.functional import position_output
 from lambdanets.functional._dispatch import Problem
-from lambdanets.functional.position import _embeddings, mixed
+from lambdanets.functional.position import dense, fourier
+from lambdanets.functional.position._dft import dft, frequencies
 from lambdanets.functional.position._maps import Arrangement, arrangements, fold
-from lambdanets.functional.position._waves import frequencies, waves
 from support.compare import assert_close
 from support.gradients import assert_all_close, outputs_and_gradients
 from support.strategies import Case
@@ -37,17 +37,16 @@ def test_every_arrangement_gives_the_same(
 ) -> None:
     tensors = case.draw(*NAMES)
     expected = outputs_and_gradients(position_output, tensors, impl="reference")
-    monkeypatch.setattr(mixed, "_form_of", lambda _: form)
-    assert_all_close(outputs_and_gradients(position_output, tensors, impl="mixed"), expected)
+    monkeypatch.setattr(fourier, "_form_of", lambda _: form)
+    assert_all_close(outputs_and_gradients(position_output, tensors, impl="fourier"), expected)
 
 
-@pytest.mark.parametrize("impl", ["dense", "lambda_first"])
 @pytest.mark.parametrize("case", [case for case in CASES if len(case.size) == 1], ids=str)
-def test_sequences_in_rows_give_the_same(monkeypatch: pytest.MonkeyPatch, impl: str, case: Case) -> None:
+def test_sequences_in_rows_give_the_same(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     tensors = case.draw(*NAMES)
     expected = outputs_and_gradients(position_output, tensors, impl="reference")
-    monkeypatch.setattr(_embeddings, "FOLDED_WIDTH", 16)
-    assert_all_close(outputs_and_gradients(position_output, tensors, impl=impl), expected)
+    monkeypatch.setattr(dense, "FOLDED_WIDTH", 16)
+    assert_all_close(outputs_and_gradients(position_output, tensors, impl="dense"), expected)
 
 
 def test_every_offset_of_a_folded_table_is_that_of_its_elements() -> None:
@@ -71,8 +70,8 @@ def test_how_many_arrangements_there_are(size: tuple[int, ...], count: int) -> N
 
 
 @pytest.mark.parametrize(("width", "side"), [(1, 1), (2, 3), (5, 9), (6, 3), (7, 13), (8, 5)])
-def test_waves_there_and_back_are_a_correlation(width: int, side: int) -> None:
-    basis = waves(width, side, torch.float64, torch.device("cpu"))
+def test_a_transform_there_and_back_are_a_correlation(width: int, side: int) -> None:
+    basis = dft(width, side, torch.float64, torch.device("cpu"))
     values, kernel = torch.randn(width, dtype=torch.float64), torch.randn(side, dtype=torch.float64)
     real, imaginary = (basis.forward @ values).view(-1, 2).T
     first, second = (basis.offsets @ kernel).view(-1, 2).T
@@ -92,10 +91,10 @@ def problem(size: tuple[int, ...], scope: tuple[int, ...], batch: int) -> Proble
 def test_the_transform_goes_along_the_axis_that_is_cheapest() -> None:
     """A direct sum along the short axis, whichever it is."""
     for size, scope in (((3, 40), (5, 41)), ((40, 3), (41, 5))):
-        assert mixed._form_of(problem(size, scope, batch=8)).size == (1, 3, 40)
+        assert fourier._form_of(problem(size, scope, batch=8)).size == (1, 3, 40)
 
 
 def test_calls_count_as_well_as_operations() -> None:
     """Two hundred short rows are fewer operations and many more calls."""
-    assert mixed._form_of(problem((4, 200), (3, 3), batch=1)).size == (1, 4, 200)
-    assert mixed._form_of(problem((4, 200), (3, 3), batch=1000)).size == (1, 200, 4)
+    assert fourier._form_of(problem((4, 200), (3, 3), batch=1)).size == (1, 4, 200)
+    assert fourier._form_of(problem((4, 200), (3, 3), batch=1000)).size == (1, 200, 4)

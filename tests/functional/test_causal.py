@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lambdanets.functional import CausalState, causal_lambda_layer, causal_lambda_step, lambda_layer
-from lambdanets.functional.layer import causal
+from lambdanets.functional import CausalState, causal, causal_lambda_layer, causal_lambda_step, lambda_layer
 from lambdanets.functional.relative_position import dense_embeddings
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients

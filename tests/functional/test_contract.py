@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lambdanets.functional import (
+    causal,
     causal_lambda_layer,
     content_output,
     content_summary,
@@ -18,7 +19,6 @@ from lambdanets.functional import (
     position_output,
 )
 from lambdanets.functional._dispatch import Problem
-from lambdanets.functional.layer import causal
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
 from support.parameters import CONTENT_FORMS, POSITION_FORMS

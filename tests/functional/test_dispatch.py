@@ -219,3 +219,8 @@ def test_the_reference_comes_first_and_runs_everything(operator: str) -> None:
     assert names[0] == "reference"
     assert len(set(names)) == len(names)
     assert implementations[0].why_not(PROBLEM) is None
+
+
+def test_a_former_name_is_accepted() -> None:
+    tensors = Case(size=(5, 4), scope=(3, 3)).draw("queries", "values", "table")
+    assert torch.equal(position_output(**tensors, impl="mixed"), position_output(**tensors, impl="fourier"))

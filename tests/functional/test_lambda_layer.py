@@ -14,7 +14,7 @@ from lambdanets.functional import (
     normalize_queries,
     position_output,
 )
-from lambdanets.functional.layer.dense import normalize_visible_keys
+from lambdanets.functional.layer import normalize_visible_keys
 from lambdanets.functional.relative_position import dense_embeddings
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients

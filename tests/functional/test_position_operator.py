@@ -264,10 +264,10 @@ def test_output_and_gradients_may_take_different_implementations(monkeypatch: py
 def test_transforms_that_would_not_fit_are_not_chosen() -> None:
     sizes = ((1, 1, 1, 3000, 3000), (1, 1, 1, 3000, 3000), (1, 1, 5, 5999))
     tensors = [torch.zeros(()).expand(size) for size in sizes]
-    with pytest.raises(NotImplementedError, match=r"mixed: needs \d+ MiB of cosines, at most 16 are allowed"):
-        position_output(*tensors, impl="mixed")
+    with pytest.raises(NotImplementedError, match=r"fourier: needs \d+ MiB of cosines, at most 16 are"):
+        position_output(*tensors, impl="fourier")
     chosen = choose(IMPLEMENTATIONS, describe(*tensors, workspace=WORKSPACE))
-    assert chosen.name != "mixed"
+    assert chosen.name != "fourier"
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -280,6 +280,6 @@ def test_workspace_must_be_positive() -> None:
 def test_constants_made_in_inference_mode_serve_training() -> None:
     tensors = Case(size=(6, 11), scope=(3, 9)).draw(*NAMES)
     with torch.inference_mode():
-        position_output(**tensors, impl="mixed")
-    results = outputs_and_gradients(position_output, tensors, impl="mixed")
+        position_output(**tensors, impl="fourier")
+    results = outputs_and_gradients(position_output, tensors, impl="fourier")
     assert_all_close(results, outputs_and_gradients(position_output, tensors, impl="reference"))

@@ -1,4 +1,4 @@
-"""The job `bench`: what each implementation of an operator would cost, or why it cannot run."""
+"""What each implementation of an operator would cost, or why it cannot run."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ class Estimate:
     chosen: bool
 
 
-def explain(problem: Problem) -> list[Estimate]:
+def estimate(problem: Problem) -> list[Estimate]:
     """Estimate `position_output` by every implementation, in both directions, without running anything.
 
     Args:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from lambdanets.functional.attention.local import local_relation as local_relation
     from lambdanets.functional.attention.local import vector_attention as vector_attention
     from lambdanets.functional.attention.windows import window_values as window_values
+    from lambdanets.functional.causal import CausalState as CausalState
+    from lambdanets.functional.causal import causal_lambda_layer as causal_lambda_layer
+    from lambdanets.functional.causal import causal_lambda_step as causal_lambda_step
     from lambdanets.functional.content import content_output as content_output
     from lambdanets.functional.content import content_summary as content_summary
     from lambdanets.functional.lambdas import apply_lambdas as apply_lambdas
@@ -22,11 +25,8 @@ if TYPE_CHECKING:
     from lambdanets.functional.lambdas import normalize_queries as normalize_queries
     from lambdanets.functional.lambdas import position_lambdas as position_lambdas
     from lambdanets.functional.lambdas import spatial_lambdas as spatial_lambdas
-    from lambdanets.functional.layer.causal import CausalState as CausalState
-    from lambdanets.functional.layer.causal import causal_lambda_layer as causal_lambda_layer
-    from lambdanets.functional.layer.causal import causal_lambda_step as causal_lambda_step
-    from lambdanets.functional.layer.dense import lambda_layer as lambda_layer
-    from lambdanets.functional.layer.multihead import multihead_lambda_layer as multihead_lambda_layer
+    from lambdanets.functional.layer import lambda_layer as lambda_layer
+    from lambdanets.functional.layer import multihead_lambda_layer as multihead_lambda_layer
     from lambdanets.functional.position import position_output as position_output
 
 __all__, __getattr__, __dir__ = resolve_lazily(__name__)

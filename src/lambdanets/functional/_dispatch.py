@@ -71,6 +71,7 @@ class Implementation:
         gradients: The gradient of the output first, then what `run` takes; out come the gradients of the
             tensors. None where autograd differentiates `run`.
         adds_shared: Whether both take a lambda that all positions share, and add it by themselves.
+        alias: A former name that `impl=` still accepts.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Implementation:
     run: Callable[..., Tensor]
     gradients: Callable[..., tuple[Tensor, ...]] | None = None
     adds_shared: bool = False
+    alias: str | None = None
 
 
 class Rates(NamedTuple):
@@ -121,6 +123,7 @@ def choose(implementations: Sequence[Implementation], problem: Problem, name: st
         NotImplementedError: The named one, or every one, has a reason why it cannot run.
     """
     known = [implementation.name for implementation in implementations]
+    name = next((one.name for one in implementations if one.alias == name), name)
     if name != "auto" and name not in known:
         listed = ", ".join(["auto", *known])
         raise ArgumentError(

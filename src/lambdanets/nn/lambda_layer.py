@@ -152,7 +152,7 @@ class LambdaLayer2d(_LambdaLayerNd):
     λₙ = Σₘ (k̄ₘ + R[m - n]) vₘᵀ and yₙ = λₙᵀ qₙ: the context becomes one linear map per position, which
     is applied to the position's h queries; outputs are concatenated head by head. In the paper's letters,
     `query_depth` is k, `num_heads` h, `intra_depth` u, `scope_size` r, and v = out_channels / h. Time
-    b·n·r²·u·k·v (convolution) or b·n²·u·h·(k + v) (dense), or less on large maps (mixed). The position
+    b·n·r²·u·k·v (convolution) or b·n²·u·h·(k + v) (dense), or less on large maps (fourier). The position
     lambdas are made in a fixed workspace and not kept; in eval mode the norms are part of the projections.
 
     Paper: §3, Figure 3; §B.4 (intra-depth); Tables 9, 10 and 11.

@@ -7,10 +7,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
+from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
-from lambdanets.functional.layer.causal import CausalState, causal_lambda_layer, causal_lambda_step
-from lambdanets.functional.layer.dense import lambda_layer
+from lambdanets.functional.layer import lambda_layer
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
 from lambdanets.nn.normalization import make_normalization
 from lambdanets.nn.position import DensePosition, RelativePosition

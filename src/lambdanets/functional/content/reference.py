@@ -20,6 +20,16 @@ def run(
     return content_lambda(normalized_keys, values.to(dtype).flatten(3))
 
 
+def lambdas_by_part(
+    keys: Float[Tensor, "b u k *context"],
+    values: Float[Tensor, "b u v *context"],
+    key_normalization: KeyNormalization,
+) -> Float[Tensor, "b u k v"]:
+    """The same before the sum over the intra-depth."""
+    normalized_keys = normalize_keys(keys.flatten(3), key_normalization)
+    return torch.einsum("bukm,buvm->bukv", normalized_keys, values.flatten(3).to(normalized_keys.dtype))
+
+
 def why_not(problem: Problem) -> str | None:
     """It runs everything."""
     return None

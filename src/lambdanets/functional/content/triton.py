@@ -20,7 +20,7 @@ from lambdanets.functional._triton import (
     power_of_two,
     sum_type,
 )
-from lambdanets.functional.lambdas import normalize_keys
+from lambdanets.functional.content.reference import lambdas_by_part
 from lambdanets.notation import KeyNormalization
 
 # What a program holds whole, the depths and the bytes of a lambda: more would not fit its registers.
@@ -144,8 +144,7 @@ class _ContentLambdas(RecomputeOperator):
         return tuple(empty_in_order_of(one, *one.shape[1:3]) for one in arguments[:2])
 
     def reference(self, keys: Tensor, values: Tensor, key_normalization: KeyNormalization) -> Tensor:
-        weights = normalize_keys(keys.flatten(3), key_normalization)
-        return torch.einsum("bukm,buvm->bukv", weights, values.flatten(3).to(weights.dtype))
+        return lambdas_by_part(keys, values, key_normalization)
 
     def flops(self, keys: Any, values: Any, *_: Any, **__: Any) -> int:
         """One product; its backward has two."""

@@ -12,15 +12,14 @@ from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_positive
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again, default_workspace
 from lambdanets.functional._layout import from_rows, in_order_of, outside_autocast, product_precision, to_rows
 from lambdanets.functional._recompute import RecomputeOperator
-from lambdanets.functional.position import convolution, dense, lambda_first, mixed, reference, triton
+from lambdanets.functional.position import convolution, dense, fourier, reference, triton
 from lambdanets.functional.relative_position import check_scope, crop_table
 
 IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
     reference.IMPLEMENTATION,
     convolution.IMPLEMENTATION,
     dense.IMPLEMENTATION,
-    mixed.IMPLEMENTATION,
-    lambda_first.IMPLEMENTATION,
+    fourier.IMPLEMENTATION,
     triton.IMPLEMENTATION,
 )
 
@@ -49,7 +48,7 @@ def position_output(
         table: One embedding for each relative offset; every side odd.
         shared: A lambda of each image that all its positions share, such as the content's, to be added to
             each position's own: yₙ = (λᵖₙ + λ)ᵀ qₙ, with one pass over the output.
-        impl: `"auto"`, `"reference"`, `"convolution"`, `"dense"`, `"mixed"`, `"lambda_first"` or `"triton"`.
+        impl: `"auto"`, `"reference"`, `"convolution"`, `"dense"`, `"fourier"` or `"triton"`.
             All are exact and differ by rounding. The output and the gradients may take different ones under
             `"auto"`.
         workspace: Bytes of scratch memory to work in, whatever the batch and the map; 16 MiB on a CPU and

@@ -1,14 +1,7 @@
-"""Sizes of the tiles that Triton's kernels work on: a rule for every call, and what was found faster."""
+"""Sizes of the tiles that Triton's kernels work on: a rule for every call, and what was measured faster."""
 
-import json
-import math
-from collections.abc import Iterator, Mapping
-from functools import cache
-from itertools import product
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
-
-import torch
 
 from lambdanets.functional._dispatch import Problem
 from lambdanets.functional._triton import SMALLEST_DEPTH, power_of_two
@@ -23,9 +16,6 @@ ROWS: Final = 256
 
 # The fewest programs that fill a GPU; with fewer, smaller tiles are faster.
 FULL: Final = 256
-
-# Bytes of the largest tile that is tried: more does not fit a program's registers.
-LARGEST_TILE: Final = 65536
 
 # The device's name where kernels run in Python, to which every program is a cost.
 INTERPRETER: Final = "interpreter"
@@ -61,19 +51,18 @@ class Tiles(NamedTuple):
         return self.columns if kernel == "values_gradient" else self.near
 
 
-# Measured faster than the rule: GPU -> bucket -> tiles, in the words of `bucket`. None yet: no GPU was
-# measured.
+# Measured faster than the rule, by GPU and `bucket`, as `benchmarks/gpu.py --tune` prints them. No GPU was
+# measured yet.
 TUNED: Final[Mapping[str, Mapping[str, Tiles]]] = {}
 
 
 def tiles_for(kernel: Kernel, problem: Problem, gpu: str) -> Tiles:
-    """The tiles of a call: those found on this GPU by the user, those found by us, or the rule's.
+    """The tiles of a call: those measured on this GPU, or the rule's.
 
     A call too small to fill a GPU takes smaller ones of the same columns, so that its sums keep their order.
     """
-    name = bucket(kernel, problem)
-    found = saved_tiles().get(gpu, {}).get(name) or TUNED.get(gpu, {}).get(name)
-    return _shrink(kernel, problem, found or rule(kernel, problem), 1 if gpu == INTERPRETER else FULL)
+    measured = TUNED.get(gpu, {}).get(bucket(kernel, problem))
+    return _shrink(kernel, problem, measured or rule(kernel, problem), 1 if gpu == INTERPRETER else FULL)
 
 
 def bucket(kernel: Kernel, problem: Problem) -> str:
@@ -136,39 +125,6 @@ def _with_warps(tiles: Tiles, problem: Problem) -> Tiles:
     return tiles._replace(warps=8 if held >= 8192 else 4)
 
 
-def candidates(kernel: Kernel, problem: Problem) -> list[Tiles]:
-    """Tiles worth trying on a GPU: the rule's first, then the others by how much they differ from it."""
-    first = rule(kernel, problem)
-    others = {tiles for tiles in _possible(kernel, problem, first.channels) if tiles != first}
-    return [first, *sorted(others, key=lambda tiles: (_distance(first, tiles), tiles))]
-
-
-def _possible(kernel: Kernel, problem: Problem, whole: int) -> Iterator[Tiles]:
-    """Tiles that compile and may fit the registers; `whole` channels where a kernel needs all."""
-    heads, width = power_of_two(problem.heads), problem.size[-1]
-    depth = power_of_two(problem.value_depth, SMALLEST_DEPTH)
-    parts = [one for one in (16, 32, 64, 128) if one <= depth]
-    for lines, columns, near, channels in product(
-        (1, 2, 4, 8, 16),
-        [one for one in (8, 16, 32) if one < 2 * width] or [4],
-        [one for one in (16, 32, 64) if one <= max(SMALLEST_DEPTH, 4 * width)],
-        [whole] if kernel.startswith(("queries", "table")) else parts,
-    ):
-        rows, summed = lines * columns * heads, {"values_gradient": columns, "table_gradient": lines}
-        fits = 64 <= rows <= 1024 and rows * max(channels, near) <= LARGEST_TILE // problem.item_bytes
-        if fits and summed.get(kernel, SMALLEST_DEPTH) * heads >= SMALLEST_DEPTH:
-            for warps, stages, by_image in product((4, 8), (1, 2, 3), (False, True)):
-                if not by_image or lines <= problem.batch:
-                    yield Tiles(lines, columns, near, channels, warps, stages, by_image)
-
-
-def _distance(one: Tiles, other: Tiles) -> float:
-    """Doublings of a side, and half as much for what does not change the tile."""
-    sides = sum(abs(math.log2(a / b)) for a, b in zip(one[:4], other[:4], strict=True))
-    unlike = (one.warps != other.warps) + abs(one.stages - other.stages) + (one.by_image != other.by_image)
-    return sides + 0.5 * unlike
-
-
 def programs(kernel: Kernel, problem: Problem, tiles: Tiles) -> int:
     """Programs of a launch, without the parts of sums."""
     count = blocks(problem, tiles.own(kernel), tiles)
@@ -197,31 +153,3 @@ def near_tiles(problem: Problem, own: int, other: int) -> tuple[int, int]:
 
 def _columns_and_reach(problem: Problem) -> tuple[int, int]:
     return problem.size[-1], problem.reachable_scope[-1] // 2
-
-
-def cache_file() -> Path:
-    """Where tiles found on this machine are kept, beside what torch keeps."""
-    return Path(torch.hub.get_dir()).parent / "lambdanets" / "tiles.json"
-
-
-@cache
-def saved_tiles() -> dict[str, dict[str, Tiles]]:
-    """What `save_tiles` has kept; read once, so that no run changes its tiles midway."""
-    path = cache_file()
-    if not path.is_file():
-        return {}
-    saved = json.loads(path.read_text())
-    return {gpu: {name: Tiles(*one) for name, one in found.items()} for gpu, found in saved.items()}
-
-
-def save_tiles(gpu: str, found: Mapping[str, Tiles]) -> Path:
-    """Keep tiles for a GPU, beside those of other buckets and GPUs."""
-    path = cache_file()
-    kept = {name: dict(one) for name, one in saved_tiles().items()}
-    kept[gpu] = {**kept.get(gpu, {}), **found}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(kept, indent=1))
-    partial.replace(path)
-    saved_tiles.cache_clear()
-    return path

@@ -1,16 +1,22 @@
-"""The job `tune`: the fastest tiles of the Triton kernels on the GPU at hand, kept for later runs."""
+"""The fastest tiles of the Triton kernels at one shape, by timing those that are near the rule's."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import product
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError
 from lambdanets.functional._dispatch import Problem
+from lambdanets.functional._triton import SMALLEST_DEPTH, power_of_two
 from lambdanets.functional.position import triton
-from lambdanets.functional.position._tiles import KERNELS, Kernel, Tiles, bucket, candidates, save_tiles
+from lambdanets.functional.position._tiles import KERNELS, Kernel, Tiles, bucket, rule
+
+# Bytes of the largest tile that is tried: more does not fit a program's registers.
+LARGEST_TILE: Final = 65536
 
 # Times that a candidate runs before and while it is timed.
 WARM, TIMED = 2, 5
@@ -39,26 +45,52 @@ class Tuned:
     failed: int
 
 
+def candidates(kernel: Kernel, problem: Problem) -> list[Tiles]:
+    """Tiles worth trying on a GPU: the rule's first, then the others by how much they differ from it."""
+    first = rule(kernel, problem)
+    others = {tiles for tiles in _possible(kernel, problem, first.channels) if tiles != first}
+    return [first, *sorted(others, key=lambda tiles: (_distance(first, tiles), tiles))]
+
+
+def _possible(kernel: Kernel, problem: Problem, whole: int) -> Iterator[Tiles]:
+    """Tiles that compile and may fit the registers; `whole` channels where a kernel needs all."""
+    heads, width = power_of_two(problem.heads), problem.size[-1]
+    depth = power_of_two(problem.value_depth, SMALLEST_DEPTH)
+    parts = [one for one in (16, 32, 64, 128) if one <= depth]
+    for lines, columns, near, channels in product(
+        (1, 2, 4, 8, 16),
+        [one for one in (8, 16, 32) if one < 2 * width] or [4],
+        [one for one in (16, 32, 64) if one <= max(SMALLEST_DEPTH, 4 * width)],
+        [whole] if kernel.startswith(("queries", "table")) else parts,
+    ):
+        rows, summed = lines * columns * heads, {"values_gradient": columns, "table_gradient": lines}
+        fits = 64 <= rows <= 1024 and rows * max(channels, near) <= LARGEST_TILE // problem.item_bytes
+        if fits and summed.get(kernel, SMALLEST_DEPTH) * heads >= SMALLEST_DEPTH:
+            for warps, stages, by_image in product((4, 8), (1, 2, 3), (False, True)):
+                if not by_image or lines <= problem.batch:
+                    yield Tiles(lines, columns, near, channels, warps, stages, by_image)
+
+
+def _distance(one: Tiles, other: Tiles) -> float:
+    """Doublings of a side, and half as much for what does not change the tile."""
+    sides = sum(abs(math.log2(a / b)) for a, b in zip(one[:4], other[:4], strict=True))
+    unlike = (one.warps != other.warps) + abs(one.stages - other.stages) + (one.by_image != other.by_image)
+    return sides + 0.5 * unlike
+
+
 def tune(problem: Problem, *, seconds: float = 60.0, most: int | None = None) -> list[Tuned]:
-    """Time candidates of every kernel at one shape, and keep the fastest for all calls like it.
+    """Time candidates of every kernel at one shape.
 
     Args:
         problem: Sizes, with the device to run on; its direction is not read.
         seconds: For all four kernels together; the rule's tiles are always timed.
         most: Candidates of each kernel at most.
-
-    Raises:
-        ArgumentError: The kernels cannot run on this device.
     """
-    if reason := triton.why_not(problem):
-        raise ArgumentError(f"bench: tune cannot run this call: {reason}.")
     problem = problem._replace(scope=problem.reachable_scope)
-    gpu = triton.device_name(torch.device(problem.device))
     found = []
     for kernel, call in _calls(problem).items():
         end = time.monotonic() + seconds / len(KERNELS)
         found.append(_fastest(kernel, problem, call, end, most))
-    save_tiles(gpu, {one.bucket: one.tiles for one in found})
     return found
 
 
@@ -77,7 +109,7 @@ def _fastest(
         except Exception:
             failed += 1
     if not times:
-        raise ArgumentError(f"bench: tune found no tiles of {kernel} that run at this shape.")
+        raise RuntimeError(f"no tiles of {kernel} run at this shape")
     fastest = min(times, key=times.__getitem__)
     return Tuned(
         kernel=kernel,

@@ -19,7 +19,7 @@ from torch import Tensor
 from lambdanets.functional.position._maps import near_slices, of_near_slices
 
 
-class Waves(NamedTuple):
+class DFT(NamedTuple):
     """Cosines and sines for one width and scope.
 
     Attributes:
@@ -41,7 +41,7 @@ def frequencies(width: int, side: int) -> int:
 
 
 @lru_cache(maxsize=32)
-def waves(width: int, side: int, dtype: torch.dtype, device: torch.device) -> Waves:
+def dft(width: int, side: int, dtype: torch.dtype, device: torch.device) -> DFT:
     """The matrices, computed in float64."""
     f, half = frequencies(width, side), (width + 1) // 2
     columns = torch.arange(width, dtype=torch.float64) - half + 0.5
@@ -56,7 +56,7 @@ def waves(width: int, side: int, dtype: torch.dtype, device: torch.device) -> Wa
     of_offsets, sines = _cosines_and_sines(f, offsets)
     sines[0] = torch.cos(math.pi * offsets)
     matrices = (_beside(real, imaginary), even, odd, _beside(of_offsets, sines))
-    return Waves(*(one.contiguous().to(device, dtype) for one in matrices))
+    return DFT(*(one.contiguous().to(device, dtype) for one in matrices))
 
 
 def _cosines_and_sines(
@@ -73,12 +73,12 @@ def _beside(real: Float[Tensor, "f n"], imaginary: Float[Tensor, "f n"]) -> Floa
 
 
 def table_spectrum(
-    table: Float[Tensor, "u k slices rows columns"], waves: Waves
+    table: Float[Tensor, "u k slices rows columns"], dft: DFT
 ) -> Float[Tensor, "2 f window k"]:
     """R̂ as the real 2×2 matrix that multiplies by it: from (row, part, slice, u) to (part, k)."""
     u, k, slices, rows, _ = table.shape
-    by_offset = table.to(waves.offsets.dtype).permute(4, 3, 2, 0, 1).flatten(1)
-    spectrum = (waves.offsets @ by_offset).view(-1, 2, rows, slices * u, k)
+    by_offset = table.to(dft.offsets.dtype).permute(4, 3, 2, 0, 1).flatten(1)
+    spectrum = (dft.offsets @ by_offset).view(-1, 2, rows, slices * u, k)
     real, imaginary = spectrum.unbind(1)
     second = real.clone()
     second[0] = imaginary[0]
@@ -89,7 +89,7 @@ def table_spectrum(
 
 
 def of_table_spectrum(
-    of_spectrum: Float[Tensor, "2 f window k"], table: Float[Tensor, "u k slices rows columns"], waves: Waves
+    of_spectrum: Float[Tensor, "2 f window k"], table: Float[Tensor, "u k slices rows columns"], dft: DFT
 ) -> Float[Tensor, "u k slices rows columns"]:
     """The adjoint of `table_spectrum`."""
     u, k, slices, rows, _ = table.shape
@@ -97,16 +97,16 @@ def of_table_spectrum(
     real, imaginary = upper[:, :, 0] + lower[:, :, 1], lower[:, :, 0] - upper[:, :, 1]
     real[0], imaginary[0] = upper[0, :, 0], lower[0, :, 1]
     parts = torch.stack([real, imaginary], dim=1).flatten(0, 1).flatten(1)
-    return (waves.offsets.T @ parts).view(-1, rows, slices, u, k).permute(3, 4, 2, 1, 0)
+    return (dft.offsets.T @ parts).view(-1, rows, slices, u, k).permute(3, 4, 2, 1, 0)
 
 
 def values_spectrum(
-    values: Float[Tensor, "b u v slices rows columns"], side: int, waves: Waves
+    values: Float[Tensor, "b u v slices rows columns"], side: int, dft: DFT
 ) -> Float[Tensor, "f context maps_v"]:
     """V̂ by (row, part, slice of the window, u), for each slice of each image."""
     b, u, v, slices, rows, _ = values.shape
-    by_column = near_slices(values, side).permute(5, 4, 6, 1, 0, 3, 2).to(waves.forward.dtype)
-    spectrum = (waves.forward @ by_column.flatten(1)).view(-1, 2, rows, side * u, b * slices * v)
+    by_column = near_slices(values, side).permute(5, 4, 6, 1, 0, 3, 2).to(dft.forward.dtype)
+    spectrum = (dft.forward @ by_column.flatten(1)).view(-1, 2, rows, side * u, b * slices * v)
     return spectrum.transpose(1, 2).flatten(1, 3)
 
 
@@ -114,12 +114,12 @@ def of_values_spectrum(
     of_spectrum: Float[Tensor, "f context maps_v"],
     values: Float[Tensor, "b u v slices rows columns"],
     side: int,
-    waves: Waves,
+    dft: DFT,
 ) -> Float[Tensor, "b u v slices rows columns"]:
     """The adjoint of `values_spectrum`."""
     b, u, v, slices, rows, _ = values.shape
     by_part = of_spectrum.unflatten(1, (rows, 2, -1)).transpose(1, 2).flatten(0, 1).flatten(1)
-    near = (waves.forward.T @ by_part).view(-1, rows, side, u, b, slices, v).permute(4, 3, 6, 5, 1, 0, 2)
+    near = (dft.forward.T @ by_part).view(-1, rows, side, u, b, slices, v).permute(4, 3, 6, 5, 1, 0, 2)
     return of_near_slices(near)
 
 

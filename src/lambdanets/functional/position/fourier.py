@@ -15,9 +15,9 @@ from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional._layout import chunks
-from lambdanets.functional.position._maps import Arrangement, arrangements
-from lambdanets.functional.position._waves import (
-    Waves,
+from lambdanets.functional.position._dft import (
+    DFT,
+    dft,
     frequencies,
     halves,
     mirrored,
@@ -25,9 +25,9 @@ from lambdanets.functional.position._waves import (
     of_values_spectrum,
     table_spectrum,
     values_spectrum,
-    waves,
     write_halves,
 )
+from lambdanets.functional.position._maps import Arrangement, arrangements
 
 # Rows whose queries are rearranged at once.
 BLOCK_ROWS = 8
@@ -231,9 +231,9 @@ def _arrangement(queries: Tensor, values: Tensor, table: Tensor, *, backward: bo
     )
 
 
-def _basis(form: Arrangement, values: Tensor) -> Waves:
+def _basis(form: Arrangement, values: Tensor) -> DFT:
     dtype = torch.promote_types(values.dtype, torch.float32)
-    return waves(form.size[2], form.scope[2], dtype, values.device)
+    return dft(form.size[2], form.scope[2], dtype, values.device)
 
 
 def _parts(form: Arrangement, queries: Tensor, values: Tensor, workspace: int) -> Iterator[slice]:
@@ -252,7 +252,7 @@ def _scratch(
     form: Arrangement,
     context: Float[Tensor, "f context maps_v"],
     embeddings: Float[Tensor, "2 f window k"],
-    basis: Waves,
+    basis: DFT,
     v: int,
 ) -> _Scratch:
     f, _, maps_v = context.shape
@@ -341,4 +341,4 @@ def _flops(form: Arrangement, h: int, k: int, u: int, v: int) -> tuple[float, fl
     return sums, transforms, applied
 
 
-IMPLEMENTATION = Implementation("mixed", why_not, cost, run, gradients)
+IMPLEMENTATION = Implementation("fourier", why_not, cost, run, gradients, alias="mixed")
