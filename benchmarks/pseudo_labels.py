@@ -1,6 +1,6 @@
 """Teacher against student: 200 labelled digits, and the teacher's labels for the other 1,097.
 
-python benchmarks/pseudo_labels.py [--seeds 5] [--rounds 2] [--ratio 5] [--soft] [--processes 2]
+python benchmarks/pseudo_labels.py [--seeds 5] [--iterations 2] [--ratio 5] [--soft] [--processes 2]
     [--runs DIR] [--out FILE]
 
 The same command on the same --runs goes on where it was stopped.
@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from timing import Result, write_result
 
-from lambdanets.pseudo.rounds import run_rounds, train_student
+from lambdanets.pseudo.iterations import iterate, train_student
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.recipes import get_recipe
 
@@ -39,7 +39,7 @@ def main() -> None:
         "teacher": statistics.mean(result["teacher"] for result in results),
         "students": [
             statistics.mean(result["students"][number] for result in results)
-            for number in range(arguments.rounds)
+            for number in range(arguments.iterations)
         ],
     }
     students = "  ".join(f"{student:.2%}" for student in mean["students"])
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def run_seed(arguments: argparse.Namespace, seed: int) -> Result:
-    """Test accuracies of the teacher and of each round's student, after their last epochs."""
+    """Test accuracies of the teacher and of each iteration's student, after their last epochs."""
     runs = arguments.runs / f"seed-{seed}"
     teacher = replace(get_recipe("semi"), seed=seed)
     labelling = LabelConfig(
@@ -57,23 +57,23 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> Result:
     )
     with contextlib.redirect_stdout(io.StringIO()):
         accuracy = train_student(teacher, runs / "teacher")
-        rounds = list(
-            run_rounds(
+        iterations = list(
+            iterate(
                 replace(get_recipe("semi-student"), seed=seed),
                 labelling,
-                num_rounds=arguments.rounds,
+                num_iterations=arguments.iterations,
                 out=runs,
-                tell=print,
+                log=print,
                 ratio=arguments.ratio,
             )
         )
     return {
         "seed": seed,
         "teacher": accuracy,
-        "students": [one.accuracy for one in rounds],
-        "wrong_of_all": [one.summary.wrong["all"] / one.summary.num_images for one in rounds],
-        "wrong_of_labels": [one.summary.wrong_share for one in rounds],
-        "filtered": [one.summary.filtered_share for one in rounds],
+        "students": [one.accuracy for one in iterations],
+        "wrong_of_all": [one.summary.wrong["all"] / one.summary.num_images for one in iterations],
+        "wrong_of_labels": [one.summary.wrong_fraction for one in iterations],
+        "filtered": [one.summary.filtered_fraction for one in iterations],
     }
 
 
@@ -91,7 +91,7 @@ def describe(result: Result) -> str:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks/pseudo_labels.py")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--iterations", type=int, default=2)
     parser.add_argument("--ratio", type=float, default=5.0)
     parser.add_argument("--soft", action="store_true")
     parser.add_argument("--processes", type=int, default=2)

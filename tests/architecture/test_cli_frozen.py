@@ -44,7 +44,7 @@ OPTIONS = {
     "models": "format",
     "predict": "format",
     "pseudo label": f"{_LABELLING} num-workers device seed data.name {_MOTION}",
-    "pseudo rounds semi": f"{_LABELLING} rounds ratio {_SETTINGS} {_MOTION}",
+    "pseudo iterate semi": f"{_LABELLING} iterations ratio {_SETTINGS} {_MOTION}",
     "recipes": "format",
     "report": f"out run {_RESULTS}",
     "slurm semi": f"nodes gpus-per-node time {_RUN} {_SETTINGS} {_MOTION}",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets.cli.pseudo import _describe, _train_words, label, rounds
+from lambdanets.cli.pseudo import _describe, _train_words, iterate, label
 from lambdanets.errors import ArgumentError
+from lambdanets.pseudo.iterations import train_student
 from lambdanets.pseudo.labelling import Summary
-from lambdanets.pseudo.rounds import train_student
 from lambdanets.pseudo.settings import LabelRules
 from lambdanets.recipes import get_recipe
 from lambdanets.training.run_folder import RunFolder
@@ -20,7 +20,7 @@ from support.commands import parsed, printed, refused
 
 def test_the_actions_are_listed(capsys) -> None:
     output = printed(capsys, "pseudo", "--help")
-    assert all(f"  pseudo {action} " in output for action in ("label", "train", "rounds"))
+    assert all(f"  pseudo {action} " in output for action in ("label", "train", "iterate"))
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ def test_the_actions_are_listed(capsys) -> None:
         (("label", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
         (("label", "--teacher", "timm:resnet18", "--out", "x"), "data.name must say which images"),
         (("label", "--out", "x", "--data.name", "semi"), "--teacher STR A run folder,"),
-        (("rounds", "semi", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
-        (("rounds", "sem", "--teacher", "nowhere", "--out", "x"), "unknown recipe 'sem'. Closest: semi"),
+        (("iterate", "semi", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
+        (("iterate", "sem", "--teacher", "nowhere", "--out", "x"), "unknown recipe 'sem'. Closest: semi"),
     ],
 )
 def test_wrong_words_are_refused_with_a_hint(words, message, capsys, tmp_path, monkeypatch) -> None:
@@ -76,19 +76,31 @@ def test_a_run_labels_its_own_data_set(tmp_path: Path) -> None:
     assert (found["data"].name, found["data"].root, found["seed"]) == ("folder", "y", 0)
 
 
-def test_rounds_take_settings_of_the_student() -> None:
-    words = ("semi", "--teacher", "run", "--rounds", "2", "--out", "x", "--seed", "4", "--sched.epochs", "9")
-    found = parsed(rounds, *words)
-    assert (found["config"].seed, found["config"].sched.epochs, found["rounds"]) == (4, 9, 2)
+def test_iterations_take_settings_of_the_student() -> None:
+    words = (
+        "semi",
+        "--teacher",
+        "run",
+        "--iterations",
+        "2",
+        "--out",
+        "x",
+        "--seed",
+        "4",
+        "--sched.epochs",
+        "9",
+    )
+    found = parsed(iterate, *words)
+    assert (found["config"].seed, found["config"].sched.epochs, found["iterations"]) == (4, 9, 2)
     assert (found["teacher"], found["rules"]) == ("run", LabelRules())
 
 
 def test_a_summary_in_words() -> None:
     summary = Summary(
         num_images=2000,
-        sure={"cat": 900, "dog": 600},
+        confident={"cat": 900, "dog": 600},
         selected={"cat": 750, "dog": 750},
-        wrong={"all": 400, "sure": 150, "selected": 75},
+        wrong={"all": 400, "confident": 150, "selected": 75},
     )
     assert _describe(summary).splitlines() == [
         "images  2,000 unlabelled",
@@ -104,7 +116,7 @@ def test_a_summary_in_words() -> None:
 
 
 @pytest.mark.slow
-def test_label_train_and_rounds_from_the_command_line(tmp_path: Path, capsys) -> None:
+def test_label_train_and_iterate_from_the_command_line(tmp_path: Path, capsys) -> None:
     quick = replace(get_recipe("semi"), sched=SchedConfig(epochs=6, warmup_epochs=1.0))
     train_student(quick, tmp_path / "teacher")
     teacher, labels = str(tmp_path / "teacher"), str(tmp_path / "labels")
@@ -117,5 +129,5 @@ def test_label_train_and_rounds_from_the_command_line(tmp_path: Path, capsys) ->
     assert "pseudo" in printed(capsys, "pseudo", "train", *words)
     config = RunFolder.existing(tmp_path / "student").read_config()
     assert (config.pseudo.labels, config.pseudo.ratio) == (labels, 2)
-    words = ("semi-student", "--teacher", teacher, "--out", tmp_path / "rounds", *low, *short)
-    assert "round 1: student" in printed(capsys, "pseudo", "rounds", *words)
+    words = ("semi-student", "--teacher", teacher, "--out", tmp_path / "iterated", *low, *short)
+    assert "iteration 1: student" in printed(capsys, "pseudo", "iterate", *words)

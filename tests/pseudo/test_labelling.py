@@ -1,16 +1,19 @@
 """A teacher's labels: against its own outputs, killed between shards, and refused where they cannot be."""
 
 import json
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from lambdanets.data.config import DigitsConfig, PseudoConfig, SemiConfig
 from lambdanets.data.digits import normalize
-from lambdanets.data.pseudo import PseudoLabels, shard_name
+from lambdanets.data.pseudo import MANIFEST, PseudoLabels, shard_name
 from lambdanets.data.semi import load_semi
 from lambdanets.errors import ArgumentError, CheckpointError, DependencyError, PathError
 from lambdanets.integrations.timm import import_timm, load_timm
@@ -21,53 +24,75 @@ from lambdanets.pseudo.teachers import Renormalized, load_teacher
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.load import load_run
 from lambdanets.runs.tasks import load_task
-from lambdanets.runs.train import train
-from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import SchedConfig
+from support.runs import write_run
 
-timm = import_timm("tests")
+SIZES = (300, 300, 300, 197)
+# Of the teacher's probabilities.
+SHARPNESS = 1000
+
+
+@torch.no_grad()
+def know_the_means(network) -> None:
+    """Classify by the nearest mean of the labelled images' features."""
+    images, labels = load_semi(3).labelled.images, load_semi(3).labelled.labels
+    features = network.eval().features(normalize(images))["c5"].mean((2, 3))
+    means = torch.stack([features[labels == label].mean(0) for label in range(10)])
+    network.classifier.weight.copy_(2 * SHARPNESS * means)
+    network.classifier.bias.copy_(-SHARPNESS * means.square().sum(1))
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network without training that is confident of some images, and wrong about some."""
     path = tmp_path_factory.mktemp("runs") / "teacher"
-    config = replace(get_recipe("semi"), seed=3, sched=SchedConfig(epochs=6, warmup_epochs=1.0))
-    with RunFolder(path).locked(config) as folder:
-        train(config, folder, command="lambdanets train semi")
+    config = replace(get_recipe("semi"), seed=3, model=get_recipe("digits-conv").model)
+    write_run(path, config, know_the_means)
     return path
 
 
 def config_for(teacher: Path | str, **rules) -> LabelConfig:
-    rules = {"shard_size": 300, "min_confidence": 0.2, **rules}
+    rules = {"shard_size": 300, "min_confidence": 0.5, **rules}
     return LabelConfig(teacher=str(teacher), data=SemiConfig(), seed=3, rules=LabelRules(**rules))
 
 
+def ignore(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def finished(teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("labels")
+    write_labels(config_for(teacher), path, log=ignore)
+    return path
+
+
 @pytest.mark.parametrize("hard", [False, True])
-def test_labels_are_what_the_teacher_makes_of_clean_images(hard: bool, teacher: Path, tmp_path: Path) -> None:
-    said: list[str] = []
-    summary = write_labels(config_for(teacher, hard=hard), tmp_path / "labels", tell=said.append)
+def test_labels_are_the_teacher_s_predictions_for_clean_images(
+    hard: bool, teacher: Path, tmp_path: Path
+) -> None:
+    lines: list[str] = []
+    summary = write_labels(config_for(teacher, hard=hard), tmp_path / "labels", log=lines.append)
     images = load_semi(3).unlabelled
     with torch.no_grad():
-        shares = load_run(teacher).model(normalize(images.images)).softmax(dim=1)
+        probabilities = load_run(teacher).model(normalize(images.images)).softmax(dim=1)
     pseudo = PseudoLabels.open(tmp_path / "labels")
-    confidences, classes = shares.max(dim=1)
+    confidences, classes = probabilities.max(dim=1)
     targets = pseudo.targets(torch.arange(len(pseudo)))
-    expected = classes[pseudo.indices] if hard else shares[pseudo.indices]
+    expected = classes[pseudo.indices] if hard else probabilities[pseudo.indices]
     torch.testing.assert_close(targets, expected, atol=1e-5, rtol=0)
-    assert said == [
-        f"shard {n} of 4: {size} images" for n, size in zip((1, 2, 3, 4), (300, 300, 300, 197), strict=True)
-    ]
+    assert lines == [f"shard {n} of 4: {size} images" for n, size in enumerate(SIZES, 1)]
     # The summary, counted image by image.
-    sure = [i for i in range(1097) if confidences[i] >= 0.2]
-    assert summary.num_sure == len(sure) and summary.num_images == 1097
-    assert summary.sure == {str(c): sum(1 for i in sure if classes[i] == c) for c in range(10)}
+    confident = [i for i in range(1097) if confidences[i] >= 0.5]
+    assert 100 < len(confident) < 1000
+    assert summary.num_confident == len(confident) and summary.num_images == 1097
+    assert summary.confident == {str(c): sum(1 for i in confident if classes[i] == c) for c in range(10)}
     assert summary.wrong is not None
-    assert summary.wrong["sure"] == sum(1 for i in sure if classes[i] != images.labels[i])
+    assert summary.wrong["confident"] == sum(1 for i in confident if classes[i] != images.labels[i])
     assert summary.wrong["all"] == sum(1 for i in range(1097) if classes[i] != images.labels[i])
     chosen = pseudo.indices.tolist()
     assert summary.wrong["selected"] == sum(1 for i in chosen if classes[i] != images.labels[i])
-    assert summary.wrong_share == pytest.approx(summary.wrong["selected"] / len(chosen))
-    assert summary.filtered_share == pytest.approx(1 - len(sure) / 1097)
+    assert summary.wrong_fraction == pytest.approx(summary.wrong["selected"] / len(chosen))
+    assert summary.filtered_fraction == pytest.approx(1 - len(confident) / 1097)
     assert read_summary(tmp_path / "labels") == summary
 
 
@@ -76,61 +101,65 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("after", [1, 3, 4])
-def test_a_labelling_that_was_killed_goes_on_at_the_next_shard(
-    after: int, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_labelling_that_was_killed_continues_at_the_next_shard(
+    after: int, teacher: Path, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = config_for(teacher)
-    write_labels(config, tmp_path / "straight", tell=lambda text: None)
-    made: list[int] = []
-    predict = labelling._predictions
+    calls: list[int] = []
+    predict = labelling._predict
 
     def counted(*arguments):
-        if len(made) == after:
+        calls.append(1)
+        if len(calls) > after:
             raise Killed
-        made.append(1)
         return predict(*arguments)
 
-    broken = tmp_path / "broken"
-    with monkeypatch.context() as patch:
-        patch.setattr(labelling, "_predictions", counted)
-        if after < 4:
-            with pytest.raises(Killed):
-                write_labels(config, broken, tell=lambda text: None)
-        else:
-            # Killed when all shards are there, but before the manifest.
-            patch.setattr(labelling, "select", lambda *_, **__: (_ for _ in ()).throw(Killed()))
-            with pytest.raises(Killed):
-                write_labels(config, broken, tell=lambda text: None)
+    def killed(*_, **__):
+        raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(labelling, "_predict", counted)
+        if after == 4:
+            # All shards are there, but not the manifest.
+            patch.setattr(labelling, "select", killed)
+        write_labels(config, tmp_path, log=ignore)
     with pytest.raises(PathError, match="must be a finished folder"):
-        PseudoLabels.open(broken)
+        PseudoLabels.open(tmp_path)
     # A file that was cut short is made again.
     if after > 1:
-        (broken / shard_name(1)).write_bytes((broken / shard_name(1)).read_bytes()[:50])
-    said: list[str] = []
-    write_labels(config, broken, tell=said.append)
-    assert said.count("shard 1 of 4: there already") == 1
-    assert sum("there already" in line for line in said) == (after if after == 1 else after - 1)
-    for path in sorted((tmp_path / "straight").iterdir()):
-        assert path.read_bytes() == (broken / path.name).read_bytes(), path.name
+        (tmp_path / shard_name(1)).write_bytes((tmp_path / shard_name(1)).read_bytes()[:50])
+    lines: list[str] = []
+    write_labels(config, tmp_path, log=lines.append)
+    assert lines.count("shard 1 of 4: there already") == 1
+    assert sum("there already" in line for line in lines) == (after if after == 1 else after - 1)
+    for path in sorted(finished.iterdir()):
+        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
     # What is finished is not done again.
-    said.clear()
-    write_labels(config, broken, tell=said.append)
-    assert not said
+    lines.clear()
+    write_labels(config, tmp_path, log=lines.append)
+    assert not lines
 
 
-def test_a_folder_with_other_labels_is_refused(teacher: Path, tmp_path: Path) -> None:
-    write_labels(config_for(teacher), tmp_path, tell=lambda text: None)
+def test_a_folder_with_other_labels_is_refused(teacher: Path, finished: Path) -> None:
     message = r"holds labels with other settings, old -> new:\n  hard: False -> True\nUse another --out\."
     with pytest.raises(ArgumentError, match=message):
-        write_labels(config_for(teacher, hard=True), tmp_path, tell=lambda text: None)
+        write_labels(config_for(teacher, hard=True), finished, log=ignore)
 
 
-def test_how_many_of_each_class() -> None:
-    sure = torch.tensor([0, 0, 0, 4, 4, 7, 7])
-    assert num_of_each("auto", sure) == 3
-    assert num_of_each("none", sure) is None
-    assert num_of_each(5, sure) == 5
-    assert num_of_each(5, sure[:0]) is None
+def test_a_summary_of_old_is_read(finished: Path, tmp_path: Path) -> None:
+    manifest = json.loads((finished / MANIFEST).read_text())
+    for values in (manifest["summary"], manifest["summary"]["wrong"]):
+        values["sure"] = values.pop("confident")
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    assert read_summary(tmp_path) == read_summary(finished)
+
+
+def test_the_number_of_each_class() -> None:
+    confident = torch.tensor([0, 0, 0, 4, 4, 7, 7])
+    assert num_of_each("auto", confident) == 3
+    assert num_of_each("none", confident) is None
+    assert num_of_each(5, confident) == 5
+    assert num_of_each(5, confident[:0]) is None
 
 
 @pytest.mark.parametrize(
@@ -160,7 +189,7 @@ def test_settings_are_checked() -> None:
 def test_who_cannot_teach_is_named(teacher: Path, tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     with pytest.raises(PathError, match="must be a folder of `lambdanets train`"):
-        write_labels(config_for(nowhere), tmp_path / "labels", tell=print)
+        write_labels(config_for(nowhere), tmp_path / "labels", log=print)
     with pytest.raises(PathError, match="must be a folder of `lambdanets train`"):
         run_config(str(nowhere))
     assert run_config("timm:resnet18") is None
@@ -169,43 +198,42 @@ def test_who_cannot_teach_is_named(teacher: Path, tmp_path: Path) -> None:
         r"data\.name must be a data set with unlabelled images \(semi, or one of files\), got 'digits'\."
     )
     with pytest.raises(ArgumentError, match=message):
-        write_labels(digits, tmp_path / "labels", tell=print)
+        write_labels(digits, tmp_path / "labels", log=print)
 
 
 def timm_file(path: Path, **options) -> Path:
-    model = timm.create_model("resnet18", **options)
+    model = import_timm("test").create_model("test_resnet", **options)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
     return path
 
 
 def test_a_model_of_timm_teaches_with_weights_from_a_file(tmp_path: Path) -> None:
     weights = timm_file(tmp_path / "teacher.safetensors", num_classes=10, in_chans=1)
-    config = replace(config_for("timm:resnet18", hard=True), weights=str(weights))
-    summary = write_labels(config, tmp_path / "labels", tell=lambda text: None)
+    config = replace(config_for("timm:test_resnet", hard=True, min_confidence=0.0), weights=str(weights))
+    summary = write_labels(config, tmp_path / "labels", log=ignore)
     # The names of its classes are not known, so nobody can say what is wrong.
-    assert summary.wrong is None and summary.wrong_share is None
-    assert list(summary.sure) == [str(number) for number in range(10)]
+    assert summary.wrong is None and summary.wrong_fraction is None
+    assert list(summary.confident) == [str(number) for number in range(10)]
     pseudo = PseudoLabels.open(tmp_path / "labels")
     assert pseudo.labels is None and pseudo.num_classes == 10
     student = replace(get_recipe("semi"), seed=3, pseudo=PseudoConfig(labels=str(tmp_path / "labels")))
-    if len(pseudo):
-        assert len(load_task(student).train) == 400
+    assert len(load_task(student).train) == 400
 
 
 def test_images_that_a_teacher_does_not_take_are_named(tmp_path: Path) -> None:
     weights = timm_file(tmp_path / "teacher.safetensors", num_classes=10)
-    config = replace(config_for("timm:resnet18"), weights=str(weights))
+    config = replace(config_for("timm:test_resnet"), weights=str(weights))
     with pytest.raises(
         ArgumentError, match=r"pseudo label: teacher must take images of shape \(1, 8, 8\), got"
     ):
-        write_labels(config, tmp_path / "labels", tell=print)
+        write_labels(config, tmp_path / "labels", log=print)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(tmp_path: Path) -> None:
     message = "pseudo label: device cuda needs a GPU for each process of a machine, got 0"
     with pytest.raises(DependencyError, match=message):
-        write_labels(config_for("nowhere"), tmp_path / "labels", tell=print, device="cuda")
+        write_labels(config_for("nowhere"), tmp_path / "labels", log=print, device="cuda")
     assert not (tmp_path / "labels").exists()
 
 
@@ -223,7 +251,7 @@ def test_weights_and_names_of_timm_are_checked(tmp_path: Path, monkeypatch: pyte
     def offline(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(import_timm("test"), "create_model", offline)
     message = (
         r"the weights of resnet18 must be within reach, got 'no network'\. .* --weights FILE\.safetensors\."
     )
@@ -234,27 +262,26 @@ def test_weights_and_names_of_timm_are_checked(tmp_path: Path, monkeypatch: pyte
 def test_a_repository_of_the_hub_teaches(
     teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import huggingface_hub
-
+    config = config_for("hub:somebody/digits")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repository, name: str(teacher / name))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repository, allow_patterns: str(teacher))
-    ours = load_teacher(config_for("hub:somebody/digits"))
-    assert ours.labels == tuple("0123456789")
-    assert ours.origin.sha256 == load_teacher(config_for(teacher)).origin.sha256
+    loaded = load_teacher(config)
+    assert loaded.labels == tuple("0123456789")
+    assert loaded.origin.sha256 == load_teacher(config_for(teacher)).origin.sha256
 
     def offline(*_):
         raise OSError("no network")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(PathError, match=r"hub:somebody/digits must be within reach, got 'no network'\."):
-        load_teacher(config_for("hub:somebody/digits"))
-    monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
+        load_teacher(config)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(DependencyError, match=r"huggingface_hub must be installed, got none\."):
-        load_teacher(config_for("hub:somebody/digits"))
+        load_teacher(config)
 
 
 def test_images_are_normalised_as_the_teacher_wants_them() -> None:
-    pixels = torch.rand(2, 3, 4, 4, dtype=torch.float64)
+    pixels = torch.rand(2, 3, 4, 4)
     usual_mean, usual_std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     usual = (pixels - usual_mean[:, None, None]) / usual_std[:, None, None]
     network = Renormalized(torch.nn.Flatten(), (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
@@ -262,31 +289,31 @@ def test_images_are_normalised_as_the_teacher_wants_them() -> None:
         :, None, None
     ]
     torch.testing.assert_close(network(usual), wanted.flatten(1), atol=1e-5, rtol=0)
+    grey = usual[:, :1]
+    assert torch.equal(network(grey), grey.flatten(1))
 
 
 def test_an_empty_summary_divides_by_nothing() -> None:
     summary = Summary(
-        num_images=3, sure={"0": 0}, selected={"0": 0}, wrong={"all": 3, "sure": 0, "selected": 0}
+        num_images=3, confident={"0": 0}, selected={"0": 0}, wrong={"all": 3, "confident": 0, "selected": 0}
     )
-    assert (summary.filtered_share, summary.wrong_share) == (1, 0)
+    assert (summary.filtered_fraction, summary.wrong_fraction) == (1, 0)
 
 
-def test_a_student_s_task_mixes_both_kinds(teacher: Path, tmp_path: Path) -> None:
-    write_labels(config_for(teacher, balance=50), tmp_path / "labels", tell=lambda text: None)
-    student = replace(
-        get_recipe("semi"), seed=3, pseudo=PseudoConfig(labels=str(tmp_path / "labels"), ratio=2.5)
-    )
+def test_a_student_s_task_mixes_both_kinds(finished: Path) -> None:
+    num = len(PseudoLabels.open(finished))
+    student = replace(get_recipe("semi"), seed=3, pseudo=PseudoConfig(labels=str(finished), ratio=2.5))
     task = load_task(student)
-    assert len(task.train) == 200 + 500
+    assert len(task.train) == 200 + 500 and num > 0
     _, targets, _ = task.train.batch(0, task.train.order(0)[:70])
     assert targets.shape == (70, 10)
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(70))
     assert (targets.amax(dim=1) == 1).sum() == 20
 
 
-def test_labels_of_other_images_are_refused(teacher: Path, tmp_path: Path) -> None:
-    write_labels(config_for(teacher), tmp_path / "labels", tell=lambda text: None)
-    pseudo = PseudoConfig(labels=str(tmp_path / "labels"))
+def test_labels_of_other_images_are_refused(finished: Path, tmp_path: Path) -> None:
+    labels = shutil.copytree(finished, tmp_path / "labels")
+    pseudo = PseudoConfig(labels=str(labels))
     message = (
         r"pseudo\.labels must be of seed 4, got those of seed 3: it decides which images are unlabelled\."
     )
@@ -296,11 +323,9 @@ def test_labels_of_other_images_are_refused(teacher: Path, tmp_path: Path) -> No
         ArgumentError, match=r"pseudo\.labels must be of the classes apart, related, got 0, 1, 2"
     ):
         load_task(replace(get_recipe("relation"), seed=3, pseudo=pseudo))
-    manifest = tmp_path / "labels" / "manifest.json"
-    content = json.loads(manifest.read_text())
+    content = json.loads((labels / MANIFEST).read_text())
     content["settings"]["data"] |= {"name": "folder", "root": "images"}
-    manifest.write_text(json.dumps(content))
+    (labels / MANIFEST).write_text(json.dumps(content))
     message = r"can be shown as those of semi, got labels of folder\."
     with pytest.raises(ArgumentError, match=message):
         load_task(replace(get_recipe("semi"), seed=3, pseudo=pseudo))
-    assert load_file(tmp_path / "labels" / shard_name(0))["classes"].shape == (300,)

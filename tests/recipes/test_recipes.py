@@ -29,7 +29,7 @@ def test_a_recipe_is_a_lab_note(name):
         assert re.fullmatch(OF_THE_PAPER if reads_files else RUN_HERE, fields["Expected"])
     root = " --data.root IMAGENET" if reads_files else ""
     train = re.escape(f"train {name}{root}")
-    assert re.fullmatch(rf"`lambdanets ({train}|pseudo rounds {name} .*)`\.", fields["Command"])
+    assert re.fullmatch(rf"`lambdanets ({train}|pseudo iterate {name} .*)`\.", fields["Command"])
     assert {"Summary", "Paper", "Cost"} <= fields.keys()
     # What is not ours says where it is not the paper's.
     assert ("Departs" in fields) == name.startswith("imagenet")

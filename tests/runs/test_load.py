@@ -11,33 +11,22 @@ from lambdanets.data.ink import InkPreprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.models import create_model
 from lambdanets.recipes import get_recipe
-from lambdanets.runs.load import RANDOM, load_named, load_run, require_preprocessing, save_best
-from lambdanets.runs.tasks import load_task
-from lambdanets.runs.train import first_state
+from lambdanets.runs.load import RANDOM, load_named, load_run, require_preprocessing
 from lambdanets.training.checkpoint import save_checkpoint
-from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.weights import state_digest
-
-METRIC = {"epoch": 2, "step": 7, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
+from support.runs import METRIC, write_run
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A run folder as training leaves it, without training; its three sets of weights differ."""
+    """A run whose three sets of weights differ in their biases: best 0, ema 3, raw 2."""
     path = tmp_path_factory.mktemp("runs") / "digits"
     config = get_recipe("digits-conv")
-    with RunFolder(path).locked(config) as folder:
-        task = load_task(config)
-        state = first_state(config, task)
-        state.best = METRIC
-        ema = state.ema.module
-        ema.classifier.bias.data.fill_(1)
-        save_best(folder.best, state, ema, config, task)
-        folder.append_metrics(METRIC)
-        state.step = 7
-        state.model.classifier.bias.data.fill_(2)
-        ema.classifier.bias.data.fill_(3)
-        save_checkpoint(folder.checkpoints, 7, state.tensors(), state.record(config), keep=2)
+    state = write_run(path, config)
+    state.step = 7
+    state.model.classifier.bias.data.fill_(2)
+    state.ema.module.classifier.bias.data.fill_(3)
+    save_checkpoint(path / "checkpoints", 7, state.tensors(), state.record(config), keep=2)
     return path
 
 
@@ -53,8 +42,8 @@ CHECKPOINT = "checkpoints/step-00000007"
 @pytest.mark.parametrize(
     ("place", "weights", "file", "bias"),
     [
-        ("", "best", "best.safetensors", 1),
-        ("best.safetensors", "best", "best.safetensors", 1),
+        ("", "best", "best.safetensors", 0),
+        ("best.safetensors", "best", "best.safetensors", 0),
         ("", "ema", f"{CHECKPOINT}/ema.safetensors", 3),
         ("", "raw", f"{CHECKPOINT}/model.safetensors", 2),
         (CHECKPOINT, "best", f"{CHECKPOINT}/ema.safetensors", 3),

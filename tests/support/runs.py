@@ -7,6 +7,10 @@ import sys
 
 from safetensors.torch import load_file
 
+from lambdanets.runs.load import save_best
+from lambdanets.runs.tasks import load_task
+from lambdanets.runs.train import first_state
+from lambdanets.training.run_folder import RunFolder
 from support.training import without_times
 
 # Small and quick, with a checkpoint after each of three epochs of six steps.
@@ -22,6 +26,31 @@ QUICK = (
     "--ckpt.every-epochs",
     "1",
 )
+
+
+# The evaluation of the weights that `write_run` writes.
+METRIC = {"epoch": 2, "step": 7, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
+
+
+def write_run(path, config, change=lambda ema: None):
+    """A run folder as two epochs leave it, without training: random weights, and no report.
+
+    Args:
+        path: The folder.
+        config: The settings of the run.
+        change: Changes the EMA model before it is written.
+
+    Returns:
+        The state, to be stored as a checkpoint too.
+    """
+    with RunFolder(path).locked(config) as folder:
+        task = load_task(config)
+        state = first_state(config, task)
+        state.best = METRIC
+        change(state.ema.module)
+        save_best(folder.best, state, state.ema.module, config, task)
+        folder.append_metrics(METRIC)
+    return state
 
 
 def start(*words):

@@ -70,7 +70,7 @@ def label(
     from lambdanets.pseudo.labelling import write_labels
 
     config = LabelConfig(teacher=teacher, weights=weights, data=data, seed=seed, rules=rules)
-    summary = write_labels(config, out, tell=_log, num_workers=num_workers, device=device)
+    summary = write_labels(config, out, log=_log, num_workers=num_workers, device=device)
     print(_describe(summary))
     print(f"\nlambdanets pseudo train RECIPE --labels {out}")
 
@@ -82,12 +82,12 @@ def train(argv: Argv) -> int:
     return run(["train", *_train_words(argv)])
 
 
-def rounds(
+def iterate(
     config: Recipe,
     *,
     teacher: str,
     weights: str | None = None,
-    rounds: int = 1,
+    iterations: int = 1,
     ratio: float = 1.0,
     out: Path,
     rules: _Rules = _RULES,
@@ -98,23 +98,23 @@ def rounds(
         config: All settings of the students; the unlabelled images are those of their data set and seed.
         teacher: The first teacher: a run folder, timm:NAME or hub:REPO.
         weights: A safetensors file for a timm: teacher; downloaded unless given.
-        rounds: Number of students, one after another.
+        iterations: Number of students, one after another.
         ratio: Pseudo-labelled images to each labelled one of a batch.
-        out: The folder of all rounds. The same command on the same folder continues.
+        out: The folder of all iterations. The same command on the same folder continues.
         rules: What becomes a label.
     """
     labelling = LabelConfig(teacher=teacher, weights=weights, data=config.data, seed=config.seed, rules=rules)
     run_config(teacher)
-    from lambdanets.pseudo.rounds import run_rounds
+    from lambdanets.pseudo import iterations as job
 
     done = []
-    for one in run_rounds(config, labelling, num_rounds=rounds, out=out, tell=_log, ratio=ratio):
+    for one in job.iterate(config, labelling, num_iterations=iterations, out=out, log=_log, ratio=ratio):
         print(_describe(one.summary))
         done.append(one)
     for one in done:
-        fraction = one.summary.wrong_share
+        fraction = one.summary.wrong_fraction
         wrong = "" if fraction is None else f", {fraction:.1%} of its labels wrong"
-        print(f"round {one.number}: student {one.accuracy:.2%}{wrong} ({one.student})")
+        print(f"iteration {one.number}: student {one.accuracy:.2%}{wrong} ({one.student})")
 
 
 def _train_words(argv: Sequence[str]) -> list[str]:
@@ -130,17 +130,17 @@ def _train_words(argv: Sequence[str]) -> list[str]:
 def _describe(summary: "Summary") -> str:
     rows = {
         "images": f"{summary.num_images:,} unlabelled",
-        "kept": f"{summary.num_sure:,}, filtered {summary.filtered_share:.1%}",
+        "kept": f"{summary.num_confident:,}, filtered {summary.filtered_fraction:.1%}",
         "labels": f"{summary.num_selected:,} after balancing",
     }
     if summary.wrong is not None:
         wrong = summary.wrong
         rows["wrong"] = (
             f"{wrong['all'] / summary.num_images:.1%} of all,"
-            f" {wrong['sure'] / max(summary.num_sure, 1):.1%} of the kept,"
+            f" {wrong['confident'] / max(summary.num_confident, 1):.1%} of the kept,"
             f" {wrong['selected'] / max(summary.num_selected, 1):.1%} of the labels"
         )
-    classes = [(name, num, summary.selected[name]) for name, num in summary.sure.items()]
+    classes = [(name, num, summary.selected[name]) for name, num in summary.confident.items()]
     return f"{pairs(rows)}\n\n{table(('class', 'kept', 'labels'), classes)}"
 
 

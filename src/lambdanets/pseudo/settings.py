@@ -1,17 +1,15 @@
-"""What a labelling is asked for: frozen settings, checked where they are made, without torch."""
+"""Frozen settings of a labelling, checked where they are made, without torch."""
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from lambdanets.data.config import DataConfig
 from lambdanets.errors import require
-from lambdanets.recipes import get_recipe
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
-# In front of the name of a teacher that is no run folder: where it comes from.
+# Prefixes of teachers that are no run folder.
 TIMM: Final = "timm:"
 HUB: Final = "hub:"
 
@@ -21,10 +19,11 @@ class LabelRules:
     """What becomes a label.
 
     Attributes:
-        hard: A label is the one class the teacher is surest of; otherwise its share of every class.
-        min_confidence: Least share of the surest class for an image to be kept; Noisy Student's is 0.3.
-        balance: Images of each class, the surest ones, repeated where there are fewer; auto: as many as
-            are kept of a class on average; none: as many as are kept.
+        hard: Labels are the most likely class; otherwise the probabilities of all classes.
+        min_confidence: Least probability of the most likely class for an image to be kept; Noisy Student's
+            is 0.3.
+        balance: Images of each class, the most confident ones, repeated where there are fewer; auto: the mean
+            number kept of a class; none: as many as are kept.
         shard_size: Images in one file of predictions.
     """
 
@@ -42,13 +41,13 @@ class LabelRules:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelConfig:
-    """One labelling, whole.
+    """All settings of one labelling.
 
     Attributes:
         teacher: A run folder, `timm:` with the name of a model, or `hub:` with the name of a repository.
         weights: A safetensors file with the weights of a model of timm; none: those timm downloads.
-        data: Where the unlabelled images are.
-        seed: Of the data set: which digits of semi are unlabelled, and what a holdout leaves.
+        data: The data set whose unlabelled images are labelled.
+        seed: The seed of the data set: which digits of semi are unlabelled, and what a holdout leaves.
         rules: What becomes a label.
     """
 
@@ -68,18 +67,14 @@ class LabelConfig:
         )
 
     def to_dict(self, teacher_digest: str) -> dict[str, Any]:
-        """All that decides the labels, for the folder: another command must not go on with them."""
+        """All that decides the labels, for the folder: another command must not continue them."""
         return {
             "teacher": self.teacher,
             "teacher_sha256": teacher_digest,
             "data": self.data.clean,
             "seed": self.seed,
-            **dataclasses.asdict(self.rules),
+            **asdict(self.rules),
         }
-
-    def carrier(self) -> TrainConfig:
-        """A training config with this data set, for `load_task`."""
-        return dataclasses.replace(get_recipe("semi"), seed=self.seed, data=self.data)
 
 
 def run_config(teacher: str) -> TrainConfig | None:

@@ -1,4 +1,4 @@
-"""Who gives labels: a run of ours, a model of timm, or a repository of the Hugging Face Hub."""
+"""The networks that give labels: a run of ours, a model of timm, or a repository of the Hugging Face Hub."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Final
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torchvision.transforms.v2 import Normalize
 
 from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD
 from lambdanets.errors import DependencyError, PathError, first_line
@@ -15,36 +16,12 @@ from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig
 from lambdanets.runs.load import LoadedModel, Origin, load_run
 from lambdanets.training.weights import state_digest
 
-# What a repository with a run of ours holds.
+# The files of a run that a repository holds.
 _FILES: Final = ("config.json", "best.safetensors", "best.json")
 
 
-class Renormalized(nn.Module):
-    """A network for images of another mean and deviation.
-
-    Attributes:
-        model: The network.
-        scale: What pixels are multiplied by, by channel.
-        shift: What is then added.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        super().__init__()
-        self.model = model
-        usual_mean, usual_std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-        self.register_buffer("scale", (usual_std / torch.tensor(std))[:, None, None])
-        self.register_buffer("shift", ((usual_mean - torch.tensor(mean)) / torch.tensor(std))[:, None, None])
-
-    def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b num_classes"]:
-        """Logits of images that were normalised as ImageNet's usually are."""
-        return self.model(images * self.scale + self.shift)
-
-
 def load_teacher(config: LabelConfig) -> LoadedModel:
-    """Load the network that a labelling names.
+    """Load the network that a labelling names. Of a model of timm no labels are known.
 
     Raises:
         PathError: There is no such run or file, or it cannot be downloaded.
@@ -54,26 +31,44 @@ def load_teacher(config: LabelConfig) -> LoadedModel:
     """
     if config.teacher.startswith(TIMM):
         weights = Path(config.weights) if config.weights else None
-        return _of_timm(load_timm(config.teacher.removeprefix(TIMM), weights), config.teacher)
+        return _from_timm(load_timm(config.teacher.removeprefix(TIMM), weights), config.teacher)
     if config.teacher.startswith(HUB):
-        return _of_hub(config.teacher.removeprefix(HUB))
+        return _from_hub(config.teacher.removeprefix(HUB))
     return load_run(config.teacher)
 
 
-def _of_timm(model: nn.Module, source: str) -> LoadedModel:
+class Renormalized(nn.Module):
+    """A network for images of another mean and std, which takes colour images of ImageNet's usual ones.
+
+    Args:
+        model: The network.
+        mean: The mean of its images, by channel.
+        std: Their standard deviation.
+    """
+
+    def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        old_mean, old_std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        shift, scale = (torch.tensor(mean) - old_mean) / old_std, torch.tensor(std) / old_std
+        self.normalize = Normalize(shift.tolist(), scale.tolist())
+        self.model = model
+
+    def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b num_classes"]:
+        """Logits. Grey images stay as they are: broadcasting would make three channels of one."""
+        return self.model(self.normalize(images) if images.shape[1] == len(IMAGENET_MEAN) else images)
+
+
+def _from_timm(model: nn.Module, source: str) -> LoadedModel:
+    digest = state_digest(model.state_dict())
     config = getattr(model, "pretrained_cfg", {})
     mean, std = tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
     if len(mean) == len(IMAGENET_MEAN) and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
         model = Renormalized(model, mean, std)
-    return LoadedModel(
-        model=model.eval(),
-        preprocessing=None,
-        labels=None,
-        origin=Origin(source=source, model=source, sha256=state_digest(model.state_dict())),
-    )
+    origin = Origin(source=source, model=source, sha256=digest)
+    return LoadedModel(model=model.eval(), preprocessing=None, labels=None, origin=origin)
 
 
-def _of_hub(repository: str) -> LoadedModel:
+def _from_hub(repository: str) -> LoadedModel:
     try:
         from huggingface_hub import hf_hub_download, snapshot_download
     except ImportError as error:
@@ -83,7 +78,7 @@ def _of_hub(repository: str) -> LoadedModel:
     try:
         config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text())
         if "architecture" in config:
-            return _of_timm(load_timm(f"hf-hub:{repository}"), f"{HUB}{repository}")
+            return _from_timm(load_timm(f"hf-hub:{repository}"), f"{HUB}{repository}")
         folder = Path(snapshot_download(repository, allow_patterns=list(_FILES)))
     except PathError:
         raise

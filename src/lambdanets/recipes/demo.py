@@ -72,7 +72,7 @@ def semi_student() -> TrainConfig:
     Expected: 98.3 % of the 500 held-out digits (seeds 0 to 4: 97.6 to 98.8 %); 99.0 % in a second round.
     Cost: About 45 s on one core of an AMD EPYC.
     Derives: `digits`.
-    Command: `lambdanets pseudo rounds semi-student --teacher runs/semi --hard --ratio 5 --out runs/rounds`.
+    Command: `lambdanets pseudo iterate semi-student --teacher runs/semi --hard --ratio 5 --out runs/semi-2`.
     """
     return replace(
         digits(),

@@ -1,4 +1,4 @@
-"""Rounds: a student trains to its end, labels in its turn, and nothing that is finished is done again."""
+"""Iterations: a student trains to its end, labels in its turn, and nothing that is finished is done again."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from lambdanets.data.config import SemiConfig
 from lambdanets.errors import ArgumentError
-from lambdanets.pseudo.rounds import run_rounds, train_student
+from lambdanets.pseudo.iterations import iterate, train_student
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.recipes import get_recipe
 from lambdanets.training.config import TrainConfig
@@ -23,37 +23,37 @@ def labelling(teacher: Path) -> LabelConfig:
     return LabelConfig(teacher=str(teacher), data=SemiConfig(), rules=rules)
 
 
-def test_no_round_is_no_job(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"run_rounds: num_rounds must be at least 1, got 0\."):
-        list(run_rounds(student(1), labelling(tmp_path), num_rounds=0, out=tmp_path, tell=print))
+def test_at_least_one_iteration(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"iterate: num_iterations must be at least 1, got 0\."):
+        list(iterate(student(1), labelling(tmp_path), num_iterations=0, out=tmp_path, log=print))
 
 
 @pytest.mark.slow
-def test_two_rounds_from_end_to_end(tmp_path: Path) -> None:
+def test_two_iterations_from_end_to_end(tmp_path: Path) -> None:
     quick = replace(get_recipe("semi"), sched=SchedConfig(epochs=8, warmup_epochs=1.0))
     train_student(quick, tmp_path / "teacher")
 
-    def rounds(num: int, said: list[str]):
+    def iterations(num: int, logged: list[str]):
         return list(
-            run_rounds(
+            iterate(
                 student(2),
                 labelling(tmp_path / "teacher"),
-                num_rounds=num,
+                num_iterations=num,
                 out=tmp_path / "out",
-                tell=said.append,
+                log=logged.append,
                 ratio=3.0,
             )
         )
 
-    (first,) = rounds(1, [])
-    said: list[str] = []
-    again, second = rounds(2, said)
+    (first,) = iterations(1, [])
+    logged: list[str] = []
+    again, second = iterations(2, logged)
     assert again == first
-    assert sum(line.startswith("shard") for line in said) == 1
-    assert second.student == tmp_path / "out/round-2/student" and (second.student / "report.md").exists()
-    assert f"round 2 of 2: {first.student} labels" in said
+    assert sum(line.startswith("shard") for line in logged) == 1
+    assert second.student == tmp_path / "out/iteration-2/student" and (second.student / "report.md").exists()
+    assert f"iteration 2 of 2: {first.student} labels" in logged
     # Chance is 0.1, and two epochs are little.
     assert first.accuracy > 0.2 and second.accuracy > 0.2
-    assert second.summary.wrong_share is not None
+    assert second.summary.wrong_fraction is not None
     command = f"lambdanets pseudo train semi-student --labels {first.labels} --ratio 3 --out {first.student}"
     assert command in (first.student / "report.md").read_text()

@@ -1,0 +1,85 @@
+"""Iterated pseudo-labels: label, train a student, and let it be the next teacher."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lambdanets.data.config import PseudoConfig
+from lambdanets.errors import ArgumentError
+from lambdanets.pseudo.labelling import Summary, write_labels
+from lambdanets.pseudo.settings import LabelConfig
+from lambdanets.runs.train import train
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Iteration:
+    """The results of one iteration.
+
+    Attributes:
+        number: From 1.
+        labels: The folder of the teacher's labels.
+        summary: The numbers of these labels.
+        student: The run folder.
+        accuracy: The student's accuracy on the test images after its last epoch.
+    """
+
+    number: int
+    labels: Path
+    summary: Summary
+    student: Path
+    accuracy: float
+
+
+def iterate(
+    student: TrainConfig,
+    labelling: LabelConfig,
+    *,
+    num_iterations: int,
+    out: Path,
+    log: Callable[[str], None],
+    ratio: float = 1.0,
+) -> Iterator[Iteration]:
+    """Label with the teacher, train a student on the labels, label with the student, and so on.
+
+    Finished parts of an earlier process are kept, an unfinished one continues: `out/iteration-1/labels`,
+    `out/iteration-1/student`, `out/iteration-2/labels`, …
+
+    Args:
+        student: The config of each student, without labels.
+        labelling: The first one; the later ones differ in their teacher.
+        num_iterations: The number of students.
+        out: The folder.
+        log: Called with a line for each thing that begins.
+        ratio: Pseudo-labelled images to each labelled one.
+
+    Raises:
+        ArgumentError: A folder holds something else, or there is nothing to do.
+        StoppedError: A signal asked a training to stop; the same call continues.
+    """
+    if num_iterations < 1:
+        raise ArgumentError(f"iterate: num_iterations must be at least 1, got {num_iterations}.")
+    for number in range(1, num_iterations + 1):
+        labels, run = (out / f"iteration-{number}" / part for part in ("labels", "student"))
+        log(f"iteration {number} of {num_iterations}: {labelling.teacher} labels")
+        summary = write_labels(labelling, labels, log=log)
+        log(f"iteration {number} of {num_iterations}: a student trains in {run}")
+        accuracy = train_student(replace(student, pseudo=PseudoConfig(labels=str(labels), ratio=ratio)), run)
+        yield Iteration(number=number, labels=labels, summary=summary, student=run, accuracy=accuracy)
+        labelling = replace(labelling, teacher=str(run), weights=None)
+
+
+def train_student(config: TrainConfig, path: Path) -> float:
+    """Train a config in a folder, unless an earlier process has finished it there.
+
+    Returns:
+        The accuracy after the last epoch.
+    """
+    # Settings that differ from the recipe stand in the run's config.
+    labels, ratio = config.pseudo.labels, config.pseudo.ratio
+    command = f"lambdanets pseudo train {config.recipe} --labels {labels} --ratio {ratio:g} --out {path}"
+    with RunFolder(path).locked(config) as folder:
+        if not folder.finished(config):
+            train(config, folder, command=command)
+        return float(folder.read_metrics()[-1]["test_accuracy"])
