@@ -3,10 +3,12 @@
 from dataclasses import replace
 
 from lambdanets.data.config import DigitsConfig, PathfinderConfig, RelationConfig, switched
+from lambdanets.recipes.registry import recipe
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import CkptConfig, ModelConfig, OptimConfig, SchedConfig
 
 
+@recipe
 def digits() -> TrainConfig:
     """A LambdaResNet on scikit-learn's bundled handwritten digits.
 
@@ -16,7 +18,6 @@ def digits() -> TrainConfig:
     Paper: none (ours); optimiser, schedule, label smoothing and average as in §E.2, made small.
     Expected: 98.2 % of the 500 held-out digits (seeds 0 to 4: 98.2 to 99.2 %).
     Cost: About 40 s on one core of an AMD EPYC.
-    Command: `lambdanets train digits`.
     """
     return TrainConfig(
         recipe="digits",
@@ -32,6 +33,7 @@ def digits() -> TrainConfig:
     )
 
 
+@recipe
 def digits_conv() -> TrainConfig:
     """The twin of `digits`: the same network with 3×3 convolutions where the lambda layers stood.
 
@@ -39,11 +41,11 @@ def digits_conv() -> TrainConfig:
     Expected: 99.6 % of the 500 held-out digits (seeds 0 to 4: 98.8 to 99.6 %).
     Cost: About 25 s on one core of an AMD EPYC.
     Derives: `digits`.
-    Command: `lambdanets train digits-conv`.
     """
-    return replace(digits(), recipe="digits-conv", model=ModelConfig(name="resnet_digits"))
+    return replace(digits(), model=ModelConfig(name="resnet_digits"))
 
 
+@recipe
 def semi() -> TrainConfig:
     """A LambdaResNet on 200 labelled digits: the teacher of `semi-student`.
 
@@ -51,11 +53,9 @@ def semi() -> TrainConfig:
     Expected: 97.0 % of the 500 held-out digits (seeds 0 to 4: 96.8 to 97.6 %).
     Cost: About 15 s on one core of an AMD EPYC.
     Derives: `digits`.
-    Command: `lambdanets train semi`.
     """
     return replace(
         digits(),
-        recipe="semi",
         global_batch_size=40,
         data=switched(digits().data, "semi"),
         sched=SchedConfig(epochs=100, warmup_epochs=5.0),
@@ -63,6 +63,7 @@ def semi() -> TrainConfig:
     )
 
 
+@recipe
 def semi_student() -> TrainConfig:
     """The network of `semi` on its 200 labels and five times as many that a teacher gave.
 
@@ -76,19 +77,18 @@ def semi_student() -> TrainConfig:
     """
     return replace(
         digits(),
-        recipe="semi-student",
         data=switched(digits().data, "semi"),
         sched=SchedConfig(epochs=27, warmup_epochs=2.0),
     )
 
 
+@recipe
 def relation() -> TrainConfig:
     """A LambdaResNet that says whether two marks stand at one fixed offset: why positions matter.
 
     Paper: none (ours).
     Expected: 100.0 % of the 480 held-out images (seeds 0 to 2: all of them after the second epoch).
     Cost: Under two minutes on one core of an AMD EPYC.
-    Command: `lambdanets train relation`.
     """
     return TrainConfig(
         recipe="relation",
@@ -103,6 +103,7 @@ def relation() -> TrainConfig:
     )
 
 
+@recipe
 def relation_conv() -> TrainConfig:
     """The twin of `relation`: 3×3 convolutions, none of whose windows holds both marks.
 
@@ -110,18 +111,17 @@ def relation_conv() -> TrainConfig:
     Expected: 50.0 % of the 480 held-out images, which is chance.
     Cost: About 15 s on one core of an AMD EPYC.
     Derives: `relation`.
-    Command: `lambdanets train relation-conv`.
     """
-    return replace(relation(), recipe="relation-conv", model=ModelConfig(name="resnet_relation"))
+    return replace(relation(), model=ModelConfig(name="resnet_relation"))
 
 
+@recipe
 def pathfinder() -> TrainConfig:
     """A LambdaResNet that says whether a dashed path joins two dots: why long range matters.
 
     Paper: none (ours); the task of Linsley et al. (2018) and the Long Range Arena, on our images.
     Expected: 92.4 % of the 1,000 held-out images (seed 0; after the first of 6 epochs still chance).
     Cost: About 3 minutes on one core of an AMD EPYC.
-    Command: `lambdanets train pathfinder`.
     """
     return TrainConfig(
         recipe="pathfinder",
@@ -136,6 +136,7 @@ def pathfinder() -> TrainConfig:
     )
 
 
+@recipe
 def pathfinder_conv() -> TrainConfig:
     """The twin of `pathfinder`: 3×3 convolutions, whose windows together hold the image, but step by step.
 
@@ -145,6 +146,5 @@ def pathfinder_conv() -> TrainConfig:
     Expected: 52.8 % of the 1,000 held-out images (seed 0), about chance.
     Cost: About 2 minutes on one core of an AMD EPYC.
     Derives: `pathfinder`.
-    Command: `lambdanets train pathfinder-conv`.
     """
-    return replace(pathfinder(), recipe="pathfinder-conv", model=ModelConfig(name="resnet_pathfinder"))
+    return replace(pathfinder(), model=ModelConfig(name="resnet_pathfinder"))

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 from lambdanets.data.config import DigitImagesConfig
-from lambdanets.recipes.imagenet import lambda_mobilenetv2, lambda_resnet50_90ep
-from lambdanets.recipes.imagenet_350 import lambda_resnet152_256
+from lambdanets.recipes.imagenet import imagenet_lambda_mobilenetv2, imagenet_lambda_resnet50_90ep
+from lambdanets.recipes.registry import get_recipe, recipe
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.settings import CkptConfig, ModelConfig
 
 
+@recipe
 def imagenet_90ep_small() -> TrainConfig:
     """The all-lambda network of the 90 epochs made small, on digits that are read as image files.
 
@@ -18,15 +19,14 @@ def imagenet_90ep_small() -> TrainConfig:
     Derives: `imagenet-lambda-resnet50-90ep`.
     Departs: images, network, batch, rate, average, epochs and precision are small; digits are not mirrored
         and hardly cropped, because that would make others of them.
-    Command: `lambdanets train imagenet-90ep-small`.
     """
     return _made_small(
-        lambda_resnet50_90ep(),
-        "imagenet-90ep-small",
+        imagenet_lambda_resnet50_90ep(),
         ModelConfig(name="lambda_resnet_digits", overrides={"stem": "classic", "image_size": 32}),
     )
 
 
+@recipe
 def imagenet_350ep_small() -> TrainConfig:
     """The 350 epochs made small: RandAugment, dropout, stochastic depth, squeeze-and-excitation.
 
@@ -36,16 +36,15 @@ def imagenet_350ep_small() -> TrainConfig:
     Derives: `imagenet-lambda-resnet152-256`.
     Departs: as `imagenet-90ep-small`; a network of 5 blocks can spare less of itself, so dropout, stochastic
         depth and RandAugment are weaker.
-    Command: `lambdanets train imagenet-350ep-small`.
     """
-    config = lambda_resnet152_256()
+    config = get_recipe("imagenet-lambda-resnet152-256")
     return _made_small(
         replace(config, augment=replace(config.augment, randaugment_magnitude=5.0)),
-        "imagenet-350ep-small",
         ModelConfig(name="lambda_resnet_small", overrides={"dropout": 0.1, "stochastic_depth": 0.1}),
     )
 
 
+@recipe
 def imagenet_mobilenet_small() -> TrainConfig:
     """The MobileNetV2 with lambda blocks made small, with RMSProp and its steps down.
 
@@ -54,10 +53,9 @@ def imagenet_mobilenet_small() -> TrainConfig:
     Cost: About 20 s on two cores of an AMD EPYC.
     Derives: `imagenet-lambda-mobilenetv2`.
     Departs: as `imagenet-90ep-small`; the rate falls by a fifth every epoch.
-    Command: `lambdanets train imagenet-mobilenet-small`.
     """
-    config = lambda_mobilenetv2()
-    small = _made_small(config, "imagenet-mobilenet-small", ModelConfig(name="lambda_mobilenet_small"))
+    config = imagenet_lambda_mobilenetv2()
+    small = _made_small(config, ModelConfig(name="lambda_mobilenet_small"))
     return replace(
         small,
         optim=replace(config.optim, learning_rate=0.01, base_batch_size=64),
@@ -65,10 +63,9 @@ def imagenet_mobilenet_small() -> TrainConfig:
     )
 
 
-def _made_small(config: TrainConfig, recipe: str, model: ModelConfig) -> TrainConfig:
+def _made_small(config: TrainConfig, model: ModelConfig) -> TrainConfig:
     return replace(
         config,
-        recipe=recipe,
         num_threads=1,
         global_batch_size=64,
         ema_decay=0.98,

@@ -1,0 +1,84 @@
+"""The recipes by name, and what their docstrings say."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from lambdanets.data.config import FilesConfig
+from lambdanets.errors import ArgumentError, did_you_mean
+from lambdanets.training.config import TrainConfig
+from lambdanets.training.settings import CkptConfig
+
+Recipe = Callable[[], TrainConfig]
+
+# In the order of their definition.
+RECIPES: Final[dict[str, Recipe]] = {}
+
+_FIELDS: Final = ("Paper", "Expected", "Cost", "Derives", "Departs", "Command")
+
+
+def recipe(function: Recipe) -> Recipe:
+    """Register a function that returns a config: `digits_conv` is the recipe digits-conv.
+
+    Its docstring is a lab note: a summary, remarks, and fields such as `Expected: 98.2 % …`.
+    """
+    name = function.__name__.replace("_", "-")
+
+    @functools.wraps(function)
+    def named() -> TrainConfig:
+        return replace(function(), recipe=name)
+
+    RECIPES[name] = named
+    return named
+
+
+def get_recipe(name: str) -> TrainConfig:
+    """Return the config of a recipe.
+
+    Raises:
+        ArgumentError: There is none of that name; the message has the nearest.
+    """
+    if name not in RECIPES:
+        raise ArgumentError(
+            f"get_recipe: unknown recipe {name!r}.{did_you_mean(name, RECIPES)}"
+            f" `lambdanets recipes` lists all {len(RECIPES)}."
+        )
+    return RECIPES[name]()
+
+
+def describe_recipe(name: str) -> dict[str, str]:
+    """Return the fields of a recipe's docstring, with its first line as "Summary".
+
+    Fields: Paper (tables), Expected (result), Cost (time), Derives (the recipe it changes), Departs (from
+    the paper), Command (`lambdanets train NAME` unless it says otherwise).
+    """
+    summary, *lines = (RECIPES[name].__doc__ or "").splitlines()
+    root = " --data.root IMAGENET" if isinstance(get_recipe(name).data, FilesConfig) else ""
+    described = {"Summary": summary, "Command": f"`lambdanets train {name}{root}`."}
+    field = ""
+    for line in map(str.strip, lines):
+        word, colon, text = line.partition(": ")
+        if colon and word in _FIELDS:
+            field, described[word] = word, text
+        elif not line:
+            field = ""
+        elif field:
+            described[field] += f" {line}"
+    return described
+
+
+def parent_of(name: str) -> str | None:
+    """Return the recipe that a recipe is derived from; None if it stands by itself."""
+    derived = describe_recipe(name).get("Derives")
+    return None if derived is None else derived.strip("`.")
+
+
+def smoke_run(config: TrainConfig) -> TrainConfig:
+    """Shorten a recipe to a few epochs with a checkpoint after each: the same path in about 15 seconds."""
+    return replace(
+        config,
+        fast=True,
+        sched=replace(config.sched, epochs=5, warmup_epochs=1.0),
+        ckpt=CkptConfig(every_epochs=1, keep=config.ckpt.keep),
+    )
