@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -85,6 +85,14 @@ def format_bytes(size: int) -> str:
     return f"{size} B"
 
 
+def print_line(text: str, file: Any = None) -> None:
+    """Print a line at once. A reader who has left is no reason to stop."""
+    try:
+        print(text, file=file, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
+
+
 class Progress:
     """Progress of a long task: a bar and a line of text on a terminal, elsewhere a plain line now and then.
 
@@ -131,17 +139,14 @@ class Progress:
         self._live.stop()
 
     def print(self, text: str) -> None:
-        """Print one line, above the bar. A reader who has left is no reason to stop."""
+        """Print one line, above the bar."""
         if self._log:
             self._log(text)
         self._printed = time.monotonic()
-        try:
-            if self._is_live:
-                self._console.print(text, markup=False, soft_wrap=True)
-            else:
-                print(text, file=self._console.file, flush=True)
-        except BrokenPipeError:
-            sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
+        if self._is_live:
+            self._console.print(text, markup=False, soft_wrap=True)
+        else:
+            print_line(text, self._console.file)
 
     def update(self, completed: int) -> None:
         """Set the number of steps done; without a bar, print a line if there was none for ten seconds."""

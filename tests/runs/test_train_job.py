@@ -84,7 +84,7 @@ def test_the_report_says_what_was_found(finished):
         f"| accuracy | {last['test_accuracy']:.2%}, {last['test_correct']} of 60 held-out images",
         "| restarts | 0 |",
         "| warnings | 1, below |",
-        "Warnings:\n\n```\nthe run is shorter than three half-lives of the average\n```",
+        "Warnings:\n\n```\nthe run is shorter than three half-lives of the EMA\n```",
         "| top-5 | ",
         "By class:\n\n| class | images | correct | recall | taken for |\n|---|---|---|---|---|\n| 0 | ",
         "| unreadable files | none |",

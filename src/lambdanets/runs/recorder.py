@@ -1,4 +1,4 @@
-"""What a run writes while it goes: metrics, best weights, checkpoints, diagnoses and lines."""
+"""What a run writes as it goes: metrics, best weights, checkpoints, diagnoses and lines."""
 
 import json
 from collections.abc import Iterator
@@ -8,9 +8,10 @@ from typing import Any
 from lambdanets.data.task import Task
 from lambdanets.errors import StorageError
 from lambdanets.files import replace_file
-from lambdanets.runs.display import Display, print_line
+from lambdanets.runs.display import TrainingProgress
 from lambdanets.runs.load import save_best
 from lambdanets.runs.tensorboard import TensorBoardSink
+from lambdanets.terminal import print_line
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext
@@ -21,11 +22,11 @@ from lambdanets.training.state import TrainState
 
 
 class Recorder(Callback):
-    """Writes what the loop reports; the processes beside the first one only take part in what all must do.
+    """Writes what the loop reports; other processes than the main one only take part in what all must do.
 
     Attributes:
-        config: Of the run.
-        folder: Of the run.
+        config: The settings of the run.
+        folder: The run folder.
         ctx: This process among the others.
     """
 
@@ -42,7 +43,7 @@ class Recorder(Callback):
         self.folder = folder
         self.ctx = ctx
         self._task = task
-        self._display: Display | None = None
+        self._progress: TrainingProgress | None = None
         self._with_tensorboard = with_tensorboard
         self._events: TensorBoardSink | None = None
         self._is_mixed = bool(config.augment.mixup or config.augment.cutmix)
@@ -50,9 +51,9 @@ class Recorder(Callback):
         self._waiting: list[dict[str, Any]] = []
 
     @contextmanager
-    def shown_on(self, display: Display) -> Iterator[None]:
-        """Show steps and epochs on a display, and write TensorBoard's events if they are asked for."""
-        self._display = display
+    def shown_by(self, progress: TrainingProgress) -> Iterator[None]:
+        """Show steps and epochs, and write TensorBoard's events if they are asked for."""
+        self._progress = progress
         if not self._with_tensorboard:
             yield
             return
@@ -64,24 +65,24 @@ class Recorder(Callback):
         if self.ctx.is_main:
             self.folder.append_log(text)
 
-    def tell(self, text: str) -> None:
+    def print(self, text: str) -> None:
         """Print lines and log them."""
         self.log(text)
         if self.ctx.is_main:
             print_line(text)
 
     def on_step_end(self, state: TrainState, num_images: int) -> None:
-        """Move the display."""
+        """Show the step."""
         meter = state.meter
-        if self._display and meter.count:
-            # The share of mixed images that is right means little.
+        if self._progress and meter.count:
+            # The accuracy on mixed images means little.
             accuracy = None if self._is_mixed else meter.correct / meter.count
-            self._display.step(state.step, num_images, meter.loss_sum / meter.count, accuracy)
+            self._progress.update(state.step, num_images, meter.loss_sum / meter.count, accuracy)
 
     def on_epoch_end(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
-        """Write the line of metrics.jsonl and, if they are the best, the averaged weights."""
+        """Write the line of metrics.jsonl and, if they are the best, the EMA weights."""
         is_best = bool(state.best and state.best["step"] == state.step)
-        average = state.ema_model() if is_best else None
+        best_model = state.ema_model() if is_best else None
         if not self.ctx.is_main:
             return
         self._waiting.append(record)
@@ -89,39 +90,39 @@ class Recorder(Callback):
             while self._waiting:
                 self.folder.append_metrics(self._waiting[0])
                 del self._waiting[0]
-            if average:
-                save_best(self.folder.best, state, average, self.config, self._task)
+            if best_model:
+                save_best(self.folder.best, state, best_model, self.config, self._task)
         except StorageError as error:
             # The line waits, and a checkpoint decides whether the run can go on.
             self._warn(str(error))
         if self._events:
             self._events.add(record)
-        if self._display:
-            self._display.line(
+        if self._progress:
+            self._progress.print(
                 f"epoch {record['epoch']:>3} of {self.config.sched.epochs} · loss"
                 f" {record['train_loss']:.3f} · test {record['test_accuracy']:.2%} ({evaluation.correct} of"
-                f" {evaluation.total}) · {self._display.time_left(state.step)}"
+                f" {evaluation.total}) · {self._progress.time_left()}"
             )
 
-    def on_nonfinite(self, state: TrainState, fault: dict[str, Any]) -> None:
-        """Write what is known of a loss or gradient that is not finite."""
+    def on_nonfinite(self, state: TrainState, record: dict[str, Any]) -> None:
+        """Write what is known about a loss or gradient that is not finite."""
         policy = self.config.faults.nonfinite
         if not self.ctx.is_main:
             return
-        path = self.folder.path / "diagnostics" / f"step-{fault['step']:08d}.json"
+        path = self.folder.path / "diagnostics" / f"step-{record['step']:08d}.json"
         try:
             path.parent.mkdir(exist_ok=True)
-            replace_file(path, (json.dumps(fault, indent=2) + "\n").encode())
+            replace_file(path, (json.dumps(record, indent=2) + "\n").encode())
         except OSError as error:
             self._warn(str(error))
         if policy != "stop":
-            self._warn(f"{fault['fault']} at step {fault['step']}: {policy}, see {path}")
+            self._warn(f"{record['fault']} at step {record['step']}: {policy}, see {path}")
 
     def save(self, state: TrainState, *, must: bool = False) -> None:
-        """Store the state; failures are borne as many times in a row as the config says, unless it must be.
+        """Store the state; as many failures in a row as the config says are warnings, unless it must be.
 
         Raises:
-            StorageError: The disk has refused, once too often.
+            StorageError: It failed once too often.
         """
         tensors, record = state.tensors(), state.record(self.config, self.ctx.size)
         events = state.events
@@ -136,13 +137,13 @@ class Recorder(Callback):
         self._warn(f"{failure} The run goes on without this checkpoint.")
 
     def restore(self, state: TrainState) -> None:
-        """Put back the last checkpoint."""
+        """Load the last checkpoint."""
         checkpoint = self.ctx.from_main(lambda: load_checkpoint(self.folder.checkpoints))
         if checkpoint is None:
             raise StorageError(f"run folder: {self.folder.checkpoints} must hold a checkpoint, got none.")
         state.restore(checkpoint, self.config, world_size=self.ctx.size)
         self.ctx.from_main(lambda: self.folder.drop_metrics_after(state.step))
-        self.tell(f"rolled back to step {state.step}")
+        self.print(f"rolled back to step {state.step}")
 
     def _save(self, step: int, tensors: Any, record: dict[str, Any]) -> str | None:
         try:
@@ -152,5 +153,5 @@ class Recorder(Callback):
         return None
 
     def _warn(self, text: str) -> None:
-        if self.ctx.is_main and self._display:
-            self._display.line(f"warning: {text}")
+        if self.ctx.is_main and self._progress:
+            self._progress.print(f"warning: {text}")

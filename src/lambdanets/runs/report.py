@@ -1,27 +1,31 @@
-"""What is left when a run ends: one page, the images, and the lines for the terminal."""
+"""The end of a run: report.md, its images, and the closing lines for the terminal."""
 
 import platform
-import textwrap
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from torch import Tensor, nn
 
 from lambdanets.data.task import Task
 from lambdanets.files import replace_file
 from lambdanets.nn import LambdaLayer2d
-from lambdanets.runs.class_report import class_counts
+from lambdanets.recipes import describe_recipe
+from lambdanets.runs.class_report import HEADINGS, class_counts, confused_pairs, listed_classes
+from lambdanets.runs.load import count_parameters
 from lambdanets.runs.plots import confusion, learning_curves, position_tables, save_figure
-from lambdanets.runs.report_page import class_sections, event_rows, listed, result_rows, row_table
+from lambdanets.terminal import format_duration, pairs
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.metrics import Evaluation
+from lambdanets.training.metrics import TOP, Evaluation
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.state import TrainState
+from lambdanets.training.state import Events, TrainState
 
-# Columns of a terminal that the closing lines keep to.
+# Width of the closing lines.
 _WIDTH: Final = 80
+# Most steps that one row names.
+_MOST_STEPS: Final = 10
 
 
 def write_report(
@@ -36,59 +40,105 @@ def write_report(
     """Draw the images, write report.md last, and give the closing lines for the terminal.
 
     Args:
-        folder: Of the run.
-        config: Of the run.
-        state: At the end of the run, with what went wrong on the way.
-        model: The averaged network.
-        task: What was trained on.
+        folder: The run folder.
+        config: The settings of the run.
+        state: The state at the end of the run, with what went wrong on the way.
+        model: The EMA model.
+        task: The data set.
         command: The command line that repeats the run.
-        evaluation: Of the averaged network.
+        evaluation: The evaluation of the EMA model.
     """
-    images = draw_images(folder, config, model, evaluation, task.labels)
-    results = result_rows(config, state, evaluation)
-    rows = {**results, **_circumstances(folder), **event_rows(state.events, len(task.train))}
-    parts = [
-        f"# {config.recipe}: {config.model.name}",
-        row_table(rows),
-        f"Repeat it in an empty folder:\n\n```\n{command}\n```",
-        *listed("Warnings", folder.warnings()),
-        *listed("Unreadable files", state.events.unreadable),
-        "\n\n".join(f"![{name.removesuffix('.png')}]({name})" for name in images),
-        *class_sections(class_counts(evaluation.confusion, task.labels)),
-        f"Settings:\n\n```json\n{config.to_json()}```",
-    ]
-    replace_file(folder.report, ("\n\n".join(parts) + "\n").encode(errors="surrogateescape"))
-    places = ["report.md", *images, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]
-    return _closing_lines({**results, "files": f"{folder.path}/: {' · '.join(places)}"})
-
-
-def _circumstances(folder: RunFolder) -> dict[str, str]:
-    warnings = folder.warnings()
-    return {
+    images = _draw_images(folder, config, model, evaluation, task.labels)
+    warnings, results = folder.warnings(), result_rows(config, state, evaluation)
+    rows = {
+        **results,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads,"
         f" Python {platform.python_version()}, torch {torch.__version__}",
         "restarts": str(folder.sessions() - 1),
-        "warnings": "none" if not warnings else f"{len(warnings)}, below",
+        "warnings": f"{len(warnings)}, below" if warnings else "none",
+        **event_rows(state.events, len(task.train)),
+    }
+    page = render_report(
+        config=config,
+        rows=rows,
+        command=command,
+        warnings=warnings,
+        unreadable=state.events.unreadable,
+        images=images,
+        evaluation=evaluation,
+        labels=task.labels,
+    )
+    replace_file(folder.report, page.encode(errors="surrogateescape"))
+    files = ["report.md", *images, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]
+    return "\n" + pairs({**results, "files": f"{folder.path}/: {' · '.join(files)}"}, width=_WIDTH)
+
+
+def render_report(*, evaluation: Evaluation, labels: Sequence[str], **values: Any) -> str:
+    """Render report.md: the values that its template names, and the classes of an evaluation."""
+    counts = class_counts(evaluation.confusion, labels)
+    environment = Environment(
+        loader=PackageLoader("lambdanets.runs"),
+        # Markdown, whose cells and lists the template escapes itself.
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template("report.md").render(
+        headings=HEADINGS,
+        classes=[count.cells() for count in listed_classes(counts)],
+        num_classes=len(counts),
+        confusions=[(label, other, str(times)) for label, other, times in confused_pairs(counts)],
+        **values,
+    )
+
+
+def result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) -> dict[str, str]:
+    """The results of a run by name, for the report and the terminal."""
+    best: dict[str, Any] = state.best or {}
+    rows = {
+        "accuracy": f"{evaluation.accuracy:.2%}, {evaluation.correct} of {evaluation.total} held-out"
+        " images, after the last epoch (EMA)",
+    }
+    if len(evaluation.confusion) > TOP:
+        rows["top-5"] = f"{evaluation.top5_accuracy:.2%}, {evaluation.top5_correct} of {evaluation.total}"
+    return {
+        **rows,
+        "best": f"{best['test_accuracy']:.2%}, {best['test_correct']} of {best['test_total']}, after epoch"
+        f" {best['epoch']}; chosen on the same images, so optimistic",
+        "reference": describe_recipe(config.recipe).get("Expected", "none").rstrip("."),
+        "parameters": f"{count_parameters(state.model):,}",
+        "training time": f"{format_duration(state.seconds)} for {config.sched.epochs} epochs,"
+        f" {state.step:,} steps",
     }
 
 
-def _closing_lines(rows: Mapping[str, str]) -> str:
-    width = max(map(len, rows)) + 2
-    lines = [
-        textwrap.fill(
-            value,
-            _WIDTH,
-            initial_indent=f"{name:<{width}}",
-            subsequent_indent=" " * width,
-            break_long_words=False,
-            break_on_hyphens=False,
+def event_rows(events: Events, num_files: int) -> dict[str, str]:
+    """What went wrong in a run: unreadable files always, anything else where there is any.
+
+    Args:
+        events: The events of the whole run.
+        num_files: Number of training images.
+    """
+    unreadable = f"{len(events.unreadable)} of {num_files:,} to train with, below"
+    rows = {"unreadable files": unreadable if events.unreadable else "none"}
+    if events.skipped_steps:
+        rows["skipped updates"] = f"{len(events.skipped_steps)}, not finite: {_steps(events.skipped_steps)}"
+    if events.rolled_back_steps:
+        rows["rollbacks"] = (
+            f"{len(events.rolled_back_steps)}, not finite and skipped: {_steps(events.rolled_back_steps)}"
         )
-        for name, value in rows.items()
-    ]
-    return "\n".join(["", *lines])
+    if events.failed_saves:
+        rows["failed saves"] = f"{events.failed_saves}, the disk refused them"
+    return rows
 
 
-def draw_images(
+def _steps(steps: Sequence[int]) -> str:
+    return f"{', '.join(map(str, steps[:_MOST_STEPS]))}{', …' if len(steps) > _MOST_STEPS else ''}"
+
+
+def _draw_images(
     folder: RunFolder, config: TrainConfig, model: nn.Module, evaluation: Evaluation, labels: tuple[str, ...]
 ) -> list[str]:
     """Draw curves, confusion matrix and the position tables of lambda layers; give the names."""
@@ -110,10 +160,10 @@ def draw_images(
 def learned_tables(model: nn.Module) -> dict[str, np.ndarray]:
     """Collect the relative tables of all lambda layers by the name of the layer; a shared one once."""
     tables: dict[str, np.ndarray] = {}
-    seen: set[int] = set()
+    known: set[int] = set()
     for name, module in model.named_modules():
         table = getattr(getattr(module, "position", None), "table", None)
-        if isinstance(module, LambdaLayer2d) and isinstance(table, Tensor) and id(table) not in seen:
-            seen.add(id(table))
+        if isinstance(module, LambdaLayer2d) and isinstance(table, Tensor) and id(table) not in known:
+            known.add(id(table))
             tables[name] = table.detach().cpu().float().numpy()
     return tables

@@ -1,9 +1,9 @@
-"""Training as one job: data, model, optimiser, loop and run folder meet here."""
+"""Training as one job: where data, model, optimiser, loop and run folder meet."""
 
 import functools
 import os
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -11,14 +11,15 @@ import torch
 from lambdanets.data.task import Task
 from lambdanets.data.transforms import mix
 from lambdanets.models import parameter_groups
-from lambdanets.runs.display import Display, print_line
+from lambdanets.runs.display import TrainingProgress
 from lambdanets.runs.load import count_parameters
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.report import write_report
 from lambdanets.runs.tasks import load_task, make_model
+from lambdanets.terminal import pairs, print_line
 from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import DistributedContext, autocast_dtype, init_distributed
+from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
 from lambdanets.training.loop import Trainer
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.run_folder import RunFolder
@@ -37,15 +38,15 @@ def train(
 ) -> None:
     """Train a config in a run folder, from where it stands to its end, and write the report.
 
-    Started by torchrun, each process calls this; the first one writes and prints.
+    Under torchrun each process calls this; the main one writes and prints.
 
     Args:
-        config: What to run.
-        folder: Held by the first process for this config.
+        config: The settings.
+        folder: The run folder, held by the main process for this config.
         command: The command line that repeats the run, for the report.
         allow: Dotted names of settings that may differ from those of the checkpoint.
         tensorboard: Write event files for TensorBoard too.
-        started: When the command began, of `time.monotonic`, for the time to the first step.
+        started: When the command began, by `time.monotonic`, for the time to the first step.
 
     Raises:
         DependencyError: TensorBoard is asked for and not installed, or there are too few GPUs.
@@ -69,22 +70,22 @@ def train(
         trainer = make_trainer(config, task, ctx, callback=recorder, stop_requested=stop)
         state = first_state(config, task, ctx)
         _resume(state, recorder, allow)
-        recorder.tell(banner(state, trainer, task))
+        recorder.print(banner(state, trainer, task))
         try:
             evaluation = _fit(state, trainer, recorder, started)
         except Exception as error:
             expected = hasattr(error, "exit_code")
             recorder.log(f"{type(error).__name__}: {error}" if expected else traceback.format_exc())
             raise
-        average = state.ema_model()
+        model = state.ema_model()
         if ctx.is_main:
-            recorder.tell(write_report(folder, config, state, average, task, command, evaluation))
+            recorder.print(write_report(folder, config, state, model, task, command, evaluation))
 
 
 def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Evaluation:
     if not trainer.ctx.is_main:
         return trainer.fit(state)
-    display = Display(
+    progress = TrainingProgress(
         recorder.log,
         total_steps=trainer.total_steps,
         first_step=state.step,
@@ -92,7 +93,7 @@ def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float
         device=trainer.ctx.device.type,
         started=started,
     )
-    with display, recorder.shown_on(display):
+    with progress, recorder.shown_by(progress):
         return trainer.fit(state)
 
 
@@ -112,16 +113,16 @@ def make_trainer(config: TrainConfig, task: Task, ctx: DistributedContext, **opt
     )
 
 
-def first_state(config: TrainConfig, task: Task, ctx: DistributedContext | None = None) -> TrainState:
-    """Make the model, its average and its optimiser, as the seed decides."""
+def first_state(config: TrainConfig, task: Task, ctx: DistributedContext = ALONE) -> TrainState:
+    """Make the model, its EMA and its optimiser, as the seed decides."""
     torch.manual_seed(config.seed)
     model = make_model(config.model, task)
     groups = functools.partial(parameter_groups, weight_decay=config.optim.weight_decay)
-    return init_train_state(model, config, ctx or DistributedContext(), groups)
+    return init_train_state(model, config, ctx, groups)
 
 
 def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> None:
-    """Take over the newest whole checkpoint, if there is one, and say so."""
+    """Load the newest whole checkpoint, if there is one."""
     folder, ctx = recorder.folder, recorder.ctx
 
     def load() -> tuple[Any, int]:
@@ -132,17 +133,17 @@ def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> No
     if checkpoint is not None:
         changes = state.restore(checkpoint, recorder.config, world_size=ctx.size, allow=allow)
         for skipped in checkpoint.skipped:
-            recorder.tell(f"warning: {skipped}")
-        recorder.tell(f"continuing from step {state.step} ({checkpoint.path}), session {session}")
+            recorder.print(f"warning: {skipped}")
+        recorder.print(f"continuing from step {state.step} ({checkpoint.path}), session {session}")
         for change in changes:
-            recorder.tell(f"warning: from step {state.step} on {change}")
+            recorder.print(f"warning: from step {state.step} on {change}")
     elif session > 1:
-        recorder.tell(f"starting again from step 0: there is no checkpoint yet, session {session}")
+        recorder.print(f"starting again from step 0: there is no checkpoint yet, session {session}")
     ctx.from_main(lambda: folder.drop_metrics_after(state.step))
 
 
 def banner(state: TrainState, trainer: Trainer, task: Task) -> str:
-    """Say what is about to run, in numbers."""
+    """Describe what is about to run, in numbers."""
     config, ctx = trainer.config, trainer.ctx
     half_life = state.ema.half_life_steps() / trainer.steps_per_epoch
     precision = autocast_dtype(config.exec.precision, ctx.device)
@@ -150,21 +151,21 @@ def banner(state: TrainState, trainer: Trainer, task: Task) -> str:
     scaled = f" ({config.optim.learning_rate:g} × {config.global_batch_size} / {base})" if base else ""
     sched = config.sched
     falls = f"× {sched.step_factor} every {sched.step_epochs} epochs"
-    rows: Mapping[str, str] = {
+    rows = {
         "model": f"{config.model.name}, {count_parameters(state.model):,} parameters",
         "data": f"{config.data.name}, {len(task.train):,} to train with, {len(task.test):,} to test with",
         "steps": f"{trainer.total_steps:,} = {sched.epochs} epochs × {trainer.steps_per_epoch} steps"
         f" of at most {config.global_batch_size} images",
         "learning rate": f"{config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps} steps of"
         f" warm-up, then {falls if sched.step_epochs else 'cosine to 0'}",
-        "average": f"decay {config.ema_decay:g}, half-life {half_life:.1f} epochs",
+        "EMA": f"decay {config.ema_decay:g}, half-life {half_life:.1f} epochs",
         "machine": f"{_devices(ctx)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores,"
         f" {'float32' if precision is None else str(precision).removeprefix('torch.')},"
         f" torch {torch.__version__}",
     }
     short = sched.epochs < 3 * half_life
-    warning = ["warning: the run is shorter than three half-lives of the average"] if short else []
-    return "\n".join([*(f"{name:<14}{value}" for name, value in rows.items()), *warning])
+    warning = ["warning: the run is shorter than three half-lives of the EMA"] if short else []
+    return "\n".join([pairs(rows), *warning])
 
 
 def _devices(ctx: DistributedContext) -> str:
