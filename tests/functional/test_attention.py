@@ -17,7 +17,7 @@ from lambdanets.functional import (
 )
 from lambdanets.functional._dispatch import choose
 from lambdanets.functional.attention import full
-from lambdanets.functional.attention.heads import describe
+from lambdanets.functional.attention.full import describe
 from support.attention import loop_attention
 from support.attention_calls import CALLS, AttentionCall
 from support.compare import assert_close

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lambdanets.analysis.memory import live_bytes_peak, saved_bytes
-from lambdanets.nn.attention_products import AttentionProduct, LinearProduct, WindowSum
+from lambdanets.nn import attention_parts as parts
 from lambdanets.nn.lambda_layer import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
 
 LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d
@@ -146,23 +146,30 @@ def layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: t
             return 2 * math.prod(output_shape) * module.in_features
         case LambdaLayer1d() | LambdaLayer2d() | LambdaLayer3d():
             return _lambda_flops(module, input_shape[1:])
-        case AttentionProduct():
+        case parts.AttentionProduct():
             return _attention_flops(module, input_shape, output_shape)
         case _:
             return 0
 
 
 def _attention_flops(
-    product: AttentionProduct, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+    product: parts.AttentionProduct, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
 ) -> int:
-    """Queries with what they reach, and the values by that; the softmax is not counted, nor are positions."""
+    """Queries with the elements they reach, and the values by that; neither the softmax nor positions."""
     h, k, *size = input_shape
     v, n = output_shape[1], math.prod(size)
-    if isinstance(product, LinearProduct):
-        return 2 * h * k * v * 2 * n
-    # The weights of a `WindowSum` come from a network, which is counted by itself.
-    depth = v if isinstance(product, WindowSum) else k + v
-    return 2 * h * n * product.reach(tuple(size)) * depth
+    match product:
+        case parts.LinearProduct():
+            return 2 * h * 2 * n * k * v
+        case parts.LineProduct():
+            return 2 * h * n * size[product.axis] * (k + v)
+        case parts.GlobalProduct():
+            return 2 * h * n * n * (k + v)
+        case parts.WindowProduct() | parts.RelationProduct() | parts.WindowSum():
+            window = math.prod(min(product.window_size, length) for length in size)
+            # The weights of a `WindowSum` come from a network, which is counted by itself.
+            return 2 * h * n * window * (v if isinstance(product, parts.WindowSum) else k + v)
+    raise AssertionError(f"{type(product).__name__} is not counted")
 
 
 def _lambda_flops(layer: LambdaLayers, size: tuple[int, ...]) -> int:

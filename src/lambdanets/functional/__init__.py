@@ -8,11 +8,11 @@ if TYPE_CHECKING:
     from lambdanets.functional import relative_position as relative_position
     from lambdanets.functional.attention.full import axial_attention as axial_attention
     from lambdanets.functional.attention.full import global_attention as global_attention
-    from lambdanets.functional.attention.linear import linear_attention as linear_attention
+    from lambdanets.functional.attention.full import linear_attention as linear_attention
     from lambdanets.functional.attention.local import local_attention as local_attention
     from lambdanets.functional.attention.local import local_relation as local_relation
     from lambdanets.functional.attention.local import vector_attention as vector_attention
-    from lambdanets.functional.attention.windows import window_values as window_values
+    from lambdanets.functional.attention.local import window_values as window_values
     from lambdanets.functional.causal import CausalState as CausalState
     from lambdanets.functional.causal import causal_lambda_layer as causal_lambda_layer
     from lambdanets.functional.causal import causal_lambda_step as causal_lambda_step

@@ -10,9 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
 from lambdanets.models.mixers import make_mixer
-from lambdanets.nn.channel_attention import SqueezeExcitation
 from lambdanets.nn.position import RelativePosition
-from lambdanets.nn.stochastic_depth import StochasticDepth
+from lambdanets.nn.scaling import SqueezeExcitation, StochasticDepth
 
 
 class ResNet(nn.Module):

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     from lambdanets.nn.attention import AxialAttention2d as AxialAttention2d
     from lambdanets.nn.attention import GlobalAttention2d as GlobalAttention2d
     from lambdanets.nn.attention import LinearAttention2d as LinearAttention2d
-    from lambdanets.nn.channel_attention import FiLM as FiLM
-    from lambdanets.nn.channel_attention import SqueezeExcitation as SqueezeExcitation
     from lambdanets.nn.lambda_layer import LambdaLayer1d as LambdaLayer1d
     from lambdanets.nn.lambda_layer import LambdaLayer2d as LambdaLayer2d
     from lambdanets.nn.lambda_layer import LambdaLayer3d as LambdaLayer3d
@@ -21,7 +19,9 @@ if TYPE_CHECKING:
     from lambdanets.nn.position import DensePosition as DensePosition
     from lambdanets.nn.position import RelativePosition as RelativePosition
     from lambdanets.nn.position import set_implementation as set_implementation
-    from lambdanets.nn.stochastic_depth import StochasticDepth as StochasticDepth
+    from lambdanets.nn.scaling import FiLM as FiLM
+    from lambdanets.nn.scaling import SqueezeExcitation as SqueezeExcitation
+    from lambdanets.nn.scaling import StochasticDepth as StochasticDepth
     from lambdanets.nn.token_layer import LambdaLayer as LambdaLayer
 
 __all__, __getattr__, __dir__ = resolve_lazily(__name__)

@@ -5,8 +5,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_positive
-from lambdanets.nn.attention_products import GlobalProduct, LinearProduct, LineProduct
-from lambdanets.nn.attention_projections import ProjectedAttention2d, check_attention, depth_of, make_pool
+from lambdanets.nn.attention_parts import (
+    GlobalProduct,
+    LinearProduct,
+    LineProduct,
+    ProjectedAttention2d,
+    check_attention,
+    depth_of,
+    make_pool,
+)
 
 # Of a head's keys in attention-augmented convolutions, however few channels these have.
 SMALLEST_DEPTH = 20

@@ -7,9 +7,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
-from lambdanets.functional.attention.windows import window_sides, window_values
-from lambdanets.nn.attention_products import RelationProduct, WindowProduct, WindowSum
-from lambdanets.nn.attention_projections import ProjectedAttention2d, check_attention, depth_of, make_pool
+from lambdanets.functional.attention.local import window_sides, window_values
+from lambdanets.nn.attention_parts import (
+    ProjectedAttention2d,
+    RelationProduct,
+    WindowProduct,
+    WindowSum,
+    check_attention,
+    depth_of,
+    make_pool,
+)
 
 Relation = Literal["pairwise", "patchwise"]
 
@@ -178,11 +185,11 @@ class VectorAttention2d(nn.Module):
         window = window_size**2
         pairwise = relation == "pairwise"
         self.to_places = nn.Conv2d(2, 2, 1) if pairwise else None
-        seen, hidden = (e + 2, e) if pairwise else (e * (window + 1), self.num_groups)
+        read, hidden = (e + 2, e) if pairwise else (e * (window + 1), self.num_groups)
         self.to_weights = nn.Sequential(
-            nn.BatchNorm2d(seen),
+            nn.BatchNorm2d(read),
             nn.ReLU(),
-            nn.Conv2d(seen, hidden, 1, bias=False),
+            nn.Conv2d(read, hidden, 1, bias=False),
             nn.BatchNorm2d(hidden),
             nn.ReLU(),
             nn.Conv2d(hidden, self.num_groups * (1 if pairwise else window), 1),
@@ -192,13 +199,14 @@ class VectorAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Weights of every window, then its sum."""
-        weights = (
-            self._of_patches(inputs) if self.to_places is None else self._of_pairs(inputs, self.to_places)
-        )
+        if self.to_places is None:
+            weights = self._patch_weights(inputs)
+        else:
+            weights = self._pair_weights(inputs, self.to_places)
         values = self.to_values(inputs).unflatten(1, (self.num_groups, -1))
         return self.pool(self.product(weights, values).flatten(1, 2))
 
-    def _of_pairs(
+    def _pair_weights(
         self, inputs: Float[Tensor, "b d height width"], to_places: nn.Conv2d
     ) -> Float[Tensor, "b h r height width"]:
         queries, keys = self.to_queries(inputs), self.to_keys(inputs)
@@ -208,11 +216,13 @@ class VectorAttention2d(nn.Module):
         )
         places = to_places(torch.stack(torch.meshgrid(*sides, indexing="ij")).unsqueeze(0))
         places = places.expand(len(inputs), -1, -1, -1)  # b 2 height width
-        asked, near = torch.cat([queries, places], 1), torch.cat([keys, places], 1)
-        pairs = asked.unsqueeze(2) - window_values(near, self.window_size)  # b e+2 r height width
+        queries, keys = torch.cat([queries, places], 1), torch.cat([keys, places], 1)
+        pairs = queries.unsqueeze(2) - window_values(keys, self.window_size)  # b e+2 r height width
         return self.to_weights(pairs.flatten(3)).unflatten(3, inputs.shape[2:])
 
-    def _of_patches(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b h r height width"]:
+    def _patch_weights(
+        self, inputs: Float[Tensor, "b d height width"]
+    ) -> Float[Tensor, "b h r height width"]:
         patches = window_values(self.to_keys(inputs), self.window_size).flatten(1, 2)
         weights = self.to_weights(torch.cat([self.to_queries(inputs), patches], dim=1))
         return weights.unflatten(1, (self.num_groups, -1))

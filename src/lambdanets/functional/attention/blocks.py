@@ -9,8 +9,7 @@ from torch.nn.functional import pad
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional._layout import in_order_of, product_precision
-from lambdanets.functional.attention.fused import attend_rows
-from lambdanets.functional.attention.relative import Tables, axis_embeddings
+from lambdanets.functional.attention.logits import Tables, axis_embeddings, fused_attention
 from lambdanets.functional.relative_position import Size
 
 # Queries along one side of a block, by the number of axes. A block of s² queries reads (s + r - 1)² elements.
@@ -29,17 +28,17 @@ def run(
     window = tuple(min(side, 2 * length - 1) for side, length in zip(window, size, strict=True))
     block = _sides(size)
     reach = tuple(side + around - 1 for side, around in zip(block, window, strict=True))
-    asked = _blocks(queries.to(dtype) * queries.shape[2] ** -0.5, block, block)
-    near, seen = (_blocks(tensor.to(dtype), block, reach) for tensor in (keys, values))
+    q = _blocks(queries.to(dtype) * queries.shape[2] ** -0.5, block, block)
+    k, v = (_blocks(tensor.to(dtype), block, reach) for tensor in (keys, values))
     embeddings = None if tables is None else _embeddings(tables, block, reach, window, dtype)
     mask = _mask(size, block, reach, window, queries.device)  # blocks n m
     mask = mask.expand(queries.shape[0], -1, -1, -1).flatten(0, 1).unsqueeze(1)  # b·blocks 1 n m
-    output = attend_rows(asked, near, seen, embeddings, mask).mT.unflatten(-1, block)
+    output = fused_attention(q, k, v, embeddings, mask).mT.unflatten(-1, block)
     return in_order_of(_join(output, queries.shape[0], size), queries).to(queries.dtype)
 
 
 def _sides(size: Size) -> Size:
-    """Of blocks as equal as can be."""
+    """Sides of blocks, as equal as can be."""
     longest = LONGEST_SIDE[len(size)]
     return tuple(-(-length // -(-length // longest)) for length in size)
 
@@ -73,7 +72,7 @@ def _join(blocks: Float[Tensor, "blocks h v *rest"], b: int, size: Size) -> Floa
 
 
 def _embeddings(tables: Tables, block: Size, reach: Size, window: Size, dtype: torch.dtype) -> list[Tensor]:
-    """Of the places in a block's reach, from the places in the block: these begin half a window later."""
+    """Embeddings of the places in a block's reach and in the block, which begins half a window later."""
     whole = axis_embeddings(tables, reach, reach, dtype)
     parts = zip(whole, window, block, strict=True)
     return [places[around // 2 : around // 2 + side] for places, around, side in parts]
@@ -88,10 +87,10 @@ def _mask(
         first = torch.arange(0, length, side, device=device)[:, None, None]
         at = first + torch.arange(side, device=device)[:, None]  # counts side 1
         to = first + torch.arange(width, device=device) - around // 2  # counts 1 width
-        seen = ((to - at).abs() <= around // 2) & (to >= 0) & (to < length)
+        in_reach = ((to - at).abs() <= around // 2) & (to >= 0) & (to < length)
         # Blocks, queries and elements of this axis run faster than those of the axes before.
         masks = (
-            (masks[:, None, :, None, :, None] & seen[None, :, None, :, None, :])
+            (masks[:, None, :, None, :, None] & in_reach[None, :, None, :, None, :])
             .flatten(4)
             .flatten(2, 3)
             .flatten(0, 1)
@@ -99,12 +98,11 @@ def _mask(
     return masks | ~masks.any(-1, keepdim=True)
 
 
-def why_not(problem: Problem) -> str | None:
-    """It runs everything that has an element."""
+def _why_not(problem: Problem) -> str | None:
     return None if problem.positions else "needs a map of one element or more"
 
 
-def cost(problem: Problem) -> float:
+def _cost(problem: Problem) -> float:
     """2·b·h·n·|reach|·(k + v), with the reach of every block copied."""
     device, depth = rates(problem.device), problem.query_depth + problem.value_depth
     block = _sides(problem.size)
@@ -117,4 +115,4 @@ def cost(problem: Problem) -> float:
     return problem.batch * problem.heads * seconds + 20 * device.launch_seconds
 
 
-IMPLEMENTATION = Implementation("blocks", why_not, cost, run)
+IMPLEMENTATION = Implementation("blocks", _why_not, _cost, run)

@@ -1,21 +1,22 @@
-"""`global_attention` and `axial_attention`: every query with all elements, or with those of its row."""
+"""`global_attention`, `axial_attention`, `linear_attention`: with all elements, or those of a line."""
 
 from typing import Final
 
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, Sizes
-from lambdanets.functional._dispatch import Implementation, choose_again
+from lambdanets.errors import ArgumentError, Sizes, bind_shape
+from lambdanets.functional._dispatch import Implementation, Problem, choose_again
 from lambdanets.functional._layout import outside_autocast
-from lambdanets.functional.attention import products, reference, sdpa
-from lambdanets.functional.attention.heads import check_heads, describe
-from lambdanets.functional.attention.relative import Tables, check_tables
+from lambdanets.functional.attention import products, reference
+from lambdanets.functional.attention.logits import Tables, check_tables
+from lambdanets.functional.content import content_output
+from lambdanets.functional.lambdas import normalize_queries
 
 IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
     reference.ATTEND,
-    products.IMPLEMENTATION,
-    sdpa.IMPLEMENTATION,
+    products.PRODUCTS,
+    products.SDPA,
 )
 
 
@@ -109,6 +110,83 @@ def axial_attention(
     with outside_autocast(queries):
         output = chosen.run(q, k, v, tables)
     return _map(output, queries, axis % axes)
+
+
+def linear_attention(
+    queries: Float[Tensor, "b h k *size"],
+    keys: Float[Tensor, "b h k *context"],
+    values: Float[Tensor, "b h v *context"],
+    *,
+    impl: str = "auto",
+) -> Float[Tensor, "b h v *size"]:
+    """Summarise the context of each head into one matrix and read it by normalised queries.
+
+    yₙ = (Σₘ softmaxₘ(k)ₘ vₘᵀ)ᵀ softmax_k(qₙ): for each head a content lambda, whose keys are normalised over
+    the context and whose queries over their channels. Several heads are Shen's efficient attention, one head
+    is Chen's double attention (gather, then distribute). `content_output` is the one with a softmax on the
+    keys alone and several queries for one lambda. Time b·h·(n + m)·k·v.
+
+    Paper: §2, §C.4; Table 3 (linear attention); Table 11 for softmax on keys and queries.
+
+    Args:
+        queries: One query for each head and position.
+        keys: One key for each head and context element; their map may differ from the queries'.
+        values: One value for each head and context element.
+        impl: As in `content_output`.
+
+    Raises:
+        ArgumentError: Shapes that do not fit, an unknown implementation.
+
+    Example:
+        >>> q, k, v = torch.zeros(2, 4, 3, 7, 5), torch.zeros(2, 4, 3, 9), torch.ones(2, 4, 8, 9)
+        >>> y = linear_attention(q, k, v)
+        >>> y.shape, round(y.mean().item(), 3)
+        (torch.Size([2, 4, 8, 7, 5]), 1.0)
+    """
+    sizes: Sizes = {}
+    check_heads("linear_attention", queries, keys, values, sizes)
+    normalized = normalize_queries(queries, "softmax_keys_and_queries")
+    # A head is an image with one query for each position and one intra-depth.
+    heads = [tensor.flatten(0, 1).unsqueeze(1) for tensor in (normalized, keys, values)]
+    return content_output(*heads, impl=impl).squeeze(1).unflatten(0, queries.shape[:2])
+
+
+def check_heads(
+    who: str, queries: Tensor, keys: Tensor, values: Tensor, sizes: Sizes, context: str = "*context"
+) -> None:
+    """Raise unless queries, keys and values fit together, head by head."""
+    bind_shape(who, "queries", queries, "b h k *size", sizes)
+    bind_shape(who, "keys", keys, f"b h k {context}", sizes)
+    bind_shape(who, "values", values, f"b h v {context}", sizes)
+
+
+def describe(
+    operation: str,
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    window: tuple[int, ...] | None = None,
+    relative: bool = False,
+) -> Problem:
+    """The call as plain data; its context, or its window, in the place of the scope.
+
+    With relative positions the depth of a query is that with its logits of all places along each axis.
+    """
+    b, h, k, *size = queries.shape
+    return Problem(
+        operation=operation,
+        batch=b,
+        heads=h,
+        query_depth=k + sum(keys.shape[3:]) * relative,
+        intra_depth=1,
+        value_depth=values.shape[2],
+        size=tuple(size),
+        scope=tuple(keys.shape[3:]) if window is None else window,
+        dtype=values.dtype,
+        device=values.device.type,
+        backward=False,
+        workspace=0,
+    )
 
 
 def _lines(tensor: Float[Tensor, "b h k *size"], axis: int) -> Float[Tensor, "lines h k n"]:

@@ -1,18 +1,18 @@
-"""`local_attention`, `local_relation`, `vector_attention`: every query with the window around it."""
+"""`local_attention`, `local_relation`, `vector_attention`: with the window around each query."""
 
 import math
 from typing import Final, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.errors import Sizes, bind_shape, check_choice
+from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
 from lambdanets.functional._dispatch import Implementation, choose_again
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.attention import blocks, reference, shifts
-from lambdanets.functional.attention.heads import check_heads, describe
-from lambdanets.functional.attention.relative import Tables, check_tables
-from lambdanets.functional.attention.windows import bind_window, window_sides
+from lambdanets.functional.attention.full import check_heads, describe
+from lambdanets.functional.attention.logits import Tables, check_tables
 from lambdanets.functional.relative_position import Size, check_scope
 
 Appearance = Literal["squared_difference", "difference", "product"]
@@ -143,7 +143,44 @@ def vector_attention(
     sizes: Sizes = {}
     bind_shape(who, "values", values, "b h v *size", sizes)
     window = window_sides(who, window_size, values.ndim - 3)
-    bind_window(who, "weights", weights, math.prod(window), sizes)
+    _bind_window(who, weights, math.prod(window), sizes)
     chosen = choose_again(AGGREGATIONS, describe(who, weights[:, :, :1], values, values, window), impl)
     with outside_autocast(values):
         return chosen.run(weights, values, window, normalize)
+
+
+def window_values(maps: Float[Tensor, "b d *size"], window_size: int | Size) -> Float[Tensor, "b d r *size"]:
+    """For every position the elements of the window around it, row by row; zero outside the map.
+
+    |window| copies of the map: for depths of a few channels.
+
+    Paper: none (ours).
+
+    Args:
+        maps: Any map.
+        window_size: Side of the window, or one for each axis; odd.
+
+    Example:
+        >>> window_values(torch.arange(1.0, 4.0).view(1, 1, 3), 3)[0, 0].tolist()
+        [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]
+    """
+    bind_shape("window_values", "maps", maps, "b d *size", {})
+    window = window_sides("window_values", window_size, maps.ndim - 2)
+    return torch.stack(list(shifts.neighbours(maps, window)), dim=2)
+
+
+def window_sides(who: str, window_size: int | Size, axes: int) -> Size:
+    """One odd side for each axis."""
+    window = (window_size,) * axes if isinstance(window_size, int) else tuple(window_size)
+    check_scope(who, window, axes, "window_size")
+    return window
+
+
+def _bind_window(who: str, weights: Tensor, count: int, sizes: Sizes) -> None:
+    """Check "b h r *size" against the number of offsets of a window."""
+    if weights.ndim < 4 or weights.shape[2] != count:
+        raise ArgumentError(
+            f"{who}: weights must have shape (b, h, r, *size) with r={count}, one for each offset of the "
+            f"window, got {tuple(weights.shape)}."
+        )
+    bind_shape(who, "weights", weights, "b h r *size", sizes)

@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional.attention.heads import compare
-from lambdanets.functional.attention.relative import Tables, pair_embeddings
+from lambdanets.functional.attention.logits import Tables, compare, pair_embeddings
 from lambdanets.functional.relative_position import Size, dense_embeddings, relative_offsets, scope_mask
 
 
@@ -20,12 +19,12 @@ def attend(
     """yₙ = Σₘ softmaxₘ(qₙ·(kₘ + eₙₘ) / √k) vₘ, over all elements or those of the window around n."""
     dtype = torch.promote_types(queries.dtype, torch.float32)
     size, context = tuple(queries.shape[3:]), tuple(keys.shape[3:])
-    asked = queries.to(dtype).flatten(3) * queries.shape[2] ** -0.5
-    logits = torch.einsum("bhkn,bhkm->bhnm", asked, keys.to(dtype).flatten(3))
+    q = queries.to(dtype).flatten(3) * queries.shape[2] ** -0.5
+    logits = torch.einsum("bhkn,bhkm->bhnm", q, keys.to(dtype).flatten(3))
     if tables is not None:
         embeddings = pair_embeddings([table.to(dtype) for table in tables], size, context)
-        logits = logits + torch.einsum("bhkn,nmk->bhnm", asked, embeddings)
-    return _summarise(logits, queries, values, window)
+        logits = logits + torch.einsum("bhkn,nmk->bhnm", q, embeddings)
+    return _weigh_values(logits, queries, values, window)
 
 
 def relate(
@@ -37,17 +36,17 @@ def relate(
 ) -> Float[Tensor, "b h v *size"]:
     """yₙ = Σₘ softmaxₘ(Φ(qₙ, kₘ) + g[m - n]) vₘ over the window of the prior."""
     dtype = torch.promote_types(queries.dtype, torch.float32)
-    asked, near = queries.to(dtype).flatten(3), keys.to(dtype).flatten(3)
-    logits = compare(asked[..., :, None], near[..., None, :], appearance)
+    q, k = queries.to(dtype).flatten(3), keys.to(dtype).flatten(3)
+    logits = compare(q[..., :, None], k[..., None, :], appearance)
     geometry = dense_embeddings(prior.to(dtype).unsqueeze(0), tuple(queries.shape[3:]))  # n m 1 h
-    return _summarise(logits + geometry[:, :, 0].movedim(-1, 0), queries, values, tuple(prior.shape[1:]))
+    return _weigh_values(logits + geometry[:, :, 0].movedim(-1, 0), queries, values, tuple(prior.shape[1:]))
 
 
-def _summarise(logits: Tensor, queries: Tensor, values: Tensor, window: Size | None) -> Tensor:
+def _weigh_values(logits: Tensor, queries: Tensor, values: Tensor, window: Size | None) -> Tensor:
     size = queries.shape[3:]
     if window is not None:
-        seen = scope_mask(tuple(size), window).to(logits.device)
-        logits = logits.masked_fill(~seen, -torch.inf)
+        mask = scope_mask(tuple(size), window).to(logits.device)
+        logits = logits.masked_fill(~mask, -torch.inf)
     output = torch.einsum("bhnm,bhvm->bhvn", logits.softmax(-1), values.to(logits.dtype).flatten(3))
     return output.unflatten(-1, size).to(queries.dtype)
 
@@ -58,23 +57,18 @@ def aggregate(
     """yₙ = Σₘ w[m - n, n] vₘ over the window; under `normalize` a softmax over what is on the map first."""
     dtype = torch.promote_types(weights.dtype, torch.float32)
     size = tuple(values.shape[3:])
-    seen = scope_mask(size, window).to(weights.device)
-    place = seen.new_zeros(seen.shape, dtype=torch.long)
+    mask = scope_mask(size, window).to(weights.device)
+    place = mask.new_zeros(mask.shape, dtype=torch.long)
     for side, offset in zip(window, relative_offsets(size).to(weights.device).unbind(-1), strict=True):
         place = place * side + offset + side // 2
     b, h = weights.shape[:2]
-    pairs = weights.to(dtype).flatten(3).mT.gather(-1, place.where(seen, 0).expand(b, h, -1, -1))  # b h n m
-    pairs = pairs.masked_fill(~seen, -torch.inf).softmax(-1) if normalize else pairs.masked_fill(~seen, 0)
+    pairs = weights.to(dtype).flatten(3).mT.gather(-1, place.where(mask, 0).expand(b, h, -1, -1))  # b h n m
+    pairs = pairs.masked_fill(~mask, -torch.inf).softmax(-1) if normalize else pairs.masked_fill(~mask, 0)
     output = torch.einsum("bhnm,bhvm->bhvn", pairs, values.to(dtype).flatten(3))
     return output.unflatten(-1, size).to(values.dtype)
 
 
-def why_not(problem: Problem) -> str | None:
-    """It runs everything."""
-    return None
-
-
-def cost(problem: Problem) -> float:
+def _cost(problem: Problem) -> float:
     """Every pair, in scope or not, with its logits read and written five times."""
     device = rates(problem.device)
     pairs = problem.batch * problem.heads * problem.positions * max(problem.positions, *problem.scope)
@@ -83,6 +77,6 @@ def cost(problem: Problem) -> float:
     return 10 * (seconds + 20 * pairs / device.bytes + 20 * device.launch_seconds)
 
 
-ATTEND = Implementation("reference", why_not, cost, attend)
-RELATE = Implementation("reference", why_not, cost, relate)
-AGGREGATE = Implementation("reference", why_not, cost, aggregate)
+ATTEND = Implementation("reference", lambda problem: None, _cost, attend)
+RELATE = Implementation("reference", lambda problem: None, _cost, relate)
+AGGREGATE = Implementation("reference", lambda problem: None, _cost, aggregate)

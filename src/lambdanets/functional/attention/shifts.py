@@ -1,16 +1,18 @@
 """Windows offset by offset: a view of the padded map for each, and no copies of it."""
 
 import math
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.nn.functional import pad
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional._layout import cache_signature, in_order_of, product_precision
-from lambdanets.functional.attention.heads import compare
-from lambdanets.functional.attention.windows import crop_window, neighbours, on_map, pad_window, views
+from lambdanets.functional.attention.logits import compare
 from lambdanets.functional.relative_position import Size
 
 
@@ -24,8 +26,8 @@ def relate(
     """The logits of each offset, then the values by them."""
     dtype = product_precision(queries)
     window = tuple(prior.shape[1:])
-    asked = queries.to(dtype)
-    logits = torch.stack([compare(asked, near, appearance) for near in neighbours(keys.to(dtype), window)], 2)
+    q = queries.to(dtype)
+    logits = torch.stack([compare(q, k, appearance) for k in neighbours(keys.to(dtype), window)], dim=2)
     geometry = prior.to(dtype).flatten(1)[(..., *(None,) * (queries.ndim - 3))]  # h r 1 …
     return aggregate(logits + geometry, values, window, True)
 
@@ -35,27 +37,27 @@ def aggregate(
 ) -> Float[Tensor, "b h v *size"]:
     """A multiplication and an addition of the whole map for each offset."""
     dtype = product_precision(values)
-    shares = weights.to(dtype)
+    weights = weights.to(dtype)
     if normalize:
-        outside = ~on_map(tuple(values.shape[3:]), window, weights.device)
-        shares = shares.masked_fill(outside, -torch.inf).softmax(2)
-    summed: Any = _Sum.forward if torch.compiler.is_compiling() else _Sum.apply
-    return in_order_of(summed(shares, values.to(dtype), window), values).to(values.dtype)
+        outside = ~_on_map(tuple(values.shape[3:]), window, weights.device)
+        weights = weights.masked_fill(outside, -torch.inf).softmax(2)
+    weighted_sum: Any = _WeightedSum.forward if torch.compiler.is_compiling() else _WeightedSum.apply
+    return in_order_of(weighted_sum(weights, values.to(dtype), window), values).to(values.dtype)
 
 
 @cache_signature
-class _Sum(torch.autograd.Function):
+class _WeightedSum(torch.autograd.Function):
     """Autograd would write a whole map for the gradient of every view."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(
-        shares: Float[Tensor, "b h r *size"], values: Float[Tensor, "b h v *size"], window: Size
+        weights: Float[Tensor, "b h r *size"], values: Float[Tensor, "b h v *size"], window: Size
     ) -> Float[Tensor, "b h v *size"]:
         output = torch.zeros_like(values)
-        for share, near in zip(shares.unbind(2), neighbours(values, window), strict=True):
-            output = output.addcmul(share.unsqueeze(2), near)
+        for weight, neighbour in zip(weights.unbind(2), neighbours(values, window), strict=True):
+            output = output.addcmul(weight.unsqueeze(2), neighbour)
         return output
 
     @staticmethod
@@ -64,26 +66,49 @@ class _Sum(torch.autograd.Function):
         ctx.window = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        shares, values = ctx.saved_tensors
-        of_shares = of_values = None
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
+        weights, values = ctx.saved_tensors
+        grad_weights = grad_values = None
         if ctx.needs_input_grad[0]:
-            products = [(gradient * near).sum(2) for near in neighbours(values, ctx.window)]
-            of_shares = torch.stack(products, dim=2)
+            products = [(grad_out * neighbour).sum(2) for neighbour in neighbours(values, ctx.window)]
+            grad_weights = torch.stack(products, dim=2)
         if ctx.needs_input_grad[1]:
-            padded = pad_window(torch.zeros_like(gradient), ctx.window)
-            for share, near in zip(shares.unbind(2), views(padded, ctx.window), strict=True):
-                near.addcmul_(share.unsqueeze(2), gradient)
-            of_values = crop_window(padded, ctx.window)
-        return of_shares, of_values, None
+            padded = _pad(torch.zeros_like(grad_out), ctx.window)
+            for weight, neighbour in zip(weights.unbind(2), _views(padded, ctx.window), strict=True):
+                neighbour.addcmul_(weight.unsqueeze(2), grad_out)
+            grad_values = _view(padded, ctx.window, tuple(side // 2 for side in ctx.window))
+        return grad_weights, grad_values, None
 
 
-def why_not(problem: Problem) -> str | None:
-    """It runs everything."""
-    return None
+def neighbours(maps: Tensor, window: Size) -> Iterator[Tensor]:
+    """The map as seen from every position, zero off the map: a view for each offset, row by row."""
+    return _views(_pad(maps, window), window)
 
 
-def cost(problem: Problem) -> float:
+def _pad(maps: Tensor, window: Size) -> Tensor:
+    return pad(maps, [side // 2 for side in reversed(window) for _ in range(2)])
+
+
+def _views(padded: Tensor, window: Size) -> Iterator[Tensor]:
+    for offset in product(*map(range, window)):
+        yield _view(padded, window, offset)
+
+
+def _view(padded: Tensor, window: Size, offset: Size) -> Tensor:
+    """The part of a padded map that is as large as the map and begins at an offset."""
+    lengths = padded.shape[padded.ndim - len(window) :]
+    for axis, (at, length, side) in enumerate(zip(offset, lengths, window, strict=True)):
+        padded = padded.narrow(padded.ndim - len(window) + axis, at, length - side + 1)
+    return padded
+
+
+def _on_map(size: Size, window: Size, device: torch.device) -> Bool[Tensor, "r *size"]:
+    """Where the neighbour at each offset exists."""
+    everywhere = torch.ones(size, dtype=torch.bool, device=device)
+    return torch.stack(list(neighbours(everywhere, window)))
+
+
+def _cost(problem: Problem) -> float:
     """Weights and maps read and written once for each offset."""
     device = rates(problem.device)
     window = math.prod(problem.scope)
@@ -92,5 +117,5 @@ def cost(problem: Problem) -> float:
     return numbers * depth * problem.item_bytes / device.bytes + 3 * window * device.launch_seconds
 
 
-RELATE = Implementation("shifts", why_not, cost, relate)
-AGGREGATE = Implementation("shifts", why_not, cost, aggregate)
+RELATE = Implementation("shifts", lambda problem: None, _cost, relate)
+AGGREGATE = Implementation("shifts", lambda problem: None, _cost, aggregate)

@@ -1,10 +1,10 @@
-"""Channel attention: squeeze-and-excitation and FiLM, which are lambdas that are diagonal."""
+"""Modules that scale: squeeze-and-excitation and FiLM the channels, stochastic depth whole branches."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lambdanets.errors import check_positive
+from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.functional.lambdas import channel_lambda
 
 
@@ -41,7 +41,7 @@ class SqueezeExcitation(nn.Module):
 
 
 class FiLM(nn.Module):
-    """Scale and shift each channel by what a condition says.
+    """Scale and shift each channel by a condition.
 
     y = γ(c) x + β(c), both linear in the condition. It starts as the identity. Read as a lambda: a
     diagonal one, shared by all positions, and a vector added to what it gives.
@@ -76,3 +76,31 @@ class FiLM(nn.Module):
         """Scale and shift the channels."""
         scales, shifts = self.to_scales(condition), self.to_shifts(condition)
         return torch.addcmul(shifts[:, :, None, None], scales[:, :, None, None], inputs)
+
+
+class StochasticDepth(nn.Module):
+    """Zero the branch of an image with probability `rate` while training, and rescale the others.
+
+    Paper: Table 20.
+
+    Args:
+        rate: Probability to drop, from 0 up to but not including 1.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise ArgumentError(f"StochasticDepth: rate must be at least 0 and below 1, got {rate}.")
+        self.rate = rate
+
+    def forward(self, inputs: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *rest"]:
+        """Drop whole images."""
+        if not self.training or self.rate == 0:
+            return inputs
+        keep = 1 - self.rate
+        kept = inputs.new_empty(inputs.shape[0], *(1 for _ in inputs.shape[1:])).bernoulli_(keep)
+        return inputs * kept / keep
+
+    def extra_repr(self) -> str:
+        """The rate."""
+        return f"rate={self.rate}"
