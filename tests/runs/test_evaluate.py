@@ -1,7 +1,6 @@
 """Evaluation of runs: which weights, which images, by how many processes, and the table that is kept."""
 
 import csv
-import functools
 import json
 import shutil
 from dataclasses import replace
@@ -209,13 +208,16 @@ def test_a_crash_of_one_run_does_not_end_the_list(trained, tmp_path, monkeypatch
     assert "Traceback" in output.err and len(output.out.splitlines()) == 2
 
 
-def test_processes_can_work_on_a_list_together(trained):
+def test_processes_can_work_on_a_list_together(trained, tmp_path):
+    table = tmp_path / "table.csv"
+
     def part(ctx):
-        one = functools.partial(evaluate_run, ctx=ctx)
-        return list(evaluate_runs([trained] * 2, EvalSettings(), evaluate_one=one))
+        return list(evaluate_runs([trained] * 2, EvalSettings(), table, ctx=ctx))
 
     for attempts in run_together([part] * 2):
         assert [attempt.result.evaluation.total for attempt in attempts] == [NUM, NUM]
+    # The first process writes.
+    assert len(table.read_text().splitlines()) == 3
 
 
 def test_a_table_of_another_kind_is_refused_before_anything_runs(trained, tmp_path, capsys):

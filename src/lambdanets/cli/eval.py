@@ -4,7 +4,6 @@ import json as json_module
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -66,7 +65,7 @@ def eval(
 
         return launch(["eval", *argv], processes)
     from lambdanets.runs.eval_table import evaluate_runs
-    from lambdanets.runs.evaluate import EvalSettings, evaluate_run
+    from lambdanets.runs.evaluate import EvalSettings
     from lambdanets.training.distributed import init_distributed
     from lambdanets.training.settings import ExecConfig
 
@@ -80,12 +79,7 @@ def eval(
         device=device,
     )
     with init_distributed(ExecConfig(device=device)) as ctx:
-        attempts = evaluate_runs(
-            runs,
-            settings,
-            csv if ctx.is_main else None,
-            evaluate_one=partial(evaluate_run, ctx=ctx),
-        )
+        attempts = evaluate_runs(runs, settings, csv, ctx=ctx)
         if not ctx.is_main:
             # The first process prints what all have found.
             return max([0, *(1 for attempt in attempts if attempt.error)])

@@ -4,7 +4,7 @@ import csv
 import fcntl
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,43 +14,23 @@ from lambdanets.errors import ArgumentError, StorageError
 from lambdanets.files import replace_file
 from lambdanets.runs.evaluate import EvalSettings, RunEvaluation, evaluate_run
 from lambdanets.runs.origin import commit, now, versions
+from lambdanets.training.distributed import DistributedContext
 
 COLUMNS: Final = (
-    "run",
-    "recipe",
-    "model",
-    "weights",
-    "epoch",
-    "step",
-    "image_height",
-    "image_width",
-    "top1",
-    "correct",
-    "top5",
-    "top5_correct",
-    "real",
-    "real_correct",
-    "real_total",
-    "loss",
-    "total",
-    "left_out",
-    "images_per_s",
-    "device",
-    "torch",
-    "commit",
-    "date",
-    "error",
+    *("run", "recipe", "model", "weights", "epoch", "step", "image_height", "image_width"),
+    *("top1", "correct", "top5", "top5_correct", "real", "real_correct", "real_total", "loss"),
+    *("total", "left_out", "images_per_s", "device", "torch", "commit", "date", "error"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One run of a list: what was found, or why nothing was.
+    """One run of a list, with its evaluation or the error that was raised instead.
 
     Attributes:
         run: The run folder.
-        result: What was found.
-        error: What was raised in its place.
+        result: The evaluation.
+        error: The error.
     """
 
     run: Path
@@ -59,9 +39,8 @@ class Attempt:
 
     def reason(self) -> str:
         """The error in one line."""
-        words = " ".join(str(self.error).split())
-        expected = hasattr(self.error, "exit_code")
-        return words if expected else f"{type(self.error).__name__}: {words}"
+        text = " ".join(str(self.error).split())
+        return text if hasattr(self.error, "exit_code") else f"{type(self.error).__name__}: {text}"
 
 
 def evaluate_runs(
@@ -69,25 +48,27 @@ def evaluate_runs(
     settings: EvalSettings,
     table: Path | None = None,
     *,
-    evaluate_one: Callable[[Path, EvalSettings], RunEvaluation] = evaluate_run,
+    ctx: DistributedContext | None = None,
 ) -> Iterator[Attempt]:
-    """Evaluate runs one after another; what one raises does not keep the next from its turn.
+    """Evaluate runs one after another; an error in one does not keep the others from their turn.
 
     Args:
         runs: Run folders.
         settings: The same for all of them.
-        table: A CSV file that gets a row as soon as a run is done, whatever came of it.
-        evaluate_one: Evaluates a run; where there are several processes, together with the others.
+        table: A CSV file that gets a row as soon as a run is done or has failed.
+        ctx: This process among others, of which the first writes the table.
 
     Raises:
         ArgumentError: The CSV file is another table.
         StorageError: It cannot be written.
     """
+    if ctx is not None and not ctx.is_main:
+        table = None
     if table is not None:
         check_table(table)
     for run in runs:
         try:
-            attempt = Attempt(run=run, result=evaluate_one(run, settings))
+            attempt = Attempt(run=run, result=evaluate_run(run, settings, ctx=ctx))
         # Any: a long list must not end at a run that nobody thought of.
         except Exception as error:
             attempt = Attempt(run=run, error=error)
@@ -133,7 +114,7 @@ def row_of(attempt: Attempt, settings: EvalSettings) -> dict[str, object]:
 
 
 def check_table(path: Path) -> None:
-    """Raise unless a file is a table of this command, or there is none yet."""
+    """Raise unless a file is a table of this command, or there is no file yet."""
     header = next(csv.reader(io.StringIO(_content(path))), None)
     if header is not None and tuple(header) != COLUMNS:
         raise ArgumentError(
@@ -143,7 +124,7 @@ def check_table(path: Path) -> None:
 
 
 def append_row(path: Path, row: dict[str, object]) -> None:
-    """Add a row, with the header before the first; the file is always whole, also with several writers.
+    """Add a row, with the header before the first; the file is whole at any time, also with several writers.
 
     Raises:
         StorageError: It cannot be written.
@@ -152,7 +133,7 @@ def append_row(path: Path, row: dict[str, object]) -> None:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _alone(path.parent):
+        with _locked(path.parent):
             old = _content(path)
             if not old:
                 writer.writeheader()
@@ -171,8 +152,8 @@ def _content(path: Path) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other writers of this command away from a folder; where the system has no such lock, hope."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other writers of this command away from a folder, where the system has such locks."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with suppress(OSError):

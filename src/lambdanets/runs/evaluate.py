@@ -1,4 +1,4 @@
-"""Evaluation of a run's network on its test images, as one job."""
+"""Evaluation of a run's network on its test images."""
 
 import time
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lambdanets.data.readable import ReadableTest
 from lambdanets.data.real_labels import read_real_labels
-from lambdanets.data.task import Task, TestData
+from lambdanets.data.task import Task
 from lambdanets.errors import DataError, check_choice, require
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
 from lambdanets.runs.load import LoadedModel, Origin, Weights, load_run
@@ -21,18 +21,16 @@ from lambdanets.training.loader import TEST_BATCH, test_batches
 from lambdanets.training.metrics import Evaluation, evaluate
 from lambdanets.training.run_folder import RunFolder
 
-DEVICES: Final = ("auto", "cpu", "cuda")
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvalSettings:
     """How runs are evaluated.
 
     Attributes:
-        weights: Of the best epoch, or of the last checkpoint: the moving average, or the network itself.
-        size: Side of the test images in the place of the run's; for data sets whose images have any.
-        real: A file with the sets of labels of the test images.
-        skip_bad: Leave out images that cannot be read, in the place of an error at the first.
+        weights: Which weights of a run, as in `load_run`.
+        size: Side of the test images instead of the run's; for data sets whose images have any size.
+        real: A file with the sets of labels of the test images (ReaL).
+        skip_bad: Leave unreadable images out, instead of an error at the first.
         batch: Images at a time.
         num_workers: Processes that read images, beside this one.
         device: cpu, cuda, or auto: cuda where there is one.
@@ -48,7 +46,7 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         check_choice("eval", "weights", self.weights, get_args(Weights))
-        check_choice("eval", "device", self.device, DEVICES)
+        check_choice("eval", "device", self.device, ("auto", "cpu", "cuda"))
         require(self, "batch", self.batch >= 1, "be at least 1")
         require(self, "num_workers", self.num_workers >= 0, "be at least 0")
 
@@ -58,20 +56,17 @@ _DEFAULT: Final = EvalSettings()
 
 @dataclass(frozen=True, kw_only=True)
 class RunEvaluation:
-    """What a network of a run makes of the test images.
+    """The evaluation of a run.
 
     Attributes:
         run: The run folder.
         evaluation: The counts.
         labels: The name of each class.
         config: The settings of the run.
-        weights: Weights network: `best`, `ema` or `raw`.
-        file: Where its weights are, below the run folder.
-        epoch: How many epochs it was trained; none within one.
-        step: How many steps it was trained.
-        image_size: Height and width of what the network was given.
-        device: What it computed on.
-        seconds: Time that the pass took.
+        origin: Which weights were evaluated, and how far they were trained.
+        image_size: Height and width of the network's inputs.
+        device: Where the network ran.
+        seconds: Duration of the pass.
     """
 
     run: Path
@@ -88,8 +83,12 @@ class RunEvaluation:
         """Speed with reading, over all processes."""
         return (self.evaluation.total + self.evaluation.left_out) / self.seconds
 
+    def per_class(self) -> list[ClassCount]:
+        """The counts by class."""
+        return class_counts(self.evaluation.confusion, self.labels)
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON. The matrix is left out for many classes: `taken_for` says the same."""
+        """Plain data for JSON. The matrix is left out for many classes: `taken_for` holds the same."""
         evaluation = self.evaluation
         return {
             "run": str(self.run),
@@ -116,23 +115,16 @@ class RunEvaluation:
             "confusion": evaluation.confusion.tolist() if len(self.labels) <= LARGEST_MATRIX else None,
         }
 
-    def per_class(self) -> list[ClassCount]:
-        """For each class how many there are, how many are found, and what is most often taken for what."""
-        return class_counts(self.evaluation.confusion, self.labels)
-
 
 def evaluate_run(
-    run: Path,
-    settings: EvalSettings = _DEFAULT,
-    *,
-    ctx: DistributedContext | None = None,
+    run: Path, settings: EvalSettings = _DEFAULT, *, ctx: DistributedContext | None = None
 ) -> RunEvaluation:
     """Evaluate a network of a run on its test images.
 
     Args:
         run: A run folder.
-        settings: Which of its networks, and how.
-        ctx: This process and its device; none: this process alone, on the device of the settings.
+        settings: Which of its weights, and how.
+        ctx: This process among others, and its device; None: this one alone, on the device of the settings.
 
     Raises:
         PathError: There is no run, or it has not evaluated or stored anything yet.
@@ -141,82 +133,60 @@ def evaluate_run(
         DataError: An image cannot be read, or the images are not those of the training.
     """
     context = ctx or DistributedContext(device=select_device("eval", settings.device))
-    subject = context.agree(lambda: _subject(run, settings, context), "eval: every process must load the run")
-    task, loaded = subject.task, subject.loaded
-    sizes: list[tuple[int, int]] = []
+    config, task, loaded, real = context.agree(
+        lambda: _load(run, settings, context), "eval: every process must load the run"
+    )
+    image_size: tuple[int, int] | None = None
 
     def prepare(images: Tensor) -> Tensor:
+        nonlocal image_size
         prepared = task.prepare(images)
-        sizes[:] = [(prepared.shape[-2], prepared.shape[-1])]
+        image_size = (prepared.shape[-2], prepared.shape[-1])
         return prepared
 
     data = ReadableTest(task.test) if settings.skip_bad else task.test
     started = time.perf_counter()
     evaluation = evaluate(
-        loaded.model.to(context.device).eval(),
+        loaded.model.to(context.device),
         test_batches(data, settings.batch, ctx=context, num_workers=settings.num_workers),
         len(task.labels),
         prepare=prepare,
-        precision=autocast_dtype(subject.config.exec.precision, context.device),
+        precision=autocast_dtype(config.exec.precision, context.device),
         ctx=context,
-        real=subject.real,
+        real=real,
     ).require_whole(len(data))
     return RunEvaluation(
         run=run,
         evaluation=evaluation,
         labels=task.labels,
-        config=subject.config,
+        config=config,
         origin=loaded.origin,
-        image_size=sizes[0] if sizes else None,
+        image_size=image_size,
         device=str(context.device),
         seconds=time.perf_counter() - started,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Subject:
-    """All that an evaluation needs."""
-
-    config: TrainConfig
-    task: Task
-    loaded: LoadedModel
-    real: Tensor | None
-
-
-def _subject(run: Path, settings: EvalSettings, ctx: DistributedContext) -> _Subject:
+def _load(
+    run: Path, settings: EvalSettings, ctx: DistributedContext
+) -> tuple[TrainConfig, Task, LoadedModel, Int[Tensor, "n most"] | None]:
+    """Load all that an evaluation needs; of the sets of labels, those of this process's images."""
     loaded = load_run(run, settings.weights)
     config = RunFolder.existing(run).read_config()
     if settings.size is not None:
         config = replace(config, data=config.data.resized(settings.size))
     task = load_task(config)
-    _require_classes(loaded.labels, task.labels, run)
-    return _Subject(
-        config=config,
-        task=task,
-        loaded=loaded,
-        real=_real_labels(settings.real, task, ctx),
-    )
-
-
-def _require_classes(trained: tuple[str, ...] | None, tested: tuple[str, ...], run: Path) -> None:
-    if trained is None or trained == tested:
-        return
-    differing = sorted({*trained} ^ {*tested})
-    difference = f"without or beside {', '.join(differing[:3])}" if differing else "in another order"
-    raise DataError(
-        f"eval: the test images must have the {len(trained)} classes that {run} was trained on, got"
-        f" {len(tested)}, {difference}."
-    )
-
-
-def _real_labels(path: Path | None, task: Task, ctx: DistributedContext) -> Int[Tensor, "n most"] | None:
-    if path is None:
-        return None
-    return read_real_labels(path, _names(task.test), len(task.labels))[ctx.rank :: ctx.size]
-
-
-def _names(test: TestData) -> list[str]:
-    """Where each test image is; images that are made here are known by their number."""
-    source = getattr(test, "source", None)
-    width = len(str(len(test)))
-    return [source.name(index) if source else f"{index:0{width}d}" for index in range(len(test))]
+    if loaded.labels is not None and loaded.labels != task.labels:
+        differing = sorted({*loaded.labels} ^ {*task.labels})
+        difference = f"without or beside {', '.join(differing[:3])}" if differing else "in another order"
+        raise DataError(
+            f"eval: the test images must have the {len(loaded.labels)} classes that {run} was trained on, got"
+            f" {len(task.labels)}, {difference}."
+        )
+    if settings.real is None:
+        return config, task, loaded, None
+    # Images that are drawn go by their number.
+    source, width = getattr(task.test, "source", None), len(str(len(task.test)))
+    names = [source.name(i) if source else f"{i:0{width}d}" for i in range(len(task.test))]
+    real = read_real_labels(settings.real, names, len(task.labels))
+    return config, task, loaded, real[ctx.rank :: ctx.size]
