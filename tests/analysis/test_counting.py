@@ -56,9 +56,9 @@ def test_bytes_of_a_chain_by_hand() -> None:
     # ReLU keeps its output, the convolution its input; a map of 4 channels and 5×5 has 400 bytes.
     model = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 8, 1, bias=False))
     counted = count(model, (4, 5, 5))
-    assert counted.training_bytes == 400 + 400
+    assert counted.training_bytes_per_image == 400 + 400
     # The first input is the caller's and stays: with it, at most one map in and one map out.
-    assert counted.inference_bytes == 400 + 400 + 800
+    assert counted.inference_bytes_per_image == 400 + 400 + 800
 
 
 def test_the_model_is_left_alone() -> None:

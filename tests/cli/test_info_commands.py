@@ -9,8 +9,8 @@ from support.commands import printed, refused
 
 def test_info_prints_the_published_counts(capsys: pytest.CaptureFixture[str]) -> None:
     text = printed(capsys, "info", "resnet50_llll")
-    assert "parameters       14,995,592" in text
-    assert "FLOPs            11.96 G" in text
+    assert "parameters        14,995,592" in text
+    assert "FLOPs             11.96 G" in text
     assert [line.split()[0] for line in text.splitlines()[-6:]] == [
         "stem",
         "c2",

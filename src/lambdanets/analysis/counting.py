@@ -45,16 +45,32 @@ class ModelCount:
     Attributes:
         parameters: Trainable numbers.
         flops: Twice the multiply-adds, for one image.
-        inference_bytes: Most activation bytes alive at a time, for each image of a batch.
-        training_bytes: Activation bytes kept for backward, for each image of a batch.
+        inference_bytes_per_image: Most activation bytes alive at a time, for each image of a batch.
+        training_bytes_per_image: Activation bytes kept for backward, for each image of a batch.
         layers: Every layer with parameters or FLOPs, in the order of computation.
     """
 
     parameters: int
     flops: int
-    inference_bytes: int
-    training_bytes: int
+    inference_bytes_per_image: int
+    training_bytes_per_image: int
     layers: tuple[LayerCount, ...]
+
+    def stages(self) -> list[LayerCount]:
+        """One row for the layers of each of the model's children."""
+        stages: dict[str, list[LayerCount]] = {}
+        for layer in self.layers:
+            stages.setdefault(layer.name.split(".")[0], []).append(layer)
+        return [
+            LayerCount(
+                name=name,
+                kind="stage",
+                output_shape=layers[-1].output_shape,
+                parameters=sum(layer.parameters for layer in layers),
+                flops=sum(layer.flops for layer in layers),
+            )
+            for name, layers in stages.items()
+        ]
 
 
 def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
@@ -85,8 +101,8 @@ def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
     return ModelCount(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         flops=sum(layer.flops for layer in layers),
-        inference_bytes=inference // images,
-        training_bytes=training // images,
+        inference_bytes_per_image=inference // images,
+        training_bytes_per_image=training // images,
         layers=tuple(layers),
     )
 

@@ -1,11 +1,15 @@
 """`lambdanets models` and `info`: the models by name; parameters, FLOPs and memory of one."""
 
 import json
-from typing import Literal
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
 
 from lambdanets.cli._options import Overrides, parse_size
 from lambdanets.models.config import STAGES
 from lambdanets.models.variants import list_models, model_config
+
+if TYPE_CHECKING:
+    from lambdanets.analysis.counting import ModelCount
 
 
 def models(pattern: str = "*", /, *, format: Literal["text", "json"] = "text") -> None:
@@ -50,10 +54,45 @@ def info(
     """
     sides = parse_size(size, "info: size", most=2)
     height, width = sides * 2 if len(sides) == 1 else sides
-    changed = {"image_size": sides[0] if len(sides) == 1 else sides, **overrides}
+    changed: dict[str, Any] = {"image_size": sides[0] if len(sides) == 1 else sides, **overrides}
     # Before torch is imported: a wrong name or override answers at once.
     model_config(model, **changed)
-    from lambdanets.analysis.info import inform
+    from lambdanets.analysis.counting import count
+    from lambdanets.models import create_model, on_meta
 
-    report = inform(model, (height, width), changed)
-    print(report.to_json() if format == "json" else report.to_text(per_layer))
+    with on_meta():
+        network = create_model(model, **changed)
+    counted = count(network, (network.config.in_channels, height, width))
+    if format == "json":
+        side = height if height == width else [height, width]
+        origin = {"model": model, "image_size": side, "overrides": changed}
+        print(json.dumps(origin | asdict(counted), indent=2))
+        return
+    print(f"{model} at {height}x{width}")
+    print(_summary(counted, per_layer))
+
+
+def _summary(counted: "ModelCount", per_layer: bool) -> str:
+    from lambdanets.terminal import pairs, table
+
+    totals = {
+        "parameters": f"{counted.parameters:,}",
+        "FLOPs": f"{counted.flops / 1e9:.2f} G (2 x multiply-adds, by the paper's rule)",
+        "inference memory": _megabytes(counted.inference_bytes_per_image),
+        "training memory": _megabytes(counted.training_bytes_per_image),
+    }
+    rows = [
+        (
+            layer.name,
+            "x".join(map(str, layer.output_shape)),
+            f"{layer.parameters:,}",
+            f"{layer.flops / 1e6:,.1f}",
+        )
+        for layer in (counted.layers if per_layer else counted.stages())
+    ]
+    headings = ("layer" if per_layer else "stage", "output", "parameters", "MFLOPs")
+    return "\n".join([pairs(totals, indent=2), "", table(headings, rows, indent=2)])
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB of float32 activations an image"
