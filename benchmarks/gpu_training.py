@@ -32,11 +32,10 @@ from lambdanets.recipes import get_recipe
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import first_state, make_trainer
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import ExecConfig, TrainConfig
 from lambdanets.training.distributed import DistributedContext, init_distributed
 from lambdanets.training.loader import training_batches
 from lambdanets.training.optimizer import set_learning_rate
-from lambdanets.training.settings import ExecConfig
 from lambdanets.training.state import TrainState, init_train_state
 from lambdanets.training.step import train_step
 

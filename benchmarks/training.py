@@ -27,9 +27,9 @@ from lambdanets.data.task import Batch
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
 from lambdanets.training.checkpoint import save_checkpoint
+from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.optimizer import gradient_norm, set_learning_rate
-from lambdanets.training.settings import ExecConfig
 from lambdanets.training.state import init_train_state
 from lambdanets.training.step import train_step
 

@@ -13,8 +13,8 @@ from lambdanets.pseudo.iterations import train_student
 from lambdanets.pseudo.labelling import Summary
 from lambdanets.pseudo.settings import LabelRules
 from lambdanets.recipes import get_recipe
+from lambdanets.training.config import SchedConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import SchedConfig
 from support.commands import parsed, printed, refused
 
 

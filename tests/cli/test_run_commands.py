@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 from lambdanets.cli import run
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.train import train
+from lambdanets.training.config import SchedConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import SchedConfig
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,8 @@ from lambdanets.recipes import get_recipe
 from lambdanets.runs import tasks
 from lambdanets.runs.train import train
 from lambdanets.training.checkpoint import load_checkpoint
+from lambdanets.training.config import CkptConfig, ExecConfig, FaultConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import (
-    CkptConfig,
-    ExecConfig,
-    FaultConfig,
-    SchedConfig,
-)
 from support.images import make_folder, plant
 
 

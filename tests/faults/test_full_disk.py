@@ -11,8 +11,8 @@ from lambdanets.errors import StorageError
 from lambdanets.runs import train as job
 from lambdanets.training import checkpoint as module
 from lambdanets.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from lambdanets.training.config import CkptConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import CkptConfig, SchedConfig
 from support.tiny_run import tiny_task
 from support.training import TinyData, tiny_config
 

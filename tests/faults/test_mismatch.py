@@ -12,8 +12,8 @@ import torch
 from lambdanets.errors import CheckpointError
 from lambdanets.training import checkpoint as module
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.config import OptimConfig
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.settings import OptimConfig
 from lambdanets.training.state import init_train_state
 from support.training import NUM_CLASSES, tiny_config, tiny_model
 

@@ -5,8 +5,8 @@ import torch
 
 from lambdanets.errors import NumericError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.config import ExecConfig, FaultConfig
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.settings import ExecConfig, FaultConfig
 from lambdanets.training.state import init_train_state
 from support.processes import run_ranks
 from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_trainer

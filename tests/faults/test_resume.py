@@ -8,8 +8,8 @@ import torch
 
 from lambdanets.errors import StoppedError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.config import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from lambdanets.training.state import init_train_state
 from support.processes import run_ranks
 from support.training import (

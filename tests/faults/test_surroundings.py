@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lambdanets.training.config import CkptConfig, ExecConfig, SchedConfig
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.settings import CkptConfig, ExecConfig, SchedConfig
 from lambdanets.training.state import init_train_state
 from support.tiny_run import SETTINGS
 from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_trainer

@@ -10,8 +10,8 @@ from lambdanets.data.config import FolderConfig, ShardsConfig
 from lambdanets.launch.footprint import footprint, known_images, make_meta_model
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
+from lambdanets.training.config import ExecConfig
 from lambdanets.training.optimizer import ExponentialMovingAverage, make_optimizer, optimizer_state
-from lambdanets.training.settings import ExecConfig
 from support.images import make_folder
 
 

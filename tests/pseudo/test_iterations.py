@@ -10,8 +10,7 @@ from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.iterations import iterate, train_student
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.recipes import get_recipe
-from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import SchedConfig
+from lambdanets.training.config import SchedConfig, TrainConfig
 
 
 def student(epochs: int, **changes) -> TrainConfig:

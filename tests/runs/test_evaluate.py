@@ -20,9 +20,9 @@ from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
 from lambdanets.training.checkpoint import load_checkpoint
+from lambdanets.training.config import SchedConfig
 from lambdanets.training.loader import TEST_BATCH
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import SchedConfig
 from support.together import run_together
 
 NUM = 60

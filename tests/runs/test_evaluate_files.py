@@ -10,8 +10,8 @@ from lambdanets.data.config import FolderConfig
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.train import train
+from lambdanets.training.config import ModelConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import ModelConfig, SchedConfig
 from support.images import make_folder
 from support.together import run_together
 

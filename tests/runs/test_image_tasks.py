@@ -16,8 +16,8 @@ from lambdanets.runs.load import load_run, save_best
 from lambdanets.runs.predict import predict
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import first_state
+from lambdanets.training.config import FaultConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import FaultConfig
 from support.images import encoded, make_folder, photo
 
 

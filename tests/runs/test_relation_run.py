@@ -11,8 +11,8 @@ from lambdanets.recipes import get_recipe
 from lambdanets.runs.evaluate import evaluate_run
 from lambdanets.runs.predict import predict
 from lambdanets.runs.train import train
+from lambdanets.training.config import SchedConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import SchedConfig
 
 pytestmark = pytest.mark.slow
 

@@ -19,8 +19,8 @@ from lambdanets.runs.load import load_run
 from lambdanets.runs.report import learned_tables
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import first_state, train
+from lambdanets.training.config import CkptConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.settings import CkptConfig, SchedConfig
 from lambdanets.training.weights import load_weights, save_weights
 from support.runs import assert_same_run, records
 

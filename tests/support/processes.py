@@ -9,8 +9,8 @@ import traceback
 
 import torch
 
+from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import init_distributed
-from lambdanets.training.settings import ExecConfig
 
 LIMIT_S = 60
 

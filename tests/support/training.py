@@ -7,9 +7,9 @@ from torch import nn
 
 from lambdanets.data.task import Batch
 from lambdanets.recipes import get_recipe
+from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.loop import Callback, Trainer
 from lambdanets.training.optimizer import ExponentialMovingAverage, make_optimizer
-from lambdanets.training.settings import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.state import TrainState
 
 NUM_CLASSES = 4

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from lambdanets.data.config import DigitsConfig, FolderConfig, read_data_config, switched
 from lambdanets.errors import ArgumentError
 from lambdanets.recipes import RECIPES, get_recipe
-from lambdanets.training.config import TrainConfig, differences, flatten
-from lambdanets.training.settings import CkptConfig, OptimConfig, SchedConfig
+from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig, TrainConfig, differences, flatten
 
 DIGITS = get_recipe("digits")
 

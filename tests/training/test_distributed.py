@@ -9,8 +9,8 @@ from torch import nn
 
 from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
 from lambdanets.models import create_model
+from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import DistributedContext, init_distributed, prepare_model
-from lambdanets.training.settings import ExecConfig
 from lambdanets.training.state import init_train_state
 from support.processes import run_ranks
 from support.training import tiny_config, tiny_model

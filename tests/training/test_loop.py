@@ -8,7 +8,7 @@ import torch
 
 from lambdanets.errors import ArgumentError, DataError, NumericError, StoppedError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
-from lambdanets.training.settings import CkptConfig, ExecConfig, OptimConfig, SchedConfig
+from lambdanets.training.config import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from support.training import (
     Notes,
     StopBefore,

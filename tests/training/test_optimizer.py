@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from lambdanets.errors import ArgumentError, CheckpointError
+from lambdanets.training.config import OptimConfig
 from lambdanets.training.optimizer import (
     ExponentialMovingAverage,
     gradient_norm,
@@ -18,7 +19,6 @@ from lambdanets.training.optimizer import (
     scheduled_learning_rate,
     set_learning_rate,
 )
-from lambdanets.training.settings import OptimConfig
 from support.training import tiny_config, tiny_model, tiny_state
 
 

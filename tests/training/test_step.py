@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from lambdanets.data.task import Batch
+from lambdanets.training.config import ExecConfig, OptimConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype
-from lambdanets.training.settings import ExecConfig, OptimConfig
 from lambdanets.training.state import init_train_state
 from lambdanets.training.step import largest_class, seed_step, train_step
 from support.processes import run_ranks

@@ -66,8 +66,8 @@ def eval(
         return launch(["eval", *argv], processes)
     from lambdanets.runs.eval_table import evaluate_runs
     from lambdanets.runs.evaluate import EvalSettings
+    from lambdanets.training.config import ExecConfig
     from lambdanets.training.distributed import init_distributed
-    from lambdanets.training.settings import ExecConfig
 
     settings = EvalSettings(
         weights=weights,

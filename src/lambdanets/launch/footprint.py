@@ -19,9 +19,8 @@ from lambdanets.models.config import STAGES
 from lambdanets.models.resnet import ResNet
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_IMAGES
 from lambdanets.runs.tasks import load_task
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import ExecConfig, TrainConfig
 from lambdanets.training.distributed import autocast_dtype
-from lambdanets.training.settings import ExecConfig
 
 # Two batches, whose difference is what each image adds.
 _BATCHES: Final = (8, 16)

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from lambdanets.data.config import DigitsConfig, PathfinderConfig, RelationConfig, switched
 from lambdanets.recipes.registry import recipe
-from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import CkptConfig, ModelConfig, OptimConfig, SchedConfig
+from lambdanets.training.config import CkptConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
 
 
 @recipe

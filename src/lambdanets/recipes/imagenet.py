@@ -6,8 +6,7 @@ from typing import Final
 from lambdanets.data.config import FolderConfig
 from lambdanets.published import TABLES, Row
 from lambdanets.recipes.registry import get_recipe, recipe
-from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import ExecConfig, ModelConfig, OptimConfig, SchedConfig
+from lambdanets.training.config import ExecConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
 
 # Training images and classes of ILSVRC 2012.
 NUM_IMAGES: Final = 1_281_167

@@ -7,8 +7,7 @@ from typing import Final
 
 from lambdanets.data.config import FilesConfig
 from lambdanets.errors import ArgumentError, did_you_mean
-from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import CkptConfig
+from lambdanets.training.config import CkptConfig, TrainConfig
 
 Recipe = Callable[[], TrainConfig]
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 from lambdanets.data.config import DigitImagesConfig
 from lambdanets.recipes.imagenet import imagenet_lambda_mobilenetv2, imagenet_lambda_resnet50_90ep
 from lambdanets.recipes.registry import get_recipe, recipe
-from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import CkptConfig, ModelConfig
+from lambdanets.training.config import CkptConfig, ModelConfig, TrainConfig
 
 
 @recipe

@@ -11,8 +11,7 @@ from lambdanets.data.pseudo import PseudoLabels
 from lambdanets.data.task import Task
 from lambdanets.errors import ArgumentError
 from lambdanets.models import create_model
-from lambdanets.training.config import TrainConfig
-from lambdanets.training.settings import ModelConfig
+from lambdanets.training.config import ModelConfig, TrainConfig
 
 
 def make_model(config: ModelConfig, task: Task) -> nn.Module:

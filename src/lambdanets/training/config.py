@@ -1,23 +1,13 @@
-"""What a run is: frozen settings, read and written as JSON, without torch."""
+"""The settings of a run: frozen, checked where they are made, read and written as JSON; without torch."""
 
 import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, get_type_hints
-
-import tyro
+from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 from lambdanets.data.config import AugmentConfig, DataConfig, PseudoConfig, read_data_config
-from lambdanets.errors import ArgumentError, did_you_mean, require
-from lambdanets.training.settings import (
-    CkptConfig,
-    ExecConfig,
-    FaultConfig,
-    ModelConfig,
-    OptimConfig,
-    SchedConfig,
-)
+from lambdanets.errors import ArgumentError, check_choice, did_you_mean, require
 
 T = TypeVar("T")
 
@@ -30,21 +20,197 @@ _RENAMED: Final = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One training run, whole: with the versions of the libraries it decides every number.
+class ModelConfig:
+    """The network.
 
     Attributes:
-        recipe: Where the settings come from.
-        seed: Decides the weights at the start, the order of the images, the augmentation and the dropout.
-        num_threads: Processor threads. Sums depend on their number in the last bit, so the config decides it.
-        fast: A smoke run of the same path, about 15 seconds long.
-        global_batch_size: Images to one step, over all processes; an epoch is cut into equal batches no
-            larger.
-        label_smoothing: Share of each label that is spread over all classes.
-        ema_decay: Share of the averaged weights that one step keeps, once warmed up.
+        name: As `lambdanets models` lists it.
+        overrides: Keyword arguments of `create_model` as pairs, beside the recipe's: num_heads 2 layers LLLL.
     """
 
-    recipe: tyro.conf.Fixed[str]
+    name: str
+    overrides: dict[str, int | float | bool | str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """The optimiser.
+
+    Attributes:
+        name: Stochastic gradient descent with Nesterov momentum, AdamW, LAMB, or RMSProp as TensorFlow's.
+        learning_rate: The peak, reached after the warm-up.
+        base_batch_size: The global batch the learning rate is for; it grows in proportion with a larger
+            one. None: it is for whatever batch there is.
+        momentum: Fraction of the last update that is kept; of AdamW and LAMB the first beta.
+        beta2: Decay of the mean of squared gradients (AdamW, LAMB; alpha of RMSProp); none: 0.999, 0.999 and
+            0.9.
+        epsilon: Keeps their divisors from zero; none: 1e-8 (AdamW), 1e-6 (LAMB), 1e-3 (RMSProp).
+        weight_decay: Decay of the weights; norms and biases have none.
+        clip_grad_norm: Largest norm of all gradients together, to which they are clipped; none: no clipping.
+    """
+
+    name: Literal["sgd", "adamw", "lamb", "rmsprop"] = "sgd"
+    learning_rate: float
+    base_batch_size: int | None = None
+    momentum: float = 0.9
+    beta2: float | None = None
+    epsilon: float | None = None
+    weight_decay: float = 0.0
+    clip_grad_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("OptimConfig", "name", self.name, ("sgd", "adamw", "lamb", "rmsprop"))
+        require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "be positive and finite")
+        require(self, "base_batch_size", self.base_batch_size is None or self.base_batch_size >= 1,
+                "be at least 1")  # fmt: skip
+        require(self, "momentum", 0 < self.momentum < 1, "lie between 0 and 1, both excluded")
+        for name in ("beta2", "epsilon"):
+            require(self, name, self.name != "sgd" or getattr(self, name) is None, "be none for sgd")
+            require(self, name, 0 < (getattr(self, name) or 0.5) < 1, "lie between 0 and 1, both excluded")
+        require(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite")
+        require(self, "clip_grad_norm", self.clip_grad_norm is None or self.clip_grad_norm > 0, "be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedConfig:
+    """The learning rate over time: a linear warm-up, then down.
+
+    Attributes:
+        epochs: Passes over the training images.
+        warmup_epochs: How many of them warm up; fractions are allowed.
+        shape: Half a cosine down to zero, or a factor every few epochs.
+        step_epochs: Epochs from one step down to the next, counted from the start of training.
+        step_factor: Multiplies the rate at each of them.
+    """
+
+    epochs: int
+    warmup_epochs: float = 0.0
+    shape: Literal["cosine", "step"] = "cosine"
+    step_epochs: float | None = None
+    step_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        require(self, "epochs", self.epochs >= 1, "be at least 1")
+        require(
+            self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "be at least 0 and below epochs"
+        )
+        check_choice("SchedConfig", "shape", self.shape, ("cosine", "step"))
+        if self.shape == "cosine":
+            for name in ("step_epochs", "step_factor"):
+                require(self, name, getattr(self, name) is None, "be none for cosine")
+        else:
+            require(self, "step_epochs", (self.step_epochs or 0) > 0, "be positive for step")
+            require(
+                self, "step_factor", 0 < (self.step_factor or 0) <= 1, "be positive and at most 1 for step"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CkptConfig:
+    """When the state of the run is stored.
+
+    Attributes:
+        every_epochs: Epochs from one checkpoint to the next; the last epoch always has one.
+        every_minutes: Longest time from one checkpoint to the next, so also inside an epoch.
+        keep: How many checkpoints stay on the disk.
+        tolerate_failures: Saves in a row that may fail, as on a full disk, before the run ends.
+    """
+
+    every_epochs: int = 1
+    every_minutes: float = 10.0
+    keep: int = 3
+    tolerate_failures: int = 3
+
+    def __post_init__(self) -> None:
+        require(self, "every_epochs", self.every_epochs >= 1, "be at least 1")
+        require(self, "every_minutes", self.every_minutes > 0, "be positive")
+        require(self, "keep", self.keep >= 1, "be at least 1")
+        require(self, "tolerate_failures", self.tolerate_failures >= 0, "be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecConfig:
+    """How the training is carried out.
+
+    Attributes:
+        device: cpu, cuda, or auto: cuda where there is one.
+        precision: Precision of the products; weights and sums stay float32. auto: bfloat16 on a GPU that has
+            it, else float32.
+        accumulation: Parts into which each process cuts its shard of a batch, to save memory. Batch norm sees
+            the parts.
+        num_workers: Processes that read and augment images, for each training process; 0: none beside it.
+        channels_last: Keep the channels of a pixel beside each other in memory.
+        compile: Compile the network with torch.compile; the first step takes minutes.
+        gradient_checkpointing: Compute activations again in backward, to save memory.
+        sync_batch_norm: Batch norm over the images of all processes.
+        parallel: ddp: each process holds the whole network. fsdp: each holds a part, to save memory.
+        deterministic: Kernels that give the same bits in each run, at a price; a CPU does so anyway.
+        timeout_s: Longest time that processes wait for one another, in seconds.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    accumulation: int = 1
+    num_workers: int = 0
+    channels_last: bool = False
+    compile: bool = False
+    gradient_checkpointing: bool = False
+    sync_batch_norm: bool = False
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    deterministic: bool = False
+    timeout_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        check_choice("ExecConfig", "device", self.device, ("auto", "cpu", "cuda"))
+        check_choice("ExecConfig", "precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
+        check_choice("ExecConfig", "parallel", self.parallel, ("ddp", "fsdp"))
+        require(self, "accumulation", self.accumulation >= 1, "be at least 1")
+        require(self, "num_workers", self.num_workers >= 0, "be at least 0")
+        require(self, "timeout_s", self.timeout_s > 0, "be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaultConfig:
+    """What happens when something goes wrong.
+
+    Attributes:
+        nonfinite: A loss or gradient that is not finite: stop the run, skip the update, or roll back to the
+            last checkpoint and skip the step.
+        max_nonfinite: Updates in a row that may be skipped, or rollbacks of the run, before it stops.
+        max_unreadable_fraction: Fraction of the training files that may be unreadable before the run stops.
+        max_unreadable_in_a_row: Unreadable files, one after another, before the run stops.
+    """
+
+    nonfinite: Literal["stop", "skip", "rollback"] = "stop"
+    max_nonfinite: int = 10
+    max_unreadable_fraction: float = 0.01
+    max_unreadable_in_a_row: int = 50
+
+    def __post_init__(self) -> None:
+        check_choice("FaultConfig", "nonfinite", self.nonfinite, ("stop", "skip", "rollback"))
+        require(self, "max_nonfinite", self.max_nonfinite >= 1, "be at least 1")
+        require(
+            self, "max_unreadable_fraction", 0 <= self.max_unreadable_fraction <= 1, "lie between 0 and 1"
+        )
+        require(self, "max_unreadable_in_a_row", self.max_unreadable_in_a_row >= 1, "be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """All settings of a training run: with the versions of the libraries they decide every number.
+
+    Attributes:
+        recipe: Name of the recipe that the settings come from.
+        seed: Decides the weights at the start, the order of the images, the augmentation and the dropout.
+        num_threads: CPU threads. Sums depend on their number in the last bit, so the config decides it.
+        fast: A smoke run of the same path, about 15 seconds long.
+        global_batch_size: Images of one step, over all processes; an epoch is cut into equal batches no
+            larger.
+        label_smoothing: Fraction of each label that is spread over all classes.
+        ema_decay: Fraction of the EMA weights that one step keeps, once warmed up.
+    """
+
+    recipe: str
     seed: int = 0
     num_threads: int
     fast: bool = False
@@ -76,12 +242,12 @@ class TrainConfig:
         return self.optim.learning_rate * (self.global_batch_size / base if base else 1)
 
     def to_json(self) -> str:
-        """The whole config, as `config.json` holds it."""
+        """Write the config as `config.json` holds it."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "TrainConfig":
-        """The config that `to_json` wrote: an equal object.
+        """Read the config that `to_json` wrote: an equal object.
 
         Raises:
             ArgumentError: A field is missing, unknown or out of range.
@@ -90,12 +256,12 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """The config from nested dictionaries, as JSON gives them."""
+        """Read a config from nested dictionaries, as JSON gives them."""
         return _from_dict(cls, values)
 
 
 def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[object, object]]:
-    """Where two configs differ: dotted name -> (old value, new value)."""
+    """Compare two configs: dotted name -> (old value, new value) of what differs."""
     before, after = flatten(old), flatten(new)
     # Another data set has settings of its own.
     pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
@@ -133,10 +299,10 @@ def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
         wrong = f"unknown {', '.join(unknown)}" if unknown else f"no {', '.join(missing)}"
         near = did_you_mean(unknown[0], hints) if unknown else ""
         raise ArgumentError(f"{kind.__name__}: fields must be {', '.join(hints)}, got {wrong}.{near}")
-    return kind(**{name: _parsed(hint, values[name]) for name, hint in hints.items()})
+    return kind(**{name: _read_field(hint, values[name]) for name, hint in hints.items()})
 
 
-def _parsed(hint: Any, value: Any) -> Any:
+def _read_field(hint: Any, value: Any) -> Any:
     if hint is DataConfig:
         return read_data_config(value)
     return _from_dict(hint, value) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else value

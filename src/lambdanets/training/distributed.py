@@ -17,7 +17,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
-from lambdanets.training.settings import ExecConfig
+from lambdanets.training.config import ExecConfig
 from lambdanets.training.torchrun import die_with_parent, global_rank, local_rank, num_restarts, world_size
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import SGD, AdamW, Optimizer
 
 from lambdanets.errors import ArgumentError, CheckpointError, DependencyError
-from lambdanets.training.settings import OptimConfig
+from lambdanets.training.config import OptimConfig
 
 
 def make_optimizer(config: OptimConfig, groups: Iterable[dict[str, Any]]) -> Optimizer:
