@@ -17,20 +17,6 @@ _WIDTH: Final = 110
 # Width of a heading above three columns.
 _HEADING: Final = 14
 
-CSV_FIELDS: Final = (
-    "table",
-    "row",
-    "quantity",
-    "unit",
-    "paper",
-    "ours",
-    "spread",
-    "how",
-    "agrees",
-    "note",
-    "provenance",
-)
-
 
 def to_text(tables: Sequence[Table], width: int | None = None) -> str:
     """Write tables as plain text.
@@ -131,19 +117,29 @@ def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> s
 
 def to_csv(tables: Sequence[Table]) -> str:
     """Write one line for each number of ours, and for each cell that was not run; numbers in full."""
+    records = [record for table in tables for cell in table.cells for record in _csv_records(cell)]
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(CSV_FIELDS)
-    for table in tables:
-        for cell in table.cells:
-            place = [table.number, cell.row.label, cell.column.key, cell.column.unit, cell.paper]
-            agrees = {True: "yes", False: "no", None: ""}[cell.agrees]
-            note = "; ".join(filter(None, (cell.note, cell.row.note)))
-            if not cell.results:
-                writer.writerow([*place, None, None, NOT_RUN, agrees, note, ""])
-            for one in cell.results:
-                writer.writerow([*place, one.value, one.spread, one.how, agrees, note, one.provenance])
+    writer = csv.DictWriter(file, records[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
     return file.getvalue().rstrip("\n")
+
+
+def _csv_records(cell: Cell) -> Iterator[dict[str, object]]:
+    for result in cell.results or (None,):
+        yield {
+            "table": cell.row.table,
+            "row": cell.row.label,
+            "quantity": cell.column.key,
+            "unit": cell.column.unit,
+            "paper": cell.paper,
+            "ours": result and result.value,
+            "spread": result and result.spread,
+            "how": result.how if result else NOT_RUN,
+            "agrees": {True: "yes", False: "no", None: ""}[cell.agrees],
+            "note": "; ".join(filter(None, (cell.note, cell.row.note))),
+            "provenance": result.provenance if result else "",
+        }
 
 
 def to_json(tables: Sequence[Table]) -> str:
@@ -184,7 +180,7 @@ def _cell_dict(cell: Cell) -> dict[str, Any]:
             }
             for result in cell.results
         ],
-        "how": cell.how,
+        "how": cell.results[0].how if cell.results else NOT_RUN,
         "agrees": cell.agrees,
         "note": cell.note,
     }

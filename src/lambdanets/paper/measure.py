@@ -18,10 +18,10 @@ from lambdanets.errors import ArgumentError
 from lambdanets.integrations.timm import BASELINES
 from lambdanets.models import list_models
 from lambdanets.paper.measure_one import OUT_OF_MEMORY, Device, Job, Measurement
-from lambdanets.paper.results import Result
+from lambdanets.paper.results import Result, new_result
 from lambdanets.paper.tables import rows_of
 from lambdanets.published import Row
-from lambdanets.runs.origin import commit, machine_name, now, versions
+from lambdanets.runs.origin import commit
 
 # Table -> quantities. The paper measures Tables 4, 12 and 13 in float32, and the others in bfloat16.
 MEASURED: Final[dict[int, tuple[str, ...]]] = {
@@ -156,16 +156,12 @@ def result_of(row: Row, quantity: str, job: Job, measurement: Measurement) -> Re
         "peak_gib": measurement.peak_bytes / 2**30,
     }
     settings = {name: getattr(job, name) for name in _SETTINGS}
-    return Result(
-        table=row.table,
-        row=row.label,
-        column=quantity,
-        value=values[quantity],
-        kind="measured",
-        machine=machine_name(job.device),
+    return new_result(
+        row,
+        quantity,
+        values[quantity],
+        "measured",
+        device=job.device,
         settings={**settings, **dataclasses.asdict(measurement)},
-        versions=versions(),
-        commit=commit(),
         command=f"lambdanets tables {row.table} --measure --batch {job.batch}",
-        date=now(),
     )

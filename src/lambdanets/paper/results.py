@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 
 from lambdanets.errors import DataError
 from lambdanets.files import storing
-from lambdanets.published import Number, Value
-from lambdanets.runs.origin import machine_name
+from lambdanets.published import Number, Row, Value
+from lambdanets.runs.origin import commit, machine_name, now, versions
 
 Kind = Literal["stated", "computed", "counted", "measured", "trained"]
 # Neither a machine nor a data set decides these: they can be compared with the paper.
@@ -76,6 +76,24 @@ class Result:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         machine = f"{self.machine}; " if self.kind == "trained" else ""
         return f"{machine}{self.date[:10]}, commit {self.commit}, {versions}; `{self.command}`"
+
+
+def new_result(
+    row: Row, column: str, value: Number, kind: Kind, *, device: str = "cpu", **fields: Any
+) -> Result:
+    """Make the result of a run that ends now, on this machine and with this library; see `Result`."""
+    return Result(
+        table=row.table,
+        row=row.label,
+        column=column,
+        value=value,
+        kind=kind,
+        machine=machine_name(device),
+        versions=versions(),
+        commit=commit(),
+        date=now(),
+        **fields,
+    )
 
 
 @dataclass(frozen=True)

@@ -82,11 +82,6 @@ class Cell:
         return self.results[0].kind if self.results else NOT_RUN
 
     @property
-    def how(self) -> str:
-        """How the first of ours was obtained, or `"not run"`."""
-        return self.results[0].how if self.results else NOT_RUN
-
-    @property
     def is_empty(self) -> bool:
         """Whether there is neither a published value nor one of ours."""
         return self.paper is None and not self.results

@@ -16,10 +16,10 @@ from lambdanets.errors import ArgumentError, check_choice
 from lambdanets.models import list_models, on_meta
 from lambdanets.models.config import NetworkConfig
 from lambdanets.models.variants import model_config
-from lambdanets.paper.results import Result
+from lambdanets.paper.results import Result, new_result
 from lambdanets.published import TABLES, Row
 from lambdanets.recipes import RECIPES, get_recipe
-from lambdanets.runs.origin import commit, machine_name, now, versions
+from lambdanets.runs.origin import commit
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
 from lambdanets.training.config import TrainConfig
@@ -169,13 +169,11 @@ def _train_one(config: TrainConfig, folder: Path) -> float:
 
 
 def _result_of(row: Row, dataset: str, config: TrainConfig, accuracies: Mapping[str, float]) -> Result:
-    return Result(
-        table=row.table,
-        row=row.label,
-        column="top1",
-        value=sum(accuracies.values()) / len(accuracies),
-        kind="trained",
-        machine=machine_name(),
+    return new_result(
+        row,
+        "top1",
+        sum(accuracies.values()) / len(accuracies),
+        "trained",
         dataset=dataset,
         seeds=accuracies,
         settings={
@@ -184,8 +182,5 @@ def _result_of(row: Row, dataset: str, config: TrainConfig, accuracies: Mapping[
             "overrides": config.model.overrides,
             "epochs": config.sched.epochs,
         },
-        versions=versions(),
-        commit=commit(),
         command=f"lambdanets tables {row.table} --train {dataset} --seeds {len(accuracies)}",
-        date=now(),
     )
