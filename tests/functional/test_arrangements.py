@@ -8,7 +8,7 @@ import torch
 from lambdanets.functional import position_output
 from lambdanets.functional._dispatch import Problem
 from lambdanets.functional.position import dense, fourier
-from lambdanets.functional.position._dft import dft, frequencies
+from lambdanets.functional.position._dft import dft_matrices, frequencies
 from lambdanets.functional.position._maps import Arrangement, arrangements, fold
 from support.compare import assert_close
 from support.gradients import assert_all_close, outputs_and_gradients
@@ -25,19 +25,19 @@ CASES = [
     Case(size=(530,), scope=(301,), b=1, k=2, v=2),
 ]
 EACH = [
-    pytest.param(case, form, id=f"{case}-{form.size}-{form.order}")
+    pytest.param(case, layout, id=f"{case}-{layout.size}-{layout.order}")
     for case in CASES
-    for form in arrangements(case.size, case.scope)
+    for layout in arrangements(case.size, case.scope)
 ]
 
 
-@pytest.mark.parametrize(("case", "form"), EACH)
+@pytest.mark.parametrize(("case", "layout"), EACH)
 def test_every_arrangement_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch, case: Case, form: Arrangement
+    monkeypatch: pytest.MonkeyPatch, case: Case, layout: Arrangement
 ) -> None:
     tensors = case.draw(*NAMES)
     expected = outputs_and_gradients(position_output, tensors, impl="reference")
-    monkeypatch.setattr(fourier, "_form_of", lambda _: form)
+    monkeypatch.setattr(fourier, "_layout_of", lambda _: layout)
     assert_all_close(outputs_and_gradients(position_output, tensors, impl="fourier"), expected)
 
 
@@ -51,8 +51,8 @@ def test_sequences_in_rows_give_the_same(monkeypatch: pytest.MonkeyPatch, case: 
 
 def test_every_offset_of_a_folded_table_is_that_of_its_elements() -> None:
     length, side, width = 50, 23, 8
-    form, table = fold(length, side, width), torch.arange(1.0, side + 1).view(1, 1, side)
-    folded = form.table(table)[0, 0, 0]
+    layout, table = fold(length, side, width), torch.arange(1.0, side + 1).view(1, 1, side)
+    folded = layout.table(table)[0, 0, 0]
     rows, columns = folded.shape
     for row in range(rows):
         for column in range(columns):
@@ -63,15 +63,15 @@ def test_every_offset_of_a_folded_table_is_that_of_its_elements() -> None:
 
 @pytest.mark.parametrize(("size", "count"), [((5, 3), 2), ((2, 3, 4), 6), ((30,), 1), ((1000,), 6)])
 def test_how_many_arrangements_there_are(size: tuple[int, ...], count: int) -> None:
-    forms = list(arrangements(size, (3,) * len(size)))
-    assert len(set(forms)) == len(forms) == count
-    for form in forms:
-        assert math.prod(form.size) - math.prod(size) in range(form.size[2])
+    layouts = list(arrangements(size, (3,) * len(size)))
+    assert len(set(layouts)) == len(layouts) == count
+    for layout in layouts:
+        assert math.prod(layout.size) - math.prod(size) in range(layout.size[2])
 
 
 @pytest.mark.parametrize(("width", "side"), [(1, 1), (2, 3), (5, 9), (6, 3), (7, 13), (8, 5)])
 def test_a_transform_there_and_back_are_a_correlation(width: int, side: int) -> None:
-    basis = dft(width, side, torch.float64, torch.device("cpu"))
+    basis = dft_matrices(width, side, torch.float64, torch.device("cpu"))
     values, kernel = torch.randn(width, dtype=torch.float64), torch.randn(side, dtype=torch.float64)
     real, imaginary = (basis.forward @ values).view(-1, 2).T
     first, second = (basis.offsets @ kernel).view(-1, 2).T
@@ -91,10 +91,10 @@ def problem(size: tuple[int, ...], scope: tuple[int, ...], batch: int) -> Proble
 def test_the_transform_goes_along_the_axis_that_is_cheapest() -> None:
     """A direct sum along the short axis, whichever it is."""
     for size, scope in (((3, 40), (5, 41)), ((40, 3), (41, 5))):
-        assert fourier._form_of(problem(size, scope, batch=8)).size == (1, 3, 40)
+        assert fourier._layout_of(problem(size, scope, batch=8)).size == (1, 3, 40)
 
 
 def test_calls_count_as_well_as_operations() -> None:
     """Two hundred short rows are fewer operations and many more calls."""
-    assert fourier._form_of(problem((4, 200), (3, 3), batch=1)).size == (1, 4, 200)
-    assert fourier._form_of(problem((4, 200), (3, 3), batch=1000)).size == (1, 200, 4)
+    assert fourier._layout_of(problem((4, 200), (3, 3), batch=1)).size == (1, 4, 200)
+    assert fourier._layout_of(problem((4, 200), (3, 3), batch=1000)).size == (1, 200, 4)

@@ -129,10 +129,10 @@ def choose(implementations: Sequence[Implementation], problem: Problem, name: st
         raise ArgumentError(
             f"{problem.operation}: impl must be one of {listed}, got {name!r}.{did_you_mean(name, known)}"
         )
-    asked = [one for one in implementations if name in ("auto", one.name)]
-    able = [one for one in asked if one.why_not(problem) is None]
+    named = [one for one in implementations if name in ("auto", one.name)]
+    able = [one for one in named if one.why_not(problem) is None]
     if not able:
-        reasons = "\n".join(f"  {one.name}: {one.why_not(problem)}" for one in asked)
+        reasons = "\n".join(f"  {one.name}: {one.why_not(problem)}" for one in named)
         raise NotImplementedError(f"{problem.operation}: no implementation can run this call.\n{reasons}")
     costs = [one.cost(problem) for one in able]
     return able[costs.index(min(costs))]

@@ -104,18 +104,18 @@ def _advance(
     key_normalization: KeyNormalization,
 ) -> tuple[Float[Tensor, "b h v n"], CausalState]:
     dtype = torch.promote_types(queries.dtype, torch.float32)
-    asked = normalize_queries(queries.to(dtype), key_normalization)
+    q = normalize_queries(queries.to(dtype), key_normalization)
     values = values.to(dtype)
     if state is None:
         state = _initial_state(values, queries.shape[2], _reach(table))
     b, h, _, n = queries.shape
-    output = asked.new_zeros(b, h, values.shape[2], n)
+    output = q.new_zeros(b, h, values.shape[2], n)
     if n > 0 and keys is not None:
-        content, state = _content(asked, keys.to(dtype), values, state, key_normalization)
+        content, state = _content(q, keys.to(dtype), values, state, key_normalization)
         output = output + content
     if n > 0 and table is not None:
         context = torch.cat([state.recent, values], dim=-1)
-        output = output + _position(asked, context, table.to(dtype))
+        output = output + _position(q, context, table.to(dtype))
         state = state._replace(recent=context[..., context.shape[-1] - _reach(table) :])
     return output.to(queries.dtype), state
 
@@ -143,12 +143,12 @@ def _content(
     key_normalization: KeyNormalization,
 ) -> tuple[Float[Tensor, "b h v n"], CausalState]:
     outputs = []
-    for asked, key, value in zip(
+    for q, key, value in zip(
         queries.split(CHUNK, dim=-1), keys.split(CHUNK, dim=-1), values.split(CHUNK, dim=-1), strict=True
     ):
         weights, decay, divisors, state = _running_weights(key, state, key_normalization)
-        past = torch.einsum("bhkn,bukn,bukv->bhvn", asked, decay / divisors, state.numerators)
-        present = torch.einsum("bhkn,buknm,buvm->bhvn", asked, weights / divisors[..., None], value)
+        past = torch.einsum("bhkn,bukn,bukv->bhvn", q, decay / divisors, state.numerators)
+        present = torch.einsum("bhkn,buknm,buvm->bhvn", q, weights / divisors[..., None], value)
         carried = decay[..., -1, None] * state.numerators
         numerators = carried + torch.einsum("bukm,buvm->bukv", weights[..., -1, :], value)
         state = state._replace(numerators=numerators)

@@ -70,17 +70,17 @@ def _layer(
 ) -> Float[Tensor, "b h v n"]:
     dtype = torch.promote_types(queries.dtype, torch.float32)
     values = values.to(dtype)
-    asked = normalize_queries(queries.to(dtype), key_normalization)
-    output = asked.new_zeros(())
+    q = normalize_queries(queries.to(dtype), key_normalization)
+    output = q.new_zeros(())
     if keys is not None and mask is None:
         output = output + apply_lambdas(
-            asked, content_lambda(normalize_keys(keys.to(dtype), key_normalization), values)
+            q, content_lambda(normalize_keys(keys.to(dtype), key_normalization), values)
         )
     elif keys is not None and mask is not None:
         visible = normalize_visible_keys(keys.to(dtype), mask, key_normalization)
-        output = output + apply_lambdas(asked, torch.einsum("buknm,buvm->bnkv", visible, values))
+        output = output + apply_lambdas(q, torch.einsum("buknm,buvm->bnkv", visible, values))
     if embeddings is not None:
-        output = output + apply_lambdas(asked, _masked_position_lambdas(values, embeddings.to(dtype), mask))
+        output = output + apply_lambdas(q, _masked_position_lambdas(values, embeddings.to(dtype), mask))
     return output.to(queries.dtype)
 
 
@@ -93,15 +93,15 @@ def normalize_visible_keys(
 
     Paper: §B.2.
     """
-    seen = mask if mask.ndim == 2 else mask[:, None, None]  # (b 1 1) n m
+    visible_mask = mask if mask.ndim == 2 else mask[:, None, None]  # (b 1 1) n m
     if key_normalization in ("l2", "none"):
-        return normalize_keys((keys[..., None, :] * seen).flatten(0, 1), key_normalization).unflatten(
+        return normalize_keys((keys[..., None, :] * visible_mask).flatten(0, 1), key_normalization).unflatten(
             0, keys.shape[:2]
         )
     # The lowest finite number instead of -inf: a row without a visible element stays finite, and
     # becomes zero in the product, in its gradient too.
     lowest = torch.finfo(keys.dtype).min
-    return keys[..., None, :].masked_fill(~seen, lowest).softmax(dim=-1) * seen
+    return keys[..., None, :].masked_fill(~visible_mask, lowest).softmax(dim=-1) * visible_mask
 
 
 def _masked_position_lambdas(

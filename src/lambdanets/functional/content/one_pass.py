@@ -15,7 +15,7 @@ from lambdanets.notation import KeyNormalization
 
 
 class _Summary(NamedTuple):
-    """What the normalised keys of a context come to.
+    """The sums over a context, or a part of it.
 
     Attributes:
         norm: What keys are normalised by: the logarithm of a softmax's sum, or the l2 norm. None for a
@@ -40,8 +40,8 @@ def run(
         return reference.run(keys, values, key_normalization)
     if not torch.is_grad_enabled():
         return _ContentSummary.forward(keys, values, key_normalization)
-    differentiable: Any = _ContentSummary.apply
-    summary: Tensor = differentiable(keys, values, key_normalization)
+    apply: Any = _ContentSummary.apply
+    summary: Tensor = apply(keys, values, key_normalization)
     return summary
 
 
@@ -63,10 +63,10 @@ class _ContentSummary(torch.autograd.Function):
         ctx.key_normalization = inputs[2]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         keys, values = ctx.saved_tensors
         summary = _summarise(keys, values, ctx.key_normalization)
-        return (*_of_context(gradient.unsqueeze(1), summary, keys, values, ctx.key_normalization), None)
+        return (*_context_backward(grad_out.unsqueeze(1), summary, keys, values, ctx.key_normalization), None)
 
 
 def _summarise(
@@ -75,32 +75,32 @@ def _summarise(
     key_normalization: KeyNormalization,
 ) -> _Summary:
     total: _Summary | None = None
-    for near, seen in _parts(keys, values):
-        if near.shape[3] == keys.shape[3:].numel() and key_normalization == "softmax":
-            return _Summary(None, normalize_keys(near) @ seen.mT)
-        norm = _norm(near, key_normalization)
-        part = _Summary(norm, _weights(near, norm, key_normalization) @ seen.mT)
+    for key_part, value_part in _parts(keys, values):
+        if key_part.shape[3] == keys.shape[3:].numel() and key_normalization == "softmax":
+            return _Summary(None, normalize_keys(key_part) @ value_part.mT)
+        norm = _norm(key_part, key_normalization)
+        part = _Summary(norm, _weights(key_part, norm, key_normalization) @ value_part.mT)
         total = part if total is None else _join(total, part, key_normalization)
     assert total is not None
     return total
 
 
-def _norm(near: Float[Tensor, "b u k m"], key_normalization: KeyNormalization) -> Float[Tensor, "b u k 1"]:
+def _norm(keys: Float[Tensor, "b u k m"], key_normalization: KeyNormalization) -> Float[Tensor, "b u k 1"]:
     if key_normalization == "softmax":
-        return near.logsumexp(-1, keepdim=True)
+        return keys.logsumexp(-1, keepdim=True)
     if key_normalization == "l2":
-        return torch.linalg.vector_norm(near, dim=-1, keepdim=True)
-    return near.new_ones(*near.shape[:3], 1)
+        return torch.linalg.vector_norm(keys, dim=-1, keepdim=True)
+    return keys.new_ones(*keys.shape[:3], 1)
 
 
 def _weights(
-    near: Float[Tensor, "b u k m"],
+    keys: Float[Tensor, "b u k m"],
     norm: Float[Tensor, "b u k 1"] | None,
     key_normalization: KeyNormalization,
 ) -> Float[Tensor, "b u k m"]:
     if norm is None:
-        return normalize_keys(near)
-    return (near - norm).exp() if key_normalization == "softmax" else near / norm.clamp_min(L2_EPSILON)
+        return normalize_keys(keys)
+    return (keys - norm).exp() if key_normalization == "softmax" else keys / norm.clamp_min(L2_EPSILON)
 
 
 def _join(total: _Summary, part: _Summary, key_normalization: KeyNormalization) -> _Summary:
@@ -108,18 +108,18 @@ def _join(total: _Summary, part: _Summary, key_normalization: KeyNormalization) 
     assert total.norm is not None and part.norm is not None
     if key_normalization == "softmax":
         norm = torch.logaddexp(total.norm, part.norm)
-        shares = (total.norm - norm).exp(), (part.norm - norm).exp()
+        scales = (total.norm - norm).exp(), (part.norm - norm).exp()
     elif key_normalization == "l2":
         norm = torch.hypot(total.norm, part.norm)
         smallest, first, second = (one.clamp_min(L2_EPSILON) for one in (norm, total.norm, part.norm))
-        shares = first / smallest, second / smallest
+        scales = first / smallest, second / smallest
     else:
-        norm, shares = total.norm, (total.norm, part.norm)
-    return _Summary(norm, total.lambdas * shares[0] + part.lambdas * shares[1])
+        norm, scales = total.norm, (total.norm, part.norm)
+    return _Summary(norm, total.lambdas * scales[0] + part.lambdas * scales[1])
 
 
-def _of_context(
-    of_lambdas: Float[Tensor, "b 1 k v"],
+def _context_backward(
+    grad_lambdas: Float[Tensor, "b 1 k v"],
     summary: _Summary,
     keys: Float[Tensor, "b u k *context"],
     values: Float[Tensor, "b u v *context"],
@@ -127,52 +127,48 @@ def _of_context(
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the keys and of the values."""
     # What the normalisation takes from every key alike: Σₘ k̄ₘ dk̄ₘ.
-    shared = (of_lambdas * summary.lambdas).sum(-1, keepdim=True)
-    of_keys, of_values = [], []
-    for near, seen in _parts(keys, values):
-        weights = _weights(near, summary.norm, key_normalization)
-        of_values.append(weights.mT @ of_lambdas)  # b u m v
-        of_weights = (seen.mT @ of_lambdas.mT).mT  # b u k m
-        of_keys.append(_of_keys(of_weights, weights, shared, summary.norm, key_normalization).mT)
+    shared = (grad_lambdas * summary.lambdas).sum(-1, keepdim=True)
+    grad_keys, grad_values = [], []
+    for key_part, value_part in _parts(keys, values):
+        weights = _weights(key_part, summary.norm, key_normalization)
+        grad_values.append(weights.mT @ grad_lambdas)  # b u m v
+        grad_weights = (value_part.mT @ grad_lambdas.mT).mT  # b u k m
+        grad_keys.append(_grad_keys(grad_weights, weights, shared, summary.norm, key_normalization).mT)
     first, second = (
-        _like(torch.cat(parts, dim=2).mT.unflatten(3, like.shape[3:]), like)
-        for parts, like in ((of_keys, keys), (of_values, values))
+        in_order_of(torch.cat(parts, dim=2).mT.unflatten(3, like.shape[3:]), like).to(like.dtype)
+        for parts, like in ((grad_keys, keys), (grad_values, values))
     )
     return first, second
 
 
-def _of_keys(
-    of_weights: Float[Tensor, "b u k m"],
+def _grad_keys(
+    grad_weights: Float[Tensor, "b u k m"],
     weights: Float[Tensor, "b u k m"],
     shared: Float[Tensor, "b u k 1"],
     norm: Float[Tensor, "b u k 1"] | None,
     key_normalization: KeyNormalization,
 ) -> Float[Tensor, "b u k m"]:
     if key_normalization == "softmax":
-        return weights * (of_weights - shared)
+        return weights * (grad_weights - shared)
     if key_normalization == "l2":
         assert norm is not None
         # Below the smallest norm the keys are divided by a constant.
-        inside = torch.where(norm > L2_EPSILON, of_weights - weights * shared, of_weights)
+        inside = torch.where(norm > L2_EPSILON, grad_weights - weights * shared, grad_weights)
         return inside / norm.clamp_min(L2_EPSILON)
-    return of_weights
+    return grad_weights
 
 
 def _parts(keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Keys "b u k m" and values "b u v m" of parts of the context, whose copies fit a workspace."""
     dtype = torch.promote_types(values.dtype, torch.float32)
-    near, seen = keys.flatten(3), values.flatten(3)
+    keys, values = keys.flatten(3), values.flatten(3)
     element_bytes = 2 * dtype.itemsize * keys.shape[0] * keys.shape[1] * (keys.shape[2] + values.shape[2])
     workspace = default_workspace(keys.device.type)
-    if near.shape[3] * element_bytes <= workspace:
-        yield near.to(dtype), seen.to(dtype)
+    if keys.shape[3] * element_bytes <= workspace:
+        yield keys.to(dtype), values.to(dtype)
         return
-    for part in chunks(near.shape[3], element_bytes, workspace):
-        yield near[..., part].to(dtype), seen[..., part].to(dtype)
-
-
-def _like(gradient: Tensor, like: Tensor) -> Tensor:
-    return in_order_of(gradient, like).to(like.dtype)
+    for part in chunks(keys.shape[3], element_bytes, workspace):
+        yield keys[..., part].to(dtype), values[..., part].to(dtype)
 
 
 def why_not(problem: Problem) -> str | None:

@@ -1,4 +1,4 @@
-"""Real Fourier transforms of rows as matrix products, for rows that are used by halves.
+"""Real Fourier transforms of rows as matrix products, for rows that are used by split_halves.
 
 Columns stand at x = ..., -3/2, -1/2, 1/2, 3/2, ..., so that cosines are even and sines odd: a transform
 back is made for the right half, once from the cosines and once from the sines, and the left half is their
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional.position._maps import near_slices, of_near_slices
+from lambdanets.functional.position._maps import window_slices, window_slices_adjoint
 
 
 class DFT(NamedTuple):
@@ -41,7 +41,7 @@ def frequencies(width: int, side: int) -> int:
 
 
 @lru_cache(maxsize=32)
-def dft(width: int, side: int, dtype: torch.dtype, device: torch.device) -> DFT:
+def dft_matrices(width: int, side: int, dtype: torch.dtype, device: torch.device) -> DFT:
     """The matrices, computed in float64."""
     f, half = frequencies(width, side), (width + 1) // 2
     columns = torch.arange(width, dtype=torch.float64) - half + 0.5
@@ -53,9 +53,9 @@ def dft(width: int, side: int, dtype: torch.dtype, device: torch.device) -> DFT:
     odd[:, 0] /= 2
     odd[:, 1:] *= -1
     offsets = torch.arange(side, dtype=torch.float64) - side // 2
-    of_offsets, sines = _cosines_and_sines(f, offsets)
+    cosines, sines = _cosines_and_sines(f, offsets)
     sines[0] = torch.cos(math.pi * offsets)
-    matrices = (_beside(real, imaginary), even, odd, _beside(of_offsets, sines))
+    matrices = (_beside(real, imaginary), even, odd, _beside(cosines, sines))
     return DFT(*(one.contiguous().to(device, dtype) for one in matrices))
 
 
@@ -88,12 +88,12 @@ def table_spectrum(
     return torch.stack([upper, lower]).flatten(2, 4)
 
 
-def of_table_spectrum(
-    of_spectrum: Float[Tensor, "2 f window k"], table: Float[Tensor, "u k slices rows columns"], dft: DFT
+def table_spectrum_adjoint(
+    grad_spectrum: Float[Tensor, "2 f window k"], table: Float[Tensor, "u k slices rows columns"], dft: DFT
 ) -> Float[Tensor, "u k slices rows columns"]:
     """The adjoint of `table_spectrum`."""
     u, k, slices, rows, _ = table.shape
-    upper, lower = of_spectrum.view(2, -1, rows, 2, slices * u, k)
+    upper, lower = grad_spectrum.view(2, -1, rows, 2, slices * u, k)
     real, imaginary = upper[:, :, 0] + lower[:, :, 1], lower[:, :, 0] - upper[:, :, 1]
     real[0], imaginary[0] = upper[0, :, 0], lower[0, :, 1]
     parts = torch.stack([real, imaginary], dim=1).flatten(0, 1).flatten(1)
@@ -105,25 +105,25 @@ def values_spectrum(
 ) -> Float[Tensor, "f context maps_v"]:
     """V̂ by (row, part, slice of the window, u), for each slice of each image."""
     b, u, v, slices, rows, _ = values.shape
-    by_column = near_slices(values, side).permute(5, 4, 6, 1, 0, 3, 2).to(dft.forward.dtype)
+    by_column = window_slices(values, side).permute(5, 4, 6, 1, 0, 3, 2).to(dft.forward.dtype)
     spectrum = (dft.forward @ by_column.flatten(1)).view(-1, 2, rows, side * u, b * slices * v)
     return spectrum.transpose(1, 2).flatten(1, 3)
 
 
-def of_values_spectrum(
-    of_spectrum: Float[Tensor, "f context maps_v"],
+def values_spectrum_adjoint(
+    grad_spectrum: Float[Tensor, "f context maps_v"],
     values: Float[Tensor, "b u v slices rows columns"],
     side: int,
     dft: DFT,
 ) -> Float[Tensor, "b u v slices rows columns"]:
     """The adjoint of `values_spectrum`."""
     b, u, v, slices, rows, _ = values.shape
-    by_part = of_spectrum.unflatten(1, (rows, 2, -1)).transpose(1, 2).flatten(0, 1).flatten(1)
-    near = (dft.forward.T @ by_part).view(-1, rows, side, u, b, slices, v).permute(4, 3, 6, 5, 1, 0, 2)
-    return of_near_slices(near)
+    by_part = grad_spectrum.unflatten(1, (rows, 2, -1)).transpose(1, 2).flatten(0, 1).flatten(1)
+    windows = (dft.forward.T @ by_part).view(-1, rows, side, u, b, slices, v).permute(4, 3, 6, 5, 1, 0, 2)
+    return window_slices_adjoint(windows)
 
 
-def halves(
+def split_halves(
     tensor: Float[Tensor, "b c d slices rows columns"], dtype: torch.dtype
 ) -> Float[Tensor, "rows half maps sides_c d"]:
     """The columns at x and -x beside each other, the right one first."""
@@ -140,7 +140,7 @@ def halves(
 def write_halves(
     both: Float[Tensor, "rows half maps sides_c d"], out: Float[Tensor, "b c d slices rows columns"]
 ) -> None:
-    """Undo `halves`."""
+    """Undo `split_halves`."""
     by_row = _by_row(out)
     half = both.shape[1]
     whole = both.unflatten(3, (2, -1)).unflatten(2, (out.shape[0], -1))
@@ -154,7 +154,7 @@ def _by_row(
     return tensor.permute(4, 5, 0, 3, 1, 2)
 
 
-def mirrored(both: Float[Tensor, "rows half maps sides_c d"]) -> Float[Tensor, "rows half maps sides_c d"]:
+def negate_left(both: Float[Tensor, "rows half maps sides_c d"]) -> Float[Tensor, "rows half maps sides_c d"]:
     """The left halves negated: what goes with the odd part."""
     signed = both.clone()
     signed[..., both.shape[3] // 2 :, :].neg_()

@@ -63,7 +63,7 @@ class Arrangement(NamedTuple):
             folded[:, :, 0, row, place] = table[:, :, offsets]
         return folded
 
-    def of_table(
+    def table_adjoint(
         self, folded: Float[Tensor, "u k slices rows columns"], table: Float[Tensor, "u k *scope"]
     ) -> Float[Tensor, "u k *scope"]:
         """The adjoint of `table`."""
@@ -114,21 +114,21 @@ def fold(length: int, side: int, width: int) -> Arrangement:
     return Arrangement((1, rows, width), (1, 2 * reach + 1, 2 * width - 1), folded=True)
 
 
-def near_slices(
+def window_slices(
     values: Float[Tensor, "b u v slices rows columns"], side: int
 ) -> Float[Tensor, "b u v slices rows columns side"]:
     """For each slice those that its window reaches: beside the intra-depth, a sum like that over it."""
     return pad(values, (0, 0, 0, 0, side // 2, side // 2)).unfold(3, side, 1)
 
 
-def of_near_slices(
-    near: Float[Tensor, "b u v slices rows columns side"],
+def window_slices_adjoint(
+    windows: Float[Tensor, "b u v slices rows columns side"],
 ) -> Float[Tensor, "b u v slices rows columns"]:
-    """The adjoint of `near_slices`: what the windows share is summed."""
-    side, slices = near.shape[6], near.shape[3]
+    """The adjoint of `window_slices`: what the windows share is summed."""
+    side, slices = windows.shape[6], windows.shape[3]
     if side == 1:
-        return near[..., 0]
-    padded = near.new_zeros(*near.shape[:3], slices + side - 1, *near.shape[4:6])
+        return windows[..., 0]
+    padded = windows.new_zeros(*windows.shape[:3], slices + side - 1, *windows.shape[4:6])
     for offset in range(side):
-        padded[:, :, :, offset : offset + slices] += near[..., offset]
+        padded[:, :, :, offset : offset + slices] += windows[..., offset]
     return padded[:, :, :, side // 2 : side // 2 + slices]

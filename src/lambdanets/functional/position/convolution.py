@@ -38,33 +38,33 @@ def run(
 
 
 def gradients(
-    gradient: Float[Tensor, "b h v *size"],
+    grad_out: Float[Tensor, "b h v *size"],
     queries: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b u v *size"],
     table: Float[Tensor, "u k *scope"],
-    needed: Sequence[bool],
+    needs_grad: Sequence[bool],
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq = λ dy with λ computed again; dλ = Σ_h q dyᵀ, and the convolution's own gradients of it."""
     dtype = _precision(values)
     kernel = table.to(dtype).transpose(0, 1)  # k u *scope
     size, v = queries.shape[3:], values.shape[2]
-    of_queries, of_values = torch.empty_like(queries), torch.empty_like(values)
-    of_kernel = torch.zeros_like(kernel, dtype=torch.promote_types(dtype, torch.float32))
+    grad_queries, grad_values = torch.empty_like(queries), torch.empty_like(values)
+    grad_kernel = torch.zeros_like(kernel, dtype=torch.promote_types(dtype, torch.float32))
     for part in _parts(queries, values, workspace):
-        folded, outer = _fold(values[part], dtype), gradient[part].to(dtype).flatten(3)
-        if needed[0]:
+        folded, grad = _fold(values[part], dtype), grad_out[part].to(dtype).flatten(3)
+        if needs_grad[0]:
             lambdas = _lambdas(folded, kernel, v)
-            of_queries[part] = torch.einsum("bhvn,bvkn->bhkn", outer, lambdas).unflatten(-1, size)
-        if needed[1] or needed[2]:
-            asked = queries[part].to(dtype).flatten(3)
-            of_lambdas = torch.einsum("bhkn,bhvn->bvkn", asked, outer).flatten(0, 1).unflatten(-1, size)
-            of_folded, of_part, _ = _convolution_backward(of_lambdas, folded, kernel, needed)
-            if of_folded is not None:
-                of_values[part] = of_folded.unflatten(0, (-1, v)).transpose(1, 2)
-            if of_part is not None:
-                of_kernel += of_part
-    return of_queries, of_values, of_kernel.transpose(0, 1)
+            grad_queries[part] = torch.einsum("bhvn,bvkn->bhkn", grad, lambdas).unflatten(-1, size)
+        if needs_grad[1] or needs_grad[2]:
+            q = queries[part].to(dtype).flatten(3)
+            grad_lambdas = torch.einsum("bhkn,bhvn->bvkn", q, grad).flatten(0, 1).unflatten(-1, size)
+            grad_folded, grad_part, _ = _convolution_backward(grad_lambdas, folded, kernel, needs_grad)
+            if grad_folded is not None:
+                grad_values[part] = grad_folded.unflatten(0, (-1, v)).transpose(1, 2)
+            if grad_part is not None:
+                grad_kernel += grad_part
+    return grad_queries, grad_values, grad_kernel.transpose(0, 1)
 
 
 def _precision(values: Tensor) -> torch.dtype:
@@ -92,7 +92,7 @@ def _lambdas(
 
 
 def _convolution_backward(
-    gradient: Tensor, folded: Tensor, kernel: Tensor, needed: Sequence[bool]
+    gradient: Tensor, folded: Tensor, kernel: Tensor, needs_grad: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None, None]:
     axes = kernel.ndim - 2
     return torch.ops.aten.convolution_backward(
@@ -106,7 +106,7 @@ def _convolution_backward(
         transposed=False,
         output_padding=[0] * axes,
         groups=1,
-        output_mask=[needed[1], needed[2], False],
+        output_mask=[needs_grad[1], needs_grad[2], False],
     )
 
 

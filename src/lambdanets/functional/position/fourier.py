@@ -17,14 +17,14 @@ from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional._layout import chunks
 from lambdanets.functional.position._dft import (
     DFT,
-    dft,
+    dft_matrices,
     frequencies,
-    halves,
-    mirrored,
-    of_table_spectrum,
-    of_values_spectrum,
+    negate_left,
+    split_halves,
     table_spectrum,
+    table_spectrum_adjoint,
     values_spectrum,
+    values_spectrum_adjoint,
     write_halves,
 )
 from lambdanets.functional.position._maps import Arrangement, arrangements
@@ -57,7 +57,7 @@ class _Step(NamedTuple):
 
 
 class _Scratch(NamedTuple):
-    """What every step of a part of the batch is worked out in; the even and the odd part of each.
+    """Buffers that every step of a part of the batch reuses; the even and the odd part of each.
 
     Attributes:
         spectra: Of the lambdas, or of their gradients.
@@ -80,8 +80,8 @@ class _Scratch(NamedTuple):
 
     def transform_back(self) -> None:
         """The adjoint of `transform`."""
-        found = self.lambdas.view(*self.basis.shape[:3], -1).flatten(0, 1)
-        torch.bmm(self.basis.flatten(0, 1).mT, found, out=self.spectra.flatten(3).flatten(0, 1))
+        lambdas = self.lambdas.view(*self.basis.shape[:3], -1).flatten(0, 1)
+        torch.bmm(self.basis.flatten(0, 1).mT, lambdas, out=self.spectra.flatten(3).flatten(0, 1))
 
 
 def run(
@@ -91,71 +91,71 @@ def run(
     workspace: int,
 ) -> Float[Tensor, "b h v *size"]:
     """λ̂ = R̂ v̂ for each row and frequency; λ back; the queries."""
-    form = _arrangement(queries, values, table, backward=False)
-    basis = _basis(form, values)
-    embeddings = table_spectrum(form.table(table), basis)
-    output = form.empty(queries, values.shape[2])
-    for part in _parts(form, queries, values, workspace):
-        asked, found = form.view(queries[part]), form.view(output[part])
-        context = values_spectrum(form.view(values[part]), form.scope[0], basis)
-        scratch = _scratch(form, context, embeddings, basis, values.shape[2])
-        for block, steps in _blocks(form, context, scratch):
-            of_rows = halves(asked[..., block, :], context.dtype)
-            signed = mirrored(of_rows)
-            applied = of_rows.new_empty(*of_rows.shape[:-1], values.shape[2])
+    layout = _choose_layout(queries, values, table, backward=False)
+    basis = _basis(layout, values)
+    embeddings = table_spectrum(layout.table(table), basis)
+    output = layout.empty(queries, values.shape[2])
+    for part in _parts(layout, queries, values, workspace):
+        q, out = layout.view(queries[part]), layout.view(output[part])
+        context = values_spectrum(layout.view(values[part]), layout.scope[0], basis)
+        scratch = _scratch(layout, context, embeddings, basis, values.shape[2])
+        for block, steps in _blocks(layout, context, scratch):
+            q_rows = split_halves(q[..., block, :], context.dtype)
+            signed = negate_left(q_rows)
+            applied = q_rows.new_empty(*q_rows.shape[:-1], values.shape[2])
             for step in steps:
                 used = scratch.first(len(step.context))
                 _make_lambdas(used, context, embeddings, step)
-                _apply(used.lambdas.mT, of_rows[step.rows], signed[step.rows], applied[step.rows])
-            write_halves(applied, found[..., block, :])
-    return form.crop(output, queries)
+                _apply(used.lambdas.mT, q_rows[step.rows], signed[step.rows], applied[step.rows])
+            write_halves(applied, out[..., block, :])
+    return layout.crop(output, queries)
 
 
 def gradients(
-    gradient: Float[Tensor, "b h v *size"],
+    grad_out: Float[Tensor, "b h v *size"],
     queries: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b u v *size"],
     table: Float[Tensor, "u k *scope"],
-    needed: Sequence[bool],
+    needs_grad: Sequence[bool],
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq = λ dy with λ computed again; of dλ = Σ_h q dyᵀ the transposed products, in the same order."""
-    form = _arrangement(queries, values, table, backward=True)
-    basis = _basis(form, values)
-    table_maps = form.table(table)
+    layout = _choose_layout(queries, values, table, backward=True)
+    basis = _basis(layout, values)
+    table_maps = layout.table(table)
     embeddings = table_spectrum(table_maps, basis)
-    of_embeddings = torch.zeros_like(embeddings)
-    of_queries, of_values = (form.empty(one, one.shape[2]) for one in (queries, values))
-    for part in _parts(form, queries, values, workspace):
-        asked, outer = form.view(queries[part]), form.view(gradient[part])
-        context_maps, of_asked = form.view(values[part]), form.view(of_queries[part])
-        context = values_spectrum(context_maps, form.scope[0], basis)
-        of_context = torch.zeros_like(context)
-        scratch = _scratch(form, context, embeddings, basis, values.shape[2])
-        for block, steps in _blocks(form, context, scratch):
-            of_rows, outer_rows = (halves(one[..., block, :], context.dtype) for one in (asked, outer))
-            signed = mirrored(outer_rows)
-            applied = torch.empty_like(of_rows)
+    grad_embeddings = torch.zeros_like(embeddings)
+    grad_queries, grad_values = (layout.empty(one, one.shape[2]) for one in (queries, values))
+    for part in _parts(layout, queries, values, workspace):
+        q, grad = layout.view(queries[part]), layout.view(grad_out[part])
+        context_maps, grad_q = layout.view(values[part]), layout.view(grad_queries[part])
+        context = values_spectrum(context_maps, layout.scope[0], basis)
+        grad_context = torch.zeros_like(context)
+        scratch = _scratch(layout, context, embeddings, basis, values.shape[2])
+        for block, steps in _blocks(layout, context, scratch):
+            q_rows, grad_rows = (split_halves(one[..., block, :], context.dtype) for one in (q, grad))
+            signed = negate_left(grad_rows)
+            applied = torch.empty_like(q_rows)
             for step in steps:
                 used = scratch.first(len(step.context))
-                of_step, outer_step, signed_step = (one[step.rows] for one in (of_rows, outer_rows, signed))
-                if needed[0]:
+                q_step, grad_step, signed_step = (one[step.rows] for one in (q_rows, grad_rows, signed))
+                if needs_grad[0]:
                     _make_lambdas(used, context, embeddings, step)
-                    _apply(used.lambdas, outer_step, signed_step, applied[step.rows])
-                if needed[1] or needed[2]:
-                    _of_lambdas(used, of_step, outer_step, signed_step)
+                    _apply(used.lambdas, grad_step, signed_step, applied[step.rows])
+                if needs_grad[1] or needs_grad[2]:
+                    _lambdas_backward(used, q_step, grad_step, signed_step)
                     used.transform_back()
-                if needed[1]:
-                    _add_of_context(used, embeddings, of_context, step)
-                if needed[2]:
-                    _add_of_embeddings(used, context, of_embeddings, step)
-            if needed[0]:
-                write_halves(applied, of_asked[..., block, :])
-        if needed[1]:
-            back = of_values_spectrum(of_context, context_maps, form.scope[0], basis)
-            form.view(of_values[part]).copy_(back)
-    of_table = form.of_table(of_table_spectrum(of_embeddings, table_maps, basis), table)
-    return form.crop(of_queries, queries), form.crop(of_values, values), of_table
+                if needs_grad[1]:
+                    _add_grad_context(used, embeddings, grad_context, step)
+                if needs_grad[2]:
+                    _add_grad_embeddings(used, context, grad_embeddings, step)
+            if needs_grad[0]:
+                write_halves(applied, grad_q[..., block, :])
+        if needs_grad[1]:
+            back = values_spectrum_adjoint(grad_context, context_maps, layout.scope[0], basis)
+            layout.view(grad_values[part]).copy_(back)
+    grad_table = layout.table_adjoint(table_spectrum_adjoint(grad_embeddings, table_maps, basis), table)
+    return layout.crop(grad_queries, queries), layout.crop(grad_values, values), grad_table
 
 
 def _make_lambdas(
@@ -165,83 +165,83 @@ def _make_lambdas(
     step: _Step,
 ) -> None:
     even, odd = scratch.spectra
-    for row, (near, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
-        seen, table = context[:, near].mT, embeddings[:, :, offsets]
-        torch.bmm(seen, table[0], out=even[row])
-        torch.bmm(seen, table[1], out=odd[row])
+    for row, (rows_in_reach, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
+        window, table = context[:, rows_in_reach].mT, embeddings[:, :, offsets]
+        torch.bmm(window, table[0], out=even[row])
+        torch.bmm(window, table[1], out=odd[row])
     scratch.transform()
 
 
 def _apply(
     lambdas: Float[Tensor, "2 rows half_maps d e"],
-    asked: Float[Tensor, "rows half maps sides_h d"],
+    q: Float[Tensor, "rows half maps sides_h d"],
     signed: Float[Tensor, "rows half maps sides_h d"],
     out: Float[Tensor, "rows half maps sides_h e"],
 ) -> None:
     even, odd = lambdas.flatten(1, 2)
-    found = out.flatten(0, 2)
-    torch.bmm(asked.flatten(0, 2), even, out=found)
-    found.baddbmm_(signed.flatten(0, 2), odd)
+    flat = out.flatten(0, 2)
+    torch.bmm(q.flatten(0, 2), even, out=flat)
+    flat.baddbmm_(signed.flatten(0, 2), odd)
 
 
-def _of_lambdas(
+def _lambdas_backward(
     scratch: _Scratch,
-    asked: Float[Tensor, "rows half maps sides_h k"],
-    outer: Float[Tensor, "rows half maps sides_h v"],
+    q: Float[Tensor, "rows half maps sides_h k"],
+    grad: Float[Tensor, "rows half maps sides_h v"],
     signed: Float[Tensor, "rows half maps sides_h v"],
 ) -> None:
     """The sum over the heads of both halves."""
     even, odd = scratch.lambdas.flatten(1, 2)
-    torch.bmm(outer.flatten(0, 2).mT, asked.flatten(0, 2), out=even)
-    torch.bmm(signed.flatten(0, 2).mT, asked.flatten(0, 2), out=odd)
+    torch.bmm(grad.flatten(0, 2).mT, q.flatten(0, 2), out=even)
+    torch.bmm(signed.flatten(0, 2).mT, q.flatten(0, 2), out=odd)
 
 
-def _add_of_context(
+def _add_grad_context(
     scratch: _Scratch,
     embeddings: Float[Tensor, "2 f window k"],
     total: Float[Tensor, "f context maps_v"],
     step: _Step,
 ) -> None:
     even, odd = scratch.spectra
-    for row, (near, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
+    for row, (rows_in_reach, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
         table = embeddings[:, :, offsets]
         # Added to a slice, a product would go frequency by frequency: a product of its own, then the sum.
-        total[:, near] += torch.bmm(table[0], even[row].mT).baddbmm_(table[1], odd[row].mT)
+        total[:, rows_in_reach] += torch.bmm(table[0], even[row].mT).baddbmm_(table[1], odd[row].mT)
 
 
-def _add_of_embeddings(
+def _add_grad_embeddings(
     scratch: _Scratch,
     context: Float[Tensor, "f context maps_v"],
     total: Float[Tensor, "2 f window k"],
     step: _Step,
 ) -> None:
     even, odd = scratch.spectra
-    for row, (near, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
-        seen, of_table = context[:, near], total[:, :, offsets]
-        of_table[0] += torch.bmm(seen, even[row])
-        of_table[1] += torch.bmm(seen, odd[row])
+    for row, (rows_in_reach, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
+        window, grad_table = context[:, rows_in_reach], total[:, :, offsets]
+        grad_table[0] += torch.bmm(window, even[row])
+        grad_table[1] += torch.bmm(window, odd[row])
 
 
-def _arrangement(queries: Tensor, values: Tensor, table: Tensor, *, backward: bool) -> Arrangement:
+def _choose_layout(queries: Tensor, values: Tensor, table: Tensor, *, backward: bool) -> Arrangement:
     b, h, k, *size = queries.shape
     u, v = values.shape[1:3]
     device, scope = values.device.type, tuple(table.shape[2:])
-    return _form_of(
+    return _layout_of(
         Problem("position_output", b, h, k, u, v, tuple(size), scope, values.dtype, device, backward, 0)
     )
 
 
-def _basis(form: Arrangement, values: Tensor) -> DFT:
+def _basis(layout: Arrangement, values: Tensor) -> DFT:
     dtype = torch.promote_types(values.dtype, torch.float32)
-    return dft(form.size[2], form.scope[2], dtype, values.device)
+    return dft_matrices(layout.size[2], layout.scope[2], dtype, values.device)
 
 
-def _parts(form: Arrangement, queries: Tensor, values: Tensor, workspace: int) -> Iterator[slice]:
+def _parts(layout: Arrangement, queries: Tensor, values: Tensor, workspace: int) -> Iterator[slice]:
     """Parts of the batch whose spectra, with their gradients, and lambdas of a row fit the workspace."""
     (h, k), (u, v) = queries.shape[1:3], values.shape[1:3]
-    slices, rows, columns = form.size
-    f, window = frequencies(columns, form.scope[2]), u * form.scope[0]
-    spectra = 2 * f * window * v * (4 * rows + min(rows, form.scope[1]))
+    slices, rows, columns = layout.size
+    f, window = frequencies(columns, layout.scope[2]), u * layout.scope[0]
+    spectra = 2 * f * window * v * (4 * rows + min(rows, layout.scope[1]))
     lambdas = (2 * f + columns) * k * v
     rearranged = 3 * min(rows, BLOCK_ROWS) * columns * h * (k + v)
     item = torch.promote_types(values.dtype, torch.float32).itemsize
@@ -249,7 +249,7 @@ def _parts(form: Arrangement, queries: Tensor, values: Tensor, workspace: int) -
 
 
 def _scratch(
-    form: Arrangement,
+    layout: Arrangement,
     context: Float[Tensor, "f context maps_v"],
     embeddings: Float[Tensor, "2 f window k"],
     basis: DFT,
@@ -258,7 +258,7 @@ def _scratch(
     f, _, maps_v = context.shape
     k, half = embeddings.shape[3], len(basis.even)
     row_bytes = 2 * (f + half) * maps_v * k * context.element_size()
-    rows = min(BLOCK_ROWS, form.size[1], max(1, STEP_BYTES // max(1, row_bytes)))
+    rows = min(BLOCK_ROWS, layout.size[1], max(1, STEP_BYTES // max(1, row_bytes)))
     return _Scratch(
         context.new_empty(2, rows, f, maps_v, k),
         context.new_empty(2, rows, half * (maps_v // v), v, k),
@@ -267,57 +267,58 @@ def _scratch(
 
 
 def _blocks(
-    form: Arrangement, context: Float[Tensor, "f context maps_v"], scratch: _Scratch
+    layout: Arrangement, context: Float[Tensor, "f context maps_v"], scratch: _Scratch
 ) -> Iterator[tuple[slice, list[_Step]]]:
     """Blocks of rows, and the steps of each."""
-    height, reach = form.size[1], form.scope[1] // 2
+    height, reach = layout.size[1], layout.scope[1] // 2
     row_items = context.shape[1] // height
     for block in chunks(height, 1, BLOCK_ROWS):
         steps = []
         for rows in chunks(block.stop - block.start, 1, scratch.spectra.shape[1]):
             places = [block.start + row for row in range(rows.start, rows.stop)]
             windows = [(max(0, row - reach), min(height, row + reach + 1)) for row in places]
-            near = tuple(slice(first * row_items, last * row_items) for first, last in windows)
+            context_slices = tuple(slice(first * row_items, last * row_items) for first, last in windows)
             shifts = [(reach - row) * row_items for row in places]
             offsets = tuple(
-                slice(one.start + shift, one.stop + shift) for one, shift in zip(near, shifts, strict=True)
+                slice(one.start + shift, one.stop + shift)
+                for one, shift in zip(context_slices, shifts, strict=True)
             )
-            steps.append(_Step(rows, near, offsets))
+            steps.append(_Step(rows, context_slices, offsets))
         yield block, steps
 
 
 def why_not(problem: Problem) -> str | None:
     """The matrices of its transforms grow with the square of the columns."""
-    needed = _transform_bytes(_form_of(problem._replace(workspace=0)))
-    if needed > LARGEST_TRANSFORM_BYTES:
-        return f"needs {needed >> 20} MiB of cosines, at most {LARGEST_TRANSFORM_BYTES >> 20} are allowed"
+    size = _transform_bytes(_layout_of(problem._replace(workspace=0)))
+    if size > LARGEST_TRANSFORM_BYTES:
+        return f"needs {size >> 20} MiB of cosines, at most {LARGEST_TRANSFORM_BYTES >> 20} are allowed"
     return None
 
 
-def _transform_bytes(form: Arrangement) -> int:
-    return 4 * 2 * frequencies(form.size[2], form.scope[2]) * (2 * form.size[2] + form.scope[2])
+def _transform_bytes(layout: Arrangement) -> int:
+    return 4 * 2 * frequencies(layout.size[2], layout.scope[2]) * (2 * layout.size[2] + layout.scope[2])
 
 
 def cost(problem: Problem) -> float:
     """For f frequencies, the spectra 8·f·pairs of rows·u·k·v and transforms 4·f·n·k·v / 2; no trace of h."""
-    return _seconds(_form_of(problem._replace(workspace=0)), problem)
+    return _seconds(_layout_of(problem._replace(workspace=0)), problem)
 
 
 @lru_cache(maxsize=1024)
-def _form_of(problem: Problem) -> Arrangement:
+def _layout_of(problem: Problem) -> Arrangement:
     """The cheapest arrangement, among those whose transforms fit."""
 
-    def effort(form: Arrangement) -> tuple[bool, float]:
-        return _transform_bytes(form) > LARGEST_TRANSFORM_BYTES, _seconds(form, problem)
+    def effort(layout: Arrangement) -> tuple[bool, float]:
+        return _transform_bytes(layout) > LARGEST_TRANSFORM_BYTES, _seconds(layout, problem)
 
     return min(arrangements(problem.size, problem.reachable_scope), key=effort)
 
 
-def _seconds(form: Arrangement, problem: Problem) -> float:
+def _seconds(layout: Arrangement, problem: Problem) -> float:
     device, k, v = rates(problem.device), problem.query_depth, problem.value_depth
-    sums, transforms, applied = _flops(form, problem.heads, k, problem.intra_depth, v)
-    slices, rows, columns = form.size
-    f = frequencies(columns, form.scope[2])
+    sums, transforms, applied = _flops(layout, problem.heads, k, problem.intra_depth, v)
+    slices, rows, columns = layout.size
+    f = frequencies(columns, layout.scope[2])
     written = max(problem.item_bytes, 4) * slices * rows * (2 * f + columns) * k * v
     launches = LAUNCHES * rows
     if problem.backward:
@@ -329,14 +330,14 @@ def _seconds(form: Arrangement, problem: Problem) -> float:
     return problem.batch * seconds + launches * device.launch_seconds
 
 
-def _flops(form: Arrangement, h: int, k: int, u: int, v: int) -> tuple[float, float, float]:
+def _flops(layout: Arrangement, h: int, k: int, u: int, v: int) -> tuple[float, float, float]:
     """Of one image and one pass: the sums over rows, the transforms, the lambdas applied."""
-    slices, rows, columns = form.size
-    f, half = frequencies(columns, form.scope[2]), (columns + 1) // 2
-    reach = min(form.scope[1] // 2, rows - 1)
+    slices, rows, columns = layout.size
+    f, half = frequencies(columns, layout.scope[2]), (columns + 1) // 2
+    reach = min(layout.scope[1] // 2, rows - 1)
     pairs = rows * (2 * reach + 1) - reach * (reach + 1)
-    sums = 8.0 * f * slices * pairs * form.scope[0] * u * k * v
-    transforms = 4.0 * f * slices * rows * (half * k + columns * u * form.scope[0]) * v
+    sums = 8.0 * f * slices * pairs * layout.scope[0] * u * k * v
+    transforms = 4.0 * f * slices * rows * (half * k + columns * u * layout.scope[0]) * v
     applied = 8.0 * slices * rows * half * h * k * v
     return sums, transforms, applied
 

@@ -27,11 +27,11 @@ def run(
 
 
 def gradients(
-    gradient: Float[Tensor, "b h v *size"],
+    grad_out: Float[Tensor, "b h v *size"],
     queries: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b u v *size"],
     table: Float[Tensor, "u k *scope"],
-    needed: Sequence[bool],
+    needs_grad: Sequence[bool],
     workspace: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq = λ dy; dλ = Σ_h q dyᵀ; of dλ both factors: dv = eᵀ dλ, de = dλ v; dR is de summed by offset."""
@@ -39,16 +39,16 @@ def gradients(
     size = tuple(queries.shape[3:])
     embeddings = dense_embeddings(table.to(dtype), size)
     context = values.to(dtype).flatten(3)
-    outer = gradient.to(dtype).flatten(3)
+    grad = grad_out.to(dtype).flatten(3)
     lambdas = position_lambdas(context, embeddings)
-    of_queries = torch.einsum("bhvn,bnkv->bhkn", outer, lambdas)
-    of_lambdas = torch.einsum("bhkn,bhvn->bnkv", queries.to(dtype).flatten(3), outer)
-    of_values = torch.einsum("nmuk,bnkv->buvm", embeddings, of_lambdas)
-    of_embeddings = torch.einsum("bnkv,buvm->nmuk", of_lambdas, context)
+    grad_queries = torch.einsum("bhvn,bnkv->bhkn", grad, lambdas)
+    grad_lambdas = torch.einsum("bhkn,bhvn->bnkv", queries.to(dtype).flatten(3), grad)
+    grad_values = torch.einsum("nmuk,bnkv->buvm", embeddings, grad_lambdas)
+    grad_embeddings = torch.einsum("bnkv,buvm->nmuk", grad_lambdas, context)
     return (
-        of_queries.unflatten(-1, size),
-        of_values.unflatten(-1, size),
-        fold_embeddings(of_embeddings, size, tuple(table.shape[2:])),
+        grad_queries.unflatten(-1, size),
+        grad_values.unflatten(-1, size),
+        fold_embeddings(grad_embeddings, size, tuple(table.shape[2:])),
     )
 
 
