@@ -49,7 +49,7 @@ def test_the_network_and_its_disk(family):
     network = " ".join(section(family, "network"))
     assert "51,404,696" in network and "3×256×256" in network
     # Three sets of 51.4 M float32 numbers and two of running statistics.
-    assert "618 MB: weights, average and optimiser" in section(family, "disk")[0]
+    assert "618 MB: weights, EMA and optimiser" in section(family, "disk")[0]
     memory = " ".join(section(family, "memory of each process, estimated"))
     assert "128 images" in memory and "in bfloat16" in memory and "not counted" in memory
 

@@ -36,8 +36,8 @@ def test_what_stays_is_what_a_step_leaves():
     assert taken.parts == {
         "weights": nbytes(model.parameters()),
         "gradients": nbytes(parameter.grad for parameter in model.parameters()),
-        "sgd's memory": remembered,
-        "average": nbytes(average.module.state_dict().values()),
+        "sgd state": remembered,
+        "EMA": nbytes(average.module.state_dict().values()),
         "running statistics": nbytes(model.buffers()),
     }
     stored = nbytes((*model.state_dict().values(), *average.module.state_dict().values())) + remembered
@@ -99,8 +99,8 @@ def test_processes_share_a_batch_and_fsdp_shares_what_stays():
     one, eight = estimated(config), estimated(config, 8)
     assert (one.part_size, eight.part_size) == (1024, 128)
     assert eight.parts["weights"] * 8 == pytest.approx(one.parts["weights"], rel=1e-3)
-    # Tests are made with the whole average, which one process alone has anyway.
-    assert eight.parts["average, whole"] == one.parts["average"] == eight.best
+    # The EMA is evaluated unsharded, as one process alone has it anyway.
+    assert eight.parts["EMA, full"] == one.parts["EMA"] == eight.best
     ddp = replace(config, exec=ExecConfig(accumulation=4))
     assert estimated(ddp, 8).parts == one.parts
 
@@ -131,10 +131,3 @@ def test_images_are_counted_where_they_are_and_assumed_where_not(tmp_path):
     assert images.origin == f"assumed as of ImageNet: {tmp_path}/none/train is not there"
     shards = ShardsConfig(root=str(tmp_path))
     assert known_images(replace(config, data=shards)).origin.endswith("shards are not opened for this")
-
-
-def test_meta_images_are_as_many_and_as_large_as_they_say():
-    images = known_images(get_recipe("imagenet-mobilenetv2"))
-    batch = images.batch(0, images.order(0)[:5])
-    assert batch.images.shape == (5, 3, 224, 224) and batch.targets.shape == (5,)
-    assert batch.images.is_meta

@@ -1,10 +1,8 @@
-"""Whether the processes of a run hear one another: three collectives with a time limit."""
+"""`lambdanets doctor --dist`: try three collectives between processes, each with a time limit."""
 
 import datetime
 import os
 import platform
-import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ import torch.distributed as dist
 
 from lambdanets.errors import DependencyError, StorageError
 from lambdanets.launch.doctor import existing_part
+from lambdanets.launch.processes import launch
 
 LIMIT_S: Final = 30.0
 NUM_LOCAL: Final = 2
@@ -45,31 +44,14 @@ def launch_locally(out: Path, backend: str = "auto", limit_s: float = LIMIT_S) -
         limit_s: As in `try_collectives`.
 
     Returns:
-        The exit code: 0 if both found all well, else the first other one.
+        The exit code: 0 if all is well in both, else that of the process that failed first.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "lambdanets", "doctor", "--dist"]
-    command += ["--backend", "gloo" if backend == "auto" else backend]
-    command += ["--out", str(out), "--limit", f"{limit_s:g}"]
-    shared = {"WORLD_SIZE": str(NUM_LOCAL), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = range(NUM_LOCAL)
-    environments = [os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in ranks]
-    processes = [subprocess.Popen(command, env=environment) for environment in environments]
-    try:
-        codes = [process.wait(3 * limit_s + 60) for process in processes]
-    except subprocess.TimeoutExpired:
-        codes = [1]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    return next((code for code in codes if code), 0)
+    argv = ["doctor", "--dist", "--backend", "gloo" if backend == "auto" else backend]
+    return launch([*argv, "--out", str(out), "--limit", f"{limit_s:g}"], NUM_LOCAL)
 
 
 def try_collectives(out: Path, backend: str = "auto", limit_s: float = LIMIT_S) -> int:
-    """Join the other processes, try all_reduce, broadcast and barrier, and say who is where.
+    """Join the other processes, try all_reduce, broadcast and barrier, and print where each process runs.
 
     The first process prints what was tried, and one line for each process: rank, machine and device.
     All must see what the first writes into the run folder.
@@ -88,49 +70,42 @@ def try_collectives(out: Path, backend: str = "auto", limit_s: float = LIMIT_S) 
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = _device(backend)
     chosen = "nccl" if device.type == "cuda" else "gloo"
-    tell = _Teller(rank)
-    tell(f"     {size} processes through {chosen}, {limit_s:g} s each")
-    # NCCL then raises at its limit, in the place of ending the process.
+
+    def log(text: str) -> None:
+        if rank == 0:
+            print(text, flush=True)
+
+    log(f"     {size} processes through {chosen}, {limit_s:g} s each")
+    # NCCL then raises at its limit, instead of ending the process.
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     limit = datetime.timedelta(seconds=limit_s)
     try:
-        with _within(limit_s, tell, "joining"):
+        with _within(limit_s, "joining"):
             dist.init_process_group(chosen, timeout=limit)
         for name, attempt in _COLLECTIVES.items():
-            with _within(limit_s, tell, name):
+            with _within(limit_s, name):
                 attempt(device, rank, size)
-            tell(f"ok   {name}")
-        with _within(limit_s, tell, "seeing the folder"):
-            lines = _who_is_where(out, device, rank, size)
+            log(f"ok   {name}")
+        with _within(limit_s, "seeing the folder"):
+            lines = _placement(out, device, rank, size)
     except (RuntimeError, ValueError) as error:
-        # Each process says it: the one that is cut off may be any.
-        _complain(rank, size, f"{error}\n{_ADVICE}")
+        # Each process prints it: any may be the one that is cut off.
+        _print_failure(rank, size, f"{error}\n{_ADVICE}")
         return 1
     except OSError as error:
-        _complain(rank, size, f"{error}\nAdvice: --out must be a folder that can be written.")
+        _print_failure(rank, size, f"{error}\nAdvice: --out must be a folder that can be written.")
         return StorageError.exit_code
-    tell("\n".join(lines))
+    log("\n".join(lines))
     dist.destroy_process_group()
     return 0
 
 
-def _complain(rank: int, size: int, text: str) -> None:
+def _print_failure(rank: int, size: int, text: str) -> None:
     print(f"BAD  process {rank} of {size} on {platform.node()}: {text}", file=sys.stderr, flush=True)
 
 
-class _Teller:
-    """Prints in the first process alone."""
-
-    def __init__(self, rank: int) -> None:
-        self._rank = rank
-
-    def __call__(self, text: str) -> None:
-        if self._rank == 0:
-            print(text, flush=True)
-
-
 @contextmanager
-def _within(limit_s: float, tell: _Teller, what: str) -> Iterator[None]:
+def _within(limit_s: float, what: str) -> Iterator[None]:
     """End the process if a collective ignores its limit."""
 
     def end() -> None:
@@ -184,24 +159,24 @@ _COLLECTIVES: Final[dict[str, Callable[[torch.device, int, int], None]]] = {
 }
 
 
-def _who_is_where(out: Path, device: torch.device, rank: int, size: int) -> list[str]:
-    """A line for each process; whether it sees what the first one has written into the folder."""
-    seen = existing_part(out) / f".tmp-doctor-{os.environ['MASTER_PORT']}"
+def _placement(out: Path, device: torch.device, rank: int, size: int) -> list[str]:
+    """Make a line for each process, and check that all see the folder and have the same versions."""
+    mark = existing_part(out) / f".tmp-doctor-{os.environ['MASTER_PORT']}"
     if rank == 0:
-        seen.touch()
+        mark.touch()
     try:
         dist.barrier()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
         versions = f"python {platform.python_version()}, torch {torch.__version__}"
-        mine = (rank, platform.node(), f"{device} ({name})", versions, seen.exists())
+        mine = (rank, platform.node(), f"{device} ({name})", versions, mark.exists())
         everyone: list[Any] = [None] * size
         dist.all_gather_object(everyone, mine)
     finally:
         if rank == 0:
-            seen.unlink(missing_ok=True)
+            mark.unlink(missing_ok=True)
     blind = [str(one[0]) for one in everyone if not one[4]]
     _require(
-        not blind, f"processes {', '.join(blind)} do not see {seen.parent}; --out must be a shared folder"
+        not blind, f"processes {', '.join(blind)} do not see {mark.parent}; --out must be a shared folder"
     )
     _require(
         len({one[3] for one in everyone}) == 1,
@@ -210,6 +185,6 @@ def _who_is_where(out: Path, device: torch.device, rank: int, size: int) -> list
     return [f"     rank {one[0]} -> {one[1]} -> {one[2]}" for one in everyone]
 
 
-def _require(fulfilled: bool, otherwise: str) -> None:
-    if not fulfilled:
-        raise RuntimeError(otherwise)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise RuntimeError(message)

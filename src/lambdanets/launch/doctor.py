@@ -1,8 +1,9 @@
-"""What a machine has for a run: libraries, devices, disk; each finding with what to do about it."""
+"""`lambdanets doctor`: libraries, devices and disk of a machine, each finding with what to do about it."""
 
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 import tempfile
 import time
@@ -18,25 +19,8 @@ from lambdanets.files import flush, write_flushed
 
 State = Literal["good", "note", "bad"]
 
-# Of pyproject.toml: what each extra adds to torch and jaxtyping.
-EXTRAS: Final[dict[str, tuple[str, ...]]] = {
-    "train": (
-        "numpy",
-        "safetensors",
-        "tyro",
-        "rich",
-        "matplotlib",
-        "scikit-learn",
-        "pillow",
-        "torchvision",
-        "timm",
-    ),
-    "detect": ("pycocotools",),
-    "huggingface": ("datasets",),
-    "tensorboard": ("tensorboard",),
-    "export": ("onnx", "onnxscript", "onnxruntime"),
-}
-_OLDEST: Final = {"python": (3, 11), "torch": (2, 11)}
+# The extras that add a feature.
+_EXTRAS: Final = ("train", "detect", "huggingface", "tensorboard", "export")
 
 # Bytes of the write test, and what a disk should do in a second.
 _WRITTEN: Final = 32_000_000
@@ -47,14 +31,14 @@ _SHARED: Final = ("nfs", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb", "fus
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked at.
+    """One thing that was checked.
 
     Attributes:
-        name: What.
+        name: Its name.
         text: What was found.
-        state: `bad` is what a run would fail of.
-        advice: What to do; empty where nothing need be.
-        exit_code: Of a bad one.
+        state: `bad`: a run would fail.
+        advice: What to do; may be empty.
+        exit_code: The exit code for a bad one.
     """
 
     name: str
@@ -65,53 +49,72 @@ class Finding:
 
 
 def examine(out: Path) -> Iterator[Finding]:
-    """Look at the libraries, the devices and the disk of a run folder, one after another."""
+    """Check the libraries, the devices and the disk of a run folder, one after another."""
     yield from _versions()
     yield from _devices()
     yield from _disk(out)
 
 
 def exit_code(findings: list[Finding]) -> int:
-    """That of the first bad finding; 0 without any."""
+    """Return the exit code of the first bad finding; 0 without any."""
     return next((finding.exit_code for finding in findings if finding.state == "bad"), 0)
 
 
 def render(finding: Finding) -> str:
-    """One or two lines."""
+    """Format a finding as one or two lines."""
     mark = {"good": "ok", "note": "note", "bad": "BAD"}[finding.state]
     line = f"{mark:<5}{finding.name:<14}{finding.text}"
     return f"{line}\n{'':<19}{finding.advice}" if finding.advice else line
 
 
+def requirements() -> dict[str, tuple[str, str]]:
+    """Read the package's own requirements: library -> (oldest version, extra that brings it; "" for none)."""
+    found: dict[str, tuple[str, str]] = {}
+    lines = importlib.metadata.requires("lambdanets") or []
+    for extra in ("", *_EXTRAS):
+        for line in lines:
+            condition = f"; extra == ['\"]{extra}['\"]" if extra else ""
+            if match := re.fullmatch(rf"([\w.-]+)>=([\d.]+){condition}", line):
+                found.setdefault(match[1], (match[2], extra))
+    return found
+
+
 def _versions() -> Iterator[Finding]:
-    found = {"python": platform.python_version(), "torch": torch.__version__}
-    for name, oldest in _OLDEST.items():
-        new_enough = tuple(int(part) for part in found[name].split("+")[0].split(".")[:2]) >= oldest
-        needed = ".".join(map(str, oldest))
-        yield Finding(
-            name=name,
-            text=found[name],
-            state="good" if new_enough else "bad",
-            advice="" if new_enough else f"{needed} or newer is needed.",
-            exit_code=DependencyError.exit_code,
-        )
-    yield _library("triton", "kernels of a GPU; torch for CUDA brings it along")
-    for extra, names in EXTRAS.items():
-        for name in names:
-            yield _library(name, f"pip install 'lambdanets[{extra}]'", needed=extra == "train")
-
-
-def _library(name: str, advice: str, needed: bool = False) -> Finding:
+    oldest = importlib.metadata.metadata("lambdanets")["Requires-Python"].removeprefix(">=")
+    yield _version("python", platform.python_version(), oldest)
+    for name, (oldest, extra) in requirements().items():
+        try:
+            found = torch.__version__ if name == "torch" else importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            yield _missing(name, f"pip install 'lambdanets[{extra}]'", needed=extra in ("", "train"))
+        else:
+            yield _version(name, found, oldest)
     try:
-        return Finding(name=name, text=importlib.metadata.version(name))
+        yield Finding(name="triton", text=importlib.metadata.version("triton"))
     except importlib.metadata.PackageNotFoundError:
-        return Finding(
-            name=name,
-            text="not installed",
-            state="bad" if needed else "note",
-            advice=f"To have it: {advice}.",
-            exit_code=DependencyError.exit_code if needed else 0,
-        )
+        yield _missing("triton", "torch for CUDA brings it along, for kernels on a GPU", needed=False)
+
+
+def _version(name: str, found: str, oldest: str) -> Finding:
+    numbers = [tuple(map(int, re.findall(r"\d+", version)[:2])) for version in (found, oldest)]
+    is_old = numbers[0] < numbers[1]
+    return Finding(
+        name=name,
+        text=found,
+        state="bad" if is_old else "good",
+        advice=f"{oldest} or newer is needed." if is_old else "",
+        exit_code=DependencyError.exit_code if is_old else 0,
+    )
+
+
+def _missing(name: str, remedy: str, needed: bool) -> Finding:
+    return Finding(
+        name=name,
+        text="not installed",
+        state="bad" if needed else "note",
+        advice=f"To have it: {remedy}.",
+        exit_code=DependencyError.exit_code if needed else 0,
+    )
 
 
 def _devices() -> Iterator[Finding]:
@@ -129,7 +132,7 @@ def _devices() -> Iterator[Finding]:
             state="note",
             advice="torch is built for CUDA but finds no driver or device."
             if has_build
-            else "This torch is built for processors alone; on a machine with a GPU, install the other one.",
+            else "This torch is built without CUDA; on a machine with a GPU, install one with it.",
         )
     for number in range(torch.cuda.device_count()):
         yield _gpu(number)
@@ -187,13 +190,13 @@ def _disk(out: Path) -> Iterator[Finding]:
 
 
 def existing_part(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or the nearest folder above it that exists."""
     path = path.absolute()
     return path if path.is_dir() else existing_part(path.parent)
 
 
 def write_speed(folder: Path, num_bytes: int = _WRITTEN) -> float:
-    """Bytes a second of a file that is written, flushed and renamed as a checkpoint's are; nothing is left.
+    """Measure the bytes a second of a file that is written, flushed and renamed as a checkpoint is.
 
     Raises:
         OSError: It cannot be written, or does not read back as it was written.
@@ -207,7 +210,7 @@ def write_speed(folder: Path, num_bytes: int = _WRITTEN) -> float:
         flush(path.parent)
         seconds = time.perf_counter() - started
         if path.with_name("renamed").read_bytes() != content:
-            raise OSError("what was written reads back otherwise")
+            raise OSError("the file reads back with other content")
     return num_bytes / seconds
 
 
@@ -216,14 +219,14 @@ def _sharing(folder: Path) -> Finding:
     shared = kind.startswith(_SHARED)
     return Finding(
         name="sharing",
-        text=f"{kind}: {'seen by other machines too' if shared else 'of this machine alone'}",
+        text=f"{kind}: {'shared with other machines' if shared else 'of this machine alone'}",
         state="good" if shared else "note",
         advice="" if shared else "Training on several machines needs an --out that all of them see.",
     )
 
 
 def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The kind of file system a folder is on, as the kernel names it; `unknown` where it does not say."""
+    """Return the kind of file system of a folder, as the kernel names it; `unknown` if it does not say."""
     if not mounts.exists():
         return "unknown"
     folder = folder.resolve()

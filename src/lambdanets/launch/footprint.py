@@ -1,11 +1,11 @@
-"""What a run would take, before it runs: images, steps, memory and disk, counted on the meta device."""
+"""The memory and disk that a run would need, counted on the meta device."""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from jaxtyping import Int
@@ -22,82 +22,72 @@ from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import ExecConfig, TrainConfig
 from lambdanets.training.distributed import autocast_dtype
 
-# Two batches, whose difference is what each image adds.
+# Sizes of two batches, whose difference is what each image adds.
 _BATCHES: Final = (8, 16)
 _FLOAT32: Final = 4
 
-# Numbers that an optimiser remembers of each parameter.
-_REMEMBERED: Final = {"sgd": 1, "adamw": 2, "lamb": 2, "rmsprop": 2}
+# Numbers that an optimiser keeps for each parameter.
+_OPTIMIZER_STATE: Final = {"sgd": 1, "adamw": 2, "lamb": 2, "rmsprop": 2}
 
 
+@dataclass(frozen=True, kw_only=True)
 class MetaImages:
-    """Training images of which the number and the size are known and nothing else, on the meta device.
+    """Training images of which only the number and the size are known.
 
     Attributes:
+        num: Number of images.
         shape: Channels, height and width.
-        num_classes: Classes of the labels.
+        num_classes: Number of classes.
         origin: How the number is known.
     """
 
-    def __init__(self, num: int, shape: tuple[int, int, int], num_classes: int, origin: str) -> None:
-        self._num = num
-        self.shape = shape
-        self.num_classes = num_classes
-        self.origin = origin
+    num: int
+    shape: tuple[int, int, int]
+    num_classes: int
+    origin: str
 
     def __len__(self) -> int:
-        """How many there are."""
-        return self._num
+        return self.num
 
     def order(self, epoch: int) -> Int[Tensor, " n"]:
-        """One after another."""
-        return torch.arange(self._num)
+        """Fail: these images are only counted."""
+        raise NotImplementedError
 
-    def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
-        """As many images as indices."""
-        num = len(indices)
-        images = torch.empty(num, *self.shape, device="meta")
-        return Batch(images, torch.zeros(num, dtype=torch.int64, device="meta"))
-
-
-class MetaTest:
-    """No images to test with: a plan of steps asks for none."""
-
-    def __len__(self) -> int:
-        """None."""
-        return 0
-
-    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
-        """As many as indices, of no size."""
-        num = len(indices)
-        images = torch.empty(num, 1, 0, 0, device="meta")
-        return Batch(images, torch.zeros(num, dtype=torch.int64, device="meta"))
+    def batch(self, *args: Any, **kwargs: Any) -> Batch:
+        """Fail: these images are only counted."""
+        raise NotImplementedError
 
 
 def known_images(config: TrainConfig) -> MetaImages:
-    """What is known of the training images: counted where they are at hand, else as of ImageNet."""
+    """Count the training images if they are at hand; otherwise assume those of ImageNet."""
     data = config.data
     if isinstance(data, FilesConfig) and (missing := _why_not_at_hand(data)):
         num = NUM_IMAGES - round(data.holdout * NUM_IMAGES)
-        side = data.image_size
-        return MetaImages(num, (3, side, side), NUM_CLASSES, f"assumed as of ImageNet: {missing}")
+        shape = (3, data.image_size, data.image_size)
+        origin = f"assumed as of ImageNet: {missing}"
+        return MetaImages(num=num, shape=shape, num_classes=NUM_CLASSES, origin=origin)
     task = load_task(config)
     channels, height, width = task.train.batch(0, torch.tensor([0])).images.shape[1:]
-    return MetaImages(len(task.train), (channels, height, width), len(task.labels), "counted")
+    return MetaImages(
+        num=len(task.train),
+        shape=(channels, height, width),
+        num_classes=len(task.labels),
+        origin="counted",
+    )
 
 
 def _why_not_at_hand(data: FilesConfig) -> str | None:
     if not data.root:
         return "no data.root is given"
     if data.name != "folder":
-        # They would be indexed or fetched, and so something be written.
+        # Opening them would write an index, or download them.
         return f"{data.name} are not opened for this"
     folder = Path(data.root, data.train)
     return None if folder.is_dir() else f"{folder} is not there"
 
 
 def make_meta_model(config: TrainConfig, images: MetaImages) -> nn.Module:
-    """The network for these images, without numbers."""
+    """Make the network for these images on the meta device."""
     with on_meta():
         return create_model(
             config.model.name,
@@ -109,16 +99,16 @@ def make_meta_model(config: TrainConfig, images: MetaImages) -> nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """Bytes of one process, and of the run folder.
+    """Bytes of memory of one process, and on disk.
 
     Attributes:
-        parts: What stays all the time -> bytes.
-        fixed_activations: Kept for backward whatever the batch.
-        image_activations: Kept for backward for each image, with the image itself.
-        part_size: Images in one part of a process's share of a batch.
-        checkpoint: One checkpoint.
-        best: The best weights.
-        keep: Checkpoints that stay.
+        parts: State that stays all the time -> bytes.
+        fixed_activations: Activations that do not depend on the batch.
+        image_activations: Activations of each image, with the image itself.
+        part_size: Images in one part of a process's shard of a batch.
+        checkpoint: Bytes of one checkpoint.
+        best: Bytes of the best weights.
+        keep: Number of checkpoints that are kept.
     """
 
     parts: dict[str, int]
@@ -131,21 +121,21 @@ class Footprint:
 
     @property
     def activations(self) -> int:
-        """Of one part."""
+        """Bytes that one part keeps for backward."""
         return self.fixed_activations + self.part_size * self.image_activations
 
     @property
     def total(self) -> int:
-        """Of one process."""
+        """Bytes of one process."""
         return sum(self.parts.values()) + self.activations
 
     @property
     def disk(self) -> int:
-        """Of the run folder: old checkpoints go only when the new one is whole."""
+        """Bytes of the run folder: an old checkpoint is removed only when the new one is complete."""
         return (self.keep + 1) * self.checkpoint + self.best
 
     def most_images(self, memory: int) -> int:
-        """The largest part that fits in so many bytes; 0 where none does."""
+        """Return the largest part that fits in so many bytes; 0 if none does."""
         room = memory - sum(self.parts.values()) - self.fixed_activations
         return max(0, room // self.image_activations)
 
@@ -153,56 +143,55 @@ class Footprint:
 def footprint(config: TrainConfig, model: nn.Module, images: MetaImages, num_processes: int) -> Footprint:
     """Count the bytes of a run.
 
-    Weights, gradients, the optimiser's memory and the average are float32 whatever the precision of the
-    products. Activations are what autograd keeps of the network in that precision. With fsdp each process has
-    its part of what stays, and the whole average besides.
+    Weights, gradients, optimiser state and EMA are float32 whatever the precision of the products.
+    Activations are what autograd keeps of the network in that precision. With fsdp each process holds its
+    shard of the state, and the full EMA besides.
 
     Args:
         config: The run.
         model: Its network, on the meta device; its dtype is changed.
-        images: What it trains on.
-        num_processes: How many share each batch.
+        images: The training images.
+        num_processes: Number of processes that divide each batch.
     """
     weights = sum(_FLOAT32 * parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
-    remembered = _REMEMBERED[config.optim.name] * weights
-    cut = config.exec.parallel == "fsdp" and num_processes > 1
-    shares = num_processes if cut else 1
+    optimizer = _OPTIMIZER_STATE[config.optim.name] * weights
+    shards = num_processes if config.exec.parallel == "fsdp" else 1
     parts = {
-        "weights": math.ceil(weights / shares),
-        "gradients": math.ceil(weights / shares),
-        f"{config.optim.name}'s memory": math.ceil(remembered / shares),
-        "average": math.ceil(weights / shares) + buffers,
+        "weights": math.ceil(weights / shards),
+        "gradients": math.ceil(weights / shards),
+        f"{config.optim.name} state": math.ceil(optimizer / shards),
+        "EMA": math.ceil(weights / shards) + buffers,
         "running statistics": buffers,
     }
-    if cut:
-        # Tests are made with the whole of it.
-        parts["average, whole"] = weights + buffers
-    few, many = (_kept(config.exec, model, images, batch) for batch in _BATCHES)
+    if shards > 1:
+        # It is evaluated unsharded.
+        parts["EMA, full"] = weights + buffers
+    few, many = (_activations(config.exec, model, images, batch) for batch in _BATCHES)
     image = (many - few) // (_BATCHES[1] - _BATCHES[0])
     dtype = products_dtype(config.exec)
     # Under autocast the weights have a copy in the products' precision, which backward needs.
     copies = 0 if dtype == torch.float32 else weights * dtype.itemsize // _FLOAT32
-    share = math.ceil(config.global_batch_size / num_processes)
+    shard = math.ceil(config.global_batch_size / num_processes)
     return Footprint(
         parts=parts,
         fixed_activations=max(0, few - _BATCHES[0] * image) + copies,
         image_activations=image + math.prod(images.shape) * _FLOAT32,
-        part_size=math.ceil(share / config.exec.accumulation),
-        checkpoint=2 * (weights + buffers) + remembered,
+        part_size=math.ceil(shard / config.exec.accumulation),
+        checkpoint=2 * (weights + buffers) + optimizer,
         best=weights + buffers,
         keep=config.ckpt.keep,
     )
 
 
 def products_dtype(execution: ExecConfig) -> torch.dtype:
-    """What products would be computed in on this machine."""
+    """Return the precision in which this machine would compute products."""
     has_gpu = execution.device != "cpu" and torch.cuda.is_available()
     return autocast_dtype(execution.precision, torch.device("cuda" if has_gpu else "cpu")) or torch.float32
 
 
-def _kept(execution: ExecConfig, model: nn.Module, data: MetaImages, batch: int) -> int:
-    """Bytes that autograd keeps for backward of a batch, in training mode."""
+def _activations(execution: ExecConfig, model: nn.Module, data: MetaImages, batch: int) -> int:
+    """Count the bytes that autograd keeps for backward of a batch, in training mode."""
     dtype = products_dtype(execution)
     images = torch.empty(batch, *data.shape, device="meta", dtype=dtype)
     model.to(dtype).train()
@@ -210,21 +199,21 @@ def _kept(execution: ExecConfig, model: nn.Module, data: MetaImages, batch: int)
         return saved_bytes(model, images)
     with _checkpointed(model) as blocks:
         outside = saved_bytes(model, images)
-    # Backward computes one block at a time again.
-    again = max(saved_bytes(block, inputs) for block, inputs in blocks)
-    return outside + sum(inputs.untyped_storage().nbytes() for _, inputs in blocks) + again
+    # Backward recomputes one block at a time.
+    recomputed = max(saved_bytes(block, inputs) for block, inputs in blocks)
+    return outside + sum(inputs.untyped_storage().nbytes() for _, inputs in blocks) + recomputed
 
 
 @contextmanager
 def _checkpointed(model: ResNet) -> Iterator[list[tuple[nn.Module, Tensor]]]:
-    """Switch gradient checkpointing on, and note each block with the inputs that it keeps."""
+    """Switch gradient checkpointing on, and record each block with its inputs, which it keeps."""
     blocks: list[tuple[nn.Module, Tensor]] = []
 
-    def note(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         blocks.append((block, inputs[0].detach()))
 
     hooks = [
-        block.register_forward_pre_hook(note)
+        block.register_forward_pre_hook(record)
         for stage in STAGES
         for block in model.get_submodule(stage).children()
     ]
