@@ -49,10 +49,11 @@ from torch.utils.data import DataLoader
 
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTraining
+from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.shard_writer import write_shards
 from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source
-from lambdanets.data.transforms import Normalization, TrainTransform
+from lambdanets.data.transforms import TrainTransform
 from lambdanets.training.loader import training_batches
 
 SIZE: Final = 224
@@ -70,7 +71,7 @@ def own(source: Source, batch: int, num_workers: int, augmented: bool) -> Epoch:
         size=SIZE, randaugment_layers=LAYERS if augmented else 0, randaugment_magnitude=MAGNITUDE
     )
     data = ImageTraining(source=source, seed=0, transform=transform)
-    normalize = Normalization()
+    normalize = Preprocessing(size=SIZE).normalize
 
     def epoch(number: int) -> Iterator[Tensor]:
         calls = ((number, indices) for indices in data.order(number).split(batch))

@@ -143,6 +143,38 @@ def test_more_pixels_than_allowed_are_refused_before_they_are_decoded(monkeypatc
             decode(data, "a")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"bad\.jpg: must be an image \(AVIF, BMP,.*got another kind of file\."),
+        (b"<html>not found</html>", r"bad\.jpg: must be an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", r"bad\.jpg: must be an image"),
+        (encoded(PIXELS)[:500], r"bad\.jpg: cannot be read as an image: image file is truncated"),
+        (encoded(PIXELS, "PNG")[:45], r"bad\.jpg: cannot be read as an image"),
+        (
+            encoded(Image.new("1", (9_600, 9_600)), "PNG"),
+            r"read as an image: Image size .* exceeds",
+        ),
+        (
+            encoded(Image.new("1", (20_000, 20_000)), "PNG"),
+            r"read as an image: Image size .* exceeds",
+        ),
+    ],
+    ids=["empty", "html", "postscript", "truncated-jpeg", "truncated-png", "large", "bomb"],
+)
+def test_unreadable_files_are_named(content, message):
+    with pytest.raises(DataError, match=message):
+        decode(content, "bad.jpg")
+
+
+@pytest.mark.parametrize(("ink", "paper"), [(0, 255), (250, 0)])
+def test_a_contrasting_background_lets_light_ink_be_seen(ink, paper):
+    drawn = np.zeros((8, 8, 4), np.uint8)
+    drawn[2:6, 3:5] = (ink, ink, ink, 255)
+    found = np.asarray(decode(encoded(drawn, "PNG"), "a", background="contrast"))
+    assert (found[2:6, 3:5] == ink).all() and (found[0] == paper).all()
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "JPEG2000", "ICO", "PPM", "AVIF"]),

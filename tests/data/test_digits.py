@@ -1,22 +1,28 @@
-"""The bundled digits: the split, and augmentation as a pure function of (seed, epoch, index)."""
+"""The bundled digits: the split, motion as a pure function of (seed, epoch, index), few labels, files."""
 
+import io
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from lambdanets.data import digits as module
-from lambdanets.data.digits import MEAN, STD, AugmentedDigits, Digits, load_digits, normalize
-from lambdanets.errors import DataError, DependencyError
+from lambdanets.data.config import AugmentConfig, DigitsConfig, SemiConfig
+from lambdanets.data.digits import MEAN, STD, Digits, DigitSource, MovedDigits, choose, load_digits, normalize
+from lambdanets.data.sources import Source
+from lambdanets.errors import ArgumentError, DataError, DependencyError
 
 TRAIN, TEST = load_digits()
 
 
 def _augmented(seed=0, **amounts):
-    return AugmentedDigits(digits=TRAIN, seed=seed, **{"max_shift": 0.7, "max_rotation": 12.0, **amounts})
+    config = DigitsConfig(**{"max_shift": 0.7, "max_rotation": 12.0, **amounts})
+    return MovedDigits(digits=TRAIN, seed=seed, config=config)
 
 
 def test_the_last_500_in_stored_order_are_the_test():
@@ -70,13 +76,13 @@ def test_epoch_index_and_seed_each_change_the_image():
     assert not torch.equal(first, _augmented().batch(1, torch.tensor([5]))[0])
     assert not torch.equal(first, _augmented(seed=1).batch(0, torch.tensor([5]))[0])
     same = Digits(TRAIN.images[[5, 5]], TRAIN.labels[[5, 5]])
-    pair = AugmentedDigits(digits=same, seed=0, max_shift=0.7).batch(0, torch.tensor([0, 1]))[0]
+    pair = replace(_augmented(), digits=same).batch(0, torch.tensor([0, 1]))[0]
     assert not torch.equal(pair[0], pair[1])
 
 
 def test_without_motion_images_stay_as_they_are():
     indices = torch.arange(40)
-    images, *_ = AugmentedDigits(digits=TRAIN, seed=3).batch(7, indices)
+    images, *_ = _augmented(seed=3, max_shift=0.0, max_rotation=0.0).batch(7, indices)
     torch.testing.assert_close(images, normalize(TRAIN.images[indices]), atol=1e-6, rtol=0)
 
 
@@ -117,3 +123,41 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(DependencyError, match=r"scikit-learn must be installed.*lambdanets\[train\]"):
         load_digits()
+
+
+@pytest.mark.parametrize("seed", [0, 12345])
+def test_semi_puts_each_digit_into_one_part(seed):
+    task = SemiConfig().load(seed=seed, augment=AugmentConfig())
+    labelled, unlabelled = task.train.digits, task.unlabelled.clean
+    assert (len(labelled), len(unlabelled), len(task.test)) == (200, 1097, 500)
+    assert labelled.labels.bincount().tolist() == [20] * 10
+    assert task.unlabelled.shown.digits is unlabelled and task.unlabelled.targets is unlabelled.labels
+
+    def rows(digits):
+        return [
+            (label, *image)
+            for label, image in zip(digits.labels.tolist(), digits.images.flatten(1).tolist(), strict=True)
+        ]
+
+    assert sorted([*rows(labelled), *rows(unlabelled)]) == sorted(rows(TRAIN))
+
+
+def test_the_seed_decides_which_digits_are_labelled():
+    assert torch.equal(choose(TRAIN, 20, 7), choose(TRAIN, 20, 7))
+    assert not torch.equal(choose(TRAIN, 20, 7), choose(TRAIN, 20, 8))
+    with pytest.raises(
+        ArgumentError, match=r"choose: num_each must be at most the images of a class, \d+ of \d, got 200\."
+    ):
+        choose(TRAIN, 200, 0)
+
+
+def test_digits_are_files_of_four_times_the_size():
+    source = DigitSource(TEST)
+    assert isinstance(source, Source)
+    assert (len(source), source.labels[3], source.name(7)) == (500, "3", "digit 7")
+    assert torch.equal(source.targets, TEST.labels)
+    for index in (0, 123, 499):
+        with Image.open(io.BytesIO(source.read(index)), formats=["PNG"]) as image:
+            pixels = np.asarray(image).astype(float) / 255
+        each = TEST.images[index, 0].repeat_interleave(4, 0).repeat_interleave(4, 1)
+        assert pixels.shape == (32, 32) and np.abs(pixels - each.numpy()).max() <= 0.5 / 255 + 1e-6

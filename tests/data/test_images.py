@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdanets.data import task as batches
+from lambdanets.data.config import AugmentConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining
-from lambdanets.data.transforms import TestTransform, TrainTransform
+from lambdanets.data.preprocessing import Preprocessing
+from lambdanets.data.transforms import TrainTransform
 from lambdanets.errors import DataError
 from lambdanets.training.loader import test_batches as fed_test
 from lambdanets.training.loader import training_batches
@@ -44,13 +46,13 @@ SOURCE = Drawn()
 
 
 def training(source=SOURCE, seed=0, layers=0, **settings):
-    transform = TrainTransform(size=16, randaugment_layers=layers)
+    transform = TrainTransform(size=16, augment=AugmentConfig(randaugment_layers=layers))
     return ImageTraining(source=source, seed=seed, transform=transform, **settings)
 
 
 def test_they_are_what_the_loop_takes():
     assert isinstance(training(), batches.TrainingData)
-    assert isinstance(ImageTest(source=SOURCE, transform=TestTransform(size=16)), batches.TestData)
+    assert isinstance(ImageTest(source=SOURCE, preprocessing=Preprocessing(size=16)), batches.TestData)
 
 
 @given(seed=st.integers(0, 2**40), epoch=st.integers(0, 10**6))
@@ -127,12 +129,12 @@ def test_too_many_in_a_row_end_the_training():
 
 
 def test_a_test_shows_each_image_once_and_fails_at_a_broken_one():
-    test = ImageTest(source=SOURCE, transform=TestTransform(size=16))
+    test = ImageTest(source=SOURCE, preprocessing=Preprocessing(size=16))
     fed = list(fed_test(test, 5))
     assert [len(batch.targets) for batch in fed] == [5, 5, 2]
     images = torch.cat([batch.images for batch in fed])
     for index in range(12):
-        expected = TestTransform(size=16)(decode(SOURCE.read(index), ""))
+        expected = Preprocessing(size=16).pixels(decode(SOURCE.read(index), ""))
         assert torch.equal(images[index], expected)
     broken = replace(test, source=Drawn(12, broken=(7,)))
     with pytest.raises(DataError, match=r"^file 7: must be an image"):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
+from lambdanets.data.config import PathfinderConfig
 from lambdanets.data.pathfinder import (
     CLEARANCE,
     DASH,
@@ -16,8 +17,7 @@ from lambdanets.data.pathfinder import (
     STD,
     STEP,
     Pathfinder,
-    PathfinderTest,
-    PathfinderTraining,
+    load,
 )
 from lambdanets.errors import ArgumentError, DataError
 
@@ -37,7 +37,7 @@ def paths_of(form: Pathfinder, num: int) -> list[np.ndarray]:
 @settings(max_examples=10, deadline=None)
 def test_a_image_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> None:
     """Alone or beside others, whose paths may need more attempts."""
-    data = PathfinderTraining(pathfinder=SMALL, seed=seed)
+    data = load(PathfinderConfig(), seed).train
     images, labels, _ = data.batch(epoch, torch.tensor(indices))
     assert labels.tolist() == [index % 2 for index in indices]
     for image, index in zip(images, indices, strict=True):
@@ -45,7 +45,7 @@ def test_a_image_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> Non
 
 
 def test_large_batches_are_drawn_as_small_ones() -> None:
-    data = PathfinderTraining(pathfinder=SMALL, seed=1)
+    data = load(PathfinderConfig(), 1).train
     indices = torch.randperm(300)
     whole = data.batch(2, indices).images
     parts = torch.cat([data.batch(2, part).images for part in indices.split(37)])
@@ -55,7 +55,7 @@ def test_large_batches_are_drawn_as_small_ones() -> None:
 
 def test_another_epoch_or_seed_has_other_images_in_another_order() -> None:
     indices = torch.arange(16)
-    first, second = (PathfinderTraining(pathfinder=SMALL, seed=seed) for seed in (0, 1))
+    first, second = (load(PathfinderConfig(), seed).train for seed in (0, 1))
     assert not torch.equal(first.batch(0, indices).images, first.batch(1, indices).images)
     assert not torch.equal(first.batch(0, indices).images, second.batch(0, indices).images)
     assert sorted(first.order(3).tolist()) == list(range(len(first)))
@@ -63,10 +63,10 @@ def test_another_epoch_or_seed_has_other_images_in_another_order() -> None:
 
 
 def test_the_test_is_balanced_and_its_own() -> None:
-    test = PathfinderTest(pathfinder=SMALL)
+    test = load(PathfinderConfig(), 0).test
     labels = torch.cat([test.batch(part).targets for part in torch.arange(len(test)).split(400)])
     assert len(labels) == 1000 and labels.sum() == 500
-    shown = PathfinderTraining(pathfinder=SMALL, seed=0).batch(0, torch.arange(20)).images
+    shown = load(PathfinderConfig(), 0).train.batch(0, torch.arange(20)).images
     assert not torch.equal(test.batch(torch.arange(20)).images, shown)
 
 
@@ -149,7 +149,7 @@ def _distance(point, start, end) -> float:
 
 def test_simple_statistics_do_not_tell_the_class() -> None:
     """Ink, its rows and columns, and what a linear model makes of all pixels: no better than chance."""
-    data = PathfinderTraining(pathfinder=SMALL, seed=0)
+    data = load(PathfinderConfig(), 0).train
     images, labels, _ = data.batch(0, torch.arange(4000))
     pixels = images[:, 0].numpy()
     features = {
@@ -166,7 +166,7 @@ def test_simple_statistics_do_not_tell_the_class() -> None:
 
 
 def test_paths_and_dots_are_equally_many_in_both_classes() -> None:
-    data = PathfinderTraining(pathfinder=SMALL, seed=3)
+    data = load(PathfinderConfig(), 3).train
     images, labels, _ = data.batch(0, torch.arange(2000))
     ink = (images * STD).sum(dim=(1, 2, 3)).double()
     difference = ink[labels == 0].mean() - ink[labels == 1].mean()

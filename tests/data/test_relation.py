@@ -13,13 +13,17 @@ from lambdanets.data.relation import (
     OFFSET,
     SIZE,
     STD,
-    RelationTest,
-    RelationTraining,
     draw,
+    load,
     places,
 )
 
 TRAIN, TEST = places()
+TEST_DATA = load(seed=0).test
+
+
+def training(seed: int):
+    return load(seed).train
 
 
 def marks(image: torch.Tensor) -> list[tuple[int, int]]:
@@ -55,7 +59,7 @@ def test_marks_by_themselves_say_nothing(where) -> None:
 )
 @settings(max_examples=30, deadline=None)
 def test_a_image_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> None:
-    data = RelationTraining(seed=seed)
+    data = training(seed)
     images, labels, _ = data.batch(epoch, torch.tensor(indices))
     assert labels.tolist() == [index % 2 for index in indices]
     for image, label, index in zip(images, labels, indices, strict=True):
@@ -66,15 +70,15 @@ def test_a_image_is_decided_by_seed_epoch_and_index(seed, epoch, indices) -> Non
 
 def test_another_epoch_or_seed_has_other_images_in_another_order() -> None:
     indices = torch.arange(32)
-    first = RelationTraining(seed=0)
+    first = training(0)
     assert not torch.equal(first.batch(0, indices)[0], first.batch(1, indices)[0])
-    assert not torch.equal(first.batch(0, indices)[0], RelationTraining(seed=1).batch(0, indices)[0])
+    assert not torch.equal(first.batch(0, indices)[0], training(1).batch(0, indices)[0])
     assert sorted(first.order(3).tolist()) == list(range(len(first)))
     assert not torch.equal(first.order(0), first.order(1))
 
 
 def test_the_test_is_balanced_and_uses_its_own_places() -> None:
-    batches = [RelationTest().batch(part) for part in torch.arange(480).split(200)]
+    batches = [TEST_DATA.batch(part) for part in torch.arange(480).split(200)]
     assert [len(labels) for _, labels, _ in batches] == [200, 200, 80]
     images = torch.cat([images for images, _, _ in batches])
     labels = torch.cat([labels for _, labels, _ in batches])
@@ -93,7 +97,7 @@ def test_pixels_have_unit_variance() -> None:
 def scores(**options: object) -> torch.Tensor:
     torch.manual_seed(1)
     model = create_model("lambda_resnet_relation", num_classes=2, in_channels=1, **options).double().eval()
-    images, *_ = RelationTest().batch(torch.arange(480))
+    images, *_ = TEST_DATA.batch(torch.arange(480))
     with torch.no_grad():
         return model(images.double())
 

@@ -12,17 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lambdanets.data import transforms
+from lambdanets.data.config import AugmentConfig
 from lambdanets.data.seeds import Purpose
-from lambdanets.data.transforms import (
-    Normalization,
-    TestTransform,
-    TrainTransform,
-    crop_box,
-    mix,
-    resized,
-    seeded,
-)
+from lambdanets.data.transforms import TrainTransform, crop_box, mix, seeded
 from lambdanets.errors import DependencyError
 from support.images import photo
 
@@ -69,6 +61,10 @@ def test_crops_are_distributed_as_torchvision_s():
         assert distance < 1.95 * math.sqrt(2 / num), column
 
 
+def augmenting(size, **settings):
+    return TrainTransform(size=size, augment=AugmentConfig(**settings))
+
+
 def largest_gap(first, second):
     places = np.concatenate([first, second])
     shares = [np.searchsorted(np.sort(one), places, side="right") / len(one) for one in (first, second)]
@@ -81,53 +77,15 @@ def test_where_no_crop_fits_it_is_the_middle():
     assert crop_box(10, 1000, 0.9, draws) == (0, 493, 10, 506)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 97, 61), (11, 3, 95, 40), (30, 30, 38, 39)])
-@pytest.mark.parametrize("size", [8, 32, 64])
-def test_resizing_is_pillow_s_to_one_level(box, size, monkeypatch):
-    expected = np.asarray(PHOTO.crop(box).resize((size, size), Image.Resampling.BICUBIC)).astype(int)
-    found = resized(PHOTO, box, size).permute(1, 2, 0).numpy().astype(int)
-    assert np.abs(found - expected).max() <= 1
-    assert np.abs(found - expected).mean() < 0.05
-    monkeypatch.setattr(transforms, "_COPIED_PIXELS", 1)
-    assert np.array_equal(resized(PHOTO, box, size).permute(1, 2, 0).numpy(), expected)
-
-
-@pytest.mark.parametrize(
-    ("size", "fraction", "image", "box"),
-    [
-        (224, None, (256, 256), (16, 16, 240, 240)),
-        (224, None, (500, 400), (75, 25, 425, 375)),
-        (320, None, (352, 1000), (16, 340, 336, 660)),
-        (32, 1.0, (32, 32), (0, 0, 32, 32)),
-        (8, None, (1, 1), (0, 0, 1, 1)),
-    ],
-)
-def test_a_test_shows_the_middle(size, fraction, image, box):
-    assert TestTransform(size=size, fraction=fraction).box(*image) == box
-
-
-def test_a_test_is_what_resizing_and_cutting_gives():
-    from torchvision.transforms import v2
-
-    image = Image.fromarray(photo(500, 400))
-    steps = [v2.Resize(256, v2.InterpolationMode.BICUBIC), v2.CenterCrop(224), v2.PILToTensor()]
-    expected = v2.Compose(steps)(image).float()
-    found = TestTransform(size=224)(image).float()
-    # Half a pixel of another place, in an image with noise of eight levels.
-    assert (found - expected).abs().mean() < 3
-
-
-def test_without_cropping_and_flipping_a_image_of_the_size_stays_as_it_is():
+def test_without_cropping_and_flipping_an_image_of_the_size_stays_as_it_is():
     square = Image.fromarray(photo(32, 32))
-    pixels = TrainTransform(size=32, min_crop_area=1.0, flip=0.0)(square, (0, 0, 0))
-    whole = [TrainTransform(size=32, min_crop_area=1.0, flip=0.0)(square, (0, 0, i)) for i in range(40)]
-    assert pixels.shape == (3, 32, 32)
     stored = torch.from_numpy(np.array(square)).permute(2, 0, 1)
-    assert any(torch.equal(one, stored) for one in [TestTransform(size=32, fraction=1.0)(square), *whole])
+    whole = [augmenting(32, min_crop_area=1.0, flip=0.0)(square, (0, 0, index)) for index in range(40)]
+    assert any(torch.equal(one, stored) for one in whole)
 
 
 def test_the_share_of_mirrored_images():
-    transform = {flip: TrainTransform(size=8, flip=flip) for flip in (0.0, 0.3, 1.0)}
+    transform = {flip: augmenting(8, flip=flip) for flip in (0.0, 0.3, 1.0)}
     mirrored = 0
     for index in range(1000):
         plain, turned = (transform[flip](PHOTO, (0, 0, index)) for flip in (0.0, 1.0))
@@ -138,7 +96,7 @@ def test_the_share_of_mirrored_images():
 
 @pytest.mark.parametrize("layers", [0, 2])
 def test_a_image_follows_from_its_words_alone(layers):
-    transform = TrainTransform(size=16, randaugment_layers=layers, randaugment_magnitude=15.0)
+    transform = augmenting(16, randaugment_layers=layers, randaugment_magnitude=15.0)
     words = [(seed, epoch, index) for seed in (0, 1) for epoch in (0, 1) for index in (0, 1, 2)]
     first = {word: transform(PHOTO, word) for word in words}
     # In another order, with another history of the global generators, in another copy.
@@ -154,7 +112,7 @@ def test_a_image_follows_from_its_words_alone(layers):
 
 @pytest.mark.parametrize("layers", [0, 2])
 def test_drawing_leaves_no_trace(layers, unchecked):
-    transform = TrainTransform(size=16, randaugment_layers=layers)
+    transform = augmenting(16, randaugment_layers=layers)
     transform(PHOTO, (0, 0, 0))
     before = global_states()
     transform(PHOTO, (0, 0, 1))
@@ -181,8 +139,8 @@ def test_randaugment_is_the_one_that_timm_spells(magnitude, unchecked):
 
     settings = {"interpolation": Image.Resampling.NEAREST, "translate_pct": 100 / 224}
     theirs = rand_augment_transform(f"rand-m{magnitude}-n2-p1-mmax30", hparams=settings)
-    plain = TrainTransform(size=48)
-    ours = TrainTransform(size=48, randaugment_layers=2, randaugment_magnitude=magnitude)
+    plain = augmenting(48)
+    ours = augmenting(48, randaugment_layers=2, randaugment_magnitude=magnitude)
     for index in range(60):
         words = (3, 1, index)
         unchanged = Image.fromarray(plain(PHOTO, words).permute(1, 2, 0).contiguous().numpy())
@@ -192,7 +150,7 @@ def test_randaugment_is_the_one_that_timm_spells(magnitude, unchecked):
 
 
 def test_each_layer_of_randaugment_is_applied_at_its_magnitude():
-    operations = TrainTransform(size=8, randaugment_layers=3, randaugment_magnitude=12.5)._randaugment
+    operations = augmenting(8, randaugment_layers=3, randaugment_magnitude=12.5)._randaugment
     assert operations.num_layers == 3 and operations.choice_weights is None
     assert len(operations.ops) == 15
     for operation in operations.ops:
@@ -205,9 +163,7 @@ def test_solarize_of_magnitude_15_leaves_a_image_and_rotate_turns_by_45():
     """As TensorFlow's: 15 / 10 of 256 levels and of 30 degrees."""
     by_name = {
         operation.name: operation
-        for operation in TrainTransform(
-            size=8, randaugment_layers=1, randaugment_magnitude=15.0
-        )._randaugment.ops
+        for operation in augmenting(8, randaugment_layers=1, randaugment_magnitude=15.0)._randaugment.ops
     }
     assert np.array_equal(np.asarray(by_name["Solarize"](PHOTO)), np.asarray(PHOTO))
     turned = [
@@ -220,36 +176,7 @@ def test_solarize_of_magnitude_15_leaves_a_image_and_rotate_turns_by_45():
 def test_without_timm_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm.data.auto_augment", None)
     with pytest.raises(DependencyError, match=r"TrainTransform: timm must be installed.*lambdanets\[train\]"):
-        TrainTransform(size=8, randaugment_layers=1)(PHOTO, (0, 0, 0))
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_bytes_become_numbers_of_mean_zero_and_deviation_one(channels):
-    images = torch.randint(0, 256, (4, channels, 5, 6), dtype=torch.uint8)
-    mean, std = (0.4, 0.5, 0.6)[:channels], (0.2, 0.3, 0.1)[:channels]
-    found = Normalization(mean=mean, std=std)(images)
-    for channel in range(channels):
-        expected = (images[:, channel].double() / 255 - mean[channel]) / std[channel]
-        torch.testing.assert_close(found[:, channel].double(), expected, atol=1e-6, rtol=0)
-    assert found.dtype == torch.float32
-    back = Normalization(mean=mean, std=std).undone(found)
-    torch.testing.assert_close(back, images / 255, atol=1e-6, rtol=0)
-
-
-def test_numbers_of_inference_serve_gradients_too():
-    normalization = Normalization(mean=(0.123,), std=(0.456,))
-    with torch.inference_mode():
-        normalization(torch.zeros(1, 1, 2, 2, dtype=torch.uint8))
-    images = torch.zeros(1, 1, 2, 2, requires_grad=True)
-    normalization.undone(images).sum().backward()
-    assert images.grad.unique().item() == pytest.approx(0.456)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_normalising_is_the_same_on_a_gpu():
-    images = torch.randint(0, 256, (4, 3, 5, 6), dtype=torch.uint8)
-    torch.testing.assert_close(Normalization()(images.cuda()).cpu(), Normalization()(images))
+        augmenting(8, randaugment_layers=1)(PHOTO, (0, 0, 0))
 
 
 IMAGES = torch.rand(6, 3, 8, 9)

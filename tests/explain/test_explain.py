@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from lambdanets.data.decode import PlainPreprocessing
+from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, NumericError, PathError
 from lambdanets.explain import explain as module
 from lambdanets.explain.explain import explain
@@ -56,7 +56,7 @@ def test_the_numbers_are_those_of_the_network(image, tmp_path):
     found = json.loads(explain(MODEL, image, tmp_path, position=(2, 3)).numbers.read_text())
     torch.manual_seed(0)
     model = create_model(MODEL).eval()
-    images = PlainPreprocessing(size=8).read(image)[0][None]
+    images = Preprocessing.whole_image(8).read(image)[0][None]
     layer = model.c2[0].mixer
     weights = context_weights(layer_maps(layer, observe(model, layer, images).inputs), (2, 3))
     for name, expected in {"position_weights": weights.position, "content_weights": weights.content}.items():

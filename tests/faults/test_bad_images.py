@@ -12,14 +12,18 @@ import pytest
 import torch
 from PIL import Image
 
+from lambdanets.data.config import AugmentConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining
-from lambdanets.data.readable import ReadableTest
-from lambdanets.data.transforms import TestTransform, TrainTransform
+from lambdanets.data.preprocessing import Preprocessing
+from lambdanets.data.task import ReadableTest
+from lambdanets.data.transforms import TrainTransform
 from lambdanets.errors import DataError
 from support.images import encoded, make_folder, photo, plant
 from support.privileges import without_override
+
+TRANSFORM = TrainTransform(size=16, augment=AugmentConfig())
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +72,7 @@ def test_unreadable_files_are_data_errors_with_their_names(planted):
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_training_counts_each_and_goes_on(planted, epoch):
     root, files = planted
-    data = ImageTraining(source=open_folder(root), seed=0, transform=TrainTransform(size=16))
+    data = ImageTraining(source=open_folder(root), seed=0, transform=TRANSFORM)
     reports = set()
     for part in data.order(epoch).split(5):
         images, targets, unreadable = data.batch(epoch, part)
@@ -83,7 +87,7 @@ def test_training_counts_each_and_goes_on(planted, epoch):
 
 def test_a_test_stops_at_the_first_or_says_how_many_are_left(planted):
     root, files = planted
-    test = ImageTest(source=open_folder(root), transform=TestTransform(size=16))
+    test = ImageTest(source=open_folder(root), preprocessing=Preprocessing(size=16))
     with pytest.raises(DataError, match=r"mixed/empty\.jpg: must be an image"):
         test.batch(torch.arange(len(test)))
     batch = ReadableTest(test).batch(torch.arange(len(test)))
@@ -96,8 +100,8 @@ def test_a_file_without_permission_is_counted_or_ends_a_test(tmp_path):
     (tmp_path / "mixed" / "000.jpg").chmod(0)
     source = open_folder(tmp_path)
     message = r"mixed/000\.jpg: cannot be read: Permission denied\.$"
-    training = ImageTraining(source=source, seed=0, transform=TrainTransform(size=16))
-    test = ImageTest(source=source, transform=TestTransform(size=16))
+    training = ImageTraining(source=source, seed=0, transform=TRANSFORM)
+    test = ImageTest(source=source, preprocessing=Preprocessing(size=16))
     with without_override():
         (sentence,) = training.batch(0, torch.arange(4)).unreadable
         with pytest.raises(DataError, match=message):
@@ -113,9 +117,11 @@ from pathlib import Path
 import torch
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTraining
+from lambdanets.data.config import AugmentConfig
 from lambdanets.data.transforms import TrainTransform
 
-data = ImageTraining(source=open_folder(Path(sys.argv[1])), seed=0, transform=TrainTransform(size=224))
+source, transform = open_folder(Path(sys.argv[1])), TrainTransform(size=224, augment=AugmentConfig())
+data = ImageTraining(source=source, seed=0, transform=transform)
 unreadable = data.batch(0, data.order(0)).unreadable
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 print(json.dumps([peak, len(set(unreadable))]))

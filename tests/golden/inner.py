@@ -5,6 +5,8 @@ import torch
 
 from lambdanets.data import decode as decoding
 from lambdanets.data import transforms
+from lambdanets.data.config import AugmentConfig
+from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.models import meta
 
 # A context in which modules have shapes and no memory.
@@ -16,16 +18,18 @@ def decode(path):
     return np.asarray(decoding.decode(path.read_bytes(), path.name))
 
 
-def train_view(path, seed, epoch, index, **options):
+def train_view(path, seed, epoch, index, size, **augment):
     """What training shows of an image file: RGB bytes "3 size size"."""
     image = decoding.decode(path.read_bytes(), path.name)
-    return _bytes(transforms.TrainTransform(**options)(image, (seed, epoch, index)))
+    return _bytes(
+        transforms.TrainTransform(size=size, augment=AugmentConfig(**augment))(image, (seed, epoch, index))
+    )
 
 
-def test_view(path, **options):
+def test_view(path, size, fraction=None):
     """What a test shows of an image file: RGB bytes "3 size size"."""
     image = decoding.decode(path.read_bytes(), path.name)
-    return _bytes(transforms.TestTransform(**options)(image))
+    return _bytes(Preprocessing(size=size, crop_fraction=fraction).pixels(image))
 
 
 # Pytest collects what is called so.

@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from lambdanets.data.config import DigitsConfig, PseudoConfig, SemiConfig
-from lambdanets.data.digits import normalize
+from lambdanets.data.digits import load_semi, normalize
 from lambdanets.data.pseudo import MANIFEST, PseudoLabels, shard_name
-from lambdanets.data.semi import load_semi
 from lambdanets.errors import ArgumentError, CheckpointError, DependencyError, PathError
 from lambdanets.integrations.timm import import_timm, load_timm
 from lambdanets.pseudo import labelling
@@ -34,7 +33,8 @@ SHARPNESS = 1000
 @torch.no_grad()
 def know_the_means(network) -> None:
     """Classify by the nearest mean of the labelled images' features."""
-    images, labels = load_semi(3).labelled.images, load_semi(3).labelled.labels
+    labelled = load_semi(SemiConfig(), 3).train.digits
+    images, labels = labelled.images, labelled.labels
     features = network.eval().features(normalize(images))["c5"].mean((2, 3))
     means = torch.stack([features[labels == label].mean(0) for label in range(10)])
     network.classifier.weight.copy_(2 * SHARPNESS * means)
@@ -72,7 +72,7 @@ def test_labels_are_the_teacher_s_predictions_for_clean_images(
 ) -> None:
     lines: list[str] = []
     summary = write_labels(config_for(teacher, hard=hard), tmp_path / "labels", log=lines.append)
-    images = load_semi(3).unlabelled
+    images = load_semi(SemiConfig(), 3).unlabelled.clean
     with torch.no_grad():
         probabilities = load_run(teacher).model(normalize(images.images)).softmax(dim=1)
     pseudo = PseudoLabels.open(tmp_path / "labels")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lambdanets.data.config import AugmentConfig, read_data_config
-from lambdanets.data.transforms import Normalization
+from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.explain.explain import explain
 from lambdanets.recipes import get_recipe
@@ -40,7 +40,7 @@ def test_a_folder_of_two_parts(root):
     assert targets.tolist() == [1, 1, 2, 2]
     assert images.dtype == torch.uint8 and images.shape == (4, 3, 16, 16)
     prepared = task.prepare(images)
-    assert torch.equal(prepared, Normalization()(images))
+    assert torch.equal(prepared, Preprocessing(size=16).normalize(images))
     logits = make_model(get_recipe("digits").model, task)(prepared)
     assert logits.shape == (4, 3)
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lambdanets.data.ink import InkPreprocessing
+from lambdanets.data.foreground import Foreground
+from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.models import create_model
 from lambdanets.recipes import get_recipe
@@ -15,6 +16,8 @@ from lambdanets.runs.load import RANDOM, load_named, load_run, require_preproces
 from lambdanets.training.checkpoint import save_checkpoint
 from lambdanets.training.weights import state_digest
 from support.runs import METRIC, write_run
+
+DIGITS = Preprocessing(size=8, mean=(0.3059,), std=(0.3755,), foreground=Foreground())
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def test_every_place_gives_its_weights_and_all_that_is_known(stored, place, weig
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in loaded.model.state_dict().items())
     assert set(tensors["classifier.bias"].tolist()) == {bias}
     assert not loaded.model.training
-    assert loaded.labels == tuple("0123456789") and loaded.preprocessing == InkPreprocessing()
+    assert loaded.labels == tuple("0123456789") and loaded.preprocessing == DIGITS
     origin = loaded.origin
     assert (origin.source, origin.sha256) == (str(stored / file), state_digest(tensors))
     assert (origin.recipe, origin.model) == ("digits-conv", "resnet_digits")
@@ -142,7 +145,7 @@ def test_damage_is_told_from_weights_of_another_model(run):
 
 def test_images_that_are_drawn_have_no_files(stored):
     loaded = load_run(stored)
-    assert require_preprocessing(loaded) == InkPreprocessing()
+    assert require_preprocessing(loaded) == DIGITS
     drawn = replace(loaded, preprocessing=None)
     with pytest.raises(
         ArgumentError, match=r"^run must be one that files can be given to, got .*, whose images"

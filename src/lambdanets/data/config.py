@@ -163,9 +163,9 @@ class SemiConfig(MovedDigitsConfig):
 
     def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
         """Load the digits and choose those that are labelled."""
-        from lambdanets.data.semi import load
+        from lambdanets.data.digits import load_semi
 
-        return load(self, seed)
+        return load_semi(self, seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,9 +246,9 @@ class DigitImagesConfig(SizedConfig):
 
     def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
         """Load the digits as files."""
-        from lambdanets.data.digit_images import load
+        from lambdanets.data.digits import load_images
 
-        return load(self, seed, augment, max_unreadable)
+        return load_images(self, seed, augment, max_unreadable)
 
 
 @dataclass(frozen=True, kw_only=True)

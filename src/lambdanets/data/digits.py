@@ -1,26 +1,71 @@
-"""Scikit-learn's bundled handwritten digits: 1,797 grey 8x8 images by 13 writers."""
+"""Scikit-learn's bundled handwritten digits, 1,797 grey 8×8 images: plain, 200 labelled, or as files."""
 
+import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from lambdanets.data.config import MovedDigitsConfig
-from lambdanets.data.ink import MEAN, STD, InkPreprocessing
+from lambdanets.data.config import AugmentConfig, DigitImagesConfig, MovedDigitsConfig, SemiConfig
+from lambdanets.data.foreground import Foreground
+from lambdanets.data.images import ImageTest, training_images
+from lambdanets.data.preprocessing import Preprocessing, enlarged
 from lambdanets.data.seeds import Purpose, generator, permutation
-from lambdanets.data.task import Batch, Task
-from lambdanets.errors import DataError, DependencyError
+from lambdanets.data.task import Batch, Task, Unlabelled
+from lambdanets.errors import ArgumentError, DataError, DependencyError
 
 NUM_TEST: Final = 500
 NUM_CLASSES: Final = 10
 LABELS: Final = tuple(str(digit) for digit in range(NUM_CLASSES))
 
+# Digits of `semi` that have labels, as many of each class.
+NUM_LABELLED: Final = 200
+
+# Mean and standard deviation of all pixels of the 1,297 training images, after division by 16.
+MEAN: Final = 0.3059
+STD: Final = 0.3755
+
 Images = Float[Tensor, "n 1 8 8"]
 Labels = Int[Tensor, " n"]
+
+
+def load(config: MovedDigitsConfig, seed: int) -> Task:
+    """Load the data set `digits`."""
+    train, test = load_digits()
+    return _task(MovedDigits(digits=train, seed=seed, config=config), test)
+
+
+def load_semi(config: SemiConfig, seed: int) -> Task:
+    """Load the data set `semi`: the seed decides which digits are labelled, a teacher labels the others."""
+    train, test = load_digits()
+    is_labelled = choose(train, NUM_LABELLED // NUM_CLASSES, seed)
+    labelled, others = (train.select(chosen) for chosen in (is_labelled, ~is_labelled))
+    unlabelled = Unlabelled(
+        shown=MovedDigits(digits=others, seed=seed, config=config),
+        clean=others,
+        labels=LABELS,
+        targets=others.labels,
+    )
+    return replace(_task(MovedDigits(digits=labelled, seed=seed, config=config), test), unlabelled=unlabelled)
+
+
+def load_images(config: DigitImagesConfig, seed: int, augment: AugmentConfig, max_unreadable: int) -> Task:
+    """Load the data set `digit-images`."""
+    train, test = (DigitSource(part) for part in load_digits())
+    # Digits reach to the border: a test cuts nothing off.
+    preprocessing = Preprocessing(size=config.test_size, crop_fraction=1.0, foreground=Foreground(grid=8))
+    return Task(
+        train=training_images(train, config, seed, augment, max_unreadable),
+        test=ImageTest(source=test, preprocessing=preprocessing),
+        labels=train.labels,
+        in_channels=3,
+        preprocessing=preprocessing,
+        prepare=preprocessing.normalize,
+    )
 
 
 @dataclass(frozen=True)
@@ -37,33 +82,88 @@ class Digits:
         """The images of these indices, normalised, as a network takes them."""
         return Batch(normalize(self.images[indices]), self.labels[indices])
 
-
-def load(config: MovedDigitsConfig, seed: int) -> Task:
-    """The digits as a data set."""
-    train, test = load_digits()
-    return digits_task(config, seed, train, test)
+    def select(self, chosen: Bool[Tensor, " n"]) -> "Digits":
+        """Some of the digits."""
+        return Digits(self.images[chosen], self.labels[chosen])
 
 
-def digits_task(config: MovedDigitsConfig, seed: int, train: Digits, test: Digits) -> Task:
-    """Digits that move in training, and those to test with."""
-    return Task(
-        train=moved(config, seed, train),
-        test=test,
-        labels=LABELS,
-        in_channels=1,
-        preprocessing=InkPreprocessing(),
-    )
+@dataclass(frozen=True, kw_only=True)
+class MovedDigits:
+    """Training images that move a little in each epoch: a pure function of (seed, epoch, index).
+
+    Each image is shifted, rotated and scaled about its centre by amounts drawn evenly between minus and
+    plus the largest, with bilinear interpolation; what comes in from outside is paper.
+
+    Attributes:
+        digits: The images as they are stored.
+        seed: The seed of the run.
+        config: How far they move.
+    """
+
+    digits: Digits
+    seed: int
+    config: MovedDigitsConfig
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def order(self, epoch: int) -> Labels:
+        """The order of an epoch: each index once."""
+        return permutation(len(self), Purpose.DIGITS_ORDER, self.seed, epoch)
+
+    def batch(self, epoch: int, indices: Labels) -> Batch:
+        """The images of these indices as this epoch shows them, and their labels."""
+        motions = torch.stack([self._motion(epoch, int(index)) for index in indices])  # n 2 3
+        images = self.digits.images[indices]
+        grid = affine_grid(motions, list(images.shape), align_corners=False)
+        moved = grid_sample(images, grid, align_corners=False)
+        return Batch(normalize(moved), self.digits.labels[indices])
+
+    def _motion(self, epoch: int, index: int) -> Float[Tensor, "2 3"]:
+        # Where each pixel of the result is read: rotation and scale about the centre, then the shift.
+        draw = generator(Purpose.DIGITS_MOTION, self.seed, epoch, index).uniform(-1, 1, size=5)
+        angle = math.radians(self.config.max_rotation) * draw[0]
+        across, down = 1 + self.config.max_scaling * draw[1:3]
+        # The grid runs from -1 to 1 over 8 pixels, so a pixel is 2 / 8.
+        right, low = self.config.max_shift * draw[3:5] * 2 / 8
+        cos, sin = math.cos(angle), math.sin(angle)
+        return torch.tensor(
+            [[cos * across, -sin * down, right], [sin * across, cos * down, low]], dtype=torch.float32
+        )
 
 
-def moved(config: MovedDigitsConfig, seed: int, digits: Digits) -> "AugmentedDigits":
-    """Digits that move as the settings say."""
-    return AugmentedDigits(
-        digits=digits,
-        seed=seed,
-        max_shift=config.max_shift,
-        max_rotation=config.max_rotation,
-        max_scaling=config.max_scaling,
-    )
+@dataclass(frozen=True, eq=False)
+class DigitSource:
+    """The digits as PNG files of 32×32 pixels, paper black and ink white.
+
+    Attributes:
+        digits: Those for training, or those for the test.
+    """
+
+    digits: Digits
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The name of each class."""
+        return LABELS
+
+    @property
+    def targets(self) -> Labels:
+        """Which digit each one is."""
+        return self.digits.labels
+
+    def __len__(self) -> int:
+        return len(self.digits)
+
+    def name(self, index: int) -> str:
+        """Which of the digits it is."""
+        return f"digit {index}"
+
+    def read(self, index: int) -> bytes:
+        """The bytes of its file."""
+        file = io.BytesIO()
+        enlarged(self.digits.images[index, 0].numpy()).save(file, "PNG")
+        return file.getvalue()
 
 
 def load_digits() -> tuple[Digits, Digits]:
@@ -95,50 +195,25 @@ def normalize(images: Images) -> Images:
     return (images - MEAN) / STD
 
 
-@dataclass(frozen=True, kw_only=True)
-class AugmentedDigits:
-    """Training images that move a little in each epoch: a pure function of (seed, epoch, index).
+def choose(digits: Digits, num_each: int, seed: int) -> Bool[Tensor, " n"]:
+    """Choose digits at random, as many of each class.
 
-    Each image is shifted, rotated and scaled about its centre by amounts drawn evenly between minus and
-    plus the largest, with bilinear interpolation; what comes in from outside is paper.
-
-    Attributes:
-        digits: The images as they are stored.
-        seed: The seed of the run.
-        max_shift: Largest shift along each axis, in pixels.
-        max_rotation: Largest rotation, in degrees.
-        max_scaling: Largest change of size along each axis, as a fraction.
+    Returns:
+        True where a digit is chosen.
     """
+    rng = generator(Purpose.LABELLED_DIGITS, seed)
+    chosen = torch.zeros(len(digits), dtype=torch.bool)
+    for label in range(NUM_CLASSES):
+        (those,) = torch.nonzero(digits.labels == label, as_tuple=True)
+        if len(those) < num_each:
+            raise ArgumentError(
+                f"choose: num_each must be at most the images of a class, {len(those)} of"
+                f" {label}, got {num_each}."
+            )
+        chosen[those[rng.permutation(len(those))[:num_each]]] = True
+    return chosen
 
-    digits: Digits
-    seed: int
-    max_shift: float = 0.0
-    max_rotation: float = 0.0
-    max_scaling: float = 0.0
 
-    def __len__(self) -> int:
-        return len(self.digits)
-
-    def order(self, epoch: int) -> Labels:
-        """The order of an epoch: each index once."""
-        return permutation(len(self), Purpose.DIGITS_ORDER, self.seed, epoch)
-
-    def batch(self, epoch: int, indices: Labels) -> Batch:
-        """The images of these indices as this epoch shows them, and their labels."""
-        motions = torch.stack([self._motion(epoch, int(index)) for index in indices])  # n 2 3
-        images = self.digits.images[indices]
-        grid = affine_grid(motions, list(images.shape), align_corners=False)
-        moved = grid_sample(images, grid, align_corners=False)
-        return Batch(normalize(moved), self.digits.labels[indices])
-
-    def _motion(self, epoch: int, index: int) -> Float[Tensor, "2 3"]:
-        # Where each pixel of the result is read: rotation and scale about the centre, then the shift.
-        draw = generator(Purpose.DIGITS_MOTION, self.seed, epoch, index).uniform(-1, 1, size=5)
-        angle = math.radians(self.max_rotation) * draw[0]
-        across, down = 1 + self.max_scaling * draw[1:3]
-        # The grid runs from -1 to 1 over 8 pixels, so a pixel is 2 / 8.
-        right, low = self.max_shift * draw[3:5] * 2 / 8
-        cos, sin = math.cos(angle), math.sin(angle)
-        return torch.tensor(
-            [[cos * across, -sin * down, right], [sin * across, cos * down, low]], dtype=torch.float32
-        )
+def _task(train: MovedDigits, test: Digits) -> Task:
+    preprocessing = Preprocessing(size=8, mean=(MEAN,), std=(STD,), foreground=Foreground())
+    return Task(train=train, test=test, labels=LABELS, in_channels=1, preprocessing=preprocessing)

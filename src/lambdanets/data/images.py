@@ -9,11 +9,11 @@ from torch import Tensor
 
 from lambdanets.data.config import AugmentConfig, FilesConfig, SizedConfig
 from lambdanets.data.decode import decode
-from lambdanets.data.preprocessing import CropPreprocessing
+from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.data.sources import Source, Subset, holdout_split
 from lambdanets.data.task import Batch, Task, Unlabelled
-from lambdanets.data.transforms import Normalization, TestTransform, TrainTransform
+from lambdanets.data.transforms import TrainTransform
 from lambdanets.errors import DataError
 
 
@@ -21,16 +21,16 @@ def load(config: FilesConfig, seed: int, augment: AugmentConfig, max_unreadable:
     """Images from files as a data set."""
     train, test = _parts(config)
     shown = training_images(train, config, seed, augment, max_unreadable)
-    clean = TestTransform(size=config.test_size)
+    preprocessing = Preprocessing(size=config.test_size)
     return Task(
         train=shown,
-        test=ImageTest(source=test, transform=clean),
+        test=ImageTest(source=test, preprocessing=preprocessing),
         labels=train.labels,
         in_channels=3,
-        preprocessing=CropPreprocessing(size=config.test_size),
-        prepare=Normalization(),
-        # A teacher is not told what the folders say.
-        unlabelled=Unlabelled(shown=shown, clean=ImageTest(source=train, transform=clean)),
+        preprocessing=preprocessing,
+        prepare=preprocessing.normalize,
+        # A teacher is not told the classes of the folders.
+        unlabelled=Unlabelled(shown=shown, clean=ImageTest(source=train, preprocessing=preprocessing)),
     )
 
 
@@ -46,13 +46,7 @@ def training_images(
     source: Source, config: SizedConfig, seed: int, augment: AugmentConfig, max_unreadable: int
 ) -> "ImageTraining":
     """The images of a source as training shows them."""
-    transform = TrainTransform(
-        size=config.image_size,
-        min_crop_area=augment.min_crop_area,
-        flip=augment.flip,
-        randaugment_layers=augment.randaugment_layers,
-        randaugment_magnitude=augment.randaugment_magnitude,
-    )
+    transform = TrainTransform(size=config.image_size, augment=augment)
     return ImageTraining(source=source, seed=seed, transform=transform, max_in_a_row=max_unreadable)
 
 
@@ -65,7 +59,7 @@ class ImageTraining:
     Attributes:
         source: The encoded images.
         seed: The seed of the run.
-        transform: What is shown of each.
+        transform: How they are augmented.
         max_in_a_row: Files, one after another, that may be unreadable.
     """
 
@@ -119,11 +113,11 @@ class ImageTest:
 
     Attributes:
         source: The encoded images.
-        transform: What is shown of each.
+        preprocessing: From an image to pixels.
     """
 
     source: Source
-    transform: TestTransform
+    preprocessing: Preprocessing
 
     def __len__(self) -> int:
         return len(self.source)
@@ -134,8 +128,9 @@ class ImageTest:
         Raises:
             DataError: A file cannot be read.
         """
-        size = self.transform.size
+        size = self.preprocessing.size
         images = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
         for place, index in enumerate(indices.tolist()):
-            images[place] = self.transform(decode(self.source.read(index), self.source.name(index)))
+            image = decode(self.source.read(index), self.source.name(index))
+            images[place] = self.preprocessing.pixels(image)
         return Batch(images, self.source.targets[indices])

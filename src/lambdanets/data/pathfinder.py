@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -11,8 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lambdanets.data.config import PathfinderConfig
-from lambdanets.data.seeds import Purpose, permutation
-from lambdanets.data.task import Batch, Task
+from lambdanets.data.seeds import Purpose
+from lambdanets.data.task import Seed, Task, drawn_task
 from lambdanets.errors import ArgumentError, DataError
 
 LABELS: Final = ("apart", "joined")
@@ -61,17 +61,21 @@ Points = Float[np.ndarray, "2 ... n"]
 Numbers = Float[np.ndarray, "... n"]
 Truths = Bool[np.ndarray, "... n"]
 Labels = Int[Tensor, " n"]
-Seed = tuple[int, ...]
 
 
 def load(config: PathfinderConfig, seed: int) -> Task:
-    """The paths as a data set."""
-    drawn = Pathfinder(size=config.image_size, path_length=config.path_length, distractors=config.distractors)
-    return Task(
-        train=PathfinderTraining(pathfinder=drawn, seed=seed),
-        test=PathfinderTest(pathfinder=replace(drawn, size=config.test_size)),
+    """Load the data set `pathfinder`."""
+    train, test = (
+        Pathfinder(size=size, path_length=config.path_length, distractors=config.distractors)
+        for size in (config.image_size, config.test_size)
+    )
+    return drawn_task(
+        train.draw,
+        test.draw,
         labels=LABELS,
-        in_channels=1,
+        num_images=(NUM_TRAIN, NUM_TEST),
+        seed=seed,
+        purposes=(Purpose.PATHFINDER_ORDER, Purpose.PATHFINDER_TRAINING, Purpose.PATHFINDER_TEST),
     )
 
 
@@ -234,52 +238,6 @@ class Pathfinder:
         away = np.maximum(np.abs(points[0] - middle), np.abs(points[1] - middle))
         axes = [1] * (points.ndim - 2)
         return (away <= middle - MARGIN) & _clear(points, occupied.reshape(2, -1, *axes, points.shape[-1]))
-
-
-@dataclass(frozen=True, kw_only=True)
-class PathfinderTraining:
-    """Training images, new ones in each epoch: a pure function of (seed, epoch, index).
-
-    Images of even index are apart, those of odd index joined.
-
-    Attributes:
-        pathfinder: What they look like.
-        seed: The seed of the run.
-    """
-
-    pathfinder: Pathfinder
-    seed: int
-
-    def __len__(self) -> int:
-        return NUM_TRAIN
-
-    def order(self, epoch: int) -> Labels:
-        """The order of an epoch: each index once."""
-        return permutation(len(self), Purpose.PATHFINDER_ORDER, self.seed, epoch)
-
-    def batch(self, epoch: int, indices: Labels) -> Batch:
-        """The images of these indices in this epoch, and their labels."""
-        seeds = [(Purpose.PATHFINDER_TRAINING, self.seed, epoch, index) for index in indices.tolist()]
-        return Batch(self.pathfinder.draw(seeds, indices % 2), indices % 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PathfinderTest:
-    """The test images, the same ones for every seed.
-
-    Attributes:
-        pathfinder: What they look like.
-    """
-
-    pathfinder: Pathfinder
-
-    def __len__(self) -> int:
-        return NUM_TEST
-
-    def batch(self, indices: Labels) -> Batch:
-        """The images of these indices, and their labels."""
-        seeds = [(Purpose.PATHFINDER_TEST, index) for index in indices.tolist()]
-        return Batch(self.pathfinder.draw(seeds, indices % 2), indices % 2)
 
 
 class _Marks(NamedTuple):

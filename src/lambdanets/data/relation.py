@@ -1,15 +1,15 @@
 """Two marks on an empty map: do they stand at one fixed offset from each other? Why positions matter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from lambdanets.data.seeds import Purpose, generator, permutation
-from lambdanets.data.task import Batch, Task
+from lambdanets.data.seeds import Purpose, generator
+from lambdanets.data.task import Seed, Task, drawn_task
 
 LABELS: Final = ("apart", "related")
 SIZE: Final = (20, 28)
@@ -28,13 +28,20 @@ NUM_TEST: Final = 480
 STD: Final = 0.0597
 
 Place = tuple[int, int]
-Images = Float[Tensor, "n 1 20 28"]
 Labels = Int[Tensor, " n"]
 
 
 def load(seed: int) -> Task:
-    """The marks as a data set."""
-    return Task(train=RelationTraining(seed=seed), test=RelationTest(), labels=LABELS, in_channels=1)
+    """Load the data set `relation`."""
+    train, test = places()
+    return drawn_task(
+        partial(draw_all, train),
+        partial(draw_all, test),
+        labels=LABELS,
+        num_images=(NUM_TRAIN, NUM_TEST),
+        seed=seed,
+        purposes=(Purpose.RELATION_ORDER, Purpose.RELATION_TRAINING, Purpose.RELATION_TEST),
+    )
 
 
 def places() -> tuple[tuple[Place, ...], tuple[Place, ...]]:
@@ -63,49 +70,20 @@ def draw(first: Place, second: Place) -> Float[Tensor, "1 20 28"]:
     return image / STD
 
 
-@dataclass(frozen=True, kw_only=True)
-class RelationTraining:
-    """Training images, new ones in each epoch: a pure function of (seed, epoch, index).
+def draw_all(where: Sequence[Place], seeds: Sequence[Seed], labels: Labels) -> Float[Tensor, "n 1 20 28"]:
+    """An image for each seed, of the class beside it.
 
-    Images of even index are apart, those of odd index related. Of both, the first mark is at each of its
-    places equally often, and so is the second: a mark by itself says nothing, the pair alone does. Without
-    positions (content lambdas alone) every image therefore gets one and the same score.
+    Of both classes, the first mark is at each of its places equally often, and so is the second: a mark by
+    itself says nothing, the pair alone does. Without positions (content lambdas alone) every image therefore
+    gets one and the same score.
 
-    Attributes:
-        seed: The seed of the run.
+    Args:
+        where: Places of the first mark.
+        seeds: Decide which places the marks have.
+        labels: Indices in `LABELS`.
     """
-
-    seed: int
-
-    def __len__(self) -> int:
-        return NUM_TRAIN
-
-    def order(self, epoch: int) -> Labels:
-        """The order of an epoch: each index once."""
-        return permutation(len(self), Purpose.RELATION_ORDER, self.seed, epoch)
-
-    def batch(self, epoch: int, indices: Labels) -> Batch:
-        """The images of these indices in this epoch, and their labels."""
-        train, _ = places()
-        words = Purpose.RELATION_TRAINING, self.seed, epoch
-        return Batch(torch.stack([_image(train, *words, int(index)) for index in indices]), indices % 2)
-
-
-@dataclass(frozen=True)
-class RelationTest:
-    """The test images, the same ones for every seed."""
-
-    def __len__(self) -> int:
-        return NUM_TEST
-
-    def batch(self, indices: Labels) -> Batch:
-        """The images of these indices, and their labels."""
-        _, test = places()
-        images = [_image(test, Purpose.RELATION_TEST, int(index)) for index in indices]
-        return Batch(torch.stack(images), indices % 2)
-
-
-def _image(where: Sequence[Place], purpose: Purpose, *words: int) -> Float[Tensor, "1 20 28"]:
-    """An image of the class of its index, the last word of its seed."""
-    first, second = generator(purpose, *words).choice(len(where), size=2, replace=False)
-    return draw(where[first], where[first if words[-1] % 2 else second])
+    images = []
+    for seed, is_related in zip(seeds, labels.tolist(), strict=True):
+        first, second = generator(*seed).choice(len(where), size=2, replace=False)
+        images.append(draw(where[first], where[first if is_related else second]))
+    return torch.stack(images)

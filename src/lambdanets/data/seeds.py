@@ -1,5 +1,6 @@
-"""What is drawn at random: all of it follows from words, the first of which says what for."""
+"""Seeds: all that is drawn at random follows from numbers, the first of which says what it is drawn for."""
 
+import hashlib
 from enum import IntEnum
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 
 class Purpose(IntEnum):
-    """First words: what is drawn for one purpose is never drawn for another.
+    """First numbers of seeds: what is drawn for one purpose is never drawn for another.
 
     A number keeps its meaning: another one would change every run of its data set.
     """
@@ -31,16 +32,21 @@ class Purpose(IntEnum):
     SHARDS_ORDER = 15
 
 
-def generator(purpose: Purpose, *words: int) -> np.random.Generator:
-    """Numbers that follow from the words alone.
+def purpose(name: str) -> int:
+    """The purpose of a name, for data sets that are not listed above: a number of 32 bits above theirs."""
+    return 2**31 + int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") // 2
+
+
+def generator(purpose: int, *numbers: int) -> np.random.Generator:
+    """A generator that follows from the numbers alone.
 
     Args:
-        purpose: What they are for.
-        words: Such as seed, epoch and index.
+        purpose: What it is for.
+        numbers: Such as seed, epoch and index.
     """
-    return np.random.default_rng((purpose, *words))
+    return np.random.default_rng((purpose, *numbers))
 
 
-def permutation(num: int, purpose: Purpose, *words: int) -> Int[Tensor, " num"]:
-    """The numbers from 0 to num - 1 in the order that the words decide."""
-    return torch.from_numpy(generator(purpose, *words).permutation(num))
+def permutation(num: int, purpose: int, *numbers: int) -> Int[Tensor, " num"]:
+    """The integers from 0 to num - 1 in an order that follows from the numbers alone."""
+    return torch.from_numpy(generator(purpose, *numbers).permutation(num))

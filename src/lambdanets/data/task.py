@@ -1,19 +1,26 @@
 """What a data set gives: batches, and images as functions of the epoch and the index."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
-import numpy as np
+import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+
+from lambdanets.data.preprocessing import Preprocessing
+from lambdanets.data.seeds import permutation
+from lambdanets.errors import DataError
 
 # Normalised numbers, or pixels as bytes that `Task.prepare` normalises where the network is.
 Images = Float[Tensor, "b c height width"] | UInt8[Tensor, "b c height width"]
 
-# The class of each image, or a share of every class.
+# The class of each image, or a probability of every class.
 Targets = Int[Tensor, " b"] | Float[Tensor, "b num_classes"]
+
+# Draws an image for each seed, of the class beside it.
+Seed = tuple[int, ...]
+Draw = Callable[[Sequence[Seed], Int[Tensor, " b"]], Images]
 
 
 class Batch(NamedTuple):
@@ -64,34 +71,6 @@ class TestData(Protocol):
         ...
 
 
-@runtime_checkable
-class Preprocessing(Protocol):
-    """From any image file to what a network takes, as plain data for a checkpoint's JSON."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, with the name of the method."""
-        ...
-
-    def read(self, path: Path, who: str = "predict") -> tuple[Float[Tensor, "c height width"], bool]:
-        """The image of a file as the network takes it, and whether dark and light were exchanged.
-
-        Raises:
-            PathError: There is no such file.
-            DataError: The file cannot be read.
-        """
-        ...
-
-    def resized(self, size: int) -> "Preprocessing":
-        """The same for an image of another size."""
-        ...
-
-    def shown(
-        self, pixels: Float[Tensor, "c height width"]
-    ) -> Float[np.ndarray, "height width"] | Float[np.ndarray, "height width 3"]:
-        """What the network takes, between 0 and 1 again, to be drawn."""
-        ...
-
-
 def unprepared(images: Tensor) -> Tensor:
     """The images themselves: they come as the network takes them."""
     return images
@@ -135,3 +114,147 @@ class Task:
     preprocessing: Preprocessing | None = None
     prepare: Callable[[Tensor], Tensor] = unprepared
     unlabelled: Unlabelled | None = None
+
+
+def drawn_task(
+    train: Draw,
+    test: Draw,
+    *,
+    labels: tuple[str, ...],
+    num_images: tuple[int, int],
+    seed: int,
+    purposes: tuple[int, int, int],
+) -> Task:
+    """A data set of grey images that are drawn; the class of an image is its index modulo their number.
+
+    Args:
+        train: Draws training images, new ones in each epoch.
+        test: Draws test images, the same ones for every seed.
+        labels: The name of each class.
+        num_images: How many to train with, and how many to test with.
+        seed: The seed of the run.
+        purposes: What seeds are for, as in `seeds`: the order of an epoch, training images, test images.
+    """
+    order, training, testing = purposes
+    return Task(
+        train=DrawnTraining(
+            draw=train,
+            num_images=num_images[0],
+            num_classes=len(labels),
+            seed=seed,
+            order_purpose=order,
+            purpose=training,
+        ),
+        test=DrawnTest(draw=test, num_images=num_images[1], num_classes=len(labels), purpose=testing),
+        labels=labels,
+        in_channels=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnTraining:
+    """Training images that are drawn anew in each epoch: a pure function of (seed, epoch, index).
+
+    The class of an image is its index modulo the number of classes.
+
+    Attributes:
+        draw: Draws an image for each seed, of the class beside it.
+        num_images: Images of an epoch.
+        num_classes: Their classes.
+        seed: The seed of the run.
+        order_purpose: The purpose of the order of an epoch, as in `seeds`.
+        purpose: The purpose of the images.
+    """
+
+    draw: Draw
+    num_images: int
+    num_classes: int
+    seed: int
+    order_purpose: int
+    purpose: int
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def order(self, epoch: int) -> Int[Tensor, " n"]:
+        """The order of an epoch: each index once."""
+        return permutation(self.num_images, self.order_purpose, self.seed, epoch)
+
+    def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
+        """The images of these indices in this epoch, and their classes."""
+        seeds = [(self.purpose, self.seed, epoch, index) for index in indices.tolist()]
+        classes = indices % self.num_classes
+        return Batch(self.draw(seeds, classes), classes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawnTest:
+    """Test images that are drawn, the same ones for every seed of a run.
+
+    Attributes:
+        draw: Draws an image for each seed, of the class beside it.
+        num_images: How many there are.
+        num_classes: Their classes.
+        purpose: The purpose of the images, as in `seeds`.
+    """
+
+    draw: Draw
+    num_images: int
+    num_classes: int
+    purpose: int
+
+    def __len__(self) -> int:
+        return self.num_images
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
+        """The images of these indices, and their classes."""
+        classes = indices % self.num_classes
+        return Batch(self.draw([(self.purpose, index) for index in indices.tolist()], classes), classes)
+
+
+# The class of an image that could not be read: no evaluation counts it.
+NO_CLASS = -1
+
+
+class ReadableTest:
+    """The images of a data set, where an unreadable one costs only itself.
+
+    Without this the first unreadable image ends an evaluation. With it the image keeps its place in the
+    batch, with the class -1 and pixels that mean nothing, so that the order is that of the data set; the
+    sentence that names it is in `Batch.unreadable`.
+
+    Args:
+        data: The images. Those that can be read must do so each time.
+    """
+
+    def __init__(self, data: TestData) -> None:
+        self._data = data
+
+    def __len__(self) -> int:
+        """How many images there are, readable or not."""
+        return len(self._data)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
+        """The images of these indices; those that cannot be read have the class -1."""
+        try:
+            return self._data.batch(indices)
+        except DataError:
+            return self._one_by_one(indices)
+
+    def _one_by_one(self, indices: Tensor) -> Batch:
+        read: dict[int, Batch] = {}
+        why: list[str] = []
+        for place, index in enumerate(indices.split(1)):
+            try:
+                read[place] = self._data.batch(index)
+            except DataError as error:
+                why.append(str(error))
+        classes = torch.full((len(indices),), NO_CLASS)
+        if not read:
+            return Batch(torch.zeros(len(indices), 1, 1, 1), classes, tuple(why))
+        kept = torch.tensor(list(read))
+        found = torch.cat([batch.images for batch in read.values()])
+        images = found.new_zeros(len(indices), *found.shape[1:])
+        images[kept] = found
+        classes[kept] = torch.cat([batch.targets for batch in read.values()])
+        return Batch(images, classes, tuple(why))

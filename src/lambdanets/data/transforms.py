@@ -1,21 +1,21 @@
-"""From images to what training and tests show: crops, flips, RandAugment, mixing, normalisation."""
+"""Augmentation of images: random crops, flips, RandAugment, mixup and cutmix."""
 
 import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD
+from lambdanets.data.config import AugmentConfig
+from lambdanets.data.preprocessing import Box, crop_and_resize
 from lambdanets.data.seeds import Purpose, generator
 from lambdanets.data.task import Images, Targets
 from lambdanets.errors import DependencyError
@@ -33,13 +33,6 @@ MAX_MAGNITUDE: Final = 30
 # TensorFlow's operations move an image by up to 100 of the 224 pixels of a side.
 _TRANSLATION: Final = 100 / 224
 
-# Of more pixels no further copy is made: Pillow resizes them where they are, four times slower.
-_COPIED_PIXELS: Final = 4_000_000
-
-# Left, upper, right and lower edge in pixels, the latter two outside.
-Box = tuple[int, int, int, int]
-Pixels = UInt8[Tensor, "3 size size"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
@@ -56,26 +49,20 @@ class TrainTransform:
 
     Attributes:
         size: Side of the result, in pixels.
-        min_crop_area: Least share of the image's area that is cut out.
-        flip: Share of the images that is mirrored left to right.
-        randaugment_layers: Operations of RandAugment; 0 for none.
-        randaugment_magnitude: How strong they are, from 0 to 30.
+        augment: How the image is changed.
     """
 
     size: int
-    min_crop_area: float = 0.08
-    flip: float = 0.5
-    randaugment_layers: int = 0
-    randaugment_magnitude: float = 10.0
+    augment: AugmentConfig
 
-    def __call__(self, image: Image.Image, words: tuple[int, ...]) -> Pixels:
+    def __call__(self, image: Image.Image, words: tuple[int, ...]) -> UInt8[Tensor, "3 size size"]:
         """Change an image as its words of seed say, and nothing else."""
         draws = generator(Purpose.CROP, *words).random(3 + 2 * _TRIES).tolist()
-        box = crop_box(image.width, image.height, self.min_crop_area, draws[1:])
-        pixels = resized(image, box, self.size)
-        if draws[0] < self.flip:
+        box = crop_box(image.width, image.height, self.augment.min_crop_area, draws[1:])
+        pixels = crop_and_resize(image, box, (self.size, self.size))
+        if draws[0] < self.augment.flip:
             pixels = pixels.flip(2)
-        if not self.randaugment_layers:
+        if not self.augment.randaugment_layers:
             return pixels
         changed = Image.merge("RGB", [Image.fromarray(plane) for plane in pixels.numpy()])
         with seeded(Purpose.OPERATIONS, *words):
@@ -96,81 +83,19 @@ class TrainTransform:
             "magnitude_max": MAX_MAGNITUDE,
             "interpolation": Image.Resampling.NEAREST,
         }
-        operations = rand_augment_ops(self.randaugment_magnitude, prob=1.0, hparams=settings)
-        return RandAugment(operations, self.randaugment_layers)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TestTransform:
-    """What a test shows of an image: the middle square of it, resized.
-
-    Paper: §E.2 (evaluation at training resolution).
-
-    Attributes:
-        size: Side of the result, in pixels.
-        fraction: Side of the square as a share of the image's shorter side; size / (size + 32) where none
-            is given.
-    """
-
-    # Pytest collects what is called so.
-    __test__ = False
-
-    size: int
-    fraction: float | None = None
-
-    def __call__(self, image: Image.Image) -> Pixels:
-        """Cut the middle out of an image."""
-        return resized(image, self.box(image.width, image.height), self.size)
-
-    def box(self, width: int, height: int) -> Box:
-        """Where the square of an image of this size is."""
-        fraction = self.size / (self.size + 32) if self.fraction is None else self.fraction
-        side = max(1, int(fraction * min(width, height)))
-        left, above = (width - side + 1) // 2, (height - side + 1) // 2
-        return left, above, left + side, above + side
-
-
-@dataclass(frozen=True, kw_only=True)
-class Normalization:
-    """From bytes to what a network takes, where it is: (x / 255 - mean) / std, by channel.
-
-    Attributes:
-        mean: Of the pixels of each channel, between 0 and 1.
-        std: Their standard deviation.
-    """
-
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-
-    def __call__(self, images: UInt8[Tensor, "b c height width"]) -> Float[Tensor, "b c height width"]:
-        """Normalise images."""
-        factors = _by_channel(tuple(1 / (255 * std) for std in self.std), images.device)
-        terms = _by_channel(
-            tuple(-mean / std for mean, std in zip(self.mean, self.std, strict=True)), images.device
-        )
-        return images.float().mul_(factors).add_(terms)
-
-    def undone(self, images: Float[Tensor, "*b c height width"]) -> Float[Tensor, "*b c height width"]:
-        """Pixels between 0 and 1, as they were."""
-        return images * _by_channel(self.std, images.device) + _by_channel(self.mean, images.device)
-
-
-@cache
-def _by_channel(numbers: tuple[float, ...], device: torch.device) -> Float[Tensor, "c 1 1"]:
-    # Copied to a device once: each copy would wait for it. Usable for gradients wherever it was made.
-    with torch.inference_mode(False):
-        return torch.tensor(numbers, device=device)[:, None, None]
+        operations = rand_augment_ops(self.augment.randaugment_magnitude, prob=1.0, hparams=settings)
+        return RandAugment(operations, self.augment.randaugment_layers)
 
 
 def crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Box:
-    """Where a random part of an image is: its share of the area, then its aspect, are drawn evenly.
+    """Where a random part of an image is: its fraction of the area, then its aspect, are drawn evenly.
 
     The aspect evenly in its logarithm. After ten parts that do not fit, the middle of the image.
 
     Args:
         width: Of the image.
         height: Of the image.
-        min_area: Least share of the area.
+        min_area: Least fraction of the area.
         draws: Numbers between 0 and 1: two for the place, then two for each try.
     """
     across, down, *tries = draws
@@ -186,20 +111,6 @@ def crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Bo
     part_height = min(height, max(1, round(width / ASPECTS[0])))
     left, above = (width - part_width) // 2, (height - part_height) // 2
     return left, above, left + part_width, above + part_height
-
-
-def resized(image: Image.Image, box: Box, size: int) -> Pixels:
-    """A part of an image at another size: bicubic, averaged where it shrinks.
-
-    torch does in a quarter of the time what Pillow does, but on a copy; the two differ by at most one of 255
-    levels.
-    """
-    part = image.crop(box)
-    if part.width * part.height > _COPIED_PIXELS:
-        small = part.resize((size, size), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(small)).permute(2, 0, 1)
-    pixels = torch.from_numpy(np.array(part)).permute(2, 0, 1)  # 3 height width
-    return interpolate(pixels[None], (size, size), mode="bicubic", antialias=True)[0]
 
 
 def mix(
@@ -223,7 +134,7 @@ def mix(
         words: Of the seed.
 
     Returns:
-        The images, and a share of every class; with neither alpha both as they came.
+        The images, and a probability of every class; with neither alpha both as they came.
     """
     if not mixup and not cutmix:
         return images, targets

@@ -107,8 +107,8 @@ def explain(
     origin, model = loaded.origin, loaded.model
     with complaint("explain"):
         preprocessing = require_preprocessing(loaded)
-    preprocessing = preprocessing if size is None else preprocessing.resized(size)
-    pixels, _ = preprocessing.read(image, "explain")
+        preprocessing = preprocessing if size is None else preprocessing.resized(size)
+        pixels, _ = preprocessing.read(image)
     layers = lambda_layers(model)
     if not layers or not isinstance(model, Backbone):
         raise ArgumentError(

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
-from lambdanets.data.decode import IMAGENET_MEAN, IMAGENET_STD
+from lambdanets.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from lambdanets.errors import DependencyError, PathError, first_line
 from lambdanets.integrations.timm import load_timm
 from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig

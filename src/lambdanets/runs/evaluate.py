@@ -8,9 +8,8 @@ from typing import Any, Final, Literal, get_args
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.readable import ReadableTest
 from lambdanets.data.real_labels import read_real_labels
-from lambdanets.data.task import Task
+from lambdanets.data.task import ReadableTest, Task
 from lambdanets.errors import DataError, check_choice, require
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
 from lambdanets.runs.load import LoadedModel, Origin, Weights, load_run

@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lambdanets.data.decode import PlainPreprocessing
-from lambdanets.data.preprocessing import preprocessing_from_dict
-from lambdanets.data.task import Preprocessing, Task
+from lambdanets.data.preprocessing import Preprocessing
+from lambdanets.data.task import Task
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
 from lambdanets.models import create_model
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
@@ -160,8 +159,8 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
     image_size, channels = model.config.image_size, model.config.in_channels
     return LoadedModel(
         model=model.eval(),
-        preprocessing=PlainPreprocessing(
-            size=image_size if isinstance(image_size, int) else min(image_size), channels=channels
+        preprocessing=Preprocessing.whole_image(
+            image_size if isinstance(image_size, int) else min(image_size), channels
         ),
         labels=None,
         origin=Origin(source=source, model=name, sha256=state_digest(model.state_dict())),
@@ -273,7 +272,7 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
     preprocessing, labels = described.get("preprocessing"), described.get("labels")
     return LoadedModel(
         model=network.eval(),
-        preprocessing=preprocessing and preprocessing_from_dict(preprocessing),
+        preprocessing=preprocessing and Preprocessing.from_dict(preprocessing),
         labels=labels and tuple(labels),
         origin=origin,
     )

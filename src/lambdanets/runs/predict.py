@@ -50,8 +50,8 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
     loaded = load_run(run)
     with complaint("predict"):
         preprocessing = require_preprocessing(loaded)
-    predictions = []
-    for path in images:
-        pixels, inverted = preprocessing.read(path)
-        predictions.append(Prediction(path=path, top=tuple(loaded.classify(pixels)), inverted=inverted))
+        predictions = []
+        for path in images:
+            pixels, inverted = preprocessing.read(path)
+            predictions.append(Prediction(path=path, top=tuple(loaded.classify(pixels)), inverted=inverted))
     return predictions

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from lambdanets.data.readable import ReadableTest
-from lambdanets.data.task import Batch
+from lambdanets.data.task import Batch, ReadableTest
 from lambdanets.errors import DataError
 from lambdanets.training.loader import test_batches as shared_batches
 
