@@ -79,7 +79,7 @@ def test_the_weights_of_a_run_go_with_its_model(trained, image, tmp_path, capsys
         (("{run}", "{image}", "--position", "8", "8"), 2, "must lie on the map of 8×8"),
         (("{run}", "{tmp}/none.png"), 2, "explain: image must be a file"),
         (("{run}", "{tmp}/text.png"), 4, "explain: {tmp}/text.png: must be an image"),
-        (("{run}", "{tmp}/blank.png"), 4, "explain: {tmp}/blank.png must show a digit"),
+        (("{run}", "{tmp}/blank.png"), 4, "explain: {tmp}/blank.png: must show a digit"),
         (
             ("{run}", "{image}", "--weights", "{run}/best.safetensors"),
             2,

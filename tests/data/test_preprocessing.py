@@ -64,11 +64,11 @@ def test_what_earlier_versions_stored_is_read(stored, record):
         ({"size": 8}, r"description must have its settings, got 'foreground'\."),
         (
             {**DIGITS.to_dict(), "sise": 8},
-            r"must have its settings, got .*unexpected keyword argument 'sise'",
+            r"description must have its settings, got .*unexpected keyword argument 'sise'",
         ),
         (
             {**DIGITS.to_dict(), "size": 0},
-            r"must have its settings, got Preprocessing: size must be at least 1",
+            r"description must have its settings, got Preprocessing: size must be at least 1",
         ),
     ],
 )

@@ -54,13 +54,12 @@ def test_sizes_and_augmentation_are_those_of_the_config(root):
     )
     task = load_task(settings)
     transform = task.train.transform
-    assert (transform.size, task.test.transform.size, task.preprocessing.size) == (224, 224, 224)
-    assert (transform.min_crop_area, transform.flip) == (0.5, 0.0)
-    assert (transform.randaugment_layers, transform.randaugment_magnitude) == (2, 7.5)
+    assert (transform.size, task.preprocessing.size) == (224, 224)
+    assert transform.augment == settings.augment and task.test.preprocessing == task.preprocessing
     assert (task.train.seed, task.train.max_in_a_row) == (5, 3)
     larger = config(name="folder", root=str(root), image_size=16, test_image_size=24)
     task = load_task(larger)
-    assert (task.train.transform.size, task.test.transform.size, task.preprocessing.size) == (16, 24, 24)
+    assert (task.train.transform.size, task.test.preprocessing.size, task.preprocessing.size) == (16, 24, 24)
 
 
 def test_a_part_of_the_training_can_be_the_test(root):
@@ -130,8 +129,8 @@ def test_a_run_s_network_takes_files(run, tmp_path):
     stroke[10:60, 25:35] = 0
     (tmp_path / "one.png").write_bytes(encoded(stroke, "PNG"))
     (prediction,) = predict(run, [tmp_path / "one.png"])
-    method = json.loads((run / "best.json").read_text())["preprocessing"]["method"]
-    assert (method, prediction.inverted) in {("digit-image", True), ("crop", False)}
+    stored = json.loads((run / "best.json").read_text())["preprocessing"]
+    assert (stored["foreground"] is not None) == prediction.inverted
     trained = load_run(run)
     image, _ = trained.preprocessing.read(tmp_path / "one.png")
     with torch.inference_mode():

@@ -74,6 +74,11 @@ class Preprocessing:
             raise ArgumentError(f"Preprocessing: channels must be 1 (grey) or 3 (colour), got {channels}.")
         return cls(size=size, crop_mode="whole")
 
+    @property
+    def channels(self) -> int:
+        """Channels of the input: 3 for colour, 1 for grey."""
+        return len(self.mean)
+
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data for JSON."""
         return asdict(self)
@@ -97,8 +102,9 @@ class Preprocessing:
                 )
             return _METHODS[method](values)
         except (KeyError, TypeError, ArgumentError) as error:
+            reason = str(error).removesuffix(".")
             raise CheckpointError(
-                f"preprocessing: {method or 'description'} must have its settings, got {error}."
+                f"preprocessing: {method or 'description'} must have its settings, got {reason}."
             ) from error
 
     def read(self, path: Path) -> tuple[Float[Tensor, "c height width"], bool]:
@@ -123,7 +129,7 @@ class Preprocessing:
                 digit, inverted = self.foreground.draw(image, self.size)
             except DataError as error:
                 raise DataError(f"{path}: {error}") from error
-            if len(self.mean) == 1:
+            if self.channels == 1:
                 mean, std = _by_channel(self.mean), _by_channel(self.std)
                 return (torch.from_numpy(digit)[None] - mean) / std, inverted
             image = enlarged(digit).convert("RGB")
@@ -131,7 +137,7 @@ class Preprocessing:
 
     def pixels(self, image: Image.Image) -> UInt8[Tensor, "c height width"]:
         """Crop and resize an image."""
-        image = image if len(self.mean) == 3 else image.convert("L")
+        image = image if self.channels == 3 else image.convert("L")
         if self.crop_mode == "center":
             return crop_and_resize(image, self.box(image.width, image.height), (self.size, self.size))
         scale = self.size / min(image.size)
