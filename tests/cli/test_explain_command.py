@@ -1,16 +1,13 @@
 """`lambdanets explain` on a run: what it prints, what it leaves, and its exit codes."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from PIL import Image, ImageDraw
 
 from lambdanets.cli import run
 from lambdanets.recipes import get_recipe
-from lambdanets.runs.train import train
-from lambdanets.training.config import SchedConfig
-from lambdanets.training.run_folder import RunFolder
+from support.runs import write_run
 
 FILES = ("positions.png", "field.png", "content.png", "explain.json")
 
@@ -18,9 +15,7 @@ FILES = ("positions.png", "field.png", "content.png", "explain.json")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "digits"
-    config = replace(get_recipe("digits"), global_batch_size=256, sched=SchedConfig(epochs=1))
-    with RunFolder(path).locked(config) as folder:
-        train(config, folder, command="lambdanets train digits")
+    write_run(path, get_recipe("digits"))
     return path
 
 
@@ -37,7 +32,7 @@ def test_a_run_is_explained_with_its_own_weights(trained, image, tmp_path, capsy
     words = ("--layer", "c3.0.mixer", "--position", "2", "5", "--out", str(out))
     assert run(["explain", str(trained), str(image), *words]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("lambda_resnet_digits, trained (digits, epoch 1, ")
+    assert lines[0].startswith("lambda_resnet_digits, trained (digits, epoch 2, 50.0% of its test images): ")
     assert lines[0].endswith("lambda layer c3.0.mixer, map 8×8, 4 heads, 8 keys, scope 7×7")
     assert lines[1].startswith("image seven.jpg at 8×8 pixels, taken for ")
     assert [line.split("  ")[0] for line in lines[2:]] == [str(out / name) for name in FILES]

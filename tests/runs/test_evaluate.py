@@ -18,11 +18,11 @@ from lambdanets.runs import evaluate as module
 from lambdanets.runs.eval_table import COLUMNS, append_row, check_table, evaluate_runs
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.tasks import load_task, make_model
-from lambdanets.runs.train import train
 from lambdanets.training.checkpoint import load_checkpoint
 from lambdanets.training.config import SchedConfig
 from lambdanets.training.loader import TEST_BATCH
 from lambdanets.training.run_folder import RunFolder
+from support.runs import train_run
 from support.together import run_together
 
 NUM = 60
@@ -40,11 +40,8 @@ def few_images():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "twin"
-    config = replace(get_recipe("digits-conv"), num_threads=1, sched=SchedConfig(epochs=6, warmup_epochs=1.0))
-    with RunFolder(path).locked(config) as folder:
-        train(config, folder, command="lambdanets train digits-conv")
-    return path
+    config = replace(get_recipe("digits-conv"), num_threads=1, sched=SchedConfig(epochs=3, warmup_epochs=1.0))
+    return train_run(tmp_path_factory.mktemp("runs") / "twin", config)
 
 
 def _logits(trained, name):
@@ -68,8 +65,8 @@ def test_weights_of_the_last_checkpoint(trained, weights, name):
     assert found.evaluation.loss == pytest.approx(
         float(torch.nn.functional.cross_entropy(logits, labels)), rel=1e-5
     )
-    assert (found.origin.epoch, found.origin.step, found.image_size) == (6, 18, (8, 8))
-    assert found.origin.source == str(trained / f"checkpoints/step-00000018/{name}.safetensors")
+    assert (found.origin.epoch, found.origin.step, found.image_size) == (3, 9, (8, 8))
+    assert found.origin.source == str(trained / f"checkpoints/step-00000009/{name}.safetensors")
 
 
 def test_the_average_and_the_network_itself_differ(trained):
@@ -84,11 +81,11 @@ def test_the_average_and_the_network_itself_differ(trained):
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_is_judged(trained, tmp_path):
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    source = tmp_path / "checkpoints" / "step-00000018"
+    source = tmp_path / "checkpoints" / "step-00000009"
     shutil.copytree(source, source.with_name("step-00000099"))
     (source.with_name("step-00000099") / "ema.safetensors").write_bytes(b"")
     found = evaluate_run(tmp_path, EvalSettings(weights="ema"))
-    assert found.origin.step == 18 and "step-00000099 is damaged" in found.origin.warnings[0]
+    assert found.origin.step == 9 and "step-00000099 is damaged" in found.origin.warnings[0]
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3])

@@ -9,10 +9,10 @@ from lambdanets.cli import run
 from lambdanets.data.config import FolderConfig
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
-from lambdanets.runs.train import train
 from lambdanets.training.config import ModelConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
 from support.images import make_folder
+from support.runs import train_run
 from support.together import run_together
 
 CLASSES = ("ant", "bee", "cat")
@@ -33,10 +33,7 @@ def trained(tmp_path_factory):
         data=FolderConfig(root=str(root), image_size=16),
         sched=SchedConfig(epochs=2, warmup_epochs=1.0),
     )
-    path = root / "run"
-    with RunFolder(path).locked(config) as folder:
-        train(config, folder, command="lambdanets train digits-conv")
-    return path
+    return train_run(root / "run", config)
 
 
 @pytest.fixture

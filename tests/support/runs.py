@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 
+import pytest
 from safetensors.torch import load_file
 
+from lambdanets.runs import train as train_module
 from lambdanets.runs.load import save_best
 from lambdanets.runs.tasks import load_task
-from lambdanets.runs.train import first_state
 from lambdanets.training.run_folder import RunFolder
 from support.training import without_times
 
@@ -45,12 +46,20 @@ def write_run(path, config, change=lambda ema: None):
     """
     with RunFolder(path).locked(config) as folder:
         task = load_task(config)
-        state = first_state(config, task)
+        state = train_module.first_state(config, task)
         state.best = METRIC
         change(state.ema.module)
         save_best(folder.best, state, state.ema.module, config, task)
         folder.append_metrics(METRIC)
     return state
+
+
+def train_run(path, config):
+    """Train a config in a folder, but write no report: its figures take longer than a short training."""
+    with pytest.MonkeyPatch.context() as patch, RunFolder(path).locked(config) as folder:
+        patch.setattr(train_module, "write_report", lambda *_: "")
+        train_module.train(config, folder, command=f"lambdanets train {config.recipe}")
+    return path
 
 
 def start(*words):
