@@ -156,8 +156,8 @@ def clocks(compiled: Compiled, constants: dict[str, Any], kernel: str) -> dict[s
     # the embeddings, and of neighbouring rows all but one, which the step before has left.
     missed = warps * (count["LDGSTS"] + count["LDG"]) * LOADED
     if not count["LDGSTS"] and kernel != "table_gradient_kernel":
-        missed -= 2 * constants["COLUMNS"] * constants["NEAR"] * constants["K"]
-        missed /= 1 if constants["BY_IMAGE"] else constants["LINES"]
+        missed -= 2 * constants["BLOCK_M"] * constants["BLOCK_N"] * constants["BLOCK_K"]
+        missed /= 1 if constants["BY_IMAGE"] else constants["BLOCK_L"]
     return {
         "issue": warps * count.total() / ISSUED_A_CLOCK,
         "multiply": warps * count["HMMA"] * MULTIPLIED / MULTIPLIED_A_CLOCK,
@@ -194,16 +194,16 @@ def steps_of(launch: Launch, shape: Shape, batch: int) -> float:
     reach = min(shape.table_side // 2, side - 1)
     seen = (side * (2 * reach + 1) - reach * (reach + 1)) / side
     if launch.kernel == "table_gradient_kernel":
-        lines = -(-batch // one["LINES"]) * seen / (2 * reach + 1) * side
+        lines = -(-batch // one["BLOCK_L"]) * seen / (2 * reach + 1) * side
         if not one["BY_IMAGE"]:
-            lines = batch * seen / (2 * reach + 1) * side / one["LINES"]
-        return lines * -(-side // one["COLUMNS"]) / launch.grid[1]
-    own, other = (one["COLUMNS"], one["NEAR"])
+            lines = batch * seen / (2 * reach + 1) * side / one["BLOCK_L"]
+        return lines * -(-side // one["BLOCK_M"]) / launch.grid[1]
+    own, other = (one["BLOCK_M"], one["BLOCK_N"])
     if launch.kernel == "values_gradient_kernel":
         own, other = other, own
     tiles = 1 if own >= side else min(-(-(own + 2 * reach) // other), -(-side // other) + 1)
     tiles = tiles if own < side else -(-side // other)
-    return tiles * (seen if one["BY_IMAGE"] else min(2 * reach + 1, seen + one["LINES"] / 2))
+    return tiles * (seen if one["BY_IMAGE"] else min(2 * reach + 1, seen + one["BLOCK_L"] / 2))
 
 
 def measure(shape: Shape, batch: int, dtype: torch.dtype, tiles: Tiles | None = None) -> Iterator[Result]:
@@ -215,7 +215,7 @@ def measure(shape: Shape, batch: int, dtype: torch.dtype, tiles: Tiles | None = 
         yield {
             "shape": shape.name,
             "kernel": launch.kernel.removesuffix("_kernel"),
-            "tiles": [launch.constants[name] for name in ("LINES", "COLUMNS", "NEAR", "V")],
+            "tiles": [launch.constants[name] for name in ("BLOCK_L", "BLOCK_M", "BLOCK_N", "BLOCK_V")],
             "warps": launch.constants["num_warps"],
             "stages": launch.constants["num_stages"],
             "by_image": launch.constants["BY_IMAGE"],
@@ -232,16 +232,20 @@ def measure(shape: Shape, batch: int, dtype: torch.dtype, tiles: Tiles | None = 
 def candidates(shape: Shape) -> Iterator[Tiles]:
     """Tiles that a search compiles."""
     sides = (8, 16, 32)
-    for lines, columns, near, channels in itertools.product(
+    for lines, columns, context, channels in itertools.product(
         (2, 4, 8, 16), sides, (16, 32, 64), (16, 32, 64, 128)
     ):
         rows = lines * columns * NUM_HEADS
-        if columns >= 2 * shape.side > 8 or near >= 4 * shape.side or channels > max(16, shape.value_depth):
+        if (
+            columns >= 2 * shape.side > 8
+            or context >= 4 * shape.side
+            or channels > max(16, shape.value_depth)
+        ):
             continue
-        if 128 <= rows <= 1024 and rows * max(channels, near) <= 512 * 64:
-            warps = 4 if rows * max(channels, near) < 8192 else 8
+        if 128 <= rows <= 1024 and rows * max(channels, context) <= 512 * 64:
+            warps = 4 if rows * max(channels, context) < 8192 else 8
             for stages, by_image in itertools.product((1, 2), (False, True)):
-                yield Tiles(lines, columns, near, channels, warps, stages, by_image)
+                yield Tiles(lines, columns, context, channels, warps, stages, by_image)
 
 
 def show(row: Result) -> None:

@@ -57,18 +57,18 @@ def _possible(kernel: Kernel, problem: Problem, whole: int) -> Iterator[Tiles]:
     heads, width = power_of_two(problem.heads), problem.size[-1]
     depth = power_of_two(problem.value_depth, SMALLEST_DEPTH)
     parts = [one for one in (16, 32, 64, 128) if one <= depth]
-    for lines, columns, near, channels in product(
+    for lines, columns, context, channels in product(
         (1, 2, 4, 8, 16),
         [one for one in (8, 16, 32) if one < 2 * width] or [4],
         [one for one in (16, 32, 64) if one <= max(SMALLEST_DEPTH, 4 * width)],
         [whole] if kernel.startswith(("queries", "table")) else parts,
     ):
         rows, summed = lines * columns * heads, {"values_gradient": columns, "table_gradient": lines}
-        fits = 64 <= rows <= 1024 and rows * max(channels, near) <= LARGEST_TILE // problem.item_bytes
+        fits = 64 <= rows <= 1024 and rows * max(channels, context) <= LARGEST_TILE // problem.item_bytes
         if fits and summed.get(kernel, SMALLEST_DEPTH) * heads >= SMALLEST_DEPTH:
             for warps, stages, by_image in product((4, 8), (1, 2, 3), (False, True)):
                 if not by_image or lines <= problem.batch:
-                    yield Tiles(lines, columns, near, channels, warps, stages, by_image)
+                    yield Tiles(lines, columns, context, channels, warps, stages, by_image)
 
 
 def _distance(one: Tiles, other: Tiles) -> float:
@@ -133,9 +133,9 @@ def _calls(problem: Problem) -> dict[Kernel, Callable[[Tiles], object]]:
     queries, values, gradient = rows(h, k), rows(problem.intra_depth, v), rows(h, v)
     table = torch.randn(problem.intra_depth, k, *problem.scope, device=problem.device)
 
-    def backward(*needed: bool) -> Callable[[Tiles], object]:
+    def backward(*needs_grad: bool) -> Callable[[Tiles], object]:
         return lambda tiles: triton.gradients(
-            gradient, queries, values, table, needed, problem.workspace, tiles=tiles
+            gradient, queries, values, table, needs_grad, problem.workspace, tiles=tiles
         )
 
     return {

@@ -105,10 +105,10 @@ def test_strides_change_nothing() -> None:
 
 
 TILES = {
-    "by row": Tiles(lines=2, columns=4, near=16, channels=16),
-    "by image": Tiles(lines=2, columns=8, near=16, channels=16, by_image=True),
-    "one line": Tiles(lines=1, columns=16, near=32, channels=32),
-    "halo wider than a tile": Tiles(lines=4, columns=4, near=4, channels=16, by_image=True),
+    "by row": Tiles(lines=2, columns=4, context=16, channels=16),
+    "by image": Tiles(lines=2, columns=8, context=16, channels=16, by_image=True),
+    "one line": Tiles(lines=1, columns=16, context=32, channels=32),
+    "halo wider than a tile": Tiles(lines=4, columns=4, context=4, channels=16, by_image=True),
 }
 
 
@@ -237,13 +237,13 @@ def test_rule_makes_tiles_that_a_gpu_can_hold(kernel: Kernel, size: tuple[int, .
             asked = problem(size, batch=batch, heads=heads, value_depth=depth, scope=scope)
             tiles = _tiles.rule(kernel, asked)
             assert all(side & (side - 1) == 0 for side in tiles[:4])
-            assert tiles.near >= 16
+            assert tiles.context >= 16
             assert tiles.channels >= 16
             assert tiles.lines * tiles.columns * heads <= 2 * _tiles.ROWS
             # The compiler wants 16 terms in each sum of a product; the interpreter does not mind.
             summed = {"values_gradient": tiles.columns, "table_gradient": tiles.lines}.get(kernel, 16)
             assert summed * _triton.power_of_two(heads) >= 16
-            first, count = _tiles.near_tiles(asked, tiles.own(kernel), tiles.other(kernel))
+            first, count = _tiles.context_tiles(asked, tiles.own(kernel), tiles.other(kernel))
             # The tiles reach from the first column's first context to the last column's last.
             reach = min(11, size[-1] - 1)
             assert first <= 0
@@ -276,7 +276,7 @@ def test_few_programs_are_made_more(kernel: Kernel) -> None:
 
 
 def test_tiles_that_were_measured_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = Tiles(lines=4, columns=8, near=32, channels=32, warps=4, stages=3)
+    measured = Tiles(lines=4, columns=8, context=32, channels=32, warps=4, stages=3)
     monkeypatch.setattr(_tiles, "TUNED", {"a GPU": {_tiles.bucket("output", problem()): measured}})
     assert _tiles.tiles_for("output", problem(), "a GPU") == measured
     assert _tiles.tiles_for("output", problem(batch=64), "a GPU") == measured

@@ -58,11 +58,11 @@ def input_precision() -> str:
     return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
 
 
-def sum_type(dtype: torch.dtype) -> Any:
+def acc_dtype(dtype: torch.dtype) -> Any:
     """Triton's name for what sums of such numbers are made in; Triton is imported."""
-    from lambdanets.functional._triton_kernels import SUM
+    from lambdanets.functional._triton_kernels import ACC_DTYPE
 
-    return SUM[dtype]
+    return ACC_DTYPE[dtype]
 
 
 def power_of_two(number: int, smallest: int = 1) -> int:

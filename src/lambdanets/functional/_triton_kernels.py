@@ -8,8 +8,8 @@ import triton.language as tl
 
 from lambdanets.functional._triton import is_interpreted
 
-# What sums are made in.
-SUM = {
+# The dtype that sums are made in.
+ACC_DTYPE = {
     torch.float16: tl.float32,
     torch.bfloat16: tl.float32,
     torch.float32: tl.float32,
@@ -22,8 +22,8 @@ INTERPRETED = tl.constexpr(is_interpreted())
 
 @triton.jit
 @no_type_check
-def product(left, right, total, PRECISION: tl.constexpr):
-    """Total + left @ right, for each item of the axes before the last two."""
+def product(left, right, acc, PRECISION: tl.constexpr):
+    """acc + left @ right, for each item of the axes before the last two."""
     if INTERPRETED and left.dtype == tl.bfloat16:
-        return tl.dot(left.to(tl.float32), right.to(tl.float32), total)
-    return tl.dot(left, right, total, input_precision=PRECISION, out_dtype=total.dtype)
+        return tl.dot(left.to(tl.float32), right.to(tl.float32), acc)
+    return tl.dot(left, right, acc, input_precision=PRECISION, out_dtype=acc.dtype)

@@ -13,12 +13,12 @@ from lambdanets.functional._layout import empty_in_order_of
 from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional._triton import (
     SMALLEST_DEPTH,
+    acc_dtype,
     cannot_launch,
     input_precision,
     kernel_rates,
     on_device,
     power_of_two,
-    sum_type,
 )
 from lambdanets.functional.content.reference import lambdas_by_part
 from lambdanets.notation import KeyNormalization
@@ -68,7 +68,7 @@ class _ContentLambdas(RecomputeOperator):
         if not lambdas.numel():
             return lambdas, norms
         kernels, options = _kernels(), _options(keys, values, key_normalization)
-        block_v = min(options["V"], HELD // options["K"])
+        block_v = min(options["BLOCK_V"], HELD // options["BLOCK_K"])
         partial, partial_norms = (
             one if parts == 1 else one.new_empty(b, u, parts, *one.shape[2:]) for one in (lambdas, norms)
         )
@@ -84,7 +84,7 @@ class _ContentLambdas(RecomputeOperator):
                 flat_keys.stride(),
                 flat_values.stride(),
                 WHOLE=parts == 1,
-                **(options | {"V": block_v}),
+                **(options | {"BLOCK_V": block_v}),
             )
             if parts > 1:
                 kernels.join_kernel[(b * u, k, -(-v // block_v))](
@@ -94,8 +94,8 @@ class _ContentLambdas(RecomputeOperator):
                     norms,
                     (k, v),
                     parts,
-                    PARTS=power_of_two(parts),
-                    V=block_v,
+                    BLOCK_P=power_of_two(parts),
+                    BLOCK_V=block_v,
                     NORMALIZATION=key_normalization,
                 )
         return lambdas, norms
@@ -117,7 +117,7 @@ class _ContentLambdas(RecomputeOperator):
             return grad_keys, grad_values
         maps = [one.flatten(3) for one in (keys, values, grad_keys, grad_values)]
         m, options = maps[0].shape[3], _options(keys, values, key_normalization)
-        span = options["M"] * max(1, b * u * -(-m // options["M"]) // FULL)
+        span = options["BLOCK_M"] * max(1, b * u * -(-m // options["BLOCK_M"]) // FULL)
         with on_device(values):
             _kernels().gradients_kernel[(b * u * -(-m // span),)](
                 grad_out,
@@ -167,14 +167,14 @@ def _options(keys: Tensor, values: Tensor, key_normalization: str) -> dict[str, 
     fitting = LOADED // (values.element_size() * power_of_two(k + v))
     m = min(128, max(SMALLEST_DEPTH, fitting))
     return {
-        "M": m,
-        "K": k,
-        "V": v,
+        "BLOCK_M": m,
+        "BLOCK_K": k,
+        "BLOCK_V": v,
         "NORMALIZATION": key_normalization,
         # As exact as float16 itself.
         "PRECISION": "tf32" if values.dtype == torch.float16 else input_precision(),
-        "NUMBER": kernels.NUMBER[values.dtype],
-        "SUM": sum_type(values.dtype),
+        "DTYPE": kernels.DTYPES[values.dtype],
+        "ACC": acc_dtype(values.dtype),
         "num_warps": 8 if k * max(m, v) * values.element_size() >= 2 * HELD else 4,
         "num_stages": 2,
     }

@@ -27,7 +27,7 @@ class Tiles(NamedTuple):
     Attributes:
         lines: Rows of a map, or the same row of so many images.
         columns: Columns of queries.
-        near: Columns of context.
+        context: Columns of context.
         channels: Value channels.
         warps: Groups of 32 threads.
         stages: Steps whose loads are under way at once.
@@ -36,7 +36,7 @@ class Tiles(NamedTuple):
 
     lines: int
     columns: int
-    near: int
+    context: int
     channels: int
     warps: int = 8
     stages: int = 2
@@ -44,11 +44,11 @@ class Tiles(NamedTuple):
 
     def own(self, kernel: Kernel) -> int:
         """Columns whose result a program makes."""
-        return self.near if kernel == "values_gradient" else self.columns
+        return self.context if kernel == "values_gradient" else self.columns
 
     def other(self, kernel: Kernel) -> int:
         """Columns of the tiles it goes through."""
-        return self.columns if kernel == "values_gradient" else self.near
+        return self.columns if kernel == "values_gradient" else self.context
 
 
 # Measured faster than the rule, by GPU and `bucket`, as `benchmarks/gpu.py --tune` prints them. No GPU was
@@ -78,7 +78,7 @@ def bucket(kernel: Kernel, problem: Problem) -> str:
 def rule(kernel: Kernel, problem: Problem) -> Tiles:
     """Tiles for a call that fills a GPU, from its sizes and its type alone."""
     heads, channels = power_of_two(problem.heads), power_of_two(problem.value_depth, SMALLEST_DEPTH)
-    columns, near = _widths(kernel, problem)
+    columns, context = _widths(kernel, problem)
     if kernel in ("output", "values_gradient"):
         channels = min(channels, 32 if columns == 32 else 64)
     rows = ROWS * 2 // problem.item_bytes * 64 // max(64, channels)
@@ -88,7 +88,7 @@ def rule(kernel: Kernel, problem: Problem) -> Tiles:
         lines = max(lines, SMALLEST_DEPTH // heads)
     by_image = problem.batch >= lines and (lift_sizes(problem.size)[1] <= 16 or kernel == "table_gradient")
     stages = 1 if kernel == "values_gradient" else 2
-    return _with_warps(Tiles(lines, columns, near, channels, stages=stages, by_image=by_image), problem)
+    return _with_warps(Tiles(lines, columns, context, channels, stages=stages, by_image=by_image), problem)
 
 
 def _widths(kernel: Kernel, problem: Problem) -> tuple[int, int]:
@@ -121,7 +121,7 @@ def _shrink(kernel: Kernel, problem: Problem, tiles: Tiles, fewest: int) -> Tile
 
 
 def _with_warps(tiles: Tiles, problem: Problem) -> Tiles:
-    held = tiles.lines * tiles.columns * power_of_two(problem.heads) * max(tiles.channels, tiles.near)
+    held = tiles.lines * tiles.columns * power_of_two(problem.heads) * max(tiles.channels, tiles.context)
     return tiles._replace(warps=8 if held >= 8192 else 4)
 
 
@@ -143,7 +143,7 @@ def blocks(problem: Problem, width: int, tiles: Tiles) -> int:
     return lines * -(-columns // width)
 
 
-def near_tiles(problem: Problem, own: int, other: int) -> tuple[int, int]:
+def context_tiles(problem: Problem, own: int, other: int) -> tuple[int, int]:
     """Where the tiles of the other side's columns begin, from a program's first column, and their number."""
     columns, reach = _columns_and_reach(problem)
     if own >= columns:

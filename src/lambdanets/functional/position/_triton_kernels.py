@@ -1,6 +1,6 @@
 """Triton kernels of the attention form: scores of queries against embeddings, never written to memory.
 
-A line is a row of columns of one slice of one image, and a program works on LINES lines at once. For one
+A line is a row of columns of one slice of one image, and a program works on several lines at once. For one
 offset of lines d = (dz, dy), the embeddings R[x, c] depend on the columns of query and context alone, and
 the values on the context's line and column alone. With the score s[l, x, h, c] of query h at line l,
 column x for the column c of line l + d,
@@ -24,7 +24,7 @@ Arguments: tensors are "b c d slices rows columns" with any strides, and `shared
 `depths` (h, k, v, u), `reach` the largest offset along slices, rows and columns. The lines of a program are
 neighbouring rows of a slice, or BY_IMAGE the same row of neighbouring images. Columns of the other side
 come in `tiles` that begin at `first`, relative to the program's own first column, so that the embeddings
-of a tile are the same for all programs. H, K are powers of two that hold h and k; SUM is the type of sums.
+of a tile are the same for all programs. ACC is the dtype of sums.
 """
 
 from typing import no_type_check
@@ -33,6 +33,9 @@ import triton
 import triton.language as tl
 
 from lambdanets.functional._triton_kernels import product
+
+# Axes of a tile, in the comments by their last letter: BLOCK_L lines, BLOCK_M columns of queries, BLOCK_N
+# columns of context, BLOCK_V value channels, BLOCK_H all heads, BLOCK_K the query depth, BLOCK_R offsets.
 
 
 @triton.jit
@@ -52,62 +55,64 @@ def output_kernel(
     v_strides,
     s_strides,
     o_strides,
-    LINES: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    NEAR: tl.constexpr,
-    V: tl.constexpr,
-    H: tl.constexpr,
-    K: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr,
     BY_IMAGE: tl.constexpr,
     PRECISION: tl.constexpr,
-    SUM: tl.constexpr,
+    ACC: tl.constexpr,
 ):
-    """The output of LINES lines, COLUMNS columns and V channels."""
-    x0, image, z, y, count = _block(tl.program_id(0), size, COLUMNS, LINES, BY_IMAGE)
-    x, xh = x0 + tl.arange(0, COLUMNS), tl.arange(0, COLUMNS * H)
-    l, lh = tl.arange(0, LINES), tl.arange(0, LINES * H)
-    k, v = tl.arange(0, K), tl.program_id(1) * V + tl.arange(0, V)
-    q_lines = (lh // H) * _step(q_strides, BY_IMAGE) + (lh % H) * q_strides[1]
-    q_pointers = _line(queries, image, z, y, q_strides) + _cube(x * q_strides[5], q_lines, k * q_strides[2])
-    q_mask = _all(x < size[3], (lh // H < count) & (lh % H < depths[0]), k < depths[1])
-    asked = tl.load(q_pointers, q_mask, 0.0)  # COLUMNS LINES·H K
-    total = tl.zeros((LINES, COLUMNS * H, V), SUM)
+    """The output of BLOCK_L lines, BLOCK_M columns and BLOCK_V channels."""
+    x0, image, z, y, count = _block(tl.program_id(0), size, BLOCK_M, BLOCK_L, BY_IMAGE)
+    x, xh = x0 + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_M * BLOCK_H)
+    l, lh = tl.arange(0, BLOCK_L), tl.arange(0, BLOCK_L * BLOCK_H)
+    k, v = tl.arange(0, BLOCK_K), tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
+    q_lines = (lh // BLOCK_H) * _step(q_strides, BY_IMAGE) + (lh % BLOCK_H) * q_strides[1]
+    q_pointers = _line(queries, image, z, y, q_strides) + _offsets(
+        x * q_strides[5], q_lines, k * q_strides[2]
+    )
+    q_mask = _mask(x < size[3], (lh // BLOCK_H < count) & (lh % BLOCK_H < depths[0]), k < depths[1])
+    q_tile = tl.load(q_pointers, q_mask, 0.0)  # M L·H K
+    acc = tl.zeros((BLOCK_L, BLOCK_M * BLOCK_H, BLOCK_V), ACC)
     if shared is not None:
         s_images = (image + l * BY_IMAGE) * s_strides[0]
-        s_pointers = shared + _cube(s_images, k * s_strides[1], v * s_strides[2])
-        lambdas = tl.load(s_pointers, _all(l < count, k < depths[1], v < depths[2]), 0.0)  # LINES K V
-        total = product(_swap(asked, COLUMNS, LINES, H, K), lambdas, total, PRECISION)
+        s_pointers = shared + _offsets(s_images, k * s_strides[1], v * s_strides[2])
+        lambdas = tl.load(s_pointers, _mask(l < count, k < depths[1], v < depths[2]), 0.0)  # L K V
+        acc = product(_swap(q_tile, BLOCK_M, BLOCK_L, BLOCK_H, BLOCK_K), lambdas, acc, PRECISION)
     z_low, z_count, y_low, y_count = _reached(z, y, count, size, reach, BY_IMAGE)
-    t_low, t_count = _tiles_on_map(x0 + first, tiles, NEAR, size[3])
-    for outer in range(depths[3] * z_count * t_count):
-        c = x0 + first + (t_low + outer % t_count) * NEAR + tl.arange(0, NEAR)
-        dz = z_low + outer // t_count % z_count
-        i = outer // (t_count * z_count)
+    t_low, t_count = _tiles_on_map(x0 + first, tiles, BLOCK_N, size[3])
+    for step in range(depths[3] * z_count * t_count):
+        c = x0 + first + (t_low + step % t_count) * BLOCK_N + tl.arange(0, BLOCK_N)
+        dz = z_low + step // t_count % z_count
+        i = step // (t_count * z_count)
         r_pointers, r_mask = _embeddings(embeddings, i, dz, y_low, c[None, :] - x[:, None], k, depths, reach)
         v_pointers = _line(values + i * v_strides[1], image, z + dz, y + y_low, v_strides)
-        v_pointers += _cube(l * _step(v_strides, BY_IMAGE), c * v_strides[5], v * v_strides[2])
-        v_mask = _all(l < count, _within(c, size[3]), v < depths[2])
+        v_pointers += _offsets(l * _step(v_strides, BY_IMAGE), c * v_strides[5], v * v_strides[2])
+        v_mask = _mask(l < count, _within(c, size[3]), v < depths[2])
         for dy in range(y_low, y_low + y_count):
-            near = tl.load(r_pointers, r_mask, 0.0)  # COLUMNS NEAR K
-            scores = tl.zeros((COLUMNS, LINES * H, NEAR), SUM)
-            scores = product(asked, tl.permute(near, (0, 2, 1)), scores, PRECISION)
-            scores = _swap(scores.to(asked.dtype), COLUMNS, LINES, H, NEAR)  # LINES COLUMNS·H NEAR
+            r_tile = tl.load(r_pointers, r_mask, 0.0)  # M N K
+            scores = tl.zeros((BLOCK_M, BLOCK_L * BLOCK_H, BLOCK_N), ACC)
+            scores = product(q_tile, tl.permute(r_tile, (0, 2, 1)), scores, PRECISION)
+            scores = _swap(scores.to(q_tile.dtype), BLOCK_M, BLOCK_L, BLOCK_H, BLOCK_N)  # L M·H N
             on_map = BY_IMAGE | _within(y + l + dy, size[2])
-            context = tl.load(v_pointers, v_mask & on_map[:, None, None], 0.0)  # LINES NEAR V
-            total = product(scores, context, total, PRECISION)
+            v_tile = tl.load(v_pointers, v_mask & on_map[:, None, None], 0.0)  # L N V
+            acc = product(scores, v_tile, acc, PRECISION)
             r_pointers += (2 * reach[2] + 1) * depths[1]
             v_pointers += v_strides[4]
-    o_columns = (x0 + xh // H) * o_strides[5] + (xh % H) * o_strides[1]
+    o_columns = (x0 + xh // BLOCK_H) * o_strides[5] + (xh % BLOCK_H) * o_strides[1]
     o_pointers = _line(output, image, z, y, o_strides)
-    o_pointers += _cube(l * _step(o_strides, BY_IMAGE), o_columns, v * o_strides[2])
-    o_mask = _all(l < count, (x0 + xh // H < size[3]) & (xh % H < depths[0]), v < depths[2])
-    tl.store(o_pointers, total.to(output.dtype.element_ty), o_mask)
+    o_pointers += _offsets(l * _step(o_strides, BY_IMAGE), o_columns, v * o_strides[2])
+    o_mask = _mask(l < count, (x0 + xh // BLOCK_H < size[3]) & (xh % BLOCK_H < depths[0]), v < depths[2])
+    tl.store(o_pointers, acc.to(output.dtype.element_ty), o_mask)
 
 
 @triton.jit
 @no_type_check
 def values_gradient_kernel(
-    gradient,
+    grad_out,
     queries,
     embeddings,
     output,
@@ -119,62 +124,70 @@ def values_gradient_kernel(
     g_strides,
     q_strides,
     o_strides,
-    LINES: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    NEAR: tl.constexpr,
-    V: tl.constexpr,
-    H: tl.constexpr,
-    K: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr,
     BY_IMAGE: tl.constexpr,
     PRECISION: tl.constexpr,
-    SUM: tl.constexpr,
+    ACC: tl.constexpr,
 ):
-    """Gradients of the values of LINES lines, NEAR columns, V channels and one part of the intra-depth."""
-    c0, image, z, y, count = _block(tl.program_id(0), size, NEAR, LINES, BY_IMAGE)
-    c, k, v = c0 + tl.arange(0, NEAR), tl.arange(0, K), tl.program_id(1) * V + tl.arange(0, V)
+    """Gradients of the values of BLOCK_L lines, BLOCK_N columns, BLOCK_V channels and one u."""
+    c0, image, z, y, count = _block(tl.program_id(0), size, BLOCK_N, BLOCK_L, BY_IMAGE)
+    c, k, v = (
+        c0 + tl.arange(0, BLOCK_N),
+        tl.arange(0, BLOCK_K),
+        tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V),
+    )
     i = tl.program_id(2)
-    xh, l, lh = tl.arange(0, COLUMNS * H), tl.arange(0, LINES), tl.arange(0, LINES * H)
-    q_lines = (lh // H) * _step(q_strides, BY_IMAGE) + (lh % H) * q_strides[1]
-    total = tl.zeros((LINES, NEAR, V), SUM)
+    xh, l, lh = tl.arange(0, BLOCK_M * BLOCK_H), tl.arange(0, BLOCK_L), tl.arange(0, BLOCK_L * BLOCK_H)
+    q_lines = (lh // BLOCK_H) * _step(q_strides, BY_IMAGE) + (lh % BLOCK_H) * q_strides[1]
+    acc = tl.zeros((BLOCK_L, BLOCK_N, BLOCK_V), ACC)
     # From the context to its queries: embeddings are those of the opposite offset.
     z_low, z_count, y_low, y_count = _reached(z, y, count, size, reach, BY_IMAGE)
-    t_low, t_count = _tiles_on_map(c0 + first, tiles, COLUMNS, size[3])
-    for outer in range(z_count * t_count):
-        x0 = c0 + first + (t_low + outer % t_count) * COLUMNS
-        x = x0 + tl.arange(0, COLUMNS)
-        dz = z_low + outer // t_count
+    t_low, t_count = _tiles_on_map(c0 + first, tiles, BLOCK_M, size[3])
+    for step in range(z_count * t_count):
+        x0 = c0 + first + (t_low + step % t_count) * BLOCK_M
+        x = x0 + tl.arange(0, BLOCK_M)
+        dz = z_low + step // t_count
         r_pointers, r_mask = _embeddings(
             embeddings, i, -dz, -y_low, c[None, :] - x[:, None], k, depths, reach
         )
         q_pointers = _line(queries, image, z + dz, y + y_low, q_strides)
-        q_pointers += _cube(x * q_strides[5], q_lines, k * q_strides[2])
-        q_mask = _all(_within(x, size[3]), (lh // H < count) & (lh % H < depths[0]), k < depths[1])
-        g_columns = (x0 + xh // H) * g_strides[5] + (xh % H) * g_strides[1]
-        g_pointers = _line(gradient, image, z + dz, y + y_low, g_strides)
-        g_pointers += _cube(l * _step(g_strides, BY_IMAGE), g_columns, v * g_strides[2])
-        g_mask = _all(l < count, _within(x0 + xh // H, size[3]) & (xh % H < depths[0]), v < depths[2])
+        q_pointers += _offsets(x * q_strides[5], q_lines, k * q_strides[2])
+        q_mask = _mask(
+            _within(x, size[3]), (lh // BLOCK_H < count) & (lh % BLOCK_H < depths[0]), k < depths[1]
+        )
+        g_columns = (x0 + xh // BLOCK_H) * g_strides[5] + (xh % BLOCK_H) * g_strides[1]
+        g_pointers = _line(grad_out, image, z + dz, y + y_low, g_strides)
+        g_pointers += _offsets(l * _step(g_strides, BY_IMAGE), g_columns, v * g_strides[2])
+        g_mask = _mask(
+            l < count, _within(x0 + xh // BLOCK_H, size[3]) & (xh % BLOCK_H < depths[0]), v < depths[2]
+        )
         for dy in range(y_low, y_low + y_count):
-            near = tl.load(r_pointers, r_mask, 0.0)  # COLUMNS NEAR K
-            on_map = BY_IMAGE | _within(y + lh // H + dy, size[2])
-            asked = tl.load(q_pointers, q_mask & on_map[None, :, None], 0.0)  # COLUMNS LINES·H K
-            scores = tl.zeros((COLUMNS, LINES * H, NEAR), SUM)
-            scores = product(asked, tl.permute(near, (0, 2, 1)), scores, PRECISION)
-            scores = _swap(scores.to(asked.dtype), COLUMNS, LINES, H, NEAR)  # LINES COLUMNS·H NEAR
+            r_tile = tl.load(r_pointers, r_mask, 0.0)  # M N K
+            on_map = BY_IMAGE | _within(y + lh // BLOCK_H + dy, size[2])
+            q_tile = tl.load(q_pointers, q_mask & on_map[None, :, None], 0.0)  # M L·H K
+            scores = tl.zeros((BLOCK_M, BLOCK_L * BLOCK_H, BLOCK_N), ACC)
+            scores = product(q_tile, tl.permute(r_tile, (0, 2, 1)), scores, PRECISION)
+            scores = _swap(scores.to(q_tile.dtype), BLOCK_M, BLOCK_L, BLOCK_H, BLOCK_N)  # L M·H N
             on_map = BY_IMAGE | _within(y + l + dy, size[2])
-            given = tl.load(g_pointers, g_mask & on_map[:, None, None], 0.0)  # LINES COLUMNS·H V
-            total = product(tl.permute(scores, (0, 2, 1)), given, total, PRECISION)
+            g_tile = tl.load(g_pointers, g_mask & on_map[:, None, None], 0.0)  # L M·H V
+            acc = product(tl.permute(scores, (0, 2, 1)), g_tile, acc, PRECISION)
             r_pointers -= (2 * reach[2] + 1) * depths[1]
             q_pointers += q_strides[4]
             g_pointers += g_strides[4]
     o_pointers = _line(output + i * o_strides[1], image, z, y, o_strides)
-    o_pointers += _cube(l * _step(o_strides, BY_IMAGE), c * o_strides[5], v * o_strides[2])
-    tl.store(o_pointers, total.to(output.dtype.element_ty), _all(l < count, c < size[3], v < depths[2]))
+    o_pointers += _offsets(l * _step(o_strides, BY_IMAGE), c * o_strides[5], v * o_strides[2])
+    tl.store(o_pointers, acc.to(output.dtype.element_ty), _mask(l < count, c < size[3], v < depths[2]))
 
 
 @triton.jit
 @no_type_check
 def queries_gradient_kernel(
-    gradient,
+    grad_out,
     values,
     embeddings,
     shared,
@@ -188,63 +201,63 @@ def queries_gradient_kernel(
     v_strides,
     s_strides,
     o_strides,
-    LINES: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    NEAR: tl.constexpr,
-    V: tl.constexpr,
-    H: tl.constexpr,
-    K: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr,
     BY_IMAGE: tl.constexpr,
     PRECISION: tl.constexpr,
-    SUM: tl.constexpr,
+    ACC: tl.constexpr,
 ):
-    """Gradients of the queries of LINES lines, COLUMNS columns; V holds all value channels."""
-    x0, image, z, y, count = _block(tl.program_id(0), size, COLUMNS, LINES, BY_IMAGE)
-    x, xh = x0 + tl.arange(0, COLUMNS), tl.arange(0, COLUMNS * H)
-    l, lh = tl.arange(0, LINES), tl.arange(0, LINES * H)
-    k, v = tl.arange(0, K), tl.arange(0, V)
-    g_columns = (x0 + xh // H) * g_strides[5] + (xh % H) * g_strides[1]
-    g_pointers = _line(gradient, image, z, y, g_strides)
-    g_pointers += _cube(l * _step(g_strides, BY_IMAGE), g_columns, v * g_strides[2])
-    g_mask = _all(l < count, (x0 + xh // H < size[3]) & (xh % H < depths[0]), v < depths[2])
-    given = tl.load(g_pointers, g_mask, 0.0)  # LINES COLUMNS·H V
-    total = tl.zeros((COLUMNS, LINES * H, K), SUM)
+    """Gradients of the queries of BLOCK_L lines, BLOCK_M columns; BLOCK_V holds all value channels."""
+    x0, image, z, y, count = _block(tl.program_id(0), size, BLOCK_M, BLOCK_L, BY_IMAGE)
+    x, xh = x0 + tl.arange(0, BLOCK_M), tl.arange(0, BLOCK_M * BLOCK_H)
+    l, lh = tl.arange(0, BLOCK_L), tl.arange(0, BLOCK_L * BLOCK_H)
+    k, v = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_V)
+    g_columns = (x0 + xh // BLOCK_H) * g_strides[5] + (xh % BLOCK_H) * g_strides[1]
+    g_pointers = _line(grad_out, image, z, y, g_strides)
+    g_pointers += _offsets(l * _step(g_strides, BY_IMAGE), g_columns, v * g_strides[2])
+    g_mask = _mask(l < count, (x0 + xh // BLOCK_H < size[3]) & (xh % BLOCK_H < depths[0]), v < depths[2])
+    g_tile = tl.load(g_pointers, g_mask, 0.0)  # L M·H V
+    acc = tl.zeros((BLOCK_M, BLOCK_L * BLOCK_H, BLOCK_K), ACC)
     if shared is not None:
         s_images = (image + l * BY_IMAGE) * s_strides[0]
-        s_pointers = shared + _cube(s_images, v * s_strides[2], k * s_strides[1])
-        lambdas = tl.load(s_pointers, _all(l < count, v < depths[2], k < depths[1]), 0.0)  # LINES V K
-        by_line = product(given, lambdas, tl.zeros((LINES, COLUMNS * H, K), SUM), PRECISION)
-        total = _swap(by_line, LINES, COLUMNS, H, K)
+        s_pointers = shared + _offsets(s_images, v * s_strides[2], k * s_strides[1])
+        lambdas = tl.load(s_pointers, _mask(l < count, v < depths[2], k < depths[1]), 0.0)  # L V K
+        by_line = product(g_tile, lambdas, tl.zeros((BLOCK_L, BLOCK_M * BLOCK_H, BLOCK_K), ACC), PRECISION)
+        acc = _swap(by_line, BLOCK_L, BLOCK_M, BLOCK_H, BLOCK_K)
     z_low, z_count, y_low, y_count = _reached(z, y, count, size, reach, BY_IMAGE)
-    t_low, t_count = _tiles_on_map(x0 + first, tiles, NEAR, size[3])
-    for outer in range(depths[3] * z_count * t_count):
-        c = x0 + first + (t_low + outer % t_count) * NEAR + tl.arange(0, NEAR)
-        dz = z_low + outer // t_count % z_count
-        i = outer // (t_count * z_count)
+    t_low, t_count = _tiles_on_map(x0 + first, tiles, BLOCK_N, size[3])
+    for step in range(depths[3] * z_count * t_count):
+        c = x0 + first + (t_low + step % t_count) * BLOCK_N + tl.arange(0, BLOCK_N)
+        dz = z_low + step // t_count % z_count
+        i = step // (t_count * z_count)
         r_pointers, r_mask = _embeddings(embeddings, i, dz, y_low, c[None, :] - x[:, None], k, depths, reach)
         v_pointers = _line(values + i * v_strides[1], image, z + dz, y + y_low, v_strides)
-        v_pointers += _cube(l * _step(v_strides, BY_IMAGE), v * v_strides[2], c * v_strides[5])
-        v_mask = _all(l < count, v < depths[2], _within(c, size[3]))
+        v_pointers += _offsets(l * _step(v_strides, BY_IMAGE), v * v_strides[2], c * v_strides[5])
+        v_mask = _mask(l < count, v < depths[2], _within(c, size[3]))
         for dy in range(y_low, y_low + y_count):
             on_map = BY_IMAGE | _within(y + l + dy, size[2])
-            context = tl.load(v_pointers, v_mask & on_map[:, None, None], 0.0)  # LINES V NEAR
-            of_scores = tl.zeros((LINES, COLUMNS * H, NEAR), SUM)
-            of_scores = product(given, context, of_scores, PRECISION)
-            of_scores = _swap(of_scores.to(given.dtype), LINES, COLUMNS, H, NEAR)  # COLUMNS LINES·H NEAR
-            near = tl.load(r_pointers, r_mask, 0.0)  # COLUMNS NEAR K
-            total = product(of_scores, near, total, PRECISION)
+            v_tile = tl.load(v_pointers, v_mask & on_map[:, None, None], 0.0)  # L V N
+            grad_scores = tl.zeros((BLOCK_L, BLOCK_M * BLOCK_H, BLOCK_N), ACC)
+            grad_scores = product(g_tile, v_tile, grad_scores, PRECISION)
+            grad_scores = _swap(grad_scores.to(g_tile.dtype), BLOCK_L, BLOCK_M, BLOCK_H, BLOCK_N)  # M L·H N
+            r_tile = tl.load(r_pointers, r_mask, 0.0)  # M N K
+            acc = product(grad_scores, r_tile, acc, PRECISION)
             r_pointers += (2 * reach[2] + 1) * depths[1]
             v_pointers += v_strides[4]
-    o_lines = (lh // H) * _step(o_strides, BY_IMAGE) + (lh % H) * o_strides[1]
-    o_pointers = _line(output, image, z, y, o_strides) + _cube(x * o_strides[5], o_lines, k * o_strides[2])
-    o_mask = _all(x < size[3], (lh // H < count) & (lh % H < depths[0]), k < depths[1])
-    tl.store(o_pointers, total.to(output.dtype.element_ty), o_mask)
+    o_lines = (lh // BLOCK_H) * _step(o_strides, BY_IMAGE) + (lh % BLOCK_H) * o_strides[1]
+    o_pointers = _line(output, image, z, y, o_strides) + _offsets(x * o_strides[5], o_lines, k * o_strides[2])
+    o_mask = _mask(x < size[3], (lh // BLOCK_H < count) & (lh % BLOCK_H < depths[0]), k < depths[1])
+    tl.store(o_pointers, acc.to(output.dtype.element_ty), o_mask)
 
 
 @triton.jit
 @no_type_check
 def table_gradient_kernel(
-    gradient,
+    grad_out,
     queries,
     values,
     partial,
@@ -256,59 +269,59 @@ def table_gradient_kernel(
     g_strides,
     q_strides,
     v_strides,
-    LINES: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    NEAR: tl.constexpr,
-    V: tl.constexpr,
-    H: tl.constexpr,
-    K: tl.constexpr,
+    BLOCK_L: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+    BLOCK_H: tl.constexpr,
+    BLOCK_K: tl.constexpr,
     BY_IMAGE: tl.constexpr,
     PRECISION: tl.constexpr,
-    SUM: tl.constexpr,
+    ACC: tl.constexpr,
 ):
     """A part of the sum over all lines, for one offset of lines, one tile of columns and one u.
 
-    `partial` is "u_slices_rows_tiles parts COLUMNS K NEAR", contiguous; V holds all value channels.
+    `partial` is "u_slices_rows_tiles parts M K N", contiguous; BLOCK_V holds all value channels.
     """
     t = tl.program_id(0) % tiles
     offset = tl.program_id(0) // tiles
     dy = offset % (2 * reach[1] + 1) - reach[1]
     dz = offset // (2 * reach[1] + 1) % (2 * reach[0] + 1) - reach[0]
     i = offset // ((2 * reach[1] + 1) * (2 * reach[0] + 1))
-    k, v, l = tl.arange(0, K), tl.arange(0, V), tl.arange(0, LINES)
-    xh, lh = tl.arange(0, COLUMNS * H), tl.arange(0, LINES * H)
+    k, v, l = tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_V), tl.arange(0, BLOCK_L)
+    xh, lh = tl.arange(0, BLOCK_M * BLOCK_H), tl.arange(0, BLOCK_L * BLOCK_H)
     # The lines whose context at this offset is on the map, as a smaller map of one column.
     inner = (size[0], size[1] - tl.abs(dz), size[2] - tl.abs(dy), 1)
     z0, y0 = tl.maximum(0, -dz), tl.maximum(0, -dy)
-    blocks = _blocks(inner, 1, LINES, BY_IMAGE)
-    q_lines = (lh // H) * _step(q_strides, BY_IMAGE) + (lh % H) * q_strides[1]
-    total = tl.zeros((COLUMNS, K, NEAR), SUM)
-    for x0 in range(0, size[3], COLUMNS):
-        x, c = x0 + tl.arange(0, COLUMNS), x0 + first + t * NEAR + tl.arange(0, NEAR)
-        g_columns = (x0 + xh // H) * g_strides[5] + (xh % H) * g_strides[1]
-        g_places = _cube(l * _step(g_strides, BY_IMAGE), g_columns, v * g_strides[2])
-        g_mask = _all(l >= 0, (x0 + xh // H < size[3]) & (xh % H < depths[0]), v < depths[2])
-        v_places = _cube(l * _step(v_strides, BY_IMAGE), v * v_strides[2], c * v_strides[5])
-        v_mask = _all(l >= 0, v < depths[2], _within(c, size[3]))
-        q_places = _cube(x * q_strides[5], k * q_strides[2], q_lines)
-        q_mask = _all(x < size[3], k < depths[1], lh % H < depths[0])
+    blocks = _blocks(inner, 1, BLOCK_L, BY_IMAGE)
+    q_lines = (lh // BLOCK_H) * _step(q_strides, BY_IMAGE) + (lh % BLOCK_H) * q_strides[1]
+    acc = tl.zeros((BLOCK_M, BLOCK_K, BLOCK_N), ACC)
+    for x0 in range(0, size[3], BLOCK_M):
+        x, c = x0 + tl.arange(0, BLOCK_M), x0 + first + t * BLOCK_N + tl.arange(0, BLOCK_N)
+        g_columns = (x0 + xh // BLOCK_H) * g_strides[5] + (xh % BLOCK_H) * g_strides[1]
+        g_places = _offsets(l * _step(g_strides, BY_IMAGE), g_columns, v * g_strides[2])
+        g_mask = _mask(l >= 0, (x0 + xh // BLOCK_H < size[3]) & (xh % BLOCK_H < depths[0]), v < depths[2])
+        v_places = _offsets(l * _step(v_strides, BY_IMAGE), v * v_strides[2], c * v_strides[5])
+        v_mask = _mask(l >= 0, v < depths[2], _within(c, size[3]))
+        q_places = _offsets(x * q_strides[5], k * q_strides[2], q_lines)
+        q_mask = _mask(x < size[3], k < depths[1], lh % BLOCK_H < depths[0])
         for block in range(tl.program_id(1), blocks, tl.num_programs(1)):
-            _, image, z, y, count = _block(block, inner, 1, LINES, BY_IMAGE)
+            _, image, z, y, count = _block(block, inner, 1, BLOCK_L, BY_IMAGE)
             on = l < count
-            g_line = _line(gradient, image, z + z0, y + y0, g_strides)
-            given = tl.load(g_line + g_places, g_mask & on[:, None, None], 0.0)  # LINES COLUMNS·H V
+            g_line = _line(grad_out, image, z + z0, y + y0, g_strides)
+            g_tile = tl.load(g_line + g_places, g_mask & on[:, None, None], 0.0)  # L M·H V
             v_line = _line(values + i * v_strides[1], image, z + z0 + dz, y + y0 + dy, v_strides)
-            context = tl.load(v_line + v_places, v_mask & on[:, None, None], 0.0)  # LINES V NEAR
-            of_scores = tl.zeros((LINES, COLUMNS * H, NEAR), SUM)
-            of_scores = product(given, context, of_scores, PRECISION)
-            of_scores = _swap(of_scores.to(given.dtype), LINES, COLUMNS, H, NEAR)  # COLUMNS LINES·H NEAR
+            v_tile = tl.load(v_line + v_places, v_mask & on[:, None, None], 0.0)  # L V N
+            grad_scores = tl.zeros((BLOCK_L, BLOCK_M * BLOCK_H, BLOCK_N), ACC)
+            grad_scores = product(g_tile, v_tile, grad_scores, PRECISION)
+            grad_scores = _swap(grad_scores.to(g_tile.dtype), BLOCK_L, BLOCK_M, BLOCK_H, BLOCK_N)  # M L·H N
             q_line = _line(queries, image, z + z0, y + y0, q_strides)
-            on = lh // H < count
-            asked = tl.load(q_line + q_places, q_mask & on[None, None, :], 0.0)  # COLUMNS K LINES·H
-            total = product(asked, of_scores, total, PRECISION)
+            on = lh // BLOCK_H < count
+            q_tile = tl.load(q_line + q_places, q_mask & on[None, None, :], 0.0)  # M K L·H
+            acc = product(q_tile, grad_scores, acc, PRECISION)
     part = tl.program_id(0).to(tl.int64) * tl.num_programs(1) + tl.program_id(1)
-    places = _cube(tl.arange(0, COLUMNS) * (K * NEAR), k * NEAR, tl.arange(0, NEAR))
-    tl.store(partial + part * (COLUMNS * K * NEAR) + places, total)
+    places = _offsets(tl.arange(0, BLOCK_M) * (BLOCK_K * BLOCK_N), k * BLOCK_N, tl.arange(0, BLOCK_N))
+    tl.store(partial + part * (BLOCK_M * BLOCK_K * BLOCK_N) + places, acc)
 
 
 @triton.jit
@@ -321,53 +334,57 @@ def fold_kernel(
     first,
     tiles,
     parts,
-    COLUMNS: tl.constexpr,
-    NEAR: tl.constexpr,
-    K: tl.constexpr,
-    OFFSETS: tl.constexpr,
-    SUM: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    BLOCK_R: tl.constexpr,
+    ACC: tl.constexpr,
 ):
-    """Gradients of OFFSETS embeddings of one offset of lines: parts and pairs of columns in a fixed order.
+    """Gradients of BLOCK_R embeddings of one offset of lines: parts and pairs of columns in a fixed order.
 
     `output` is "u_slices_rows columns k", contiguous.
     """
     offset = tl.program_id(0).to(tl.int64)
-    place, k, x = tl.program_id(1) * OFFSETS + tl.arange(0, OFFSETS), tl.arange(0, K), tl.arange(0, COLUMNS)
-    total = tl.zeros((COLUMNS, OFFSETS, K), SUM)
+    place, k, x = (
+        tl.program_id(1) * BLOCK_R + tl.arange(0, BLOCK_R),
+        tl.arange(0, BLOCK_K),
+        tl.arange(0, BLOCK_M),
+    )
+    acc = tl.zeros((BLOCK_M, BLOCK_R, BLOCK_K), ACC)
     for step in range(tiles * parts):
-        c = (place - reach_x - first - step // parts * NEAR)[None, :] + x[:, None]  # COLUMNS OFFSETS
-        pointers = partial + (offset * tiles * parts + step) * (COLUMNS * K * NEAR)
-        places = (x * (K * NEAR))[:, None, None] + c[:, :, None] + (k * NEAR)[None, None, :]
-        mask = ((c >= 0) & (c < NEAR))[:, :, None] & (k < depth)[None, None, :]
-        total += tl.load(pointers + places, mask, 0.0)
+        c = (place - reach_x - first - step // parts * BLOCK_N)[None, :] + x[:, None]  # M R
+        pointers = partial + (offset * tiles * parts + step) * (BLOCK_M * BLOCK_K * BLOCK_N)
+        places = (x * (BLOCK_K * BLOCK_N))[:, None, None] + c[:, :, None] + (k * BLOCK_N)[None, None, :]
+        mask = ((c >= 0) & (c < BLOCK_N))[:, :, None] & (k < depth)[None, None, :]
+        acc += tl.load(pointers + places, mask, 0.0)
     pointers = output + (offset * (2 * reach_x + 1) + place[:, None]) * depth + k[None, :]
-    tl.store(pointers, tl.sum(total, 0), (place <= 2 * reach_x)[:, None] & (k < depth)[None, :])
+    tl.store(pointers, tl.sum(acc, 0), (place <= 2 * reach_x)[:, None] & (k < depth)[None, :])
 
 
 @triton.jit
 @no_type_check
-def _blocks(size, WIDTH: tl.constexpr, LINES: tl.constexpr, BY_IMAGE: tl.constexpr):
-    """How many blocks of LINES lines and WIDTH columns there are."""
+def _blocks(size, WIDTH: tl.constexpr, BLOCK_L: tl.constexpr, BY_IMAGE: tl.constexpr):
+    """How many blocks of BLOCK_L lines and WIDTH columns there are."""
     if BY_IMAGE:
-        return tl.cdiv(size[0], LINES) * size[1] * size[2] * tl.cdiv(size[3], WIDTH)
-    return size[0] * size[1] * tl.cdiv(size[2], LINES) * tl.cdiv(size[3], WIDTH)
+        return tl.cdiv(size[0], BLOCK_L) * size[1] * size[2] * tl.cdiv(size[3], WIDTH)
+    return size[0] * size[1] * tl.cdiv(size[2], BLOCK_L) * tl.cdiv(size[3], WIDTH)
 
 
 @triton.jit
 @no_type_check
-def _block(number, size, WIDTH: tl.constexpr, LINES: tl.constexpr, BY_IMAGE: tl.constexpr):
+def _block(number, size, WIDTH: tl.constexpr, BLOCK_L: tl.constexpr, BY_IMAGE: tl.constexpr):
     """The first column, image, slice and row of a block, and how many lines it has; columns go first."""
     wide = tl.cdiv(size[3], WIDTH)
     x0 = number % wide * WIDTH
     if BY_IMAGE:
-        high = tl.cdiv(size[0], LINES)
-        image = number // wide % high * LINES
+        high = tl.cdiv(size[0], BLOCK_L)
+        image = number // wide % high * BLOCK_L
         row = number // (wide * high)
-        return x0, image, row // size[2], row % size[2], tl.minimum(LINES, size[0] - image)
-    high = tl.cdiv(size[2], LINES)
-    y = number // wide % high * LINES
+        return x0, image, row // size[2], row % size[2], tl.minimum(BLOCK_L, size[0] - image)
+    high = tl.cdiv(size[2], BLOCK_L)
+    y = number // wide % high * BLOCK_L
     place = number // (wide * high)
-    return x0, place // size[1], place % size[1], y, tl.minimum(LINES, size[2] - y)
+    return x0, place // size[1], place % size[1], y, tl.minimum(BLOCK_L, size[2] - y)
 
 
 @triton.jit
@@ -421,15 +438,15 @@ def _embeddings(embeddings, i, dz, dy, dx, k, depths, reach):
 
 @triton.jit
 @no_type_check
-def _swap(tile, FIRST: tl.constexpr, SECOND: tl.constexpr, H: tl.constexpr, LAST: tl.constexpr):
-    """FIRST SECOND·H LAST -> SECOND FIRST·H LAST."""
-    split = tl.reshape(tile, (FIRST, SECOND, H, LAST))
-    return tl.reshape(tl.permute(split, (1, 0, 2, 3)), (SECOND, FIRST * H, LAST))
+def _swap(tile, FIRST: tl.constexpr, SECOND: tl.constexpr, BLOCK_H: tl.constexpr, LAST: tl.constexpr):
+    """FIRST SECOND·BLOCK_H LAST -> SECOND FIRST·BLOCK_H LAST."""
+    split = tl.reshape(tile, (FIRST, SECOND, BLOCK_H, LAST))
+    return tl.reshape(tl.permute(split, (1, 0, 2, 3)), (SECOND, FIRST * BLOCK_H, LAST))
 
 
 @triton.jit
 @no_type_check
-def _cube(first, second, third):
+def _offsets(first, second, third):
     """Sums of three vectors, along three axes."""
     plane = first.to(tl.int64)[:, None, None] + second.to(tl.int64)[None, :, None]
     return plane + third.to(tl.int64)[None, None, :]
@@ -437,6 +454,6 @@ def _cube(first, second, third):
 
 @triton.jit
 @no_type_check
-def _all(first, second, third):
+def _mask(first, second, third):
     """Where three conditions hold, along three axes."""
     return first[:, None, None] & second[None, :, None] & third[None, None, :]

@@ -13,12 +13,12 @@ from lambdanets.functional._dispatch import Implementation, Problem
 from lambdanets.functional._layout import empty_in_order_of
 from lambdanets.functional._triton import (
     SMALLEST_DEPTH,
+    acc_dtype,
     cannot_launch,
     input_precision,
     kernel_rates,
     on_device,
     power_of_two,
-    sum_type,
 )
 from lambdanets.functional.position._maps import Arrangement, lift_sizes
 from lambdanets.functional.position._tiles import (
@@ -27,7 +27,7 @@ from lambdanets.functional.position._tiles import (
     Kernel,
     Tiles,
     blocks,
-    near_tiles,
+    context_tiles,
     rule,
     tiles_for,
 )
@@ -78,40 +78,40 @@ def run(
     call = _prepare(queries, values, table, tiles, backward=False)
     queries, lambdas = queries.to(values.dtype), None if shared is None else shared.to(values.dtype)
     output = empty_in_order_of(queries, queries.shape[1], values.shape[2])
-    (asked, context, out), (q, v, o) = _maps(queries, values, output)
-    tensors = (asked, context, call.embeddings, lambdas, out)
+    (q_maps, v_maps, o_maps), (q, v, o) = _maps(queries, values, output)
+    tensors = (q_maps, v_maps, call.embeddings, lambdas, o_maps)
     _launch("output", call, tensors, (q, v, _strides_of(lambdas), o))
     return output
 
 
 def gradients(
-    gradient: Float[Tensor, "b h v *size"],
+    grad_out: Float[Tensor, "b h v *size"],
     queries: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b u v *size"],
     table: Float[Tensor, "u k *scope"],
-    needed: Sequence[bool],
+    needs_grad: Sequence[bool],
     workspace: int,
     shared: Float[Tensor, "b k v"] | None = None,
     tiles: Tiles | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dv = sᵀ dy; of ds = dy vᵀ, dq = ds e and de = dsᵀ q, which is summed over the pairs of an offset."""
     call = _prepare(queries, values, table, tiles, backward=True)
-    gradient, queries = gradient.to(values.dtype), queries.to(values.dtype)
-    of_queries, of_values, of_table = (values.new_empty(0) for _ in range(3))
-    if needed[0]:
-        of_queries = empty_in_order_of(queries, *queries.shape[1:3])
+    grad_out, queries = grad_out.to(values.dtype), queries.to(values.dtype)
+    grad_queries, grad_values, grad_table = (values.new_empty(0) for _ in range(3))
+    if needs_grad[0]:
+        grad_queries = empty_in_order_of(queries, *queries.shape[1:3])
         lambdas = None if shared is None else shared.to(values.dtype)
-        (outer, context, out), (g, v, o) = _maps(gradient, values, of_queries)
-        tensors = (outer, context, call.embeddings, lambdas, out)
+        (g_maps, v_maps, o_maps), (g, v, o) = _maps(grad_out, values, grad_queries)
+        tensors = (g_maps, v_maps, call.embeddings, lambdas, o_maps)
         _launch("queries_gradient", call, tensors, (g, v, _strides_of(lambdas), o))
-    if needed[1]:
-        of_values = empty_in_order_of(values, *values.shape[1:3])
-        (outer, asked, out), strides = _maps(gradient, queries, of_values)
-        _launch("values_gradient", call, (outer, asked, call.embeddings, out), strides)
-    if needed[2]:
-        maps, strides = _maps(gradient, queries, values)
-        of_table = _of_table(call, maps, strides, workspace).reshape(table.shape)
-    return of_queries, of_values, of_table
+    if needs_grad[1]:
+        grad_values = empty_in_order_of(values, *values.shape[1:3])
+        (g_maps, q_maps, o_maps), strides = _maps(grad_out, queries, grad_values)
+        _launch("values_gradient", call, (g_maps, q_maps, call.embeddings, o_maps), strides)
+    if needs_grad[2]:
+        maps, strides = _maps(grad_out, queries, values)
+        grad_table = _grad_table(call, maps, strides, workspace).reshape(table.shape)
+    return grad_queries, grad_values, grad_table
 
 
 def _prepare(queries: Tensor, values: Tensor, table: Tensor, tiles: Tiles | None, *, backward: bool) -> _Call:
@@ -122,14 +122,14 @@ def _prepare(queries: Tensor, values: Tensor, table: Tensor, tiles: Tiles | None
     problem = Problem(
         "position_output", b, h, k, u, v, tuple(size), scope, values.dtype, device.type, backward, 0
     )
-    form = Arrangement(lift_sizes(tuple(size)), lift_sizes(scope))
-    embeddings = form.table(table.to(values.dtype)).movedim(1, -1).contiguous()
-    geometry = ((b, *form.size), (h, k, v, u), tuple(side // 2 for side in form.scope))
+    layout = Arrangement(lift_sizes(tuple(size)), lift_sizes(scope))
+    embeddings = layout.table(table.to(values.dtype)).movedim(1, -1).contiguous()
+    geometry = ((b, *layout.size), (h, k, v, u), tuple(side // 2 for side in layout.scope))
     constants = {
-        "H": power_of_two(h),
-        "K": power_of_two(k, SMALLEST_DEPTH),
+        "BLOCK_H": power_of_two(h),
+        "BLOCK_K": power_of_two(k, SMALLEST_DEPTH),
         "PRECISION": input_precision(),
-        "SUM": sum_type(values.dtype),
+        "ACC": acc_dtype(values.dtype),
     }
     return _Call(problem, embeddings, geometry, constants, device_name(device), tiles)
 
@@ -169,17 +169,17 @@ def _launch(kernel: Kernel, call: _Call, tensors: tuple[Any, ...], strides: tupl
         grid += [-(-call.problem.value_depth // tiles.channels)]
     if kernel == "values_gradient":
         grid += [call.problem.intra_depth]
-    span = near_tiles(call.problem, tiles.own(kernel), tiles.other(kernel))
+    span = context_tiles(call.problem, tiles.own(kernel), tiles.other(kernel))
     arguments = (*tensors, *call.geometry, *span, *strides)
     start(f"{kernel}_kernel", tuple(grid), arguments, _constants(call, tiles))
 
 
 def _constants(call: _Call, tiles: Tiles) -> dict[str, Any]:
     return {
-        "LINES": tiles.lines,
-        "COLUMNS": tiles.columns,
-        "NEAR": tiles.near,
-        "V": tiles.channels,
+        "BLOCK_L": tiles.lines,
+        "BLOCK_M": tiles.columns,
+        "BLOCK_N": tiles.context,
+        "BLOCK_V": tiles.channels,
         "BY_IMAGE": tiles.by_image,
         "num_warps": tiles.warps,
         "num_stages": tiles.stages,
@@ -193,7 +193,7 @@ def start(kernel: str, grid: tuple[int, ...], arguments: Sequence[Any], constant
         getattr(_kernels(), kernel)[grid](*arguments, **constants)
 
 
-def _of_table(
+def _grad_table(
     call: _Call, maps: tuple[Tensor, ...], strides: tuple[Any, ...], workspace: int
 ) -> Float[Tensor, "u k slices rows columns"]:
     """In parts that fit the workspace, added in their order."""
@@ -201,9 +201,9 @@ def _of_table(
     if not call.problem.batch:
         return torch.zeros_like(call.embeddings).movedim(-1, 1)
     tiles = call.tiles_of("table_gradient")
-    first, count = near_tiles(call.problem, tiles.columns, tiles.near)
+    first, count = context_tiles(call.problem, tiles.columns, tiles.context)
     sums = maps[0].new_empty(0, dtype=torch.promote_types(maps[0].dtype, torch.float32))
-    offsets, block = u * math.prod(lines), (tiles.columns, call.constants["K"], tiles.near)
+    offsets, block = u * math.prod(lines), (tiles.columns, call.constants["BLOCK_K"], tiles.context)
     bytes_each = offsets * count * math.prod(block) * sums.element_size()
     wanted = 2 if call.gpu == INTERPRETER else -(-PROGRAMS // (offsets * count))
     parts = max(1, min(wanted, workspace // bytes_each, blocks(call.problem, call.problem.size[-1], tiles)))
@@ -211,8 +211,8 @@ def _of_table(
     arguments = (*maps, partial, *call.geometry, first, count, *strides)
     start("table_gradient_kernel", (offsets * count, parts), arguments, _constants(call, tiles))
     folded = sums.new_empty(u, *lines, columns, k)
-    constants = {"COLUMNS": tiles.columns, "NEAR": tiles.near, "OFFSETS": FOLDED}
-    constants |= {name: call.constants[name] for name in ("K", "SUM")}
+    constants = {"BLOCK_M": tiles.columns, "BLOCK_N": tiles.context, "BLOCK_R": FOLDED}
+    constants |= {name: call.constants[name] for name in ("BLOCK_K", "ACC")}
     arguments = (partial, folded, k, columns // 2, first, count, parts)
     start("fold_kernel", (offsets, -(-columns // FOLDED)), arguments, constants)
     return folded.movedim(-1, 1)
@@ -231,11 +231,11 @@ def cost(problem: Problem) -> float:
     device, b = kernel_rates(problem.device), problem.batch
     h, k, u, v = problem.heads, problem.query_depth, problem.intra_depth, problem.value_depth
     tiles = rule("output", problem)
-    _, count = near_tiles(problem, tiles.columns, tiles.near)
+    _, count = context_tiles(problem, tiles.columns, tiles.context)
     rows = math.prod(
         min(scope, size) for scope, size in zip(problem.reachable_scope[:-1], problem.size[:-1], strict=True)
     )
-    pairs = problem.positions * rows * min(count, -(-problem.size[-1] // tiles.near)) * tiles.near
+    pairs = problem.positions * rows * min(count, -(-problem.size[-1] // tiles.context)) * tiles.context
     heads, depth = power_of_two(h), power_of_two(k, SMALLEST_DEPTH)
     effort = (3 * depth + 3 * v) if problem.backward else (depth + v)
     moved = problem.item_bytes * b * problem.positions * (h * k + u * v + h * v)
