@@ -8,7 +8,6 @@ from lambdanets.cli import commands
 from support.commands import printed
 
 _RESULTS = "results machine"
-_FORMAT = "format json"
 _PARTS = "kind train test train-labels test-labels"
 _LABELLING = "teacher weights out hard min-confidence balance shard-size"
 _OPERATOR = "scope batch channels query-depth num-heads intra-depth dtype"
@@ -32,12 +31,12 @@ _FILES = f"data.root data.train data.test data.holdout {_SIZES}"
 # Words of a command line -> its options.
 OPTIONS = {
     "bench": f"explain device format {_OPERATOR}",
-    "compare": _FORMAT,
-    "data check": f"{_PARTS} decode workers json",
+    "compare": "format",
+    "data check": f"{_PARTS} decode workers format",
     "data index": "",
     "data shard": f"{_PARTS} max-bytes max-count shuffle",
     "doctor": "out dist backend limit",
-    "eval": f"csv weights size real skip-bad batch num-workers processes device {_FORMAT}",
+    "eval": "csv weights size real skip-bad batch num-workers processes device format",
     "explain": "layer position out size weights",
     "figure": f"out {_RESULTS}",
     "info": "size overrides per-layer format",

@@ -12,11 +12,11 @@ from lambdanets.launch import doctor
 from lambdanets.launch.doctor import (
     _EXTRAS,
     Finding,
+    _file_system,
+    _requirements,
+    _write_speed,
     exit_code,
-    file_system,
     render,
-    requirements,
-    write_speed,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def test_libraries_are_those_of_the_project(monkeypatch):
     # As an installed package says it.
     lines = [f"{line}; extra == '{extra}'" for extra, names in extras.items() for line in names]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: [*written["dependencies"], *lines])
-    found = requirements()
+    found = _requirements()
     assert found["torch"] == ("2.11", "") and found["datasets"] == ("3.0", "huggingface")
     for extra in _EXTRAS:
         own = {line.split(">")[0] for line in extras[extra] if not line.startswith("lambdanets")}
@@ -94,15 +94,15 @@ def test_a_full_disk_is_exit_7(tmp_path, monkeypatch, capsys):
 def test_a_disk_that_gives_back_something_else_is_bad(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "write_flushed", lambda path, content: path.write_bytes(content[:-1]))
     with pytest.raises(OSError, match="the file reads back with other content"):
-        write_speed(tmp_path, num_bytes=1000)
+        _write_speed(tmp_path, num_bytes=1000)
 
 
 def test_the_file_system_is_that_of_the_nearest_mount(tmp_path):
     mounts = tmp_path / "mounts"
     mounts.write_text(f"disk / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n")
-    assert file_system(tmp_path / "a", mounts) == "nfs4"
-    assert file_system(tmp_path.parent, mounts) == "ext4"
-    assert file_system(tmp_path, tmp_path / "none") == "unknown"
+    assert _file_system(tmp_path / "a", mounts) == "nfs4"
+    assert _file_system(tmp_path.parent, mounts) == "ext4"
+    assert _file_system(tmp_path, tmp_path / "none") == "unknown"
 
 
 def test_a_finding_is_a_line_and_its_advice_another():

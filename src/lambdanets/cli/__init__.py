@@ -17,6 +17,8 @@ from lambdanets import __version__
 from lambdanets.errors import ArgumentError, DependencyError, NumericError, StoppedError, did_you_mean
 from lambdanets.training.torchrun import global_rank
 
+__all__ = ["commands", "run"]
+
 _USAGE = """usage: lambdanets COMMAND [options]
        lambdanets [--help | --version]
 

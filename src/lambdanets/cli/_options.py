@@ -2,10 +2,11 @@
 
 import dataclasses
 import inspect
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_type_hints
 
 import tyro
 
@@ -21,6 +22,9 @@ class DefaultFrom:
 
     make: Callable[[Sequence[str]], Any]
 
+
+# How to print results. `--json` is short for `--format json`.
+Format = Literal["text", "json"]
 
 # The words behind the command as they were typed.
 Argv = Annotated[tuple[str, ...], DefaultFrom(tuple), tyro.conf.Suppress]
@@ -48,12 +52,14 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
     if [*signature.parameters] == ["argv"]:
         return function(tuple(argv))
+    if hints.get("format") == Format:
+        argv = ["--format=json" if word == "--json" else word for word in argv]
     recipe = None
     if Recipe in hints.values():
         if argv[:1] in ([], ["-h"], ["--help"]):
             print(_usage(command))
             return 0
-        recipe = recipe_config(argv, command)
+        recipe = _named_recipe(argv, command)
     fields = [_field(one, hints[one.name], argv, recipe) for one in signature.parameters.values()]
     kind: Any = dataclasses.make_dataclass(function.__name__, fields, kw_only=True)
     kind.__doc__ = function.__doc__
@@ -76,7 +82,7 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     return function(*positional, **values)
 
 
-def recipe_config(argv: Sequence[str], command: str) -> TrainConfig:
+def _named_recipe(argv: Sequence[str], command: str) -> TrainConfig:
     """Get the recipe that the first word names, as `--fast` changes its defaults."""
     if argv[0].startswith("-"):
         raise ArgumentError(
@@ -144,6 +150,11 @@ def _usage(command: str) -> str:
         lines.append(f"  {name:<{width}}  {fields['Summary']}")
         lines.append(f"  {'':<{width}}  {fields['Expected']} {fields['Cost']}")
     return "\n".join([*lines, "", f"The options of one: lambdanets {command} {next(iter(RECIPES))} --help"])
+
+
+def print_json(value: object) -> None:
+    """Print a result as JSON."""
+    print(json.dumps(value, indent=2))
 
 
 def parse_size(text: str, argument: str, most: int) -> tuple[int, ...]:

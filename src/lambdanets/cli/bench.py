@@ -1,10 +1,9 @@
 """`lambdanets bench`: what each implementation of an operator would cost."""
 
-import json
 from dataclasses import asdict
 from typing import Literal
 
-from lambdanets.cli._options import parse_size
+from lambdanets.cli._options import Format, parse_size, print_json
 from lambdanets.errors import ArgumentError
 
 
@@ -21,7 +20,7 @@ def bench(
     intra_depth: int = 1,
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
     device: Literal["cpu", "cuda"] = "cpu",
-    format: Literal["text", "json"] = "text",
+    format: Format = "text",
 ) -> None:
     """Estimate the cost of each implementation of an operator, without running any.
 
@@ -36,7 +35,7 @@ def bench(
         intra_depth: Intra-depth.
         dtype: Of the tensors.
         device: cpu or cuda, which need not be there.
-        format: text or json.
+        format: text or json; --json is short for the latter.
     """
     if channels % num_heads:
         raise ArgumentError(
@@ -69,7 +68,7 @@ def bench(
     )
     rows = estimate(problem)
     if format == "json":
-        print(json.dumps([asdict(row) for row in rows], indent=2))
+        print_json([asdict(row) for row in rows])
         return
     print(f"{title}: estimates, nothing was run")
     cells = [

@@ -1,32 +1,28 @@
 """`lambdanets compare`: put finished runs side by side."""
 
-import json as json_module
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
+from lambdanets.cli._options import Format, print_json
 from lambdanets.runs.compare import RunSummary, Seeds, seeds_of, summarize
 from lambdanets.terminal import table, terminal_width
 
 
-def compare(
-    runs: tuple[Path, ...], /, *, format: Literal["text", "json"] = "text", json: bool = False
-) -> None:
+def compare(runs: tuple[Path, ...], /, *, format: Format = "text") -> None:
     """Put finished runs side by side, and add up what differs in its seed alone.
 
     Args:
         runs: Run folders.
-        format: text or json.
-        json: Short for --format json.
+        format: text or json; --json is short for the latter.
     """
     summaries = [summarize(run) for run in runs]
     groups = seeds_of(summaries)
-    if json or format == "json":
+    if format == "json":
         found = {
             "runs": [summary.to_dict() for summary in summaries],
             "seeds": [group.to_dict() for group in groups],
         }
-        print(json_module.dumps(found, indent=2))
+        print_json(found)
         return
     print("\n\n".join(_blocks([_column(summary) for summary in summaries], terminal_width())))
     for group in groups:

@@ -1,6 +1,5 @@
 """`lambdanets data`: check a data set, write it as shards, index shards."""
 
-import json as json_module
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import tyro
 
+from lambdanets.cli._options import Format, print_json
 from lambdanets.errors import ArgumentError
 from lambdanets.terminal import pairs, table
 
@@ -55,7 +55,7 @@ def check(
     parts: _Options = _PARTS,
     decode: bool = False,
     workers: int | None = None,
-    json: bool = False,
+    format: Format = "text",
 ) -> int:
     """Count images and classes, and name what cannot be read.
 
@@ -66,7 +66,7 @@ def check(
         parts: The parts of the data set.
         decode: Read and decode every image.
         workers: Processes that decode; one for each core unless given.
-        json: Print JSON, with the counts of all classes.
+        format: text, or json with the counts of all classes; --json is short for it.
     """
     from lambdanets.data.check import check_data
 
@@ -74,7 +74,10 @@ def check(
     if workers < 1:
         raise ArgumentError(f"data check: workers must be at least 1, got {workers}.")
     report = check_data(parts.below(root), decoding=decode, num_workers=workers)
-    print(json_module.dumps(report.to_dict(), indent=2) if json else "\n".join(_lines(report)))
+    if format == "json":
+        print_json(report.to_dict())
+    else:
+        print("\n".join(_lines(report)))
     return 0 if report.is_fit else 4
 
 

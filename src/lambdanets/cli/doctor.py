@@ -1,7 +1,12 @@
-"""`lambdanets doctor`: check versions, devices, disk and the connection of processes."""
+"""`lambdanets doctor` and `slurm`: check a machine; print a batch script for several."""
 
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
+
+from lambdanets.cli._options import Argv, Recipe
+from lambdanets.launch.slurm import slurm_script
 
 
 def doctor(
@@ -34,3 +39,50 @@ def doctor(
     if dist:
         code = collectives.launch_locally(out, backend, limit) or code
     return code
+
+
+def slurm(
+    config: Recipe,
+    *,
+    argv: Argv,
+    nodes: int,
+    gpus_per_node: int,
+    time: str = "24:00:00",
+    out: Path | None = None,
+    resume_allow: tuple[str, ...] = (),
+    tensorboard: bool = False,
+) -> None:
+    """Print a SLURM script that trains a recipe on several machines.
+
+    Use it as lambdanets slurm … > run.sh, then sbatch run.sh.
+
+    Args:
+        config: The recipe's settings.
+        argv: The words of the command.
+        nodes: Number of machines.
+        gpus_per_node: GPUs of each machine, every one with a process of its own.
+        time: Limit of one stay in the queue, as sbatch takes it.
+        out: As in `lambdanets train`, and so the next two; a folder that all machines see.
+        resume_allow: Settings that may differ from those of the run that is continued.
+        tensorboard: Write event files for TensorBoard.
+    """
+    script = slurm_script(
+        config,
+        list(_train_words(argv)),
+        command=shlex.join(["lambdanets", "slurm", *argv]),
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        time=time,
+    )
+    print(script, end="")
+
+
+def _train_words(argv: Argv) -> Iterator[str]:
+    """Leave out the options that are not those of `lambdanets train`, with their values."""
+    words = iter(argv)
+    for word in words:
+        option, has_value, _ = word.partition("=")
+        if option not in ("--nodes", "--gpus-per-node", "--time"):
+            yield word
+        elif not has_value:
+            next(words, None)

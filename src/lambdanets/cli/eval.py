@@ -1,13 +1,12 @@
-"""`lambdanets eval` and `predict`: evaluate runs on their test images; classify image files."""
+"""`lambdanets eval`: evaluate runs on their test images."""
 
-import json as json_module
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from lambdanets.cli._options import Argv
+from lambdanets.cli._options import Argv, Format, print_json
 from lambdanets.errors import check_positive
 from lambdanets.terminal import pairs
 from lambdanets.training.torchrun import world_size
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 # Unreadable images that a terminal lists.
 _MOST_NAMED: Final = 10
 _WIDEST_RUN: Final = 34
-_BAR: Final = 30
 
 
 def eval(
@@ -37,8 +35,7 @@ def eval(
     num_workers: int = 0,
     processes: int = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
-    format: Literal["text", "json"] = "text",
-    json: bool = False,
+    format: Format = "text",
 ) -> int:
     """Evaluate finished or running runs on their test images.
 
@@ -56,8 +53,7 @@ def eval(
         num_workers: Processes that read images.
         processes: Processes among which the images are divided.
         device: Where the network runs.
-        format: text or json.
-        json: Short for --format json.
+        format: text or json; --json is short for the latter.
     """
     check_positive("eval", processes=processes)
     if processes > 1 and world_size() == 1:
@@ -83,7 +79,7 @@ def eval(
         if not ctx.is_main:
             # The first process prints what all have found.
             return max([0, *(1 for attempt in attempts if attempt.error)])
-        as_json = json or format == "json"
+        as_json = format == "json"
         if len(runs) > 1:
             return _print_several(attempts, runs, as_json, with_real=real is not None)
         (attempt,) = attempts
@@ -93,31 +89,10 @@ def eval(
         return 0
 
 
-def predict(run: Path, images: tuple[Path, ...], /, *, format: Literal["text", "json"] = "text") -> None:
-    """Classify image files by a trained run.
-
-    Args:
-        run: A run folder.
-        images: Image files, each with one object.
-        format: text or json.
-    """
-    from lambdanets.runs.predict import predict
-
-    predictions = predict(run, images)
-    if format == "json":
-        print(json_module.dumps([prediction.to_dict() for prediction in predictions], indent=2))
-        return
-    for prediction in predictions:
-        note = " (dark ink on light paper: inverted)" if prediction.inverted else ""
-        print(f"{prediction.path}{note}")
-        for label, probability in prediction.top:
-            print(f"  {label:<3}{probability:>7.1%}  {'█' * round(probability * _BAR)}".rstrip())
-
-
 def _print_one(result: "RunEvaluation", as_json: bool) -> None:
     _warn(result)
     if as_json:
-        print(json_module.dumps(result.to_dict(), indent=2))
+        print_json(result.to_dict())
         return
     from lambdanets.runs.class_report import class_lines
 
@@ -197,7 +172,7 @@ def _print_several(
             name = name if len(name) <= width else f"…{name[1 - width :]}"
             print(row.format(name, *_cells(attempt.result, with_real)), flush=True)
     if as_json:
-        print(json_module.dumps(found, indent=2))
+        print_json(found)
     if failed:
         count = f"{len(failed)} of {len(runs)} runs"
         print(f"lambdanets eval: {count} could not be evaluated: {', '.join(failed)}", file=sys.stderr)

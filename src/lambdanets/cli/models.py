@@ -1,10 +1,9 @@
 """`lambdanets models` and `info`: the models by name; parameters, FLOPs and memory of one."""
 
-import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from lambdanets.cli._options import Overrides, parse_size
+from lambdanets.cli._options import Format, Overrides, parse_size, print_json
 from lambdanets.models.config import STAGES
 from lambdanets.models.variants import list_models, model_config
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
     from lambdanets.analysis.counting import ModelCount
 
 
-def models(pattern: str = "*", /, *, format: Literal["text", "json"] = "text") -> None:
+def models(pattern: str = "*", /, *, format: Format = "text") -> None:
     """List the models by name.
 
     Args:
@@ -21,7 +20,7 @@ def models(pattern: str = "*", /, *, format: Literal["text", "json"] = "text") -
     """
     names = list_models(pattern)
     if format == "json":
-        print(json.dumps(names, indent=2))
+        print_json(names)
         return
     from lambdanets.terminal import table
 
@@ -41,7 +40,7 @@ def info(
     size: str = "224",
     overrides: Overrides,
     per_layer: bool = False,
-    format: Literal["text", "json"] = "text",
+    format: Format = "text",
 ) -> None:
     """Count the parameters, FLOPs and memory of a model.
 
@@ -50,7 +49,7 @@ def info(
         size: Image size, N or HxW; also the size that a global context is made for.
         overrides: Keyword arguments of `create_model` as pairs, such as query_depth 8 content False.
         per_layer: List every layer, not only the stages.
-        format: text or json.
+        format: text or json; --json is short for the latter.
     """
     sides = parse_size(size, "info: size", most=2)
     height, width = sides * 2 if len(sides) == 1 else sides
@@ -66,7 +65,7 @@ def info(
     if format == "json":
         side = height if height == width else [height, width]
         origin = {"model": model, "image_size": side, "overrides": changed}
-        print(json.dumps(origin | asdict(counted), indent=2))
+        print_json(origin | asdict(counted))
         return
     print(f"{model} at {height}x{width}")
     print(_summary(counted, per_layer))

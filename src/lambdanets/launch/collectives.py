@@ -17,8 +17,8 @@ from lambdanets.errors import DependencyError, StorageError
 from lambdanets.launch.doctor import existing_part
 from lambdanets.launch.processes import launch
 
-LIMIT_S: Final = 30.0
-NUM_LOCAL: Final = 2
+_LIMIT_S: Final = 30.0
+_NUM_LOCAL: Final = 2
 
 # A process that hangs in a collective is ended a little later than the collective should have been.
 _GRACE_S: Final = 10.0
@@ -35,7 +35,7 @@ def is_launched() -> bool:
     return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
-def launch_locally(out: Path, backend: str = "auto", limit_s: float = LIMIT_S) -> int:
+def launch_locally(out: Path, backend: str = "auto", limit_s: float = _LIMIT_S) -> int:
     """Start two processes on this machine that try the collectives, and wait for them.
 
     Args:
@@ -47,10 +47,10 @@ def launch_locally(out: Path, backend: str = "auto", limit_s: float = LIMIT_S) -
         The exit code: 0 if all is well in both, else that of the process that failed first.
     """
     argv = ["doctor", "--dist", "--backend", "gloo" if backend == "auto" else backend]
-    return launch([*argv, "--out", str(out), "--limit", f"{limit_s:g}"], NUM_LOCAL)
+    return launch([*argv, "--out", str(out), "--limit", f"{limit_s:g}"], _NUM_LOCAL)
 
 
-def try_collectives(out: Path, backend: str = "auto", limit_s: float = LIMIT_S) -> int:
+def try_collectives(out: Path, backend: str = "auto", limit_s: float = _LIMIT_S) -> int:
     """Join the other processes, try all_reduce, broadcast and barrier, and print where each process runs.
 
     The first process prints what was tried, and one line for each process: rank, machine and device.

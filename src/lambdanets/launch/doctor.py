@@ -67,8 +67,8 @@ def render(finding: Finding) -> str:
     return f"{line}\n{'':<19}{finding.advice}" if finding.advice else line
 
 
-def requirements() -> dict[str, tuple[str, str]]:
-    """Read the package's own requirements: library -> (oldest version, extra that brings it; "" for none)."""
+def _requirements() -> dict[str, tuple[str, str]]:
+    """Read what the package requires: library -> (oldest version, extra that brings it; "" for none)."""
     found: dict[str, tuple[str, str]] = {}
     lines = importlib.metadata.requires("lambdanets") or []
     for extra in ("", *_EXTRAS):
@@ -82,7 +82,7 @@ def requirements() -> dict[str, tuple[str, str]]:
 def _versions() -> Iterator[Finding]:
     oldest = importlib.metadata.metadata("lambdanets")["Requires-Python"].removeprefix(">=")
     yield _version("python", platform.python_version(), oldest)
-    for name, (oldest, extra) in requirements().items():
+    for name, (oldest, extra) in _requirements().items():
         try:
             found = torch.__version__ if name == "torch" else importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -167,7 +167,7 @@ def _disk(out: Path) -> Iterator[Finding]:
         advice="lambdanets train RECIPE --dry-run says what a run needs." if free < _LITTLE_FREE else "",
     )
     try:
-        speed = write_speed(folder)
+        speed = _write_speed(folder)
     except OSError as error:
         yield Finding(
             name="writing",
@@ -195,7 +195,7 @@ def existing_part(path: Path) -> Path:
     return path if path.is_dir() else existing_part(path.parent)
 
 
-def write_speed(folder: Path, num_bytes: int = _WRITTEN) -> float:
+def _write_speed(folder: Path, num_bytes: int = _WRITTEN) -> float:
     """Measure the bytes a second of a file that is written, flushed and renamed as a checkpoint is.
 
     Raises:
@@ -215,7 +215,7 @@ def write_speed(folder: Path, num_bytes: int = _WRITTEN) -> float:
 
 
 def _sharing(folder: Path) -> Finding:
-    kind = file_system(folder)
+    kind = _file_system(folder)
     shared = kind.startswith(_SHARED)
     return Finding(
         name="sharing",
@@ -225,7 +225,7 @@ def _sharing(folder: Path) -> Finding:
     )
 
 
-def file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
+def _file_system(folder: Path, mounts: Path = Path("/proc/mounts")) -> str:
     """Return the kind of file system of a folder, as the kernel names it; `unknown` if it does not say."""
     if not mounts.exists():
         return "unknown"

@@ -128,13 +128,13 @@ def _learning_rate(trainer: Trainer) -> str:
     return "\n".join(
         [
             f"peak {config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps:,} steps, {shape}",
-            *text_curve(curve),
+            *_text_curve(curve),
             " · ".join(values),
         ]
     )
 
 
-def text_curve(values: Sequence[float], rows: int = _ROWS) -> list[str]:
+def _text_curve(values: Sequence[float], rows: int = _ROWS) -> list[str]:
     """Draw values from zero to their largest as columns of characters, the largest named beside the top."""
     top = max(values) or 1.0
     eighths = [round(8 * rows * value / top) for value in values]

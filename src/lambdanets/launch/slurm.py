@@ -8,7 +8,7 @@ from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.training.config import TrainConfig
 
 # Before the time limit: a step, a checkpoint of the largest network and a slow disk need less.
-NOTICE_S: Final = 300
+_NOTICE_S: Final = 300
 
 _SCRIPT: Final = r"""#!/bin/bash
 # {command}
@@ -92,7 +92,7 @@ def slurm_script(
         # Each process has workers beside it that read images.
         cores=gpus_per_node * (config.exec.num_workers + 1),
         time=shlex.quote(time),
-        notice_s=NOTICE_S,
+        notice_s=_NOTICE_S,
         num_threads=config.num_threads,
         words=shlex.join(words),
     )

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from lambdanets.recipes import get_recipe, parent_of, smoke_run
 from lambdanets.training.config import TrainConfig, flatten
 
-COMMAND_LINE = "command line"
-FAST = "--fast"
-DEFAULT = "default"
+_COMMAND_LINE = "command line"
+_FAST = "--fast"
+_DEFAULT = "default"
 
 # Stands for an override that a model is not given, and for a setting that has no default.
 _ABSENT = object()
@@ -33,7 +33,7 @@ class Setting(NamedTuple):
     @property
     def is_changed(self) -> bool:
         """Whether the run departs from its recipe here."""
-        return self.origin in (COMMAND_LINE, FAST)
+        return self.origin in (_COMMAND_LINE, _FAST)
 
 
 def settings_with_origins(config: TrainConfig) -> tuple[Setting, ...]:
@@ -42,16 +42,16 @@ def settings_with_origins(config: TrainConfig) -> tuple[Setting, ...]:
     An override of the model that the recipe has and the run has not cannot be: the command line adds and
     replaces.
     """
-    ancestors = [(name, flat_settings(get_recipe(name))) for name in lineage(config.recipe)]
-    smoke = flat_settings(smoke_run(get_recipe(config.recipe))) if config.fast else {}
+    ancestors = [(name, _flat_settings(get_recipe(name))) for name in lineage(config.recipe)]
+    smoke = _flat_settings(smoke_run(get_recipe(config.recipe))) if config.fast else {}
     defaults = dict(_defaults(config))
     found = []
-    for name, value in flat_settings(config).items():
+    for name, value in _flat_settings(config).items():
         of_recipe = ancestors[0][1].get(name, _ABSENT)
         if value == of_recipe:
             origin = _first_to_set(name, value, ancestors, defaults)
         else:
-            origin = FAST if name in smoke and smoke[name] == value else COMMAND_LINE
+            origin = _FAST if name in smoke and smoke[name] == value else _COMMAND_LINE
         stated = None if of_recipe is _ABSENT else of_recipe
         found.append(Setting(name, value, origin, stated))
     return tuple(found)
@@ -65,7 +65,7 @@ def lineage(recipe: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def flat_settings(config: TrainConfig) -> dict[str, object]:
+def _flat_settings(config: TrainConfig) -> dict[str, object]:
     """As `flatten`, with each override of the model by itself."""
     flat = flatten(config)
     del flat["model.overrides"], flat["recipe"]
@@ -81,7 +81,7 @@ def _first_to_set(
         if ancestor[1].get(name, _ABSENT) != value:
             return f"recipe {origin[0]}"
         origin = ancestor
-    return DEFAULT if defaults.get(name, _ABSENT) == value else f"recipe {origin[0]}"
+    return _DEFAULT if defaults.get(name, _ABSENT) == value else f"recipe {origin[0]}"
 
 
 def _defaults(config: Any, prefix: str = "") -> Iterator[tuple[str, object]]:

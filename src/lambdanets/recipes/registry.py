@@ -9,15 +9,15 @@ from lambdanets.data.config import FilesConfig
 from lambdanets.errors import ArgumentError, did_you_mean
 from lambdanets.training.config import CkptConfig, TrainConfig
 
-Recipe = Callable[[], TrainConfig]
+_Recipe = Callable[[], TrainConfig]
 
 # In the order of their definition.
-RECIPES: Final[dict[str, Recipe]] = {}
+RECIPES: Final[dict[str, _Recipe]] = {}
 
 _FIELDS: Final = ("Paper", "Expected", "Cost", "Derives", "Departs", "Command")
 
 
-def recipe(function: Recipe) -> Recipe:
+def recipe(function: _Recipe) -> _Recipe:
     """Register a function that returns a config: `digits_conv` is the recipe digits-conv.
 
     Its docstring is a lab note: a summary, remarks, and fields such as `Expected: 98.2 % …`.

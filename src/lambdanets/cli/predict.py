@@ -1,6 +1,32 @@
-"""`lambdanets explain`: draw what a lambda network looks at in an image."""
+"""`lambdanets predict` and `explain`: classify image files; draw what a network looks at in one."""
 
 from pathlib import Path
+from typing import Final
+
+from lambdanets.cli._options import Format, print_json
+
+_BAR: Final = 30
+
+
+def predict(run: Path, images: tuple[Path, ...], /, *, format: Format = "text") -> None:
+    """Classify image files by a trained run.
+
+    Args:
+        run: A run folder.
+        images: Image files, each with one object.
+        format: text or json; --json is short for the latter.
+    """
+    from lambdanets.runs.predict import predict
+
+    predictions = predict(run, images)
+    if format == "json":
+        print_json([prediction.to_dict() for prediction in predictions])
+        return
+    for prediction in predictions:
+        note = " (dark ink on light paper: inverted)" if prediction.inverted else ""
+        print(f"{prediction.path}{note}")
+        for label, probability in prediction.top:
+            print(f"  {label:<3}{probability:>7.1%}  {'█' * round(probability * _BAR)}".rstrip())
 
 
 def explain(
