@@ -38,7 +38,7 @@ def test_plain_lines_come_when_it_was_quiet_for_long(clock, capsys):
         clock.now += 2.2
         for step in range(21, 31):
             clock.now += 3.0
-            progress.update(step, images=60, loss=1.5, accuracy=0.5)
+            progress.show_step(step, images=60, loss=1.5, accuracy=0.5)
         progress.print("epoch 1")
     # Every fourth step is the first after more than ten seconds; 20 images a second, 3 seconds a step: the
     # first step took longer, and does not count.
@@ -54,7 +54,7 @@ def test_plain_lines_come_when_it_was_quiet_for_long(clock, capsys):
 def test_the_time_to_the_first_step_counts_from_the_start_of_the_command(clock):
     logged = []
     clock.now += 11.0
-    _progress(logged.append, started=60.0).update(1, images=256, loss=1.5)
+    _progress(logged.append, started=60.0).show_step(1, images=256, loss=1.5)
     assert logged == ["first step after 51 s"]
 
 
@@ -63,7 +63,7 @@ def test_the_step_that_closes_an_epoch_belongs_to_it(clock):
     progress = _progress(logged.append, total=60)
     for step in (19, 20, 21):
         clock.now += 11.0
-        progress.update(step, images=1, loss=1.5)
+        progress.show_step(step, images=1, loss=1.5)
     assert [line.split(" ·")[0] for line in logged[1:]] == ["epoch 1 of 3", "epoch 2 of 3"]
 
 
@@ -71,15 +71,15 @@ def test_the_speed_is_that_of_the_last_half_minute(clock):
     progress = _progress(total=1000)
     for step in range(1, 101):
         clock.now += 1.0
-        progress.update(step, images=10, loss=1.0)
+        progress.show_step(step, images=10, loss=1.0)
     assert progress.images_per_s() == pytest.approx(10, rel=1e-6)
     for step in range(101, 141):
         clock.now += 0.5
-        progress.update(step, images=10, loss=1.0)
+        progress.show_step(step, images=10, loss=1.0)
     assert progress.images_per_s() == pytest.approx((10 * 10 + 20 * 20) / 30, rel=0.05)
     for step in range(141, 241):
         clock.now += 0.5
-        progress.update(step, images=10, loss=1.0)
+        progress.show_step(step, images=10, loss=1.0)
     assert progress.images_per_s() == pytest.approx(20, rel=1e-6)
 
 
@@ -87,14 +87,14 @@ def test_the_time_left_outlives_a_rollback(clock):
     progress = _progress(total=100, first=40)
     for step in (41, 42, 43, 31, 32):
         clock.now += 2.0
-        progress.update(step, images=10, loss=1.0)
+        progress.show_step(step, images=10, loss=1.0)
     assert progress.time_left() == "2 min 16 s left"
 
 
 def test_a_run_of_one_step_has_a_speed(clock):
     progress = _progress(total=1, per_epoch=1)
     clock.now += 2.0
-    progress.update(1, images=10, loss=1.0)
+    progress.show_step(1, images=10, loss=1.0)
     assert progress.images_per_s() == 5.0 and progress.time_left() == "0.0 s left"
 
 
@@ -111,7 +111,7 @@ def test_a_terminal_of_80_columns_shows_all_there_is_in_two_lines(clock, monkeyp
 
     def shown():
         console = Console(width=80, file=io.StringIO())
-        console.print(progress._progress._render())
+        console.print(progress._render())
         head, status, *rest = console.file.getvalue().splitlines()
         assert not any(rest) and len(head) == 80 and len(status) <= 80
         return head, status
@@ -120,7 +120,7 @@ def test_a_terminal_of_80_columns_shows_all_there_is_in_two_lines(clock, monkeyp
     assert head.startswith("epoch 45 of 350 · first step … ━") and status == "step 14,000 of 109,200"
     for step in (14_001, 14_002):
         clock.now += 0.0211
-        progress.update(step, images=256, loss=2.345, accuracy=0.612)
+        progress.show_step(step, images=256, loss=2.345, accuracy=0.612)
     head, status = shown()
     assert head.startswith("epoch 45 of 350 · 33 min 29 s left ━") and head.endswith(" 13%")
     assert status == "step 14,002 of 109,200 · loss 2.345 · accuracy 61.2% · 12,133 images/s · 312 MB"

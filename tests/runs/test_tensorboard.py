@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def _read(folder):
 
 
 def test_each_number_is_a_scalar_over_the_steps(tmp_path):
-    with TensorBoardSink(tmp_path) as sink:
+    with closing(TensorBoardSink(tmp_path)) as sink:
         for epoch in (1, 2, 3):
             sink.add({**_record(epoch), "note": "words", "best": None, "done": True, "bad": float("nan")})
     assert _read(tmp_path) == {
@@ -54,7 +55,7 @@ def test_a_continued_run_shows_no_step_twice(tmp_path):
     for epoch in (1, 2, 3):
         first.add(_record(epoch))
     # A killed process closes nothing.
-    with TensorBoardSink(tmp_path) as second:
+    with closing(TensorBoardSink(tmp_path)) as second:
         for epoch in (3, 4):
             second.add(_record(epoch, accuracy=0.9))
     first.close()
@@ -62,15 +63,15 @@ def test_a_continued_run_shows_no_step_twice(tmp_path):
 
 
 def test_the_history_is_written_where_there_was_no_sink(tmp_path):
-    with TensorBoardSink(tmp_path, [_record(1), _record(2)]) as sink:
+    with closing(TensorBoardSink(tmp_path, [_record(1), _record(2)])) as sink:
         sink.add(_record(3))
-    with TensorBoardSink(tmp_path, [_record(1), _record(2), _record(3)]) as sink:
+    with closing(TensorBoardSink(tmp_path, [_record(1), _record(2), _record(3)])) as sink:
         sink.add(_record(4))
     assert [step for step, _ in _read(tmp_path)["train/loss"]] == [10, 20, 30, 40]
 
 
 def test_a_rollback_hides_what_it_takes_back(tmp_path):
-    with TensorBoardSink(tmp_path) as sink:
+    with closing(TensorBoardSink(tmp_path)) as sink:
         for epoch, accuracy in ((1, 0.1), (2, 0.2), (3, 0.3), (2, 0.8), (3, 0.9)):
             sink.add(_record(epoch, accuracy))
     assert _read(tmp_path)["test/accuracy"] == [(10, 0.1), (20, 0.8), (30, 0.9)]

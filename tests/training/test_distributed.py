@@ -1,5 +1,6 @@
 """What processes say to each other, and how a network is made ready for them."""
 
+import functools
 import os
 import time
 
@@ -133,7 +134,9 @@ def test_what_a_network_or_device_cannot_do(settings, ctx, message):
         prepare_model(tiny_model(), ExecConfig(device="cpu", **settings), ctx)
 
 
-def test_a_compiled_network_keeps_its_names_and_its_numbers():
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_compiled_network_keeps_its_names_and_its_numbers(monkeypatch, backend):
+    monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=backend))
     torch.manual_seed(0)
     model = tiny_model().eval()
     expected = model(torch.ones(2, 1, 6, 6))

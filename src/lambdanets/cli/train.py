@@ -100,7 +100,7 @@ def _num_processes(config: TrainConfig, processes: int | None, gpus: int | None,
 def _is_finished(folder: RunFolder, config: TrainConfig) -> bool:
     finished = folder.finished(config)
     if finished:
-        print(folder.closing_words(config))
+        print(folder.finished_message(config))
     return finished is not None
 
 

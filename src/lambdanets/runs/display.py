@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
 from typing import Final
 
 from lambdanets.terminal import Progress, format_bytes, format_duration
@@ -13,7 +12,7 @@ _WINDOW: Final = 30.0
 _SPACING: Final = 1.0
 
 
-class TrainingProgress:
+class TrainingProgress(Progress):
     """Shows how a run goes: a bar on a terminal, plain lines elsewhere.
 
     Args:
@@ -35,11 +34,9 @@ class TrainingProgress:
         device: str = "cpu",
         started: float | None = None,
     ) -> None:
-        self._total = total_steps
         self._steps_per_epoch = steps_per_epoch
         self._device = device
         self._started = time.monotonic() if started is None else started
-        self._step = first_step
         self._scores = ""
         self._steps = 0
         self._images = 0
@@ -47,22 +44,10 @@ class TrainingProgress:
         self._first = 0.0
         # Times with the images until then.
         self._recent: deque[tuple[float, int]] = deque()
-        self._progress = Progress(self._title(), total_steps, self._status, completed=first_step, log=log)
+        super().__init__("", total_steps, self._step_line, completed=first_step, log=log)
+        self.title = self._epoch_title()
 
-    def __enter__(self) -> "TrainingProgress":
-        self._progress.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.__exit__(kind, error, trace)
-
-    def print(self, text: str) -> None:
-        """Print and log one line, above the bar."""
-        self._progress.print(text)
-
-    def update(self, step: int, images: int, loss: float, accuracy: float | None = None) -> None:
+    def show_step(self, step: int, images: int, loss: float, accuracy: float | None = None) -> None:
         """Show a step.
 
         Args:
@@ -72,7 +57,7 @@ class TrainingProgress:
             accuracy: The same of the training images, where it means something.
         """
         now = time.monotonic()
-        self._step = step
+        self._completed = step
         self._steps += 1
         self._images += images
         self._scores = f"loss {loss:.3f}" + ("" if accuracy is None else f" · accuracy {accuracy:.1%}")
@@ -84,8 +69,8 @@ class TrainingProgress:
             self._recent.append((now, self._images))
             while len(self._recent) > 2 and now - self._recent[1][0] > _WINDOW:
                 self._recent.popleft()
-        self._progress.title = self._title()
-        self._progress.update(step)
+        self.title = self._epoch_title()
+        self.update(step)
 
     def time_left(self) -> str:
         """Time to the end of the run."""
@@ -93,7 +78,7 @@ class TrainingProgress:
             return "first step …"
         # Steps are counted here: after a rollback their numbers begin anew.
         begun, steps = (self._first, self._steps - 1) if self._steps > 1 else (self._started, 1)
-        seconds = (time.monotonic() - begun) / steps * (self._total - self._step)
+        seconds = (time.monotonic() - begun) / steps * (self._total - self._completed)
         return f"{format_duration(seconds)} left"
 
     def images_per_s(self) -> float:
@@ -104,13 +89,13 @@ class TrainingProgress:
         then, images = self._recent[0]
         return (self._images - images) / max(time.monotonic() - then, 1e-9)
 
-    def _title(self) -> str:
+    def _epoch_title(self) -> str:
         # The step that closes an epoch still belongs to it.
-        epoch = max(self._step - 1, 0) // self._steps_per_epoch + 1
+        epoch = max(self._completed - 1, 0) // self._steps_per_epoch + 1
         return f"epoch {epoch} of {self._total // self._steps_per_epoch} · {self.time_left()}"
 
-    def _status(self) -> str:
-        parts = [f"step {self._step:,} of {self._total:,}"]
+    def _step_line(self) -> str:
+        parts = [f"step {self._completed:,} of {self._total:,}"]
         if self._steps:
             # Here: torch takes a second to load, and nothing else in this file needs it.
             from lambdanets.analysis.memory import peak_bytes_of_process

@@ -1,8 +1,8 @@
 """What a run writes as it goes: metrics, best weights, checkpoints, diagnoses and lines."""
 
+import contextlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from lambdanets.data.task import Task
@@ -50,14 +50,15 @@ class Recorder(Callback):
         # Lines of metrics.jsonl that a full disk has not taken yet.
         self._waiting: list[dict[str, Any]] = []
 
-    @contextmanager
+    @contextlib.contextmanager
     def shown_by(self, progress: TrainingProgress) -> Iterator[None]:
         """Show steps and epochs, and write TensorBoard's events if they are asked for."""
-        self._progress = progress
-        if not self._with_tensorboard:
-            yield
-            return
-        with TensorBoardSink(self.folder.path / "tensorboard", self.folder.read_metrics()) as self._events:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(progress)
+            self._progress = progress
+            if self._with_tensorboard:
+                sink = TensorBoardSink(self.folder.path / "tensorboard", self.folder.read_metrics())
+                self._events = stack.enter_context(contextlib.closing(sink))
             yield
 
     def log(self, text: str) -> None:
@@ -77,7 +78,7 @@ class Recorder(Callback):
         if self._progress and meter.count:
             # The accuracy on mixed images means little.
             accuracy = None if self._is_mixed else meter.correct / meter.count
-            self._progress.update(state.step, num_images, meter.loss_sum / meter.count, accuracy)
+            self._progress.show_step(state.step, num_images, meter.loss_sum / meter.count, accuracy)
 
     def on_epoch_end(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
         """Write the line of metrics.jsonl and, if they are the best, the EMA weights."""
@@ -126,7 +127,17 @@ class Recorder(Callback):
         """
         tensors, record = state.tensors(), state.record(self.config, self.ctx.size)
         events = state.events
-        failure = self.ctx.from_main(lambda: self._save(state.step, tensors, record))
+
+        def store() -> str | None:
+            try:
+                save_checkpoint(
+                    self.folder.checkpoints, state.step, tensors, record, keep=self.config.ckpt.keep
+                )
+            except StorageError as error:
+                return str(error)
+            return None
+
+        failure = self.ctx.from_main(store)
         if failure is None:
             events.failed_saves_in_a_row = 0
             return
@@ -144,13 +155,6 @@ class Recorder(Callback):
         state.restore(checkpoint, self.config, world_size=self.ctx.size)
         self.ctx.from_main(lambda: self.folder.drop_metrics_after(state.step))
         self.print(f"rolled back to step {state.step}")
-
-    def _save(self, step: int, tensors: Any, record: dict[str, Any]) -> str | None:
-        try:
-            save_checkpoint(self.folder.checkpoints, step, tensors, record, keep=self.config.ckpt.keep)
-        except StorageError as error:
-            return str(error)
-        return None
 
     def _warn(self, text: str) -> None:
         if self.ctx.is_main and self._progress:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from lambdanets.errors import DependencyError
@@ -18,9 +17,9 @@ class TensorBoardSink:
     that is full costs the events, never the run.
 
     Args:
-        folder: Takes the event files.
-        history: Records that are there already, as metrics.jsonl has them: they are written anew, so that the
-            curves are whole also where an earlier process had no sink.
+        folder: Folder of the event files.
+        history: Records that metrics.jsonl has already: they are written again, so that the curves are
+            complete where an earlier process wrote no events.
 
     Raises:
         DependencyError: TensorBoard is not installed.
@@ -40,14 +39,6 @@ class TensorBoardSink:
         self._last = -1
         for record in history:
             self.add(record)
-
-    def __enter__(self) -> "TensorBoardSink":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Write the numbers of a record at its step, and wait until they are in the file."""
@@ -79,6 +70,6 @@ def _is_finite(value: object) -> bool:
 
 
 def _tag(name: str) -> str:
-    """Where TensorBoard shows a number: those of training and of tests in sections of their own."""
+    """The name of a scalar: those of training and of tests have sections of their own."""
     section, _, rest = name.partition("_")
     return f"{section}/{rest}" if section in ("train", "test") else f"run/{name}"

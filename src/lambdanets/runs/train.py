@@ -60,7 +60,7 @@ def train(
     stop = StopRequest()
     with init_distributed(config.exec) as ctx, stop.listening():
         torch.set_num_threads(config.num_threads)
-        finished = ctx.from_main(lambda: folder.finished(config) and folder.closing_words(config))
+        finished = ctx.from_main(lambda: folder.finished(config) and folder.finished_message(config))
         if finished:
             if ctx.is_main:
                 print_line(finished)
@@ -93,7 +93,7 @@ def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float
         device=trainer.ctx.device.type,
         started=started,
     )
-    with progress, recorder.shown_by(progress):
+    with recorder.shown_by(progress):
         return trainer.fit(state)
 
 

@@ -37,7 +37,7 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
-        """A folder that a run has left.
+        """Open the folder of a run.
 
         Raises:
             PathError: There is no run.
@@ -54,7 +54,7 @@ class RunFolder:
         """Hold the folder for this process and this config.
 
         Args:
-            config: What runs.
+            config: The settings of this run.
             allow: Dotted names of settings that may differ from the run that is there.
 
         Raises:
@@ -67,26 +67,27 @@ class RunFolder:
         # The system drops the lock with the process, however it ends: a killed run leaves none.
         with lock:
             self._take(lock)
-            self._claim(config, allow)
+            if not self.config.exists() or self.changes(config, allow):
+                replace_file(self.config, config.to_json().encode())
             yield self
 
     def changes(self, config: TrainConfig, allow: Collection[str] = ()) -> dict[str, tuple[object, object]]:
-        """The settings in which a config differs from the run that is there, old and new.
+        """Compare a config with that of the run that is there: dotted name -> (old value, new value).
 
         Settings bind from the first result on: a run that failed before it can be corrected.
 
         Args:
-            config: What is to run.
-            allow: Dotted names of settings that may differ all the same.
+            config: The settings of the new run.
+            allow: Dotted names of settings that may differ.
 
         Raises:
-            ArgumentError: Others do.
+            ArgumentError: Other settings differ.
         """
         if not self.config.exists():
             return {}
-        found = differences(self.read_config(), config)
+        changes = differences(self.read_config(), config)
         is_bound = bool(self.read_metrics() or any(self.checkpoints.glob("step-*")))
-        refused = {name: change for name, change in found.items() if is_bound and name not in allow}
+        refused = {name: change for name, change in changes.items() if is_bound and name not in allow}
         if refused:
             listed = "\n".join(f"  {name}: {old} -> {new}" for name, (old, new) in refused.items())
             raise ArgumentError(
@@ -94,10 +95,10 @@ class RunFolder:
                 "Use another --out, or the old settings to continue that run, or go on with the new ones:"
                 f" --resume-allow {' '.join(refused)}"
             )
-        return found
+        return changes
 
     def read_config(self) -> TrainConfig:
-        """The config of the run.
+        """Read config.json.
 
         Raises:
             CheckpointError: The file cannot be understood.
@@ -108,14 +109,9 @@ class RunFolder:
             raise CheckpointError(f"run folder: {self.config} must hold a config, got '{error}'.") from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, without one that a kill cut short."""
-        lines = (
-            self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
-            if self.metrics.exists()
-            else []
-        )
+        """Read metrics.jsonl, without a line that a kill cut short."""
         records = []
-        for line in lines:
+        for line in _lines(self.metrics):
             with suppress(json.JSONDecodeError):
                 records.append(json.loads(line))
         return records
@@ -131,19 +127,19 @@ class RunFolder:
         replace_file(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
 
     def append_log(self, text: str) -> None:
-        """Add lines with the time to train.log. A full disk is no reason to stop: the log is a comfort."""
+        """Add lines with the time to train.log. A full disk is no reason to stop: nothing needs the log."""
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
         with suppress(OSError), self.log.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{now}  {line}\n" for line in text.splitlines())
 
     def finished(self, config: TrainConfig) -> dict[str, Any] | None:
-        """The last record if the run is complete. The report is written last, so it marks the end."""
+        """The last record of metrics.jsonl if the run is complete: then report.md, written last, is there."""
         records = self.read_metrics()
         complete = self.report.exists() and records and records[-1]["epoch"] == config.sched.epochs
         return records[-1] if complete else None
 
-    def closing_words(self, config: TrainConfig) -> str:
-        """Say that there is nothing left to do in a finished run."""
+    def finished_message(self, config: TrainConfig) -> str:
+        """Describe a finished run, for a command that would train it again."""
         last = self.finished(config) or {}
         return (
             f"{self.path} is already finished: {last['test_accuracy']:.2%} ({last['test_correct']} of"
@@ -152,18 +148,15 @@ class RunFolder:
         )
 
     def warnings(self) -> list[str]:
-        """What was warned of, over all sessions."""
-        lines = (
-            self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.is_file() else []
-        )
-        return [line.partition("warning: ")[2] for line in lines if "  warning: " in line]
+        """The warnings of all sessions, from train.log."""
+        return [line.partition("warning: ")[2] for line in _lines(self.log) if "  warning: " in line]
 
     def sessions(self) -> int:
-        """How many processes have worked on the run."""
+        """Number of sessions that have worked on the run."""
         return int(_holder((self.path / ".lock").read_text()).get("sessions", 0))
 
     def count_session(self) -> int:
-        """Note that this process begins to train, and give its number: 1 for the first."""
+        """Count this session, and give its number: 1 for the first."""
         path = self.path / ".lock"
         number = self.sessions() + 1
         _rewrite(path, {**_holder(path.read_text()), "sessions": number})
@@ -183,10 +176,6 @@ class RunFolder:
         # Written in place: a new file would have another lock.
         session = {"pid": os.getpid(), "host": platform.node(), "sessions": holder.get("sessions", 0)}
         _rewrite(self.path / ".lock", session)
-
-    def _claim(self, config: TrainConfig, allow: Collection[str]) -> None:
-        if not self.config.exists() or self.changes(config, allow):
-            replace_file(self.config, config.to_json().encode())
 
 
 def _lines(path: Path) -> list[str]:
