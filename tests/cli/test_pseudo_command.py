@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets.cli.pseudo import _describe, _train_words, iterate, label
+from lambdanets.cli.pseudo import _describe, _train_arguments, iterate, label
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.iterations import train_student
 from lambdanets.pseudo.labelling import Summary
@@ -29,7 +29,10 @@ def test_the_actions_are_listed(capsys) -> None:
         (("labl",), "COMMAND must be a command, got 'pseudo labl'. Closest: pseudo label"),
         (("train", "semi"), "pseudo train: labels must be a folder of `lambdanets pseudo label`, got none."),
         (("label", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
-        (("label", "--teacher", "timm:resnet18", "--out", "x"), "data.name must say which images"),
+        (
+            ("label", "--teacher", "timm:resnet18", "--out", "x"),
+            "data.name must be given for a teacher",
+        ),
         (("label", "--out", "x", "--data.name", "semi"), "--teacher STR A run folder,"),
         (("iterate", "semi", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
         (("iterate", "sem", "--teacher", "nowhere", "--out", "x"), "unknown recipe 'sem'. Closest: semi"),
@@ -52,12 +55,12 @@ def test_refusals_leave_torch_alone() -> None:
 
 def test_train_has_short_names_for_two_settings() -> None:
     words = ["semi", "--labels", "a", "--ratio=2", "--out", "b", "--optim.learning-rate", "1"]
-    assert _train_words(words) == [
+    assert _train_arguments(words) == [
         *("semi", "--pseudo.labels", "a", "--pseudo.ratio=2", "--out", "b", "--optim.learning-rate", "1")
     ]
     with pytest.raises(ArgumentError, match=r"Give --labels DIR\."):
-        _train_words(["semi", "--ratio", "2"])
-    assert _train_words(["semi", "--help"]) == ["semi", "--help"]
+        _train_arguments(["semi", "--ratio", "2"])
+    assert _train_arguments(["semi", "--help"]) == ["semi", "--help"]
 
 
 def test_a_run_labels_its_own_data_set(tmp_path: Path) -> None:

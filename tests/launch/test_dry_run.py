@@ -32,7 +32,7 @@ def test_every_setting_is_there_with_its_origin(family):
 def test_differences_are_the_recipes_and_its_parents(family):
     text = " ".join(" ".join(section(family, "differences from the paper")).split())
     assert "83.8 % top-1 on ImageNet (Table 18; Table 13 prints 83.4 %); not run here." in text
-    assert "4,096 or 2,048 images a step" in text and "313 steps an epoch in the place of 312" in text
+    assert "4,096 or 2,048 images a step" in text and "313 steps an epoch instead of 312" in text
     assert text.endswith("no setting of the recipe is changed")
 
 

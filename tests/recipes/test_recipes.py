@@ -71,7 +71,7 @@ def test_an_unknown_name_gets_the_nearest():
 
 def test_a_field_may_run_over_several_lines():
     departs = describe_recipe("imagenet-resnet50-90ep")["Departs"]
-    assert departs.startswith("313 steps an epoch in the place of 312, so that no image is left out;")
+    assert departs.startswith("313 steps an epoch instead of 312, so that no image is left out;")
     assert departs.endswith("the paper does not print them.")
     # Remarks above the fields belong to none.
     assert "momentum" not in " ".join(describe_recipe("imagenet-resnet50-90ep").values())

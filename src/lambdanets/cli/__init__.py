@@ -95,8 +95,8 @@ def _run(argv: list[str]) -> int:
     # Only the module of this command is imported: --help stays instant.
     module = import_module(f"lambdanets.cli.{known[name][0]}")
     call = import_module("lambdanets.cli._options").call
-    words = name.split()
-    return int(call(getattr(module, words[-1]), argv[len(words) :], name) or 0)
+    *groups, function = name.split()
+    return int(call(getattr(module, function), argv[len(groups) + 1 :], name) or 0)
 
 
 def _usage(known: dict[str, tuple[str, str]]) -> str:

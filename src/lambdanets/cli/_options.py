@@ -18,7 +18,7 @@ from lambdanets.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class DefaultFrom:
-    """Marks a parameter whose default follows from the words of the command."""
+    """Marks a parameter whose default follows from the arguments of the command."""
 
     make: Callable[[Sequence[str]], Any]
 
@@ -26,13 +26,13 @@ class DefaultFrom:
 # How to print results. `--json` is short for `--format json`.
 Format = Literal["text", "json"]
 
-# The words behind the command as they were typed.
+# The arguments of the command as they were typed.
 Argv = Annotated[tuple[str, ...], DefaultFrom(tuple), tyro.conf.Suppress]
 
-# The name of a recipe as the first word behind the command, and the recipe's settings as options.
+# The name of a recipe as the first argument, and the recipe's settings as options.
 Recipe = Annotated[TrainConfig, "recipe"]
 
-# Keyword arguments of `create_model` as pairs of words.
+# Keyword arguments of `create_model` as pairs.
 Overrides = Annotated[dict[str, int | float | bool | str | None], DefaultFrom(lambda argv: {})]
 
 _POSITIONAL: Final = inspect.Parameter.POSITIONAL_ONLY
@@ -40,20 +40,20 @@ _CONFIG: Final = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
 
 
 def call(function: Callable[..., int | None], argv: Sequence[str], command: str) -> int | None:
-    """Parse the words behind a command by its function's signature, and call the function.
+    """Parse arguments by the signature of a command's function, and call the function.
 
-    Parameters before `/` are positional. A function whose only parameter is `argv` gets the words unparsed.
+    Parameters before `/` are positional. A function whose only parameter is `argv` gets them unparsed.
 
     Args:
         function: The command; its docstring is the help.
-        argv: The words.
-        command: Its name.
+        argv: The arguments.
+        command: Name of the command.
     """
     signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
     if [*signature.parameters] == ["argv"]:
         return function(tuple(argv))
     if hints.get("format") == Format:
-        argv = ["--format=json" if word == "--json" else word for word in argv]
+        argv = ["--format=json" if argument == "--json" else argument for argument in argv]
     recipe = None
     if Recipe in hints.values():
         if argv[:1] in ([], ["-h"], ["--help"]):
@@ -83,7 +83,7 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
 
 
 def _named_recipe(argv: Sequence[str], command: str) -> TrainConfig:
-    """Get the recipe that the first word names, as `--fast` changes its defaults."""
+    """Return the recipe that comes first, with the defaults that `--fast` and `--data.name` change."""
     if argv[0].startswith("-"):
         raise ArgumentError(
             f"{command}: recipe must come first, got {argv[0]!r}. One of {', '.join(RECIPES)}."
@@ -102,7 +102,7 @@ def named_data(data: DataConfig, argv: Sequence[str]) -> DataConfig:
 
 
 def value_of(option: str, argv: Sequence[str]) -> str | None:
-    """Find the value of an option among words that are not parsed yet."""
+    """Find the value of an option among arguments that are not parsed yet."""
     found = re.findall(rf"^{re.escape(option)}[=\n](.*)$", "\n".join(argv), re.MULTILINE)
     return found[-1] if found else None
 
@@ -126,7 +126,7 @@ def _field(
 
 
 def _settings(recipe: TrainConfig) -> Any:
-    """Make a record of a recipe's settings that are options: all but its name."""
+    """Hold the settings of a recipe that are options, all but its name, in a record for tyro."""
     hints = get_type_hints(TrainConfig) | {"data": type(recipe.data)}
     del hints["recipe"]
     kind = dataclasses.make_dataclass("Settings", hints.items(), frozen=True, kw_only=True)
@@ -161,7 +161,7 @@ def parse_size(text: str, argument: str, most: int) -> tuple[int, ...]:
     """Parse a size such as 28, 28x28 or 8x14x14.
 
     Args:
-        text: The word.
+        text: The size.
         argument: The command and the option, for the message.
         most: Largest number of sides.
     """

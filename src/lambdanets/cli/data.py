@@ -151,9 +151,9 @@ def _details(part: "PartReport") -> str:
         lines.append(f"from {width}×{height} to {widest}×{highest} pixels")
     if len(part.counts) <= _MOST_CLASSES:
         return "\n".join([*lines, table(None, [(label, f"{num:,}") for label, num in part.counts.items()])])
-    for word, choose in (("fewest", min), ("most", max)):
+    for extreme, choose in (("fewest", min), ("most", max)):
         label = choose(part.counts, key=lambda label: part.counts[label])
-        lines.append(f"{word} {part.counts[label]:,}, in {label}")
+        lines.append(f"{extreme} {part.counts[label]:,}, in {label}")
     return "\n".join(lines)
 
 

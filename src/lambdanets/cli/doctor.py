@@ -18,7 +18,7 @@ def doctor(
 ) -> int:
     """Check versions, devices, disk and processes, with advice for what is wrong.
 
-    Exit codes: 0 all is well, 1 processes do not hear one another, 3 a library is missing, 7 the disk fails.
+    Exit codes: 0 all is well, 1 processes cannot reach one another, 3 a library is missing, 7 the disk fails.
 
     Args:
         out: The run folder.
@@ -58,7 +58,7 @@ def slurm(
 
     Args:
         config: The recipe's settings.
-        argv: The words of the command.
+        argv: The arguments of the command.
         nodes: Number of machines.
         gpus_per_node: GPUs of each machine, every one with a process of its own.
         time: Limit of one stay in the queue, as sbatch takes it.
@@ -68,7 +68,7 @@ def slurm(
     """
     script = slurm_script(
         config,
-        list(_train_words(argv)),
+        list(_train_arguments(argv)),
         command=shlex.join(["lambdanets", "slurm", *argv]),
         nodes=nodes,
         gpus_per_node=gpus_per_node,
@@ -77,12 +77,12 @@ def slurm(
     print(script, end="")
 
 
-def _train_words(argv: Argv) -> Iterator[str]:
+def _train_arguments(argv: Argv) -> Iterator[str]:
     """Leave out the options that are not those of `lambdanets train`, with their values."""
-    words = iter(argv)
-    for word in words:
-        option, has_value, _ = word.partition("=")
+    arguments = iter(argv)
+    for argument in arguments:
+        option, has_value, _ = argument.partition("=")
         if option not in ("--nodes", "--gpus-per-node", "--time"):
-            yield word
+            yield argument
         elif not has_value:
-            next(words, None)
+            next(arguments, None)

@@ -43,7 +43,7 @@ def eval(
 
     Args:
         runs: Run folders.
-        argv: The words of the command.
+        argv: The arguments of the command.
         csv: Add a row for each run to this table.
         weights: best: of the best epoch; ema or raw: the EMA or the network itself of the last checkpoint.
         size: Side of the test images; the run's own unless given.
@@ -77,7 +77,7 @@ def eval(
     with init_distributed(ExecConfig(device=device)) as ctx:
         attempts = evaluate_runs(runs, settings, csv, ctx=ctx)
         if not ctx.is_main:
-            # The first process prints what all have found.
+            # The first process prints the result of all.
             return max([0, *(1 for attempt in attempts if attempt.error)])
         as_json = format == "json"
         if len(runs) > 1:
@@ -156,23 +156,23 @@ def _print_several(
     row = f"{{:<{width}}}" + "{:>9}" * (3 + with_real) + "{:>10}{}"
     if not as_json:
         print(row.format("run", "top-1", "top-5", *["ReaL"] * with_real, "loss", "images", ""), flush=True)
-    found, failed = [], []
+    results, failed = [], []
     for attempt in attempts:
         if attempt.result is None:
             failed.append(str(attempt.run))
-            found.append({"run": str(attempt.run), "error": attempt.reason()})
+            results.append({"run": str(attempt.run), "error": attempt.reason()})
             if attempt.error is not None and not hasattr(attempt.error, "exit_code"):
                 traceback.print_exception(attempt.error)
             print(f"{attempt.run}: {attempt.reason()}", file=sys.stderr)
             continue
-        found.append(attempt.result.to_dict())
+        results.append(attempt.result.to_dict())
         _warn(attempt.result)
         if not as_json:
             name = str(attempt.run)
             name = name if len(name) <= width else f"…{name[1 - width :]}"
             print(row.format(name, *_cells(attempt.result, with_real)), flush=True)
     if as_json:
-        print_json(found)
+        print_json(results)
     if failed:
         count = f"{len(failed)} of {len(runs)} runs"
         print(f"lambdanets eval: {count} could not be evaluated: {', '.join(failed)}", file=sys.stderr)

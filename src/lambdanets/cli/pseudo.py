@@ -11,7 +11,7 @@ from lambdanets.cli._options import Argv, DefaultFrom, Recipe, named_data, value
 from lambdanets.data.config import DataConfig, SemiConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
-from lambdanets.terminal import pairs, table
+from lambdanets.terminal import pairs, print_line, table
 from lambdanets.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def _default_data(argv: Sequence[str]) -> DataConfig:
     run = _run_of_teacher(argv)
     if run is None and not value_of("--data.name", argv) and not {"-h", "--help"} & {*argv}:
         raise ArgumentError(
-            "pseudo label: data.name must say which images a teacher that is no run labels, got none."
+            "pseudo label: data.name must be given for a teacher that is not a run, got none."
             " Such as --data.name folder --data.root DIR."
         )
     return named_data(run.data if run else SemiConfig(), argv)
@@ -70,7 +70,7 @@ def label(
     from lambdanets.pseudo.labelling import write_labels
 
     config = LabelConfig(teacher=teacher, weights=weights, data=data, seed=seed, rules=rules)
-    summary = write_labels(config, out, log=_log, num_workers=num_workers, device=device)
+    summary = write_labels(config, out, log=print_line, num_workers=num_workers, device=device)
     print(_describe(summary))
     print(f"\nlambdanets pseudo train RECIPE --labels {out}")
 
@@ -79,7 +79,7 @@ def train(argv: Argv) -> int:
     """Train a recipe on its own labels and a teacher's: train with --labels and --ratio."""
     from lambdanets.cli import run
 
-    return run(["train", *_train_words(argv)])
+    return run(["train", *_train_arguments(argv)])
 
 
 def iterate(
@@ -108,7 +108,9 @@ def iterate(
     from lambdanets.pseudo import iterations as job
 
     done = []
-    for one in job.iterate(config, labelling, num_iterations=iterations, out=out, log=_log, ratio=ratio):
+    for one in job.iterate(
+        config, labelling, num_iterations=iterations, out=out, log=print_line, ratio=ratio
+    ):
         print(_describe(one.summary))
         done.append(one)
     for one in done:
@@ -117,14 +119,16 @@ def iterate(
         print(f"iteration {one.number}: student {one.accuracy:.2%}{wrong} ({one.student})")
 
 
-def _train_words(argv: Sequence[str]) -> list[str]:
-    words = [re.sub(r"^--\w+(?==|$)", lambda found: _LONG.get(found[0], found[0]), word) for word in argv]
-    has_labels = any(word.startswith("--pseudo.labels") for word in words)
-    if words and not has_labels and not {"-h", "--help"} & {*words}:
+def _train_arguments(argv: Sequence[str]) -> list[str]:
+    arguments = [
+        re.sub(r"^--\w+(?==|$)", lambda match: _LONG.get(match[0], match[0]), argument) for argument in argv
+    ]
+    has_labels = any(argument.startswith("--pseudo.labels") for argument in arguments)
+    if argv and not has_labels and not {"-h", "--help"} & {*argv}:
         raise ArgumentError(
             "pseudo train: labels must be a folder of `lambdanets pseudo label`, got none. Give --labels DIR."
         )
-    return words
+    return arguments
 
 
 def _describe(summary: "Summary") -> str:
@@ -142,7 +146,3 @@ def _describe(summary: "Summary") -> str:
         )
     classes = [(name, num, summary.selected[name]) for name, num in summary.confident.items()]
     return f"{pairs(rows)}\n\n{table(('class', 'kept', 'labels'), classes)}"
-
-
-def _log(text: str) -> None:
-    print(text, flush=True)

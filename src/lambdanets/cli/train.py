@@ -35,7 +35,7 @@ def train(
 
     Args:
         config: All settings.
-        argv: The words of the command.
+        argv: The arguments of the command.
         out: The run folder; runs/RECIPE unless given. The same command on the same folder continues the run.
         dry_run: Print what would run, and where each setting comes from, with steps, memory and disk.
         processes: Start so many processes on this machine, by torchrun.

@@ -25,8 +25,8 @@ _GRACE_S: Final = 10.0
 _ADVICE: Final = (
     "Advice: every machine must reach the first one at MASTER_ADDR and MASTER_PORT (a firewall or a wrong"
     " network device is the usual cause: set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME to the device of"
-    " `ip -brief address`); all machines need the same versions; NCCL_DEBUG=INFO says more. Under SLURM, srun"
-    " starts one torchrun on each machine and nothing else, as `lambdanets slurm` does."
+    " `ip -brief address`); all machines need the same versions; NCCL_DEBUG=INFO shows more. Under SLURM,"
+    " srun starts one torchrun on each machine and nothing else, as `lambdanets slurm` does."
 )
 
 
@@ -65,7 +65,7 @@ def try_collectives(out: Path, backend: str = "auto", limit_s: float = _LIMIT_S)
         The exit code: 0 if all is well, 7 if the folder cannot be written, else 1.
 
     Raises:
-        DependencyError: nccl is asked for, and there is no GPU for this process.
+        DependencyError: The backend is nccl, and there is no GPU for this process.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = _device(backend)
@@ -123,12 +123,12 @@ def _within(limit_s: float, what: str) -> Iterator[None]:
 
 def _device(backend: str) -> torch.device:
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    found = torch.cuda.device_count()
-    if backend == "gloo" or (backend == "auto" and local_rank >= found):
+    num_gpus = torch.cuda.device_count()
+    if backend == "gloo" or (backend == "auto" and local_rank >= num_gpus):
         return torch.device("cpu")
-    if local_rank >= found:
+    if local_rank >= num_gpus:
         raise DependencyError(
-            f"doctor: backend nccl needs a GPU for each process of a machine, got {found} for process"
+            f"doctor: backend nccl needs a GPU for each process of a machine, got {num_gpus} for process"
             f" {local_rank + 1}. Use --backend gloo."
         )
     device = torch.device("cuda", local_rank)

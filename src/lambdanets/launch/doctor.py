@@ -35,7 +35,7 @@ class Finding:
 
     Attributes:
         name: Its name.
-        text: What was found.
+        text: The result.
         state: `bad`: a run would fail.
         advice: What to do; may be empty.
         exit_code: The exit code for a bad one.
@@ -164,7 +164,7 @@ def _disk(out: Path) -> Iterator[Finding]:
         name="disk",
         text=f"{free / 1e9:.1f} GB free at {folder}",
         state="note" if free < _LITTLE_FREE else "good",
-        advice="lambdanets train RECIPE --dry-run says what a run needs." if free < _LITTLE_FREE else "",
+        advice="lambdanets train RECIPE --dry-run shows what a run needs." if free < _LITTLE_FREE else "",
     )
     try:
         speed = _write_speed(folder)

@@ -1,4 +1,4 @@
-"""Several processes of one command on this machine, started and watched by torchrun's agent."""
+"""Start several processes of one command on this machine, by torchrun's agent."""
 
 import signal
 import sys
@@ -11,16 +11,16 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from lambdanets.errors import StoppedError
 
-# Seconds between two looks at the processes: also how long the others outlive one that has died.
+# Seconds between two checks of the processes; also how long the others outlive one that has died.
 _WATCH: Final = 0.1
 
 
-def launch(words: Sequence[str], num_processes: int, max_restarts: int = 0) -> int:
-    """Run `lambdanets WORDS` in several processes to their end, as `torchrun --standalone` does.
+def launch(argv: Sequence[str], num_processes: int, max_restarts: int = 0) -> int:
+    """Run one command of `lambdanets` in several processes, as `torchrun --standalone` does.
 
     Args:
-        words: The command.
-        num_processes: How many processes.
+        argv: The command and its arguments.
+        num_processes: Number of processes.
         max_restarts: How often all are started again after one has died.
 
     Returns:
@@ -38,7 +38,7 @@ def launch(words: Sequence[str], num_processes: int, max_restarts: int = 0) -> i
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "lambdanets", *words)
+        elastic_launch(config, sys.executable)("-m", "lambdanets", *argv)
     except ChildFailedError as error:
         _, first = error.get_first_failure()
         return first.exitcode if first.exitcode > 0 else 128 - first.exitcode

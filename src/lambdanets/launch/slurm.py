@@ -41,7 +41,7 @@ trap 'stopped=yes; kill -USR1 "$steps"' USR1
 srun --kill-on-bad-exit=1 bash -c 'trap "" USR1; exec "$@"' task \
     torchrun --nnodes="$SLURM_NNODES" --nproc-per-node={gpus} --max-restarts=0 \
     --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" \
-    -m lambdanets train {words} "$@" &
+    -m lambdanets train {arguments} "$@" &
 steps=$!
 
 # A signal ends `wait` before the steps have ended.
@@ -62,16 +62,16 @@ exit "$status"
 
 
 def slurm_script(
-    config: TrainConfig, words: Sequence[str], *, command: str, nodes: int, gpus_per_node: int, time: str
+    config: TrainConfig, argv: Sequence[str], *, command: str, nodes: int, gpus_per_node: int, time: str
 ) -> str:
-    """Write a batch script: one task a machine, which is torchrun with a process for each GPU.
+    """Make a batch script: one task a machine, which is torchrun with a process for each GPU.
 
     Args:
-        config: What the words stand for.
-        words: Recipe and settings, as behind `lambdanets train`.
+        config: The settings of the run.
+        argv: Recipe and options of `lambdanets train`, which give these settings.
         command: The command that prints the script, for its head.
-        nodes: Machines.
-        gpus_per_node: GPUs of each.
+        nodes: Number of machines.
+        gpus_per_node: Number of GPUs of each machine.
         time: Limit of one stay in the queue, as `sbatch` takes it.
 
     Raises:
@@ -94,5 +94,5 @@ def slurm_script(
         time=shlex.quote(time),
         notice_s=_NOTICE_S,
         num_threads=config.num_threads,
-        words=shlex.join(words),
+        arguments=shlex.join(argv),
     )

@@ -14,7 +14,7 @@ def digits() -> TrainConfig:
     One thread: images this small gain little from a second one (1.3 times), and lose much when another
     program wants its core.
 
-    Paper: none (ours); optimiser, schedule, label smoothing and average as in §E.2, made small.
+    Paper: none (ours); optimiser, schedule, label smoothing and EMA as in §E.2, made small.
     Expected: 98.2 % of the 500 held-out digits (seeds 0 to 4: 98.2 to 99.2 %).
     Cost: About 40 s on one core of an AMD EPYC.
     """
@@ -83,7 +83,7 @@ def semi_student() -> TrainConfig:
 
 @recipe
 def relation() -> TrainConfig:
-    """A LambdaResNet that says whether two marks stand at one fixed offset: why positions matter.
+    """A LambdaResNet that decides whether two marks stand at one fixed offset: why positions matter.
 
     Paper: none (ours).
     Expected: 100.0 % of the 480 held-out images (seeds 0 to 2: all of them after the second epoch).
@@ -116,7 +116,7 @@ def relation_conv() -> TrainConfig:
 
 @recipe
 def pathfinder() -> TrainConfig:
-    """A LambdaResNet that says whether a dashed path joins two dots: why long range matters.
+    """A LambdaResNet that decides whether a dashed path joins two dots: why long range matters.
 
     Paper: none (ours); the task of Linsley et al. (2018) and the Long Range Arena, on our images.
     Expected: 92.4 % of the 1,000 held-out images (seed 0; after the first of 6 epochs still chance).

@@ -20,14 +20,14 @@ def imagenet_resnet50_90ep() -> TrainConfig:
     Its rows of Tables 3, 4 and 12 are this recipe with another network: `--model.name resnet50_se`.
 
     Batch norm keeps torch's momentum of 0.1. In the published code of the same author the running statistics
-    are the last batch's, smoothed by the same average as the weights, which remembers 10,000 steps. Here it
-    smooths means over the last 10 steps or so: the same but for 9 steps of delay, and the weights can be
-    judged without their average.
+    are the last batch's, smoothed by the same EMA as the weights, over 10,000 steps. Here it smooths means
+    over the last 10 steps or so: the same but for 9 steps of delay, and the weights can be evaluated without
+    their EMA.
 
     Paper: §E.2; Tables 3, 8 and 12.
     Expected: 76.9 % top-1 on ImageNet (Table 3); not run here.
     Cost: 32 TPUv3 cores in the paper, which does not print how long; ours is not known.
-    Departs: 313 steps an epoch in the place of 312, so that no image is left out; biases are not decayed,
+    Departs: 313 steps an epoch instead of 312, so that no image is left out; biases are not decayed,
         as those of the same author's published code are; batch norm sees the images of one process, as many
         as there are, where the paper's 32 cores had 128 each. Crop area, interpolation and test crop are that
         code's too: the paper does not print them.
@@ -181,8 +181,7 @@ def imagenet_mobilenetv2() -> TrainConfig:
     Cost: 32 TPUv3 cores in the paper, which does not print how long; ours is not known.
     Derives: `imagenet-resnet50-90ep`.
     Departs: as `imagenet-resnet50-90ep`. The paper leaves open how long the rate warms up (5 epochs here),
-        the decay of the squares and epsilon of RMSProp (0.9 and 0.001), label smoothing and average (as for
-        the other networks).
+        alpha and epsilon of RMSProp (0.9 and 0.001), label smoothing and EMA (as for the other networks).
     """
     return replace(
         imagenet_resnet50_90ep(),

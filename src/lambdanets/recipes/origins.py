@@ -22,7 +22,7 @@ class Setting(NamedTuple):
         name: Dotted, such as `optim.learning_rate` or `model.overrides.dropout`.
         value: What holds.
         origin: `default`, `recipe NAME` (the first that set it), `--fast` or `command line`.
-        recipe_value: What the recipe says, where that is another; otherwise as `value`.
+        recipe_value: The value in the recipe.
     """
 
     name: str

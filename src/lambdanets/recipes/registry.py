@@ -1,4 +1,4 @@
-"""The recipes by name, and what their docstrings say."""
+"""The recipes by name, and the fields of their docstrings."""
 
 import functools
 from collections.abc import Callable
@@ -50,16 +50,16 @@ def describe_recipe(name: str) -> dict[str, str]:
     """Return the fields of a recipe's docstring, with its first line as "Summary".
 
     Fields: Paper (tables), Expected (result), Cost (time), Derives (the recipe it changes), Departs (from
-    the paper), Command (`lambdanets train NAME` unless it says otherwise).
+    the paper), Command (`lambdanets train NAME` by default).
     """
     summary, *lines = (RECIPES[name].__doc__ or "").splitlines()
     root = " --data.root IMAGENET" if isinstance(get_recipe(name).data, FilesConfig) else ""
     described = {"Summary": summary, "Command": f"`lambdanets train {name}{root}`."}
     field = ""
     for line in map(str.strip, lines):
-        word, colon, text = line.partition(": ")
-        if colon and word in _FIELDS:
-            field, described[word] = word, text
+        name_of_field, colon, text = line.partition(": ")
+        if colon and name_of_field in _FIELDS:
+            field, described[name_of_field] = name_of_field, text
         elif not line:
             field = ""
         elif field:

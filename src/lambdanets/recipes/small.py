@@ -16,7 +16,7 @@ def imagenet_90ep_small() -> TrainConfig:
     Expected: 98.6 % of the 500 held-out digits (seed 0).
     Cost: About 20 s on two cores of an AMD EPYC.
     Derives: `imagenet-lambda-resnet50-90ep`.
-    Departs: images, network, batch, rate, average, epochs and precision are small; digits are not mirrored
+    Departs: images, network, batch, rate, EMA decay, epochs and precision are small; digits are not flipped
         and hardly cropped, because that would make others of them.
     """
     return _made_small(
