@@ -1,28 +1,26 @@
 """Where each setting of a run comes from: a default, a recipe, --fast or the command line."""
 
-import dataclasses
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Final, NamedTuple
 
-from lambdanets.recipes import get_recipe, parent_of, smoke_run
-from lambdanets.training.config import TrainConfig, flatten
+from lambdanets.recipes.registry import get_recipe, parent_of, smoke_run
+from lambdanets.training.config import TrainConfig, flatten, non_defaults
 
-_COMMAND_LINE = "command line"
-_FAST = "--fast"
-_DEFAULT = "default"
+_COMMAND_LINE: Final = "command line"
+_FAST: Final = "--fast"
 
-# Stands for an override that a model is not given, and for a setting that has no default.
-_ABSENT = object()
+# Stands for an override that a recipe does not have.
+_ABSENT: Final = object()
 
 
 class Setting(NamedTuple):
-    """One value and where it comes from.
+    """A setting with its origin.
 
     Attributes:
-        name: Dotted, such as `optim.learning_rate` or `model.overrides.dropout`.
-        value: What holds.
+        name: Dotted name, such as `optim.learning_rate` or `model.overrides.dropout`.
+        value: The value of the run.
         origin: `default`, `recipe NAME` (the first that set it), `--fast` or `command line`.
-        recipe_value: The value in the recipe.
+        recipe_value: The value of the recipe.
     """
 
     name: str
@@ -32,62 +30,44 @@ class Setting(NamedTuple):
 
     @property
     def is_changed(self) -> bool:
-        """Whether the run departs from its recipe here."""
+        """Whether the run differs from its recipe here."""
         return self.origin in (_COMMAND_LINE, _FAST)
 
 
 def settings_with_origins(config: TrainConfig) -> tuple[Setting, ...]:
-    """Every setting of a config, with the place it was decided at.
+    """Return every setting of a config with its origin.
 
-    An override of the model that the recipe has and the run has not cannot be: the command line adds and
-    replaces.
+    Each override of the model is a setting; the command line adds and replaces overrides, and removes none.
     """
-    ancestors = [(name, _flat_settings(get_recipe(name))) for name in lineage(config.recipe)]
-    smoke = _flat_settings(smoke_run(get_recipe(config.recipe))) if config.fast else {}
-    defaults = dict(_defaults(config))
-    found = []
+    recipes = {name: _flat_settings(get_recipe(name)) for name in lineage(config.recipe)}
+    recipe = recipes[config.recipe]
+    fast = _flat_settings(smoke_run(get_recipe(config.recipe))) if config.fast else {}
+    changed = non_defaults(config)
+    settings = []
     for name, value in _flat_settings(config).items():
-        of_recipe = ancestors[0][1].get(name, _ABSENT)
-        if value == of_recipe:
-            origin = _first_to_set(name, value, ancestors, defaults)
+        same = _recipes_with(name, value, recipes)
+        if not same:
+            origin = _FAST if fast.get(name, _ABSENT) == value else _COMMAND_LINE
+        elif len(same) == len(recipes) and name not in changed and not name.startswith("model.overrides."):
+            origin = "default"
         else:
-            origin = _FAST if name in smoke and smoke[name] == value else _COMMAND_LINE
-        stated = None if of_recipe is _ABSENT else of_recipe
-        found.append(Setting(name, value, origin, stated))
-    return tuple(found)
+            origin = f"recipe {same[-1]}"
+        settings.append(Setting(name, value, origin, recipe.get(name)))
+    return tuple(settings)
 
 
 def lineage(recipe: str) -> tuple[str, ...]:
-    """A recipe, the one it is derived from, and so on."""
-    names = [recipe]
-    while (parent := parent_of(names[-1])) is not None:
-        names.append(parent)
-    return tuple(names)
+    """Return a recipe, the one it is derived from, and so on."""
+    parent = parent_of(recipe)
+    return (recipe, *(lineage(parent) if parent else ()))
+
+
+def _recipes_with(name: str, value: object, recipes: dict[str, dict[str, object]]) -> list[str]:
+    """List the recipes with this value, from the last one back to the one that set it."""
+    return [*takewhile(lambda recipe: recipes[recipe].get(name, _ABSENT) == value, recipes)]
 
 
 def _flat_settings(config: TrainConfig) -> dict[str, object]:
-    """As `flatten`, with each override of the model by itself."""
     flat = flatten(config)
     del flat["model.overrides"], flat["recipe"]
     return flat | {f"model.overrides.{name}": value for name, value in config.model.overrides.items()}
-
-
-def _first_to_set(
-    name: str, value: object, ancestors: list[tuple[str, dict[str, object]]], defaults: dict[str, object]
-) -> str:
-    """The remotest recipe from which the value came down unchanged."""
-    origin, *older = ancestors
-    for ancestor in older:
-        if ancestor[1].get(name, _ABSENT) != value:
-            return f"recipe {origin[0]}"
-        origin = ancestor
-    return _DEFAULT if defaults.get(name, _ABSENT) == value else f"recipe {origin[0]}"
-
-
-def _defaults(config: Any, prefix: str = "") -> Iterator[tuple[str, object]]:
-    for field in dataclasses.fields(config):
-        inner = getattr(config, field.name)
-        if dataclasses.is_dataclass(inner):
-            yield from _defaults(inner, f"{field.name}.")
-        elif field.default is not dataclasses.MISSING:
-            yield f"{prefix}{field.name}", field.default
