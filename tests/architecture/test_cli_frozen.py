@@ -1,6 +1,7 @@
 """The commands and their options: a new or a missing one is a change that users see."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -84,3 +85,22 @@ def test_every_command_is_frozen():
     # Its words become those of `train`.
     assert commands().keys() == listed | {"pseudo train"}
     assert all(summary.endswith(".") and len(summary) < 90 for _, summary in commands().values())
+
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SETTINGS = {*_SETTINGS.split(), *" ".join([_MOTION, *DATA_OPTIONS.values()]).split()}
+
+
+def test_pages_name_commands_and_options_that_exist():
+    known = {re.sub(r" (semi|digits)$", "", line): {"help", *own.split()} for line, own in OPTIONS.items()}
+    for own in known.values():
+        own |= {"json"} if "format" in own else set()
+        own |= SETTINGS if "seed" in own else set()
+    known["pseudo train"] = {*known["train"], "labels", "ratio"}
+    for page in PAGES:
+        for line in re.findall(r"(?:^|`)lambdanets ((?!\.|-)[^`#\n]+)", page.read_text(), re.MULTILINE):
+            command = next((name for name in known if f"{line} ".startswith(f"{name} ")), None)
+            assert command or line.split()[0] in ("data", "pseudo"), f"{page.name}: lambdanets {line}"
+            unknown = {*re.findall(r"(?<!\S)--([\w.-]+)", line)} - known.get(command, set())
+            assert not unknown, f"{page.name}: lambdanets {line}"
