@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from lambdanets.data.digits import MEAN, STD
-from lambdanets.data.foreground import Foreground, light_ink
-from lambdanets.data.preprocessing import Preprocessing
+from lambdanets.data.foreground import _fine_grid, light_ink
+from lambdanets.data.preprocessing import Foreground, Preprocessing
 from lambdanets.errors import DataError
 
 DIGITS = Preprocessing(size=8, mean=(MEAN,), std=(STD,), foreground=Foreground())
@@ -96,7 +96,7 @@ def test_a_wider_margin_changes_nothing(left, above):
     page = np.ones((150 + 2 * above, 120 + 2 * left), dtype=np.float32)
     page[above : above + 150, left : left + 120] = seven
     near, far = light_ink(seven)[0], light_ink(page)[0]
-    assert np.array_equal(*(Foreground()._fine_grid(ink, 32) for ink in (near, far)))
+    assert np.array_equal(*(_fine_grid(ink, 32, 0.25) for ink in (near, far)))
 
 
 @pytest.mark.parametrize("width", [2, 5, 25])

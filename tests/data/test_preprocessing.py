@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from lambdanets.data import decode as decode_module
 from lambdanets.data import preprocessing as module
-from lambdanets.data.decode import decode
+from lambdanets.data.decode import crop_and_resize, decode
 from lambdanets.data.digits import MEAN, STD, DigitSource, load_digits
-from lambdanets.data.foreground import Foreground
 from lambdanets.data.images import ImageTest
-from lambdanets.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, crop_and_resize
+from lambdanets.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Foreground, Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, DataError, PathError
 from support.images import encoded, photo
 
@@ -135,7 +135,7 @@ def test_resizing_is_that_of_pillow_to_one_level(box, size, monkeypatch):
     found = crop_and_resize(PHOTO, box, size).permute(1, 2, 0).numpy().astype(int)
     assert np.abs(found - expected).max() <= 1
     assert np.abs(found - expected).mean() < 0.05
-    monkeypatch.setattr(module, "_COPIED_PIXELS", 1)
+    monkeypatch.setattr(decode_module, "_COPIED_PIXELS", 1)
     assert np.array_equal(crop_and_resize(PHOTO, box, size).permute(1, 2, 0).numpy(), expected)
 
 
@@ -172,7 +172,7 @@ def test_bytes_become_numbers_of_mean_zero_and_deviation_one(channels):
         expected = (images[:, channel].double() / 255 - mean[channel]) / std[channel]
         torch.testing.assert_close(found[:, channel].double(), expected, atol=1e-6, rtol=0)
     assert found.dtype == torch.float32
-    shown = torch.from_numpy(record.shown(found[0])).reshape(5, 6, channels).permute(2, 0, 1)
+    shown = record.shown(found[0]).reshape(5, 6, channels).permute(2, 0, 1)
     torch.testing.assert_close(shown, images[0] / 255, atol=1e-6, rtol=0)
 
 

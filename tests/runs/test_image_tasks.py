@@ -12,8 +12,9 @@ from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.explain.explain import explain
 from lambdanets.recipes import get_recipe
-from lambdanets.runs.load import load_run, save_best
+from lambdanets.runs.load import load_run
 from lambdanets.runs.predict import predict
+from lambdanets.runs.recorder import save_best
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import first_state
 from lambdanets.training.config import FaultConfig

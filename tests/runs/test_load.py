@@ -1,22 +1,25 @@
 """Trained networks loaded from runs, checkpoints and files, with what is known of them."""
 
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lambdanets.data.foreground import Foreground
-from lambdanets.data.preprocessing import Preprocessing
+from lambdanets.data.preprocessing import Foreground, Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.models import create_model
 from lambdanets.recipes import get_recipe
-from lambdanets.runs.load import RANDOM, load_named, load_run, require_preprocessing
+from lambdanets.runs.load import RANDOM, load_named, load_run
 from lambdanets.training.checkpoint import save_checkpoint
 from lambdanets.training.weights import state_digest
 from support.runs import METRIC, write_run
 
+GOLDEN_DIGIT = Path(__file__).parents[1] / "golden" / "digit.png"
 DIGITS = Preprocessing(size=8, mean=(0.3059,), std=(0.3755,), foreground=Foreground())
 
 
@@ -143,14 +146,17 @@ def test_damage_is_told_from_weights_of_another_model(run):
         load_run(run / "other.safetensors")
 
 
-def test_images_that_are_drawn_have_no_files(stored):
+def test_a_file_is_read_and_classified(stored):
     loaded = load_run(stored)
-    assert require_preprocessing(loaded) == DIGITS
+    pixels, inverted = loaded.read(GOLDEN_DIGIT)
+    assert torch.equal(pixels, DIGITS.read(GOLDEN_DIGIT)[0]) and isinstance(inverted, bool)
+    assert loaded.predict(str(GOLDEN_DIGIT), 3) == loaded.classify(pixels, 3)
     drawn = replace(loaded, preprocessing=None)
-    with pytest.raises(
-        ArgumentError, match=r"^run must be one that files can be given to, got .*, whose images"
-    ):
-        require_preprocessing(drawn)
+    message = (
+        r"^predict: run must be one that files can be given to, got .*best\.safetensors, whose images are"
+    )
+    with pytest.raises(ArgumentError, match=message):
+        drawn.predict(GOLDEN_DIGIT)
 
 
 def test_the_most_likely_classes_come_first(stored):
@@ -184,3 +190,25 @@ def test_random_weights_are_always_the_same_and_leave_the_generator_alone():
     first, second = (load_named("lambda_resnet_digits").origin for _ in range(2))
     assert torch.equal(state, torch.get_rng_state())
     assert first == second and first.source == RANDOM == "random weights (seed 0)"
+
+
+# What the extras install, but safetensors.
+EXTRAS = ("numpy", "PIL", "tyro", "rich", "torchvision", "timm", "sklearn", "matplotlib", "triton")
+
+
+def test_torch_and_safetensors_are_enough(stored):
+    code = f"""
+import sys
+# As if they were not installed.
+sys.modules.update(dict.fromkeys({EXTRAS}))
+import torch
+import lambdanets
+for weights in ("best", "raw"):
+    loaded = lambdanets.load_run({str(stored)!r}, weights)
+    assert loaded.labels == tuple("0123456789") and loaded.preprocessing.size == 8
+    assert len(loaded.classify(torch.zeros(1, 8, 8))) == 5
+print(loaded.origin.sha256)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == load_run(stored, "raw").origin.sha256

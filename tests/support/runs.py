@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from lambdanets.runs import train as train_module
-from lambdanets.runs.load import save_best
+from lambdanets.runs.recorder import save_best
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.run_folder import RunFolder
 from support.training import without_times

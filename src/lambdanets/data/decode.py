@@ -1,4 +1,4 @@
-"""Image files decoded to pixels: upright, red, green and blue, whole and of any size."""
+"""Image files decoded to pixels, upright, red, green and blue; parts of them at any size."""
 
 import io
 import warnings
@@ -7,8 +7,13 @@ from contextlib import contextmanager, suppress
 from typing import Final, Literal
 
 import numpy as np
+import torch
+from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate
 
+from lambdanets.data.preprocessing import Box
 from lambdanets.errors import DataError
 
 # Formats that Pillow may open: those of images, and no interpreters of page descriptions.
@@ -18,6 +23,9 @@ FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG",
 # this size, 0.5 GB for a plain one. Some formats and modes take twice the memory, and get half the pixels.
 MAX_PIXELS: Final = 61_000_000
 _HEAVY: Final = {"JPEG2000", "WEBP", "I", "F"}
+
+# Larger parts of images are not copied: Pillow resizes them where they are, four times slower.
+_COPIED_PIXELS: Final = 4_000_000
 
 
 def decode(data: bytes, name: str, *, background: Literal["white", "contrast"] = "white") -> Image.Image:
@@ -91,3 +99,25 @@ def _is_light(image: Image.Image) -> bool:
     opacity = np.asarray(image.getchannel("A"), dtype=np.float32)
     grey = np.asarray(image.convert("L"), dtype=np.float32)
     return bool((grey * opacity).sum() > 255 / 2 * opacity.sum())
+
+
+def crop_and_resize(image: Image.Image, box: Box, size: tuple[int, int]) -> UInt8[Tensor, "c height width"]:
+    """A part of an image at another size: bicubic, averaged where it shrinks.
+
+    torch does in a quarter of the time what Pillow does, but on a copy; the two differ by at most one of 255
+    levels.
+
+    Args:
+        image: The image.
+        box: The part.
+        size: Height and width of the result.
+    """
+    part = image.crop(box)
+    if part.width * part.height > _COPIED_PIXELS:
+        return _channels_first(part.resize(size[::-1], Image.Resampling.BICUBIC))
+    return interpolate(_channels_first(part)[None], size, mode="bicubic", antialias=True)[0]
+
+
+def _channels_first(image: Image.Image) -> UInt8[Tensor, "c height width"]:
+    pixels = torch.from_numpy(np.array(image))
+    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from lambdanets.data.config import AugmentConfig, DigitImagesConfig, MovedDigitsConfig, SemiConfig
-from lambdanets.data.foreground import Foreground
+from lambdanets.data.foreground import enlarged
 from lambdanets.data.images import ImageTest, training_images
-from lambdanets.data.preprocessing import Preprocessing, enlarged
+from lambdanets.data.preprocessing import Foreground, Preprocessing
 from lambdanets.data.seeds import Purpose, generator, permutation
 from lambdanets.data.task import Batch, Task, Unlabelled
 from lambdanets.errors import ArgumentError, DataError, DependencyError

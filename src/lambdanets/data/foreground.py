@@ -1,7 +1,5 @@
 """The digit on an image of paper and ink: found, cut out, and drawn on a small grid."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageFilter
@@ -11,52 +9,35 @@ from lambdanets.errors import DataError
 Plane = Float[np.ndarray, "_ _"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Foreground:
-    """Draws the digit of any image as scikit-learn's bundled digits are drawn.
+def draw(image: Image.Image, side: int, oversampling: int, min_coverage: float) -> tuple[Plane, bool]:
+    """Draw the digit of an image as the bundled digits are drawn; the steps are those of `Foreground`.
 
-    The steps: grey; light ink on dark paper, decided by the border; the ink cut out and padded to a square;
-    a black and white grid, finer than the result by `oversampling`, whose strokes are thickened until they
-    cover `min_coverage`, as those of the bundled digits do (0.31, whatever the digit); the mean of each
-    block of it, which is how the bundled digits were made.
-
-    Attributes:
-        grid: Side of the result, in cells; None: the size of the network's input.
+    Args:
+        image: The image.
+        side: Side of the result, in cells.
         oversampling: Cells of the fine grid to one of the result, along each axis.
         min_coverage: Least fraction of the fine grid that ink covers.
+
+    Returns:
+        The digit, 0 for paper and 1 for ink, and whether dark and light were exchanged.
+
+    Raises:
+        DataError: The image is blank.
     """
+    ink, inverted = light_ink(np.asarray(image.convert("L"), dtype=np.float32) / 255)
+    if ink is None:
+        raise DataError("must show a digit, got an image of one brightness.")
+    fine = _fine_grid(ink, side * oversampling, min_coverage)
+    return fine.reshape(side, oversampling, side, oversampling).mean(axis=(1, 3)), inverted
 
-    grid: int | None = None
-    oversampling: int = 4
-    min_coverage: float = 0.25
 
-    def draw(self, image: Image.Image, size: int) -> tuple[Plane, bool]:
-        """Draw the digit of an image.
-
-        Args:
-            image: The image.
-            size: Side of the result where there is no `grid`.
-
-        Returns:
-            The digit, 0 for paper and 1 for ink, and whether dark and light were exchanged.
-
-        Raises:
-            DataError: The image is blank.
-        """
-        side = self.grid or size
-        ink, inverted = light_ink(np.asarray(image.convert("L"), dtype=np.float32) / 255)
-        if ink is None:
-            raise DataError("must show a digit, got an image of one brightness.")
-        fine = self._fine_grid(ink, side * self.oversampling)
-        return fine.reshape(side, self.oversampling, side, self.oversampling).mean(axis=(1, 3)), inverted
-
-    def _fine_grid(self, ink: Plane, side: int) -> Plane:
-        grey = np.asarray(Image.fromarray(_square(_cropped(ink))).resize((side,) * 2, Image.Resampling.BOX))
-        # A thin line spreads over whole cells of the grid and turns pale: half of the darkest is still ink.
-        strokes = Image.fromarray(np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8))
-        while np.asarray(strokes).mean() / 255 < self.min_coverage:
-            strokes = strokes.filter(ImageFilter.MaxFilter(3))
-        return np.asarray(strokes, dtype=np.float32) / 255
+def _fine_grid(ink: Plane, side: int, min_coverage: float) -> Plane:
+    grey = np.asarray(Image.fromarray(_square(_cropped(ink))).resize((side,) * 2, Image.Resampling.BOX))
+    # A thin line spreads over whole cells of the grid and turns pale: half of the darkest is still ink.
+    strokes = Image.fromarray(np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8))
+    while np.asarray(strokes).mean() / 255 < min_coverage:
+        strokes = strokes.filter(ImageFilter.MaxFilter(3))
+    return np.asarray(strokes, dtype=np.float32) / 255
 
 
 def light_ink(grey: Plane) -> tuple[Plane | None, bool]:
@@ -83,3 +64,9 @@ def _square(ink: Plane) -> Plane:
     side = max(height, width)
     above, before = (side - height) // 2, (side - width) // 2
     return np.pad(ink, ((above, side - height - above), (before, side - width - before)))
+
+
+def enlarged(plane: Plane, factor: int = 4) -> Image.Image:
+    """Numbers between 0 and 1 as a grey image, each a square of pixels."""
+    small = np.round(plane * 255).astype(np.uint8)
+    return Image.fromarray(np.kron(small, np.ones((factor, factor), np.uint8)))

@@ -4,29 +4,44 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image
 from torch import Tensor
-from torch.nn.functional import interpolate
 
-from lambdanets.data.decode import decode
-from lambdanets.data.foreground import Foreground, Plane
-from lambdanets.data.sources import read_file
 from lambdanets.errors import ArgumentError, CheckpointError, DataError, PathError, check_positive
+
+if TYPE_CHECKING:
+    # The record is read without Pillow and numpy, which only images need.
+    import PIL.Image
 
 # Mean and standard deviation of ImageNet's pixels, between 0 and 1.
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
-# Larger parts of images are not copied: Pillow resizes them where they are, four times slower.
-_COPIED_PIXELS: Final = 4_000_000
-
 # Left, upper, right and lower edge in pixels, the latter two outside.
 Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreground:
+    """Draws the digit of any image as scikit-learn's bundled digits are drawn.
+
+    The steps: grey; light ink on dark paper, decided by the border; the ink cut out and padded to a square;
+    a black and white grid, finer than the result by `oversampling`, whose strokes are thickened until they
+    cover `min_coverage`, as those of the bundled digits do (0.31, whatever the digit); the mean of each
+    block of it, which is how the bundled digits were made.
+
+    Attributes:
+        grid: Side of the result, in cells; None: the size of the network's input.
+        oversampling: Cells of the fine grid to one of the result, along each axis.
+        min_coverage: Least fraction of the fine grid that ink covers.
+    """
+
+    grid: int | None = None
+    oversampling: int = 4
+    min_coverage: float = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,13 +135,20 @@ class Preprocessing:
             PathError: There is no such file.
             DataError: The file cannot be read, or shows no digit where there must be one.
         """
+        from lambdanets.data.decode import decode
+        from lambdanets.data.foreground import draw, enlarged
+        from lambdanets.data.sources import read_file
+
         if not path.is_file():
             raise PathError(f"image must be a file, got {path}, which does not exist.")
         data, inverted = read_file(bytes(path), str(path)), False
         image = decode(data, str(path), background="contrast" if self.foreground else "white")
         if self.foreground is not None:
             try:
-                digit, inverted = self.foreground.draw(image, self.size)
+                side = self.foreground.grid or self.size
+                digit, inverted = draw(
+                    image, side, self.foreground.oversampling, self.foreground.min_coverage
+                )
             except DataError as error:
                 raise DataError(f"{path}: {error}") from error
             if self.channels == 1:
@@ -135,8 +157,10 @@ class Preprocessing:
             image = enlarged(digit).convert("RGB")
         return self.normalize(self.pixels(image)[None])[0], inverted
 
-    def pixels(self, image: Image.Image) -> UInt8[Tensor, "c height width"]:
+    def pixels(self, image: "PIL.Image.Image") -> UInt8[Tensor, "c height width"]:
         """Crop and resize an image."""
+        from lambdanets.data.decode import crop_and_resize
+
         image = image if self.channels == 3 else image.convert("L")
         if self.crop_mode == "center":
             return crop_and_resize(image, self.box(image.width, image.height), (self.size, self.size))
@@ -158,42 +182,14 @@ class Preprocessing:
         device = images.device
         return images.float().mul_(_by_channel(factors, device)).add_(_by_channel(terms, device))
 
-    def shown(self, pixels: Float[Tensor, "c height width"]) -> Float[np.ndarray, "height width *channels"]:
+    def shown(self, pixels: Float[Tensor, "c height width"]) -> Float[Tensor, "height width *channels"]:
         """Undo the normalisation, for drawing: numbers between 0 and 1, colours along the last axis."""
-        undone = (pixels * _by_channel(self.std) + _by_channel(self.mean)).numpy().clip(0, 1)
-        return undone[0] if len(undone) == 1 else np.moveaxis(undone, 0, -1)
+        undone = (pixels * _by_channel(self.std) + _by_channel(self.mean)).clamp(0, 1)
+        return undone[0] if len(undone) == 1 else undone.movedim(0, -1)
 
     def resized(self, size: int) -> "Preprocessing":
         """The same for inputs of another size."""
         return replace(self, size=size)
-
-
-def crop_and_resize(image: Image.Image, box: Box, size: tuple[int, int]) -> UInt8[Tensor, "c height width"]:
-    """A part of an image at another size: bicubic, averaged where it shrinks.
-
-    torch does in a quarter of the time what Pillow does, but on a copy; the two differ by at most one of 255
-    levels.
-
-    Args:
-        image: The image.
-        box: The part.
-        size: Height and width of the result.
-    """
-    part = image.crop(box)
-    if part.width * part.height > _COPIED_PIXELS:
-        return _channels_first(part.resize(size[::-1], Image.Resampling.BICUBIC))
-    return interpolate(_channels_first(part)[None], size, mode="bicubic", antialias=True)[0]
-
-
-def enlarged(plane: Plane, factor: int = 4) -> Image.Image:
-    """Numbers between 0 and 1 as a grey image, each a square of pixels."""
-    small = np.round(plane * 255).astype(np.uint8)
-    return Image.fromarray(np.kron(small, np.ones((factor, factor), np.uint8)))
-
-
-def _channels_first(image: Image.Image) -> UInt8[Tensor, "c height width"]:
-    pixels = torch.from_numpy(np.array(image))
-    return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
 
 
 @cache

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from lambdanets.data.config import AugmentConfig
-from lambdanets.data.preprocessing import Box, crop_and_resize
+from lambdanets.data.decode import crop_and_resize
+from lambdanets.data.preprocessing import Box
 from lambdanets.data.seeds import Purpose, generator
 from lambdanets.data.task import Images, Targets
 from lambdanets.errors import DependencyError

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from lambdanets.explain.plots import ImageArray, Panel, PixelPanel, content_figu
 from lambdanets.files import replace_file, storing
 from lambdanets.models import list_models
 from lambdanets.nn import LambdaLayer2d
-from lambdanets.runs.load import RANDOM, LoadedModel, Origin, load_named, load_run, require_preprocessing
+from lambdanets.runs.load import RANDOM, LoadedModel, Origin, load_named, load_run
 from lambdanets.runs.plots import save_figure
 from lambdanets.training.run_folder import RunFolder
 
@@ -105,10 +105,10 @@ def explain(
         check_positive("explain", size=size)
     loaded = _load(source, weights)
     origin, model = loaded.origin, loaded.model
+    if size is not None and loaded.preprocessing is not None:
+        loaded = replace(loaded, preprocessing=loaded.preprocessing.resized(size))
     with complaint("explain"):
-        preprocessing = require_preprocessing(loaded)
-        preprocessing = preprocessing if size is None else preprocessing.resized(size)
-        pixels, _ = preprocessing.read(image)
+        pixels, _ = loaded.read(image)
     layers = lambda_layers(model)
     if not layers or not isinstance(model, Backbone):
         raise ArgumentError(
@@ -134,7 +134,9 @@ def explain(
     with storing(out):
         out.mkdir(parents=True, exist_ok=True)
     figures = {}
-    drawn = _draw(view, title, preprocessing.shown(pixels), is_random=origin.source == RANDOM)
+    assert loaded.preprocessing is not None, "it has read the image"
+    shown = loaded.preprocessing.shown(pixels).numpy()
+    drawn = _draw(view, title, shown, is_random=origin.source == RANDOM)
     for file, (figure, caption) in drawn.items():
         with storing(out / file):
             save_figure(figure, out / file)

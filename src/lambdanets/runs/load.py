@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -11,16 +11,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.data.preprocessing import Preprocessing
-from lambdanets.data.task import Task
-from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
+from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice, complaint
 from lambdanets.models import create_model
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
-from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.state import TrainState, load_state
-from lambdanets.training.weights import load_weights, save_weights, state_digest
+from lambdanets.training.weights import check_state, load_weights, state_digest
 
 Weights = Literal["best", "ema", "raw"]
+
+# The file of a checkpoint, without its ending; the best weights are EMA weights too.
+_CHECKPOINT_FILES: Final = {"best": "ema", "ema": "ema", "raw": "model"}
 
 # Always the same random weights, so that the same command gives the same results.
 _SEED: Final = 0
@@ -72,12 +72,32 @@ class LoadedModel:
     labels: tuple[str, ...] | None
     origin: Origin
 
+    def read(self, image: str | Path) -> tuple[Float[Tensor, "c height width"], bool]:
+        """Read an image file as an input of the network, and whether dark and light were exchanged.
+
+        Raises:
+            ArgumentError: The network's images do not come from files.
+            PathError: There is no such file.
+            DataError: The file cannot be read.
+        """
+        if self.preprocessing is None:
+            raise ArgumentError(
+                f"run must be one that files can be given to, got {self.origin.source}, whose images are"
+                " drawn or not described."
+            )
+        return self.preprocessing.read(Path(image))
+
+    def predict(self, image: str | Path, top: int = 5) -> list[tuple[str, float]]:
+        """Return the most likely classes of an image file with their probabilities; see `classify`."""
+        with complaint("predict"):
+            return self.classify(self.read(image)[0], top)
+
     @torch.inference_mode()
     def classify(self, pixels: Float[Tensor, "c height width"], top: int = 5) -> list[tuple[str, float]]:
         """Return the most likely classes of one image with their probabilities, most likely first.
 
         Args:
-            pixels: The image as `preprocessing` gives it.
+            pixels: The image as `read` gives it.
             top: How many classes, at most. Without `labels` they are called by their numbers.
         """
         probabilities = self.model(pixels[None]).softmax(dim=1)[0]
@@ -109,17 +129,16 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
         ::
 
             loaded = lambdanets.load_run("runs/digits")
-            pixels, _ = loaded.preprocessing.read(Path("three.png"))
-            print(loaded.classify(pixels), loaded.origin.metric["test_accuracy"])
+            print(loaded.predict("three.png"), loaded.origin.metric["test_accuracy"])
     """
     path = Path(path)
     check_choice("load_run", "weights", weights, get_args(Weights))
-    if (path.parent / MANIFEST).is_file() and path.name in ("ema.safetensors", "model.safetensors"):
-        return _from_checkpoint(read_checkpoint(path.parent), "raw" if path.stem == "model" else "ema")
+    folder = path.parent if path.is_file() else path
+    if (folder / MANIFEST).is_file():
+        name = path.stem if path.is_file() else _CHECKPOINT_FILES[weights]
+        return _from_checkpoint(read_checkpoint(folder), name)
     if path.is_file():
         return _from_file(path, None)
-    if (path / MANIFEST).is_file():
-        return _from_checkpoint(read_checkpoint(path), "raw" if weights == "raw" else "ema")
     run = RunFolder.existing(path)
     if weights == "best":
         if not run.best.is_file():
@@ -130,7 +149,7 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is None:
         raise PathError(f"load_run: {path} must hold a checkpoint for weights {weights!r}, got none.")
-    return _from_checkpoint(checkpoint, weights)
+    return _from_checkpoint(checkpoint, _CHECKPOINT_FILES[weights])
 
 
 def load_named(name: str, weights: Path | None = None) -> LoadedModel:
@@ -155,7 +174,8 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
         torch.manual_seed(_SEED)
         model = create_model(name, **_sizes(tensors))
     if weights is not None:
-        load_state(model, tensors, source)
+        check_state(model, tensors, source)
+        model.load_state_dict(tensors)
     image_size, channels = model.config.image_size, model.config.in_channels
     return LoadedModel(
         model=model.eval(),
@@ -165,48 +185,6 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
         labels=None,
         origin=Origin(source=source, model=name, sha256=state_digest(model.state_dict())),
     )
-
-
-def save_best(path: Path, state: TrainState, ema: nn.Module, config: TrainConfig, task: Task) -> None:
-    """Write the EMA weights of the best epoch with their description, for `load_run`.
-
-    Args:
-        path: `best.safetensors` of a run; `best.json` beside it repeats the description.
-        state: The state of the training, with its best evaluation.
-        ema: The EMA model.
-        config: The settings of the run.
-        task: The data set, which says what the network's inputs and outputs are.
-    """
-    description = {
-        "format": 1,
-        "recipe": config.recipe,
-        "model": {
-            **asdict(config.model),
-            "num_classes": len(task.labels),
-            "in_channels": task.in_channels,
-        },
-        "weights": "moving average",
-        "parameters": count_parameters(state.model),
-        "metric": state.best,
-        "labels": list(task.labels),
-        "preprocessing": task.preprocessing and task.preprocessing.to_dict(),
-    }
-    save_weights(path, ema.state_dict(), description)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Count the trainable numbers of a network; shared ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def require_preprocessing(loaded: LoadedModel) -> Preprocessing:
-    """Return the preprocessing of a network, or raise where its data set has no files."""
-    if loaded.preprocessing is None:
-        raise ArgumentError(
-            f"run must be one that files can be given to, got {loaded.origin.source}, whose images are drawn"
-            " or not described."
-        )
-    return loaded.preprocessing
 
 
 def _from_file(path: Path, weights: Weights | None) -> LoadedModel:
@@ -231,8 +209,7 @@ def _from_file(path: Path, weights: Weights | None) -> LoadedModel:
     )
 
 
-def _from_checkpoint(checkpoint: Checkpoint, weights: Weights) -> LoadedModel:
-    name = "model" if weights == "raw" else "ema"
+def _from_checkpoint(checkpoint: Checkpoint, name: str) -> LoadedModel:
     if name not in checkpoint.tensors:
         raise CheckpointError(f"load_run: {checkpoint.path} must hold {name}.safetensors, got none.")
     tensors, config, step = checkpoint.tensors[name], checkpoint.record["config"], checkpoint.record["step"]
@@ -240,14 +217,14 @@ def _from_checkpoint(checkpoint: Checkpoint, weights: Weights) -> LoadedModel:
     best = run.best.with_suffix(".json")
     metrics = [record for record in run.read_metrics() if record["step"] == step]
     # The optimizer's own weights are not those that training evaluates.
-    metric = metrics[0] if metrics and weights != "raw" else None
+    metric = metrics[0] if metrics and name == "ema" else None
     return _loaded(
         tensors,
         _read_json(best) if best.is_file() else config,
         Origin(
             source=str(checkpoint.path / f"{name}.safetensors"),
             model=config["model"]["name"],
-            weights=weights,
+            weights="raw" if name == "model" else "ema",
             recipe=config["recipe"],
             epoch=metrics[0]["epoch"] if metrics else None,
             step=step,
@@ -268,7 +245,8 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
         },
         **model["overrides"],
     )
-    load_state(network, tensors, origin.source)
+    check_state(network, tensors, origin.source)
+    network.load_state_dict(tensors)
     preprocessing, labels = described.get("preprocessing"), described.get("labels")
     return LoadedModel(
         model=network.eval(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lambdanets.errors import PathError, complaint
-from lambdanets.runs.load import load_run, require_preprocessing
+from lambdanets.runs.load import load_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
 
     Raises:
         PathError: There is no run, or a file does not exist.
-        ArgumentError: The network's data set has no images from outside.
+        ArgumentError: The network's images do not come from files.
         DataError: A file cannot be read.
         CheckpointError: The weights are damaged.
     """
@@ -48,10 +48,9 @@ def predict(run: Path, images: Sequence[Path]) -> list[Prediction]:
             f"predict: images must be files, got {', '.join(map(str, missing))}, which do not exist."
         )
     loaded = load_run(run)
+    predictions = []
     with complaint("predict"):
-        preprocessing = require_preprocessing(loaded)
-        predictions = []
         for path in images:
-            pixels, inverted = preprocessing.read(path)
+            pixels, inverted = loaded.read(path)
             predictions.append(Prediction(path=path, top=tuple(loaded.classify(pixels)), inverted=inverted))
     return predictions

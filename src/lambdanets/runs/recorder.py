@@ -3,13 +3,16 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from lambdanets.data.task import Task
 from lambdanets.errors import StorageError
 from lambdanets.files import replace_file
 from lambdanets.runs.display import TrainingProgress
-from lambdanets.runs.load import save_best
 from lambdanets.runs.tensorboard import TensorBoardSink
 from lambdanets.terminal import print_line
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
@@ -19,6 +22,7 @@ from lambdanets.training.loop import Callback
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState
+from lambdanets.training.weights import save_weights
 
 
 class Recorder(Callback):
@@ -159,3 +163,35 @@ class Recorder(Callback):
     def _warn(self, text: str) -> None:
         if self.ctx.is_main and self._progress:
             self._progress.print(f"warning: {text}")
+
+
+def save_best(path: Path, state: TrainState, ema: nn.Module, config: TrainConfig, task: Task) -> None:
+    """Write the EMA weights of the best epoch with their description, as `load_run` reads it.
+
+    Args:
+        path: `best.safetensors` of a run; `best.json` beside it repeats the description.
+        state: The state of the training, with its best evaluation.
+        ema: The EMA model.
+        config: The settings of the run.
+        task: The data set, which says what the network's inputs and outputs are.
+    """
+    description = {
+        "format": 1,
+        "recipe": config.recipe,
+        "model": {
+            **asdict(config.model),
+            "num_classes": len(task.labels),
+            "in_channels": task.in_channels,
+        },
+        "weights": "moving average",
+        "parameters": count_parameters(state.model),
+        "metric": state.best,
+        "labels": list(task.labels),
+        "preprocessing": task.preprocessing and task.preprocessing.to_dict(),
+    }
+    save_weights(path, ema.state_dict(), description)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Count the trainable numbers of a network; shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

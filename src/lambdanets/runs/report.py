@@ -14,8 +14,8 @@ from lambdanets.files import replace_file
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.recipes import describe_recipe
 from lambdanets.runs.class_report import HEADINGS, class_counts, confused_pairs, listed_classes
-from lambdanets.runs.load import count_parameters
 from lambdanets.runs.plots import confusion, learning_curves, position_tables, save_figure
+from lambdanets.runs.recorder import count_parameters
 from lambdanets.terminal import format_duration, pairs
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.metrics import TOP, Evaluation

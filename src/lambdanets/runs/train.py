@@ -12,8 +12,7 @@ from lambdanets.data.task import Task
 from lambdanets.data.transforms import mix
 from lambdanets.models import parameter_groups
 from lambdanets.runs.display import TrainingProgress
-from lambdanets.runs.load import count_parameters
-from lambdanets.runs.recorder import Recorder
+from lambdanets.runs.recorder import Recorder, count_parameters
 from lambdanets.runs.report import write_report
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.terminal import pairs, print_line

@@ -30,6 +30,7 @@ from lambdanets.training.optimizer import (
     make_optimizer,
     optimizer_state,
 )
+from lambdanets.training.weights import check_state
 
 
 @dataclass(kw_only=True)
@@ -199,19 +200,8 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> N
     Raises:
         CheckpointError: Names or shapes are not those of the model.
     """
+    check_state(model, tensors, where)
     state = model.state_dict()
-    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    wrong = [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
-    if wrong:
-        listed = ", ".join(
-            f"{name} {expected.get(name, 'nothing')} but has {found.get(name, 'nothing')}"
-            for name in wrong[:3]
-        )
-        raise CheckpointError(
-            f"load_state: {where} must hold the weights of this model, got {len(wrong)} that differ:"
-            f" it needs {listed}."
-        )
     model.load_state_dict({name: distribute_like(state[name], tensor) for name, tensor in tensors.items()})
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from lambdanets.errors import CheckpointError
 from lambdanets.files import replace_file
@@ -56,6 +56,31 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             " Run the training command again: it writes the file anew."
         )
     return tensors, description
+
+
+def check_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise where weights are not those of a model, all of them.
+
+    Args:
+        model: The model they are for.
+        tensors: The weights.
+        where: The file they come from.
+
+    Raises:
+        CheckpointError: Names or shapes are not those of the model.
+    """
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
+    if wrong:
+        listed = ", ".join(
+            f"{name} {expected.get(name, 'nothing')} but has {found.get(name, 'nothing')}"
+            for name in wrong[:3]
+        )
+        raise CheckpointError(
+            f"load_state: {where} must hold the weights of this model, got {len(wrong)} that differ:"
+            f" it needs {listed}."
+        )
 
 
 def state_digest(tensors: Mapping[str, Tensor]) -> str:
