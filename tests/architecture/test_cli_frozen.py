@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lambdanets.cli import commands
-from support.commands import printed
+from support.commands import printed, refused
 
 _RESULTS = "results machine"
 _PARTS = "kind train test train-labels test-labels"
@@ -78,6 +78,12 @@ def test_a_data_set_brings_its_own_options(name, capsys):
     found = options(capsys, "train", "digits", f"--data.name={name}")
     expected = {*OPTIONS["train digits"].split()} - {*_MOTION.split()} | {*DATA_OPTIONS[name].split()}
     assert found == expected
+
+
+def test_a_command_that_does_not_exist_gets_the_nearest(capsys):
+    message = refused(capsys, "trian")
+    assert message == "lambdanets: command must be one of `lambdanets --help`, got 'trian'. Closest: train."
+    assert "  data shard  " in printed(capsys, "data", code=2) and "  train  " in printed(capsys, code=2)
 
 
 def test_every_command_is_frozen():

@@ -26,7 +26,10 @@ def test_the_actions_are_listed(capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("labl",), "COMMAND must be a command, got 'pseudo labl'. Closest: pseudo label"),
+        (
+            ("labl",),
+            "got 'pseudo labl'. Closest: pseudo label",
+        ),
         (("train", "semi"), "pseudo train: labels must be a folder of `lambdanets pseudo label`, got none."),
         (("label", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
         (

@@ -7,6 +7,7 @@ group of commands: `check` in data.py is `lambdanets data check`.
 import ast
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lambdanets import __version__
-from lambdanets.errors import ArgumentError, DependencyError, NumericError, StoppedError, did_you_mean
+from lambdanets.errors import DependencyError, NumericError, StoppedError, did_you_mean
 from lambdanets.training.torchrun import global_rank
 
 __all__ = ["commands", "run"]
@@ -57,7 +58,9 @@ def run(argv: Sequence[str]) -> int:
             return 1
         # All processes of a run agree on these: only the first one prints them.
         if not (isinstance(error, StoppedError | NumericError) and global_rank()):
-            print(f"{' '.join(['lambdanets', *argv[:1]])}: {error}", file=sys.stderr)
+            # Some messages begin with the command themselves.
+            named = re.match(rf"{re.escape(argv[0])}( \w+)?: ", str(error))
+            print(f"lambdanets {'' if named else f'{argv[0]}: '}{error}", file=sys.stderr)
         return int(code)
 
 
@@ -78,20 +81,21 @@ def commands() -> dict[str, tuple[str, str]]:
 
 def _run(argv: list[str]) -> int:
     known = commands()
-    if argv[:1] in (["-h"], ["--help"]):
+    if argv[:1] in ([], ["-h"], ["--help"]):
         print(_usage(known))
-        return 0
+        return 0 if argv else 2
     if argv[:1] == ["--version"]:
         print(f"lambdanets {__version__}")
         return 0
-    group = {name: found for name, found in known.items() if argv and name.startswith(f"{argv[0]} ")}
+    group = {name: found for name, found in known.items() if name.startswith(f"{argv[0]} ")}
     if group and argv[1:2] in ([], ["-h"], ["--help"]):
         print(_usage(group))
         return 0 if argv[1:] else 2
     name = " ".join(argv[: 2 if group else 1])
     if name not in known:
-        near = did_you_mean(name, known) or f" One of {', '.join(known)}."
-        raise ArgumentError(f"COMMAND must be a command, got {name!r}.{near}")
+        near = did_you_mean(name, known)
+        print(f"lambdanets: command must be one of `lambdanets --help`, got {name!r}.{near}", file=sys.stderr)
+        return 2
     # Only the module of this command is imported: --help stays instant.
     module = import_module(f"lambdanets.cli.{known[name][0]}")
     call = import_module("lambdanets.cli._options").call

@@ -74,9 +74,10 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     positional = []
     for parameter in signature.parameters.values():
         if parameter.kind is _POSITIONAL:
-            positional.append(values.pop(parameter.name))
-            if positional[-1] == () != parameter.default:
+            value = values.pop(parameter.name)
+            if value == () and parameter.default is parameter.empty:
                 raise ArgumentError(f"{command}: {parameter.name} must be given, got none.")
+            positional.append(value)
     if recipe:
         values["config"] = _with_settings(recipe, values["config"])
     return function(*positional, **values)
