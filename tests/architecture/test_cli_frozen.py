@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lambdanets import cli
 from lambdanets.cli import commands
 from support.commands import printed, refused
 
@@ -61,6 +62,17 @@ DATA_OPTIONS = {
     "digit-images": _SIZES,
 }
 
+NEW_COMMAND = '''
+def greet(names: tuple[str, ...], /, *, times: int = 1) -> None:
+    """Greet someone.
+
+    Args:
+        names: Whom.
+        times: How often.
+    """
+    print(", ".join(f"hello {name}" for name in names * times))
+'''
+
 
 def options(capsys, *words):
     """The options that a help text explains; an option may be named in the explanation of another."""
@@ -84,6 +96,16 @@ def test_a_command_that_does_not_exist_gets_the_nearest(capsys):
     message = refused(capsys, "trian")
     assert message == "lambdanets: command must be one of `lambdanets --help`, got 'trian'. Closest: train."
     assert "  data shard  " in printed(capsys, "data", code=2) and "  train  " in printed(capsys, code=2)
+
+
+def test_a_new_command_is_one_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "greet.py").write_text(NEW_COMMAND)
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
+    assert "  greet  Greet someone.\n" in printed(capsys, "--help")
+    assert printed(capsys, "greet", "you", "--times", "2") == "hello you, hello you\n"
+    assert "--times INT" in refused(capsys, "greet", "you", "--time", "2")
+    assert refused(capsys, "greet") == "lambdanets greet: names must be given, got none."
 
 
 def test_every_command_is_frozen():

@@ -16,6 +16,7 @@ from lambdanets.data.config import FolderConfig
 from lambdanets.data.sharding import find_files
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import DataError
+from lambdanets.terminal import format_bytes
 from support.archives import image_bytes, samples, write_tar
 from support.commands import printed, refused
 from support.sources import MemorySource
@@ -45,7 +46,7 @@ def test_check_counts(images, capsys):
     assert text.splitlines()[:5] == [
         f"{images}: folder",
         "train  7 images of 2 classes",
-        f"       {num_bytes / 1e6:.1f} MB, {num_bytes / 7 / 1e3:.1f} kB each",
+        f"       {format_bytes(num_bytes)}, {format_bytes(round(num_bytes / 7))} each",
         "       cat  3",
         "       dog  4",
     ]

@@ -10,7 +10,7 @@ import tyro
 
 from lambdanets.cli._options import Format, print_json
 from lambdanets.errors import ArgumentError
-from lambdanets.terminal import pairs, table
+from lambdanets.terminal import format_bytes, pairs, table
 
 if TYPE_CHECKING:
     from lambdanets.data.check import DataReport, PartReport
@@ -144,8 +144,8 @@ def _lines(report: "DataReport") -> Iterator[str]:
 def _details(part: "PartReport") -> str:
     lines = [f"{part.num_images:,} images of {len(part.counts):,} classes"]
     if part.num_bytes is not None:
-        mean = part.num_bytes / max(part.num_images - len(part.unreadable), 1)
-        lines.append(f"{part.num_bytes / 1e6:,.1f} MB, {mean / 1e3:,.1f} kB each")
+        mean = round(part.num_bytes / max(part.num_images - len(part.unreadable), 1))
+        lines.append(f"{format_bytes(part.num_bytes)}, {format_bytes(mean)} each")
     if part.pixels is not None:
         (width, height), (widest, highest) = part.pixels
         lines.append(f"from {width}×{height} to {widest}×{highest} pixels")
