@@ -205,7 +205,7 @@ def _predict(
 
 
 def _is_complete(path: Path, num: int) -> bool:
-    """Whether a shard is there, whole and of this size."""
+    """Whether a shard is there, undamaged and of this size."""
     try:
         with safe_open(path, framework="pt") as file:
             return list(file.get_slice("classes").get_shape()) == [num]

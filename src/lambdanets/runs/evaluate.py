@@ -127,7 +127,7 @@ def evaluate_run(
 
     Raises:
         PathError: There is no run, or it has not evaluated or stored anything yet.
-        ArgumentError: The data set's images have one size, and another was asked for.
+        ArgumentError: The data set's images have one size, and `size` is another.
         CheckpointError: The weights are damaged.
         DataError: An image cannot be read, or the images are not those of the training.
     """

@@ -33,7 +33,7 @@ class Origin:
     """Where a model and its weights came from.
 
     Attributes:
-        source: The file of the weights, or words such as `timm:resnet18`.
+        source: The file of the weights, or a name such as `timm:resnet18`.
         model: The name of the model.
         weights: Which weights of a run these are: `best`, `ema` or `raw`; None for other weights.
         recipe: The recipe they were trained by, where known.
@@ -115,8 +115,8 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
         path: A run folder, one of its checkpoint folders, or a `.safetensors` file that is described in its
             metadata, as a run's `best.safetensors` is, or by a `best.json` or `config.json` beside it.
         weights: Of a run, `best`: the EMA weights of the best epoch; `ema` or `raw`: the EMA weights or those
-            of the optimizer in the newest whole checkpoint. Of a checkpoint, `best` and `ema` are the same.
-            A file has one set of weights.
+            of the optimizer in the newest undamaged checkpoint. Of a checkpoint, `best` and `ema` are the
+            same. A file has one set of weights.
 
     Returns:
         The network in evaluation mode with its preprocessing, labels and origin.
@@ -157,7 +157,7 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
 
     Args:
         name: One of `list_models()`.
-        weights: A safetensors file, whose tensors also say how many classes and channels there are.
+        weights: A safetensors file, whose shapes decide the number of classes and channels.
 
     Returns:
         The network with a preprocessing that keeps the whole image, at the size the model was made for.
@@ -257,7 +257,7 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the classes and channels weights are made for, as far as there are layers that say so."""
+    """Return the number of classes and channels that weights are made for, where known layers hold them."""
     classifier, stem = tensors.get("classifier.weight"), tensors.get("stem.0.weight")
     return {
         **({} if classifier is None else {"num_classes": len(classifier)}),

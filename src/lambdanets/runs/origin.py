@@ -29,14 +29,14 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the libraries that computed."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the libraries that computed."""
+    installed = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @cache
@@ -44,10 +44,10 @@ def commit() -> str:
     """The commit of this library's repository, with `-dirty` when files differ; `unknown` elsewhere."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return found.stdout.strip()
+    return done.stdout.strip()
 
 
 def now() -> str:
