@@ -189,7 +189,16 @@ def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.setattr(Problem, name, property(inspect.unwrap(value.fget)))
 
 
-@each_call
+# torch.compile sees one operator, whichever implementation of it runs.
+@pytest.mark.parametrize(
+    "call",
+    [
+        call
+        for call in calls()
+        if call.label not in {"position_output-reference", "position_output-convolution"}
+    ],
+    ids=lambda call: call.label,
+)
 @pytest.mark.usefixtures("unchecked", "fresh_compiler")
 def test_compiles_whole_with_gradients(call: Call) -> None:
     compiled = torch.compile(call.function, fullgraph=True, backend="aot_eager")

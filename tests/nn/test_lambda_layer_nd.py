@@ -227,9 +227,9 @@ def test_paper_initialization_does_not_overflow_under_autocast(dtype: torch.dtyp
 @pytest.mark.parametrize(
     ("axes", "backend"),
     [
-        (1, "aot_eager"),
         (2, "aot_eager"),
-        (3, "aot_eager"),
+        pytest.param(1, "aot_eager", marks=pytest.mark.slow),
+        pytest.param(3, "aot_eager", marks=pytest.mark.slow),
         pytest.param(2, "inductor", marks=pytest.mark.slow),
     ],
 )

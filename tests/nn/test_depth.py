@@ -1,0 +1,56 @@
+"""How far it is from a layer's `forward` to the implementation that computes: few frames in few files."""
+
+import sys
+from pathlib import Path
+from types import FrameType
+
+import pytest
+import torch
+
+import lambdanets
+from lambdanets.functional.position import IMPLEMENTATIONS
+from lambdanets.nn import LambdaLayer2d
+
+ROOT = Path(lambdanets.__file__).parent
+
+MOST_FRAMES, MOST_FILES = 12, 8
+
+
+def stack_at_the_kernel(layer: LambdaLayer2d, inputs: torch.Tensor) -> list[str]:
+    """Files of ours, a frame each, from `forward` to the `run` of an implementation."""
+    kernels = {
+        one.run.__wrapped__.__code__ if hasattr(one.run, "__wrapped__") else one.run.__code__
+        for one in IMPLEMENTATIONS
+    }
+    found: list[str] = []
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        if event != "call" or frame.f_code not in kernels:
+            return
+        outer: FrameType | None = frame
+        while outer is not None:
+            if Path(outer.f_code.co_filename).is_relative_to(ROOT):
+                found.append(Path(outer.f_code.co_filename).relative_to(ROOT).as_posix())
+            outer = outer.f_back
+
+    sys.setprofile(profile)
+    try:
+        layer(inputs)
+    finally:
+        sys.setprofile(None)
+    return found[::-1]
+
+
+@pytest.mark.parametrize("train", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("impl", ["fourier", "dense", "convolution"])
+@pytest.mark.usefixtures("unchecked")
+def test_a_kernel_is_near(impl: str, train: bool) -> None:
+    layer = LambdaLayer2d(16, scope_size=3, impl=impl).train(train)
+    files = stack_at_the_kernel(layer, torch.randn(2, 16, 5, 6))
+    assert files[0] == "nn/lambda_layer.py"
+    assert files[-1] == f"functional/position/{impl}.py"
+    assert len(files) <= MOST_FRAMES
+    assert len(set(files)) <= MOST_FILES
+    # Down from the modules to the mathematics, and never up again.
+    packages = [name.split("/")[0] for name in files]
+    assert packages == sorted(packages, reverse=True)
