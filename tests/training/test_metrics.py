@@ -173,7 +173,7 @@ def test_a_thousand_classes_are_counted_without_a_matrix_a_batch():
     assert torch.equal(found.confusion, expected)
 
 
-def test_the_place_of_a_label_among_guesses():
+def test_the_rank_of_a_label_among_the_classes():
     logits = torch.tensor([[1.0, 3.0, 3.0, 2.0], [math.nan] * 4, [0.0, math.nan, 1.0, 2.0]])
     assert label_ranks(logits, torch.tensor([2, 0, 3])).tolist() == [1, 4, 1]
     assert label_ranks(logits[:1].expand(4, 4), torch.arange(4)).tolist() == [3, 0, 1, 2]
@@ -190,9 +190,9 @@ def test_a_network_that_is_not_a_number_is_never_right_among_five():
         (
             torch.tensor([0, 3]),
             None,
-            r"evaluate: targets must be whole numbers below num_classes=3, got class 3\.",
+            r"evaluate: targets must be integers below num_classes=3, got class 3\.",
         ),
-        (torch.ones(2, 3), None, r"below num_classes=3, got shares of classes\."),
+        (torch.ones(2, 3), None, r"below num_classes=3, got fractions of classes\."),
         (
             torch.tensor([0, 1]),
             torch.tensor([[1]]),

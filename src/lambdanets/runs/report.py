@@ -115,7 +115,7 @@ def result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) 
 
 
 def event_rows(events: Events, num_files: int) -> dict[str, str]:
-    """What went wrong in a run: unreadable files always, anything else where there is any.
+    """Errors that have not ended a run: unreadable files always, anything else where there is any.
 
     Args:
         events: The events of the whole run.

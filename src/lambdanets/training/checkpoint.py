@@ -129,7 +129,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """List the checkpoint folders, newest first; whether they are whole is not looked at."""
+    """List the checkpoint folders, newest first; whether they are whole is not checked."""
     return sorted(root.glob("step-*"), key=lambda path: path.name, reverse=True)
 
 

@@ -130,7 +130,7 @@ class CkptConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecConfig:
-    """How the training is carried out.
+    """The device, the precision and the processes of a run.
 
     Attributes:
         device: cpu, cuda, or auto: cuda where there is one.
@@ -171,7 +171,7 @@ class ExecConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FaultConfig:
-    """What happens when something goes wrong.
+    """The reaction to what goes wrong.
 
     Attributes:
         nonfinite: A loss or gradient that is not finite: stop the run, skip the update, or roll back to the

@@ -49,11 +49,11 @@ class DistributedContext:
         return self.rank == 0
 
     def shard(self, indices: Tensor) -> Tensor:
-        """This process's part of a batch's indices: equal parts, the first ones larger by one if need be."""
+        """This process's shard of a batch's indices: equal shards, or the first ones larger by one."""
         return indices.tensor_split(self.size)[self.rank]
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes; whole numbers are exact."""
+        """Sum a tensor over all processes; integers are exact."""
         if self.size == 1:
             return tensor
         total = tensor.to(self.device, copy=True)
@@ -61,14 +61,14 @@ class DistributedContext:
         return total.to(tensor.device)
 
     def sum_values(self, values: Sequence[float | int]) -> list[float]:
-        """The sums of some numbers over all processes."""
+        """Sum each of some numbers over all processes."""
         if self.size == 1:
             return [float(value) for value in values]
         sums: list[float] = self.all_reduce(torch.tensor(values, dtype=torch.float64)).tolist()
         return sums
 
     def all_gather(self, value: T) -> list[T]:
-        """What each process has, by rank."""
+        """Gather the value of each process, by rank."""
         values: list[Any] = [None] * self.size
         if self.size == 1:
             return [value]
@@ -76,7 +76,7 @@ class DistributedContext:
         return values
 
     def from_main(self, make: Callable[[], T]) -> T:
-        """What the first process makes, or the error it meets: everywhere the same."""
+        """Call `make` in the main process; its result, or its error, is that of every process."""
         if self.size == 1:
             return make()
         box: list[Any] = [None, None]

@@ -1,4 +1,4 @@
-"""Batches on their way to the network: made by worker processes, in the order asked for."""
+"""Batches on their way to the model: made by worker processes, in a given order."""
 
 import signal
 import threading

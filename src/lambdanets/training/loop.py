@@ -25,7 +25,7 @@ Step = tuple[int, Int[Tensor, " b"]]
 
 
 class Callback:
-    """What happens beside the arithmetic: nothing, unless a subclass defines it."""
+    """Hooks of the loop; each does nothing unless a subclass defines it."""
 
     def on_step_end(self, state: TrainState, num_images: int) -> None:
         """Called after each step, with the size of its batch."""
@@ -46,7 +46,7 @@ class Callback:
 
 @dataclass(kw_only=True, eq=False)
 class Trainer:
-    """What to train, and the loop that does it.
+    """A training run: what it trains, and the loop that does it.
 
     Every number depends on the config, the number of processes and the step alone, so a run that was stopped
     and continued ends bit for bit where an undisturbed one does.

@@ -14,7 +14,7 @@ from lambdanets.data.task import Batch
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.distributed import ALONE, DistributedContext
 
-# How many guesses the second count allows.
+# Top-k of the second count.
 TOP: Final = 5
 
 
@@ -75,23 +75,23 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """The share that is correct."""
+        """The fraction that is correct."""
         return self.correct / self.total
 
     @property
     def top5_accuracy(self) -> float:
-        """The share whose class is among the five most likely."""
+        """The fraction whose class is among the five most likely."""
         return self.top5_correct / self.total
 
     @property
     def real_accuracy(self) -> float | None:
-        """The share of the images with a set of labels whose prediction is in it."""
-        return (
-            self.real_correct / self.real_total if self.real_correct is not None and self.real_total else None
-        )
+        """The fraction of the images with a set of labels whose prediction is in it."""
+        if self.real_correct is None or not self.real_total:
+            return None
+        return self.real_correct / self.real_total
 
     def require_whole(self, num_images: int) -> "Evaluation":
-        """This result, if each image of a data set was counted once.
+        """Return this evaluation, if each image of a data set was counted once.
 
         Raises:
             DataError: Images were lost or counted twice.
@@ -120,22 +120,22 @@ def evaluate(
     ctx: DistributedContext = ALONE,
     real: Int[Tensor, "n most"] | None = None,
 ) -> Evaluation:
-    """Count what a model makes of each image.
+    """Count the predictions of a model on all images.
 
-    Whole numbers are summed, so the result does not depend on how the images are cut into batches, nor on
-    how many processes there are. A process without an image takes part with zeros, and an error in one ends
-    the evaluation in all.
+    Counts are summed as integers, so the result depends neither on how the images are cut into batches nor on
+    the number of processes. A process without an image takes part with zeros, and an error in one ends the
+    evaluation in all.
 
     Args:
         model: Gives logits; its mode is put back afterwards.
         batches: Images and classes, each image once. A class of -1 is an image that could not be read:
-            it is counted as left out, and its pixels are not looked at.
-        num_classes: Rows of the confusion matrix.
-        prepare: From images to what the network takes; called on the device.
-        precision: Of its products; none: that of its weights.
+            it is counted as left out, and its pixels are not used.
+        num_classes: Number of classes.
+        prepare: From images to what the model takes; called on the device.
+        precision: Precision of its products; none: that of its weights.
         ctx: The device of the model, and the processes that evaluate together.
-        real: For each image of these batches, in their order, the classes that may be called right, with
-            -1 behind them. An image without any is in no such count.
+        real: For each image of these batches, in their order, the classes that count as correct, with -1
+            behind them. An image without any is in no such count.
 
     Raises:
         ArgumentError: A target is no class, or `real` has another length than the batches together.
@@ -181,11 +181,11 @@ class _Tally:
         self.seen = 0
 
     def admit(self, targets: Tensor, unreadable: Sequence[str]) -> Tensor:
-        """Which images of a batch are to be judged."""
+        """Count what cannot be read, and give a mask of the other images of a batch."""
         if targets.is_floating_point() or (len(targets) and int(targets.max()) >= self.num_classes):
-            found = "shares of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
+            found = "fractions of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
             raise ArgumentError(
-                f"evaluate: targets must be whole numbers below num_classes={self.num_classes}, got {found}."
+                f"evaluate: targets must be integers below num_classes={self.num_classes}, got {found}."
             )
         readable = targets >= 0
         self.left_out += int((~readable).sum())
@@ -197,7 +197,7 @@ class _Tally:
         return readable
 
     def add(self, logits: Tensor, classes: Tensor) -> None:
-        """Judge the readable images of the batch that was admitted last."""
+        """Count the readable images of the batch that was admitted last."""
         classes = classes.to(self.device, non_blocking=True)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         self.loss += cross_entropy(logits, classes, reduction="none").double().sum()
@@ -240,9 +240,9 @@ class _Tally:
 
 
 def label_ranks(logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
-    """The place of each label among the guesses: 0 is the first. Of equal logits the lower class is first."""
+    """The rank of each label among the classes by logit, from 0; of equal logits the lower class is first."""
     own = logits.gather(1, labels[:, None])
-    # A label that is not a number is behind all others.
+    # A logit that is not a number is behind all others.
     behind = (logits < own) | (
         (logits == own) & (torch.arange(logits.shape[1], device=logits.device) >= labels[:, None])
     )

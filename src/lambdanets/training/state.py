@@ -35,7 +35,7 @@ from lambdanets.training.weights import check_state
 
 @dataclass(kw_only=True)
 class Events:
-    """What went wrong so far without ending the run.
+    """Errors so far that have not ended the run.
 
     Attributes:
         unreadable: One sentence for each training file that could not be read.
@@ -74,7 +74,7 @@ class TrainState:
         full_ema_model: Takes the full EMA weights for evaluation where processes hold shards of them.
         scaler: Keeps gradients within the range of float16; none in other precisions.
         step: Steps made; with the seed it decides all randomness.
-        seconds: Time spent training in whole epochs so far, over all processes that worked on the run.
+        seconds: Time spent training in complete epochs so far, over all sessions of the run.
         meter: Sums of the epoch under way.
         best: The best evaluation so far.
         events: What went wrong so far.

@@ -26,7 +26,7 @@ Mix = Callable[..., tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """What all processes know after a step.
+    """Result of a step, equal in all processes.
 
     Attributes:
         nonfinite: What was not finite, so that the update was not made; none if all was.
