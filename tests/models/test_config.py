@@ -1,10 +1,12 @@
 """Configs and names: what each letter means, and one sentence for each mistake."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from lambdanets import create_model, list_models
-from lambdanets.models import LambdaConfig, ResNetConfig, model_config, on_meta
+from lambdanets.models import LambdaConfig, ResNetConfig, model_config
 
 
 @pytest.mark.parametrize(
@@ -38,10 +40,9 @@ def test_layers_override_drops_the_rows_own_lambda_blocks() -> None:
     ("image_size", "maps"), [(224, [56, 28, 14, 7]), (225, [57, 29, 15, 8]), (100, [25, 13, 7, 4])]
 )
 def test_map_sizes_are_those_of_the_network(image_size: int, maps: list[int]) -> None:
-    config = model_config("resnet50", image_size=image_size)
-    assert [config.map_sizes(stage)[1][0] for stage in ("c2", "c3", "c4", "c5")] == maps
-    with on_meta():
-        features = create_model("resnet50").features(torch.empty(1, 3, image_size, image_size))
+    model = create_model("resnet50", image_size=image_size, depths=(1, 1, 1, 1), widths=(4, 4, 4, 4))
+    assert [model.config.map_sizes(stage)[1][0] for stage in ("c2", "c3", "c4", "c5")] == maps
+    features = model.to("meta").features(torch.empty(1, 3, image_size, image_size, device="meta"))
     assert [map.shape[2] for map in features.values()] == maps
 
 
@@ -51,11 +52,15 @@ def test_list_models_matches_shell_patterns() -> None:
     assert list_models("nothing*") == []
 
 
-def test_every_name_builds() -> None:
-    with on_meta():
-        for name in list_models():
-            if not any(deep in name for deep in ("152", "200", "270", "350", "420")):
-                assert create_model(name, num_classes=3).classifier.out_features == 3
+def test_options_of_lambda_layers_are_given_flat_or_as_one_record() -> None:
+    """Flat ones change the row's own; from JSON they come as lists and as null."""
+    flat = model_config("lambda_resnet_digits", query_depth=4, scope_size=None, widths=[8, 8, 8, 8])
+    assert flat.lambda_layer == LambdaConfig(query_depth=4, scope_size=None, initialization="unit")
+    assert flat.widths == (8, 8, 8, 8)
+    own = LambdaConfig(num_heads=2)
+    assert model_config("lambda_mobilenetv2", lambda_layer=own, content=False).lambda_layer == replace(
+        own, content=False
+    )
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -110,6 +115,12 @@ def test_every_name_builds() -> None:
         (lambda: ResNetConfig(attention_heads=0), "attention_heads must be at least 1, got 0"),
         (lambda: ResNetConfig(num_classes=0), "num_classes must be at least 1, got 0"),
         (lambda: ResNetConfig(image_size=0), "image_size must be at least 1, got 0"),
+        (lambda: LambdaConfig(num_heads=0), "LambdaConfig: num_heads must be at least 1, got 0"),
+        (
+            lambda: LambdaConfig(key_normalization="sofmax"),
+            "key_normalization must be one of 'softmax', .* Closest: softmax",
+        ),
+        (lambda: LambdaConfig(content=False, positional=False), "content or positional must be True"),
         (lambda: LambdaConfig(scope_size=8), "LambdaConfig: scope_size must be positive and odd, got 8"),
         (lambda: create_model("resnet50", widths=(10, 9, 9, 9), layers="LCCC"), "got 10 and 4"),
         (

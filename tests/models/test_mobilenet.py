@@ -1,5 +1,7 @@
 """MobileNetV2 and its lambda blocks: the published network, the blocks in literal steps, any image, names."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -27,6 +29,7 @@ def small(**options) -> MobileNetV2:
     return create_model("mobilenetv2", **{**SMALL, "query_depth": 4, **options})
 
 
+@cache
 def parameters_and_flops(name: str, **overrides) -> tuple[int, int]:
     with on_meta():
         layers = count_layers(create_model(name, **overrides), (3, 224, 224))
@@ -147,8 +150,8 @@ def literal_lambda_layer(layer: LambdaLayer2d, maps: torch.Tensor, stride: int) 
     return F.avg_pool2d(output, 3, 2, 1, count_include_pad=False) if stride == 2 else output
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 50), (25, 31), (8, 8), (64, 40)])
-@pytest.mark.parametrize("lambda_blocks", [(), (2, 5, 8), tuple(range(1, 10))])
+@pytest.mark.parametrize("size", [(33, 50), (8, 8)])
+@pytest.mark.parametrize("lambda_blocks", [(), tuple(range(1, 10))])
 def test_features_have_the_channels_and_strides_they_claim(size, lambda_blocks) -> None:
     model = small(lambda_blocks=lambda_blocks).eval()
     features = model.features(torch.randn(1, 3, *size))

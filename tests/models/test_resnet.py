@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lambdanets.models import ResNet, ResNetConfig, create_model, on_meta
-from lambdanets.models.mixers import Attention
+from lambdanets.models.mixers import MixerName
 from lambdanets.models.resnet import Bottleneck, make_stem
 from lambdanets.nn import LambdaLayer2d, RelativePosition
 from support.compare import assert_close, assert_equal
@@ -26,7 +26,7 @@ def small(**options) -> ResNet:
     return create_model("resnet50", **{**SMALL, **options})
 
 
-@pytest.mark.parametrize("size", [(32, 32), (33, 50), (25, 31), (64, 40)])
+@pytest.mark.parametrize("size", [(33, 50), (25, 31)])
 @pytest.mark.parametrize("stem", ["classic", "deep", "small"])
 @pytest.mark.parametrize("shortcut", ["convolution", "pool"])
 def test_features_have_the_channels_and_strides_they_claim(size, stem: str, shortcut: str) -> None:
@@ -40,7 +40,7 @@ def test_features_have_the_channels_and_strides_they_claim(size, stem: str, shor
     assert model(torch.randn(2, 3, *size)).shape == (2, 5)
 
 
-@pytest.mark.parametrize("mixer", get_args(Attention))
+@pytest.mark.parametrize("mixer", get_args(MixerName))
 def test_every_attention_serves_any_stage_on_any_map(mixer: str) -> None:
     model = small(
         stem="small", layers="AAAA", mixer=mixer, attention_heads=2, attention_window=3, image_size=(9, 6)

@@ -203,27 +203,6 @@ def test_tables_of_a_larger_map_are_interpolated_and_of_a_smaller_one_cropped() 
         assert_close(layer(maps), expected.flatten(1, 2))
 
 
-def test_names_in_the_checkpoint_are_frozen() -> None:
-    names = {name: [key for key, _ in make(name).named_parameters()] for name in LAYERS}
-    projections = ["to_queries.weight", "to_keys.weight", "to_values.weight"]
-    tables = ["product.rows", "product.columns"]
-    assert names["global"] == projections
-    assert names["relative"] == names["local"] == [*projections, *tables]
-    assert names["axial"] == [
-        f"{part}.{name}" for part in ("rows", "columns") for name in (*projections, "product.table")
-    ]
-    assert names["efficient"] == [*(f"attention.{name}" for name in projections), "to_outputs.weight"]
-    assert names["augmented"] == [
-        "convolution.weight",
-        *(f"attention.{name}" for name in (*projections, *tables)),
-        "to_outputs.weight",
-    ]
-    assert names["relation"][3:] == [f"geometry.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")]
-    assert {name.split(".")[0] for name in names["pairwise"]} - {
-        name.split(".")[0] for name in names["patchwise"]
-    } == {"to_places"}
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @each_layer

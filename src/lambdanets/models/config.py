@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
-from lambdanets.models.mixers import Attention
+from lambdanets.models.mixers import MixerName
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 STAGES: Final = ("c2", "c3", "c4", "c5")
@@ -145,7 +145,7 @@ class ResNetConfig(NetworkConfig):
     stochastic_depth: float = 0.0
     zero_gamma: bool = True
     share_position: Literal["none", "stage"] = "none"
-    mixer: Attention | None = None
+    mixer: MixerName | None = None
     attention_heads: int = 8
     attention_window: int = 7
 
@@ -188,11 +188,11 @@ class ResNetConfig(NetworkConfig):
 
     def _check_attention(self, who: str) -> None:
         if self.mixer is not None:
-            check_choice(who, "mixer", self.mixer, get_args(Attention))
+            check_choice(who, "mixer", self.mixer, get_args(MixerName))
         if ("A" in self.layers) != (self.mixer is not None):
             raise ArgumentError(
                 f"{who}: mixer must be given when layers have the letter A, and then alone, "
-                f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(get_args(Attention))}."
+                f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(get_args(MixerName))}."
             )
         check_positive(who, attention_heads=self.attention_heads)
         if self.attention_window < 1 or self.attention_window % 2 == 0:

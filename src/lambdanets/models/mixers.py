@@ -1,6 +1,6 @@
 """Mixers: what stands where a bottleneck's 3×3 convolution stood, by a letter of the stage pattern.
 
-A further attention is a name of `Attention` and a line of `_make_attention`. Configs read the names; torch is
+A further attention is a name of `MixerName` and a line of `_make_attention`. Configs read the names; torch is
 imported when a layer is made.
 """
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lambdanets.models.config import ResNetConfig
     from lambdanets.nn.position import RelativePosition
 
-Attention = Literal[
+MixerName = Literal[
     "augmented_convolution",
     "axial_attention",
     "double_attention",
@@ -76,7 +76,7 @@ def _make_attention(config: "ResNetConfig", stage: str, width: int, stride: int)
     size, pooled_size = _size_at(config, stage, stride), config.map_sizes(stage)[1]
     h, r = config.attention_heads, config.attention_window
     content = asdict(config.lambda_layer) | {"positional": False}
-    layers: dict[Attention, Callable[..., nn.Module]] = {
+    layers: dict[MixerName, Callable[..., nn.Module]] = {
         "augmented_convolution": partial(AugmentedConvolution2d, feature_size=pooled_size, num_heads=h),
         "axial_attention": partial(AxialAttention2d, feature_size=size, num_heads=h),
         "double_attention": partial(LinearAttention2d, num_heads=1, query_depth=max(1, width // 2)),
