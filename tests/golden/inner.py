@@ -7,10 +7,6 @@ from lambdanets.data import decode as decoding
 from lambdanets.data import transforms
 from lambdanets.data.config import AugmentConfig
 from lambdanets.data.preprocessing import Preprocessing
-from lambdanets.models import factory as meta
-
-# A context in which modules have shapes and no memory.
-on_meta = meta.on_meta
 
 
 def decode(path):

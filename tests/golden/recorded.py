@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lambdanets
 from golden import inner
+from lambdanets.models import on_meta
 
 GOLDEN = Path(__file__).parent
 
@@ -50,7 +51,7 @@ def shapes_of(module):
 
 def digest_of(spec):
     """SHA-256 over the sorted lines `name shape dtype`, and the number of parameters; without memory."""
-    with inner.on_meta():
+    with on_meta():
         module = built(spec)
     lines = sorted(
         f"{name} {'x'.join(map(str, shape))} {dtype}" for name, (*shape, dtype) in shapes_of(module).items()
