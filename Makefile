@@ -40,10 +40,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python benchmarks/ops.py
 	$(BIN)/python benchmarks/layers.py
-	$(BIN)/python benchmarks/heads.py
 	$(BIN)/python benchmarks/models.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/growth.py --sweeps n n-global operator
+	$(BIN)/python benchmarks/growth.py --sweeps stages n n-global operator
 	$(BIN)/python benchmarks/errors.py
 	$(BIN)/python benchmarks/loading.py
 

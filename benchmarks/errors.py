@@ -9,26 +9,17 @@ the output and of every gradient: root mean square, and largest, both over the r
 truth; for each peer its error and ours over it. The aim is no ratio above 2. The worst stands at the end.
 """
 
-import argparse
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
+from harness import Result, ResultFile, add_shapes, command_line
 from peers import CONTESTANTS, OWN, Contestant, Weights, draw, draw_images, line_up
-from problems import Shape
-from timing import Result, write_result
+from shapes import ERROR_SHAPES, Shape, named
 from torch import Tensor, nn
 
 from lambdanets.nn import set_implementation
 
-SHAPES = (
-    Shape(28, 128, 23),
-    Shape(14, 256, 23),
-    Shape(7, 512, 23),
-    Shape(28, 128, 7),
-    Shape(16, 256, 9),
-    Shape(28, 128, None),
-    Shape(14, 256, None),
-)
+Errors = dict[str, dict[str, float]]
 
 
 def step(contestant: Contestant, layer: nn.Module, images: Tensor, gradient: Tensor) -> Weights:
@@ -48,8 +39,8 @@ def truth(shape: Shape, state: Weights, images: Tensor, gradient: Tensor) -> Wei
     return step(contestant, layer, images.double(), gradient.double())
 
 
-def errors(actual: Weights, expected: Weights) -> dict[str, dict[str, float]]:
-    """Root mean square and largest difference of each tensor, relative."""
+def relative_errors(actual: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> Errors:
+    """Root mean square and largest difference of each tensor, over the root mean square of the truth."""
     rows = {}
     for name, one in expected.items():
         difference, scale = actual[name].double() - one, one.square().mean().sqrt()
@@ -67,29 +58,29 @@ def measure(shape: Shape, batch: int, dtype_name: str) -> Result:
     state, images = draw(shape, dtype), draw_images(shape, batch, dtype)
     gradient = torch.randn(images.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
     expected = truth(shape, state, images, gradient)
-    found = {
-        name: errors(step(one, one.make(shape, state, dtype), images, gradient), expected)
+    errors = {
+        name: relative_errors(step(one, one.make(shape, state, dtype), images, gradient), expected)
         for name, one in able.items()
     }
     result = {"shape": shape.name, "batch": batch, "dtype": dtype_name, "not_run": left_out}
-    return result | {"errors": found, "ratios": ratios(found)}
+    return result | {"errors": errors, "ratios": ratios(errors)}
 
 
-def ratios(found: dict[str, dict[str, dict[str, float]]]) -> dict[str, dict[str, dict[str, float]]]:
+def ratios(errors: dict[str, Errors]) -> dict[str, Errors]:
     """Our error over each peer's; 0 where both are exact."""
-    own = found[OWN]
+    own = errors[OWN]
     return {
         peer: {
             name: {kind: own[name][kind] / max(value, 1e-300) for kind, value in row.items()}
             for name, row in rows.items()
         }
-        for peer, rows in found.items()
+        for peer, rows in errors.items()
         if peer != OWN
     }
 
 
 def show(result: Result) -> None:
-    """A block for each shape and precision: one line a contestant and tensor."""
+    """A block for each shape and precision: one line for each tensor."""
     print(f"{result['shape']}  b={result['batch']}  {result['dtype']}")
     for name, own in result["errors"][OWN].items():
         cells = [f"lambdanets {own['rms']:.1e} (max {own['max']:.1e})"]
@@ -117,29 +108,21 @@ def worst(results: list[Result], kind: str) -> tuple[float, str]:
 
 def main() -> None:
     """Run all shapes and precisions, print, and write one result file."""
-    parser = argparse.ArgumentParser(prog="benchmarks/errors.py")
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument(
-        "--dtype", nargs="+", choices=("float32", "bfloat16"), default=["float32", "bfloat16"]
-    )
-    parser.add_argument(
-        "--shapes", nargs="+", default=[""], metavar="PART", help="of a name, as r23 or 28x28"
-    )
-    parser.add_argument("--out", type=Path)
+    parser = command_line(__doc__, batch=2)
+    dtypes = ("float32", "bfloat16")
+    parser.add_argument("--dtype", nargs="+", choices=dtypes, default=dtypes)
+    add_shapes(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    results = []
-    for shape in SHAPES:
+    file, results = ResultFile(arguments.out), []
+    for shape in named(ERROR_SHAPES, arguments.shapes):
         for dtype in arguments.dtype:
-            if any(part in shape.name for part in arguments.shapes):
-                results.append(measure(shape, arguments.batch, dtype))
-                show(results[-1])
+            results.append(measure(shape, arguments.batch, dtype))
+            show(results[-1])
+            file.add(results=results)
     for kind in ("rms", "max"):
         ratio, where = worst(results, kind)
         print(f"worst ratio of {kind} errors: {ratio:.2f} at {where}")
-    if arguments.out:
-        write_result(arguments.out, "benchmarks/errors.py", {"results": results})
 
 
 if __name__ == "__main__":

@@ -4,16 +4,16 @@
         [--started SECONDS] [--force] [--tune] [--rehearse]
 
 Phases, in this order: `machine` (device, driver, clocks, versions), `prepare` (compiles what the others need,
-in many processes), `correctness` (every form and gradient against float64, bits, graphs, compiler),
-`ceilings` (copies, matrix products, the peers' convolutions), `operator`, `layer`, `models`, `memory`.
+in many processes), `correctness` (every implementation and gradient against float64, bits, graphs, compiler),
+`operator` (with the device's own rates for copies and matrix products), `layer`, `models`.
 Timings are not taken where an error is too large, unless `--force` is given. `lambda-networks`, timm and
 torchvision are raced where they import.
 
 Every number goes to one result file, which is written after each item; an item that fails leaves the reason
-there, one that there was no time for `not run: out of time`. Each phase has a share of the minutes, and what
-others left of theirs. After an error that a device does not survive, the program starts again after that
-item. If the process itself is killed, run it again with the `--started` of the first time (`date +%s`): it
-goes on after the item that killed it. A table of ratios is printed at the end.
+there, one that there was no time for `not run: out of time`. Each phase has a fraction of the minutes, and
+what others left of theirs. After an error that a device does not survive, the program starts again after
+that item. If the process itself is killed, run it again with the `--started` of the first time (`date +%s`):
+it goes on after the item that killed it. A table of ratios is printed at the end.
 
 `--rehearse` runs something tiny of everything; without a GPU the kernels are interpreted, on the CPU, and
 times mean nothing. `--tune` looks for faster tiles instead (phase `tune`), and prints what to add to `TUNED`
@@ -29,52 +29,43 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 import torch
-from gpu_parts import prepare
-from gpu_parts.clock import Clock
-from gpu_parts.session import Bench, Item, Session
-from gpu_parts.sizes import FULL, REHEARSAL
-from timing import origin
+from gpu_parts.session import Bench, Item, Session, compile_everything, compile_share, machine
+from harness import Clock, ResultFile
+from shapes import FULL, REHEARSAL
 
 HERE: Final = Path(__file__).parent
 
-# The parts of each phase; they are imported when they are run, after `get_ready`.
-PHASES: Final = {
-    "machine": ("machine",),
-    "correctness": ("correctness", "invariants"),
-    "ceilings": ("ceilings",),
-    "operator": ("operators",),
-    "layer": ("layer_race",),
-    "models": ("model_race",),
-    "memory": ("limits",),
-    "tune": ("tuning",),
+# The module of each phase, imported when it is run, after `get_ready`.
+MODULES: Final = {
+    "correctness": "correctness",
+    "operator": "operators",
+    "layer": "layer_race",
+    "models": "model_race",
+    "tune": "tuning",
 }
-PREPARE: Final = "prepare"
-
-# Parts of the time; a phase may also use what those before it left.
-SHARES: Final = {
+# Fractions of the time; a phase may also use what those before it left.
+FRACTIONS: Final = {
     "machine": 0.02,
-    PREPARE: 0.22,
-    "correctness": 0.13,
-    "ceilings": 0.06,
-    "operator": 0.17,
-    "layer": 0.2,
-    "models": 0.14,
-    "memory": 0.06,
+    "prepare": 0.22,
+    "correctness": 0.15,
+    "operator": 0.22,
+    "layer": 0.22,
+    "models": 0.17,
     "tune": 0.35,
 }
-MEASURED: Final = [phase for phase in SHARES if phase != "tune"]
-TUNED: Final = ["machine", PREPARE, "tune"]
+MEASURED: Final = [phase for phase in FRACTIONS if phase != "tune"]
+TUNED: Final = ["machine", "prepare", "tune"]
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="benchmarks/gpu.py")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--minutes", type=float, default=8.5)
     parser.add_argument("--only", type=phases, metavar="PHASE,PHASE")
@@ -83,7 +74,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--force", action="store_true", help="take times of what is wrong, too")
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--rehearse", action="store_true")
-    parser.add_argument("--warm", help=argparse.SUPPRESS)
+    parser.add_argument("--compile-part", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.only = arguments.only or (TUNED if arguments.tune else MEASURED)
     return arguments
@@ -93,23 +84,17 @@ def phases(text: str) -> list[str]:
     """Names with commas between them."""
     names = text.split(",")
     for name in names:
-        if name not in SHARES:
-            raise argparse.ArgumentTypeError(f"must be among {', '.join(SHARES)}, got {name!r}")
+        if name not in FRACTIONS:
+            raise argparse.ArgumentTypeError(f"must be among {', '.join(FRACTIONS)}, got {name!r}")
     return names
 
 
 def get_ready() -> None:
-    """What has to be before our package and Triton are imported; Triton looks for its interpreter then."""
+    """Set what has to be set before our package and Triton are imported: Triton looks for its interpreter."""
     if not torch.cuda.is_available():
         os.environ["TRITON_INTERPRET"] = "1"
     if importlib.util.find_spec("lambdanets") is None:
         sys.path.append(str(HERE.parent / "src"))
-
-
-def items(phase: str, bench: Bench) -> list[Item]:
-    """All items of a phase."""
-    parts = [importlib.import_module(f"gpu_parts.{name}") for name in PHASES[phase]]
-    return [item for part in parts for item in part.items(bench)]
 
 
 def make_bench(rehearse: bool) -> Bench:
@@ -117,62 +102,52 @@ def make_bench(rehearse: bool) -> Bench:
     if not torch.cuda.is_available() and not rehearse:
         raise SystemExit("gpu: a CUDA device must be there, found none; --rehearse runs a little on the CPU")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sizes = REHEARSAL if rehearse else FULL
     torch.manual_seed(0)
     torch.backends.cudnn.benchmark = True
+    # Of the many algorithms for a convolution in several axes, trying all takes minutes.
+    torch.backends.cudnn.benchmark_limit = 4
     # Each contestant is compiled for itself, though many share their code.
     torch._dynamo.config.recompile_limit = 256
     torch._dynamo.config.accumulated_recompile_limit = 4096
     warnings.filterwarnings("ignore")
-    return Bench(device, sizes, Clock(device, sizes.seconds), {}, rehearse)
+    return Bench(device, REHEARSAL if rehearse else FULL, Clock(device.type), rehearse)
 
 
 def result_file(bench: Bench) -> Path:
-    """By the hardware and the day; a rehearsal is nothing to keep."""
+    """Named by the hardware and the day; a rehearsal is nothing to keep."""
     if bench.rehearse:
         return Path(tempfile.gettempdir()) / "gpu_rehearsal.json"
     hardware = torch.cuda.get_device_name().lower().replace("nvidia", "").strip().replace(" ", "-")
     return HERE / "results" / f"gpu_{hardware}_{datetime.date.today():%Y%m%d}.json"
 
 
+def items(phase: str, bench: Bench, seconds: float = 0.0) -> list[Item]:
+    """All items of a phase."""
+    if phase == "machine":
+        return [Item("device", lambda: machine(bench))]
+    if phase == "prepare":
+        processes = max(2, min(14, (os.cpu_count() or 2) - 2))
+        return [Item("compile", lambda: compile_everything(seconds, processes), longest=600)]
+    return importlib.import_module(f"gpu_parts.{MODULES[phase]}").items(bench)
+
+
 def run(arguments: argparse.Namespace, bench: Bench, session: Session) -> None:
-    """All phases that were asked for, each until its share of the time is over."""
-    asked = [phase for phase in SHARES if phase in arguments.only]
-    whole, spent = sum(SHARES[phase] for phase in asked), 0.0
-    for phase in asked:
-        spent += SHARES[phase] / whole
+    """All phases on the command line, each until its fraction of the time is over; then what was left out."""
+    wanted = [phase for phase in FRACTIONS if phase in arguments.only]
+    whole, spent = sum(FRACTIONS[phase] for phase in wanted), 0.0
+    for phase in wanted:
+        spent += FRACTIONS[phase] / whole
         until = session.started + spent * (session.end - session.started)
-        if phase == PREPARE:
-            item = Item("compile", lambda until=until: compile_first(bench, until - time.time()), longest=600)
-            session.run(phase, [item], until)
-        else:
-            session.run(phase, items(phase, bench), until)
-        if phase == "correctness" and summary().red(session.results) and not arguments.force:
-            session.results["gate"] = {"gate": "no times were taken, as not all is right"}
-            return
-    for phase in asked:
-        if phase != PREPARE:
+        session.run(phase, items(phase, bench, until - time.time()), until)
+        if phase == "correctness" and not arguments.force:
+            from gpu_parts.summary import red
+
+            if red(session.results):
+                session.results["gate"] = {"gate": "no times were taken, as not all is right"}
+                return
+    for phase in wanted:
+        if phase != "prepare":
             session.run(phase, items(phase, bench), session.end)
-
-
-def summary() -> ModuleType:
-    """The part that makes the table."""
-    return importlib.import_module("gpu_parts.summary")
-
-
-def compile_first(bench: Bench, seconds: float) -> object:
-    """Fill the compilers' caches."""
-    processes = max(2, min(14, (os.cpu_count() or 2) - 2))
-    return prepare.all_at_once(seconds, processes)
-
-
-def warm(arguments: argparse.Namespace, bench: Bench) -> None:
-    """This process's share of what is to be compiled, what takes longest first."""
-    part, parts = map(int, arguments.warm.split("/"))
-    asked = [
-        phase for phase in ("tune", "models", "layer", "correctness", "operator") if phase in arguments.only
-    ]
-    prepare.in_turn([item for phase in asked for item in items(phase, bench)], part, parts)
 
 
 def main() -> None:
@@ -180,35 +155,24 @@ def main() -> None:
     arguments = parse()
     get_ready()
     bench = make_bench(arguments.rehearse)
-    if arguments.warm:
-        return warm(arguments, bench)
-    path = arguments.out or result_file(bench)
-    found = origin("benchmarks/gpu.py")
+    if arguments.compile_part:
+        # What takes longest first.
+        order = ("tune", "models", "layer", "correctness", "operator")
+        waiting = [item for phase in order if phase in arguments.only for item in items(phase, bench)]
+        compile_share(waiting, *map(int, arguments.compile_part.split("/")))
+        return
+    file = ResultFile(arguments.out or result_file(bench))
     if arguments.commit:
-        found["commit"] = arguments.commit
-    session = Session(found, path, arguments.started or time.time(), arguments.minutes)
-    if arguments.started and path.exists():
-        session.continue_from_file()
-    bench.results.update(session.results)
-    session.results = bench.results
+        file.content["origin"]["commit"] = arguments.commit
+    session = Session(bench, file, arguments.started or time.time(), arguments.minutes)
+    if arguments.started:
+        session.resume()
     run(arguments, bench, session)
-    session.table = list(table(session.results))
-    session.save()
-    print(f"\n{path.name}, {time.time() - session.started:.0f} s: " + _phases(session))
-    print("\n".join(session.table))
-    return None
-
-
-def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """What is printed at the end."""
-    yield from summary().lines(results)
-    if "tune" in results:
-        yield "== for TUNED, under the device's name"
-        yield from importlib.import_module("gpu_parts.tuning").lines(results["tune"])
-
-
-def _phases(session: Session) -> str:
-    return ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in session.seconds.items())
+    table = list(importlib.import_module("gpu_parts.summary").lines(session.results))
+    session.save(table=table)
+    spent = ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in session.seconds.items())
+    print(f"\n{file.path.name}, {time.time() - session.started:.0f} s: {spent}")
+    print("\n".join(table))
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from harness import Result, ResultFile
 from jpegs import write_folder
-from timing import Result, write_result
 
 from lambdanets.data.task import Batch
 from lambdanets.models import create_model, parameter_groups
@@ -208,19 +208,15 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.rehearse:
         vars(arguments).update(images=60, batch=8, size=32, steps=3, workers=1)
-    found: dict[str, object] = {}
+    file = ResultFile(arguments.out)
+    phases = {"recipe": recipe, "stability": stability, "resume": resume}
     with init_distributed(ExecConfig(device="cpu" if arguments.rehearse else "cuda")) as ctx:
         if "recipe" in arguments.only:
             write_folder(arguments.folder, arguments.images)
-            found["recipe"] = recipe(arguments, ctx)
-        if "stability" in arguments.only:
-            found["stability"] = stability(arguments, ctx)
-        if "resume" in arguments.only:
-            found["resume"] = resume(arguments, ctx)
-    for name, result in found.items():
-        print(name, result)
-    if arguments.out:
-        write_result(arguments.out, "gpu_training.py", found)
+        for name in arguments.only:
+            result = phases[name](arguments, ctx)
+            print(name, result, flush=True)
+            file.add(**{name: result})
 
 
 if __name__ == "__main__":

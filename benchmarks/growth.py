@@ -1,19 +1,21 @@
-"""How time and peak memory of a training step grow with the map, the scope, the batch and the value depth.
+"""Peak memory of a training step; growth of time and memory with map, scope, batch and value depth.
 
-    python benchmarks/growth.py [--sweeps n n-global r b v operator] [--repeats 3] [--threads 2]
-        [--largest SIDE] [--out FILE]
+    python benchmarks/growth.py [--sweeps stages n n-global r b v operator] [--repeats 3] [--threads 2]
+        [--largest SIDE] [--figure FILE] [--out FILE]
 
-Sweeps of the layer, every contestant at each size: `n`, maps at r=23 with d=64; `n-global`, the same at a
-global context; `r`, scopes; `b`, images; `v`, value depths. `operator` is `position_output` alone at a
-global context. Times are medians taken in turns in one fresh process for each size, memory the peak of one
-step less what was resident before it, in one fresh process for each size and contestant (Linux).
+`stages` are the four stages of a ResNet-50 at r=23 and global contexts, every contestant at each. Sweeps of
+the layer: `n`, maps at r=23 with d=64; `n-global`, the same at a global context; `r`, scopes; `b`, images;
+`v`, value depths. `operator` is `position_output` alone at a global context. Times are medians taken in
+turns in one fresh process for each size, memory the peak of one step (the output and all gradients) less
+what was resident before it, in one fresh process for each size and contestant (Linux).
 
 Prints the milliseconds and the MB of every size, or "not run" and why, and for each sweep and contestant
 the exponents: slopes of the logarithm of both against that of the swept letter, by least squares. For `n`
-and `operator` maps below 28x28, where fixed costs rule, are left out of them.
+and `operator` maps below 28x28, where fixed costs rule, are left out of them. `--figure` draws `n` and
+`n-global` as PNG and SVG, in place of measuring from a result file if `--from` names one.
 """
 
-import argparse
+import json
 import math
 import statistics
 from functools import partial
@@ -22,21 +24,21 @@ from typing import Final, NamedTuple
 
 import ops
 import torch
-from memory import step_bytes
+from harness import Result, ResultFile, command_line, extra_bytes, fresh, race, show_time
 from peers import CONTESTANTS, draw, draw_images, line_up, train
-from problems import Shape
-from resident import extra_bytes, fresh
-from timing import Result, interleaved, write_result
+from shapes import MEMORY_SHAPES, Shape, largest_batch
 
 from lambdanets.functional import position_output
 
 SECONDS: Final = 3.0
 SMALLEST_FITTED: Final = 28**2
+STAGES: Final = "stages"
 OPERATOR: Final = "operator"
+BATCH: Final = 8
 
 
 class Point(NamedTuple):
-    """One size of a sweep: the swept letter's value, and what runs."""
+    """One size of a sweep: the swept letter's value, the layer and the batch."""
 
     value: int
     shape: Shape
@@ -44,6 +46,7 @@ class Point(NamedTuple):
 
 
 SWEEPS: Final[dict[str, tuple[Point, ...]]] = {
+    STAGES: tuple(Point(0, shape, largest_batch(shape, BATCH)) for shape in MEMORY_SHAPES),
     "n": tuple(Point(side**2, Shape(side, 64, 23), 1) for side in (14, 28, 56, 112)),
     "n-global": tuple(Point(side**2, Shape(side, 64, None), 1) for side in (14, 28, 40, 56, 112, 128)),
     "r": tuple(Point(scope, Shape(28, 128, scope), 4) for scope in (7, 15, 23, 31)),
@@ -53,41 +56,40 @@ SWEEPS: Final[dict[str, tuple[Point, ...]]] = {
 }
 
 
-def step_times(names: list[str], point: Point, threads: int, repeats: int) -> dict[str, dict[str, float]]:
+def layer_step(name: str, shape: Shape, batch: int) -> partial[None]:
+    """A training step of one contestant, or of the operator alone."""
+    if name == OPERATOR:
+        return partial(ops.train, position_output, ops.make(shape, batch))
+    layer = CONTESTANTS[name].make(shape, draw(shape), torch.float32)
+    return partial(train, layer, draw_images(shape, batch))
+
+
+def step_times(names: list[str], point: Point, threads: int, repeats: int) -> dict[str, Result]:
     """Times of a training step of some contestants, in this process."""
     torch.set_num_threads(threads)
-    state, images = draw(point.shape), draw_images(point.shape, point.batch)
-    layers = {name: CONTESTANTS[name].make(point.shape, state, torch.float32) for name in names}
-    calls = {name: partial(train, layer, images) for name, layer in layers.items()}
-    return interleaved(calls, repeats, seconds=SECONDS)
+    calls = {name: layer_step(name, point.shape, point.batch) for name in names}
+    return race(calls, repeats, seconds=SECONDS)
 
 
-def operator_times(point: Point, threads: int, repeats: int) -> dict[str, float]:
-    """Times of the operator and its gradients, in this process."""
+def step_bytes(name: str, point: Point, threads: int) -> int:
+    """Extra bytes of a training step of one contestant, in this process."""
     torch.set_num_threads(threads)
-    call = partial(ops.train, position_output, ops.make(point.shape, point.batch))
-    return interleaved({OPERATOR: call}, repeats, seconds=SECONDS)[OPERATOR]
-
-
-def operator_bytes(point: Point, threads: int) -> int:
-    """Extra bytes of the operator and its gradients, in this process."""
-    torch.set_num_threads(threads)
-    small = partial(ops.train, position_output, ops.make(Shape(4, 16, None), 1))
-    return extra_bytes(small, partial(ops.train, position_output, ops.make(point.shape, point.batch)))
+    small = Shape(4, 16, 3 if point.shape.scope else None)
+    return extra_bytes(layer_step(name, small, 1), layer_step(name, point.shape, point.batch))
 
 
 def measure(sweep: str, point: Point, threads: int, repeats: int) -> list[Result]:
-    """One row a contestant."""
+    """One row for each contestant."""
     row = {"sweep": sweep, "value": point.value, **point.shape._asdict(), "batch": point.batch}
-    if sweep == OPERATOR:
-        row["train"] = fresh(operator_times, point, threads, repeats)
-        row["extra_bytes"] = fresh(operator_bytes, point, threads)
-        return [{**row, "contestant": OPERATOR}]
-    able, left_out = line_up(CONTESTANTS, point.shape, point.batch, threads)
-    times = fresh(step_times, list(able), point, threads, repeats)
+    row["shape"] = point.shape.name
+    names, left_out = [OPERATOR], {}
+    if sweep != OPERATOR:
+        able, left_out = line_up(CONTESTANTS, point.shape, point.batch, threads)
+        names = list(able)
+    times = fresh(step_times, names, point, threads, repeats)
     rows = [{**row, "contestant": name, "not_run": reason} for name, reason in left_out.items()]
-    for name in able:
-        size = fresh(step_bytes, name, point.shape, point.batch, threads, torch.float32)
+    for name in names:
+        size = fresh(step_bytes, name, point, threads)
         rows.append({**row, "contestant": name, "train": times[name], "extra_bytes": size})
     return rows
 
@@ -102,21 +104,19 @@ def exponents(rows: list[Result]) -> dict[str, float]:
 
 
 def slope(points: list[tuple[float, float]]) -> float:
-    """Of the logarithms, by least squares; what is not measurable (no extra memory) is left out."""
+    """Slope of the logarithms; sizes without extra memory are left out."""
     logs = [(math.log(x), math.log(y)) for x, y in points if y > 0]
     return statistics.linear_regression(*zip(*logs, strict=True)).slope if len(logs) > 1 else math.nan
 
 
 def show(rows: list[Result]) -> None:
-    """One line a contestant."""
+    """One line for each contestant."""
     for row in rows:
-        where = f"{row['sweep']:<9} {row['value']:<6} {row['contestant']:<18}"
+        where = f"{row['sweep']:<9} {row['shape']:<19} b={row['batch']:<3} {row['contestant']:<18}"
         if "not_run" in row:
             print(f"{where} not run ({row['not_run']})")
-            continue
-        times = row["train"]
-        spread = f"({times['min_ms']:.1f} to {times['max_ms']:.1f}, {times['repeats']}x)"
-        print(f"{where} {times['median_ms']:9.1f} ms {spread:<28} {row['extra_bytes'] / 1e6:8.1f} MB")
+        else:
+            print(f"{where} {show_time(row['train'])} {row['extra_bytes'] / 1e6:8.1f} MB")
     print(end="", flush=True)
 
 
@@ -124,39 +124,106 @@ def summarise(rows: list[Result]) -> list[Result]:
     """Exponents of each sweep and contestant that ran at two sizes or more, printed."""
     groups: dict[tuple[str, str], list[Result]] = {}
     for row in rows:
-        if "train" in row:
+        if "train" in row and row["sweep"] != STAGES:
             groups.setdefault((row["sweep"], row["contestant"]), []).append(row)
     results = []
     for (sweep, contestant), group in groups.items():
-        found = exponents(group)
-        results.append({"sweep": sweep, "contestant": contestant, **found})
+        fitted = exponents(group)
+        results.append({"sweep": sweep, "contestant": contestant, **fitted})
         print(
-            f"exponents in {sweep:<9} {contestant:<18} time {found['time']:5.2f}"
-            f"  memory {found['memory']:5.2f}  ({found['sizes']} sizes)"
+            f"exponents in {sweep:<9} {contestant:<18} time {fitted['time']:5.2f}"
+            f"  memory {fitted['memory']:5.2f}  ({fitted['sizes']} sizes)"
         )
     return results
 
 
+# Colours that people with any colour vision tell apart (Okabe and Ito), and the marker of each contestant.
+LOOKS: Final = {
+    "lambdanets": ("#D55E00", "o"),
+    "lambda-networks": ("#0072B2", "s"),
+    "timm": ("#009E73", "^"),
+    "plain-convolution": ("#CC79A7", "D"),
+    "plain-pairs": ("#6B6B6B", "v"),
+}
+
+
+def draw_figure(rows: list[Result], source: dict[str, str], path: Path) -> None:
+    """Time above and memory below, a window on the left and a global context on the right."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    plt.rcParams.update({"font.size": 11, "axes.axisbelow": True, "svg.fonttype": "none"})
+    figure, grid = plt.subplots(2, 2, figsize=(11.5, 8), sharey="row")
+    for column, (sweep, context) in enumerate(
+        {"n": "window of 23 × 23", "n-global": "global context"}.items()
+    ):
+        swept = [row for row in rows if row["sweep"] == sweep]
+        sides = sorted({row["side"] for row in swept})
+        # A size close to the largest has no room for its mark.
+        sides = [side for side in sides if side == sides[-1] or side < sides[-1] / 1.3]
+        for axes, unit in zip(grid[:, column], ("milliseconds", "megabytes"), strict=True):
+            for name, (colour, marker) in LOOKS.items():
+                ran = [row for row in swept if row["contestant"] == name and "train" in row]
+                points = [(row["side"], _value(row, unit)) for row in ran if _value(row, unit) > 0]
+                if points:
+                    width = 3 if name == "lambdanets" else 1.8
+                    line = zip(*sorted(points), strict=True)
+                    axes.plot(*line, color=colour, marker=marker, linewidth=width, label=name)
+            axes.set(xscale="log", yscale="log", ylabel=unit)
+            axes.set_xticks(sides, [f"{side}²" for side in sides], minor=False)
+            axes.set_xticks([], minor=True)
+            what = "time" if unit == "milliseconds" else "peak memory"
+            axes.set_title(
+                f"{what} of a training step, {context}", loc="left", fontsize=12, fontweight="bold"
+            )
+            axes.grid(which="major", color="#DDDDDD", linewidth=0.8)
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.legend(frameon=False, fontsize=10)
+        grid[-1, column].set_xlabel("positions of the map, side²")
+    figure.text(
+        0.01,
+        0.012,
+        "A line that ends early: the next size would need more than 6 GB, or 30 s.\n"
+        f"d=64, k=16, h=4, one image, float32, threads: {source['threads']}, {source['machine']}; "
+        f"torch {source['torch']}, lambda-networks {source['lambda-networks']}, timm {source['timm']}; "
+        f"commit {source['commit']}, {source['date']}",
+        fontsize=8.5,
+        color="#555555",
+    )
+    figure.tight_layout(rect=(0, 0.05, 1, 1), w_pad=2, h_pad=2)
+    for ending in (".png", ".svg"):
+        figure.savefig(path.with_suffix(ending), dpi=150)
+
+
+def _value(row: Result, unit: str) -> float:
+    return row["train"]["median_ms"] if unit == "milliseconds" else row["extra_bytes"] / 1e6
+
+
 def main() -> None:
-    """Run the sweeps, print, and write one result file."""
-    parser = argparse.ArgumentParser(prog="benchmarks/growth.py")
+    """Run the sweeps, print, write one result file, and draw."""
+    parser = command_line(__doc__, repeats=3, largest=128)
     parser.add_argument("--sweeps", nargs="+", choices=tuple(SWEEPS), default=list(SWEEPS))
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--largest", type=int, default=128, metavar="SIDE", help="leave larger maps out")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--figure", type=Path, help="a name without an ending")
+    parser.add_argument("--from", type=Path, dest="source", help="result file to draw")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    rows = []
-    for sweep in arguments.sweeps:
-        for point in SWEEPS[sweep]:
-            if point.shape.side <= arguments.largest:
-                found = measure(sweep, point, arguments.threads, arguments.repeats)
-                show(found)
-                rows += found
-    result = {"rows": rows, "exponents": summarise(rows)}
-    if arguments.out:
-        write_result(arguments.out, "benchmarks/growth.py", result)
+    file, rows = ResultFile(arguments.out), []
+    if arguments.source:
+        file.content = json.loads(arguments.source.read_text())
+        rows = file.content["rows"]
+    else:
+        for sweep in arguments.sweeps:
+            for point in SWEEPS[sweep]:
+                if point.shape.side <= arguments.largest:
+                    measured = measure(sweep, point, arguments.threads, arguments.repeats)
+                    show(measured)
+                    rows += measured
+                    file.add(rows=rows)
+        file.add(exponents=summarise(rows))
+    if arguments.figure:
+        draw_figure(rows, file.content["origin"], arguments.figure)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@ Times are predictions, from what the inner loop of each kernel issues, multiplie
 of data sheets: they rank tiles, and have not been compared with a GPU. `--search` compiles other tiles too.
 """
 
-import argparse
 import collections
-import itertools
 import os
 import re
 import subprocess
@@ -20,14 +18,15 @@ os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
 import triton
-from problems import NUM_HEADS, QUERY_DEPTH, SHAPES, Shape
-from timing import Result, write
+from gpu_parts import tuning
+from harness import Result, ResultFile, add_shapes, command_line, reason
+from shapes import NUM_HEADS, OPERATOR_SHAPES, QUERY_DEPTH, Case, Shape, named
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from lambdanets.functional.position import _triton_kernels
 from lambdanets.functional.position import triton as form
-from lambdanets.functional.position._tiles import Tiles
+from lambdanets.functional.position._tiles import KERNELS, Tiles
 
 TARGET = GPUTarget("cuda", 90, 32)
 PROGRAMS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -229,23 +228,10 @@ def measure(shape: Shape, batch: int, dtype: torch.dtype, tiles: Tiles | None = 
         }
 
 
-def candidates(shape: Shape) -> Iterator[Tiles]:
-    """Tiles that a search compiles."""
-    sides = (8, 16, 32)
-    for lines, columns, context, channels in itertools.product(
-        (2, 4, 8, 16), sides, (16, 32, 64), (16, 32, 64, 128)
-    ):
-        rows = lines * columns * NUM_HEADS
-        if (
-            columns >= 2 * shape.side > 8
-            or context >= 4 * shape.side
-            or channels > max(16, shape.value_depth)
-        ):
-            continue
-        if 128 <= rows <= 1024 and rows * max(channels, context) <= 512 * 64:
-            warps = 4 if rows * max(channels, context) < 8192 else 8
-            for stages, by_image in itertools.product((1, 2), (False, True)):
-                yield Tiles(lines, columns, context, channels, warps, stages, by_image)
+def candidates(shape: Shape, batch: int) -> list[Tiles]:
+    """The tiles that `gpu.py --tune` would try, of all kernels."""
+    problem = tuning.problem_of("cuda", Case("", shape, batch))
+    return sorted({one for kernel in KERNELS for one in tuning.candidates(kernel, problem)[: tuning.MOST]})
 
 
 def show(row: Result) -> None:
@@ -261,26 +247,22 @@ def show(row: Result) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--batch", type=int, default=128)
+    parser = command_line(__doc__, batch=128)
     parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), default="bfloat16")
-    parser.add_argument("--shapes", nargs="*", help="such as 28x28-d128-r23; all by default")
+    add_shapes(parser)
     parser.add_argument("--search", action="store_true", help="other tiles too")
-    parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     dtype = getattr(torch, arguments.dtype)
-    results = []
-    for shape in SHAPES:
-        if arguments.shapes and shape.name not in arguments.shapes:
-            continue
-        for tiles in [None, *(candidates(shape) if arguments.search else ())]:
+    file, results = ResultFile(arguments.out), []
+    for shape in named(OPERATOR_SHAPES, arguments.shapes):
+        for tiles in [None, *(candidates(shape, arguments.batch) if arguments.search else ())]:
             try:
                 for row in measure(shape, arguments.batch, dtype, tiles):
                     show(row)
                     results.append(row)
             except Exception as error:
-                print(shape.name, tiles, type(error).__name__, str(error).splitlines()[-1][:90], flush=True)
-    write("benchmarks/kernels.py", arguments, results)
+                print(shape.name, tiles, reason(error, 90), flush=True)
+        file.add(results=results)
 
 
 if __name__ == "__main__":

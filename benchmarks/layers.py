@@ -1,7 +1,7 @@
 """Race the whole layer against `lambda-networks`, `timm` and plain PyTorch, eager and compiled.
 
     pip install lambda-networks timm
-    python benchmarks/layers.py [--batch 1 8 32] [--threads 1 2] [--dtype float32 bfloat16]
+    python benchmarks/layers.py [--batch 8 1 32] [--threads 2 1] [--dtype float32 bfloat16]
         [--shapes PART ...] [--compile NAME ...] [--repeats 7] [--full] [--out FILE]
 
 All contestants have the same weights, and their outputs, in training and in inference, are compared with
@@ -22,40 +22,41 @@ four stages at r=23.
 
 import argparse
 import itertools
-import math
-import time
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import torch
+from harness import Call, Result, ResultFile, add_shapes, race, show_time
 from peers import (
     CONTESTANTS,
     CONVOLUTION,
+    LONGEST_SECONDS,
     OWN,
     PAIRS,
     Contestant,
     compiled,
     draw,
     draw_images,
+    first_calls,
     infer,
+    kept_bytes,
     line_up,
+    relative_error,
     train,
 )
-from problems import LAYER_SHAPES, STAGE_SHAPES, Shape, largest_batch
-from timing import Result, interleaved, write_result
-from torch import Tensor, nn
-from work import LONGEST_SECONDS
+from shapes import LAYER_SHAPES, STAGE_SHAPES, Shape, largest_batch, named
 
 # Seconds of one contestant's repeats, in training and in inference each.
 SECONDS: Final = 3.0
 MAIN_BATCH: Final = 8
-# What runs at every other setting too.
+# Run at every other setting too.
 ELSEWHERE: Final = (Shape(28, 128, 23), Shape(7, 512, 23))
 # A step estimated to take longer is left to --full.
 LONGEST_BY_DEFAULT: Final = 5.0
-# Relative error of an output against ours in float32.
+# Largest relative error of an output against ours in float32.
 TOLERANCE: Final = {"float32": 1e-4, "bfloat16": 5e-2}
 
 
@@ -74,18 +75,15 @@ class Setting(NamedTuple):
 
 
 def settings(arguments: argparse.Namespace) -> Iterator[Setting]:
-    """What is asked for: every shape at the main setting, two of them elsewhere; or all."""
-    shapes = [one for one in LAYER_SHAPES if any(part in one.name for part in arguments.shapes)]
+    """Every shape at the main setting and two of them elsewhere; or all combinations."""
     main = main_setting(arguments)
     for values in itertools.product(arguments.batch, arguments.threads, arguments.dtype):
         changed = sum(one != other for one, other in zip(values, main, strict=True))
-        for shape in shapes:
+        for shape in named(LAYER_SHAPES, arguments.shapes):
             batch, threads, dtype = values
-            if arguments.full:
-                yield Setting(shape, batch, threads, dtype)
-            elif changed == 0:
+            if changed == 0 and not arguments.full:
                 yield Setting(shape, largest_batch(shape, batch), threads, dtype)
-            elif changed == 1 and shape in ELSEWHERE:
+            elif arguments.full or (changed == 1 and shape in ELSEWHERE):
                 yield Setting(shape, batch, threads, dtype)
 
 
@@ -96,112 +94,51 @@ def main_setting(arguments: argparse.Namespace) -> tuple[int, int, str]:
 
 
 def contestants(setting: Setting, arguments: argparse.Namespace) -> dict[str, Contestant]:
-    """All, and compiled ones where they are asked for."""
+    """All eager ones, and at some settings compiled ones."""
     is_main = (setting.batch, setting.threads, setting.dtype) == main_setting(arguments)
     if arguments.full or (is_main and setting.shape in STAGE_SHAPES):
         return CONTESTANTS | compiled(arguments.compile)
     return CONTESTANTS
 
 
-def kept_bytes(layer: nn.Module, images: Tensor) -> int:
-    """Bytes autograd keeps in a training step beside the layer and the input, each storage once."""
-    held = [*layer.parameters(), *layer.buffers(), images]
-    held += [one for module in layer.modules() for one in vars(module).values() if isinstance(one, Tensor)]
-    own = {one.untyped_storage().data_ptr() for one in held}
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        output = layer(images)
-        total = sum(kept.values())
-    output.sum().backward()
-    return total
-
-
-def first_calls(layer: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs in inference and in a training step; leaves the running statistics as they were."""
-    state = {name: one.clone() for name, one in layer.state_dict().items()}
-    with torch.no_grad():
-        inferred = layer.eval()(images)
-    trained = layer.train()(images)
-    trained.backward(torch.ones_like(trained))
-    layer.load_state_dict(state)
-    return inferred, trained.detach()
-
-
-def check(
-    name: str, setting: Setting, actual: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]
-) -> float:
-    """The larger relative error; no time is taken of a layer whose output is wrong."""
-    pairs = zip(actual, expected, strict=True)
-    errors = [float((one.float() - other).norm() / other.norm()) for one, other in pairs]
-    # Written so that a NaN is found too.
-    if not all(error < TOLERANCE[setting.dtype] for error in errors):
-        raise SystemExit(f"layers: {name} is wrong at {setting.name}: relative errors {errors}.")
-    return max(errors)
-
-
-def prepare(
-    setting: Setting, able: dict[str, Contestant], images: Tensor
-) -> tuple[dict[str, nn.Module], dict[str, dict[str, float]]]:
-    """The layers, warm and checked against ours in float32; their errors and the seconds to get warm."""
-    dtype = getattr(torch, setting.dtype)
-    state = draw(setting.shape, dtype)
-    own = CONTESTANTS[OWN].make(setting.shape, state, torch.float32)
-    expected = first_calls(own, images.detach().float())
-    layers: dict[str, nn.Module] = {}
-    notes: dict[str, dict[str, float]] = {"relative_error": {}, "first_calls_seconds": {}}
-    for name, one in able.items():
-        layers[name] = one.make(setting.shape, state, dtype)
-        start = time.perf_counter()
-        actual = first_calls(layers[name], images)
-        notes["first_calls_seconds"][name] = time.perf_counter() - start
-        notes["relative_error"][name] = check(name, setting, actual, expected)
-    return layers, notes
-
-
-def measure(setting: Setting, asked: dict[str, Contestant], repeats: int, longest: float) -> Result:
+def measure(setting: Setting, everyone: dict[str, Contestant], repeats: int, longest: float) -> Result:
     """Every contestant at one setting."""
     torch.set_num_threads(setting.threads)
     # The compiler counts what it compiled for one function, and gives up after a few.
     torch.compiler.reset()
     dtype = getattr(torch, setting.dtype)
-    able, left_out = line_up(asked, setting.shape, setting.batch, setting.threads, longest)
-    images = draw_images(setting.shape, setting.batch, dtype)
-    layers, notes = prepare(setting, able, images)
+    able, left_out = line_up(everyone, setting.shape, setting.batch, setting.threads, longest)
+    images, state = draw_images(setting.shape, setting.batch, dtype), draw(setting.shape, dtype)
+    own = CONTESTANTS[OWN].make(setting.shape, state, torch.float32)
+    expected = first_calls(own, images.detach().float())
+    layers = {name: one.make(setting.shape, state, dtype) for name, one in able.items()}
+    errors = {
+        name: relative_error(first_calls(layer, images), expected, TOLERANCE[setting.dtype])
+        for name, layer in layers.items()
+    }
     result = {
         **setting._asdict(),
         "shape": setting.shape.name,
         "not_run": left_out,
-        **notes,
+        "relative_error": errors,
         "kept_bytes": {name: kept_bytes(layer, images) for name, layer in layers.items()},
     }
     for kind, call in (("train", train), ("infer", infer)):
         for layer in layers.values():
             layer.train(kind == "train")
-        calls: dict[str, Callable[[], object]] = {
-            name: partial(call, layer, images) for name, layer in layers.items()
-        }
-        result[kind] = interleaved(calls, repeats, seconds=SECONDS, is_warm=True)
+        calls: dict[str, Call] = {name: partial(call, layer, images) for name, layer in layers.items()}
+        result[kind] = race(calls, repeats, seconds=SECONDS, is_warm=True)
     return result
 
 
 def show(result: Result, name: str) -> None:
-    """One line a contestant."""
+    """One line for each contestant."""
     print(name)
     for contestant, kept in result["kept_bytes"].items():
-        cells = []
-        for kind in ("train", "infer"):
-            row = result[kind][contestant]
-            spread = f"({row['min_ms']:.1f} to {row['max_ms']:.1f}, {row['repeats']}x)"
-            cells.append(
-                f"{kind} {row['median_ms']:8.1f} {spread:<26} {ratio(result, contestant, kind):5.2f}x"
-            )
+        cells = [
+            f"{kind} {show_time(result[kind][contestant])} {ratio(result, contestant, kind):5.2f}x"
+            for kind in ("train", "infer")
+        ]
         print(f"  {contestant:<26} {'  '.join(cells)}  kept {kept / 1e6:7.1f} MB")
     for contestant, reason in result["not_run"].items():
         print(f"  {contestant:<26} not run ({reason})")
@@ -209,7 +146,7 @@ def show(result: Result, name: str) -> None:
 
 
 def ratio(result: Result, contestant: str, kind: str) -> float:
-    """Its median over ours."""
+    """The contestant's median over ours."""
     return result[kind][contestant]["median_ms"] / result[kind][OWN]["median_ms"]
 
 
@@ -224,7 +161,7 @@ def means(results: list[Result]) -> list[Result]:
     for (batch, threads, dtype), group in groups.items():
         for kind, name in itertools.product(("train", "infer"), group[0]["kept_bytes"]):
             if name != OWN and len(group) == len(stages) and all(name in one[kind] for one in group):
-                mean = math.prod(ratio(one, name, kind) for one in group) ** (1 / len(group))
+                mean = statistics.geometric_mean(ratio(one, name, kind) for one in group)
                 rows.append(
                     {"batch": batch, "threads": threads, "dtype": dtype, "kind": kind, "contestant": name}
                     | {"ratio": mean}
@@ -234,13 +171,11 @@ def means(results: list[Result]) -> list[Result]:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="benchmarks/layers.py")
+    parser = argparse.ArgumentParser()
     parser.add_argument("--batch", type=int, nargs="+", default=[8, 1, 32])
     parser.add_argument("--threads", type=int, nargs="+", default=[2, 1])
     parser.add_argument("--dtype", nargs="+", choices=tuple(TOLERANCE), default=list(TOLERANCE))
-    parser.add_argument(
-        "--shapes", nargs="+", default=[""], metavar="PART", help="of a name, as r23 or 28x28"
-    )
+    add_shapes(parser)
     parser.add_argument("--compile", nargs="*", choices=tuple(CONTESTANTS), default=[CONVOLUTION, PAIRS])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--full", action="store_true")
@@ -252,16 +187,16 @@ def main() -> None:
     """Run all settings, print, and write one result file."""
     arguments = parse()
     longest = LONGEST_SECONDS if arguments.full else LONGEST_BY_DEFAULT
-    results = []
+    file, results = ResultFile(arguments.out), []
     for setting in settings(arguments):
         results.append(measure(setting, contestants(setting, arguments), arguments.repeats, longest))
         show(results[-1], setting.name)
+        file.add(results=results)
     rows = means(results)
     for row in rows:
         where = f"b={row['batch']} {row['threads']} threads {row['dtype']} {row['kind']}"
-        print(f"four stages at r=23, {where}: {row['contestant']} / lambdanets {row['ratio']:.2f}")
-    if arguments.out:
-        write_result(arguments.out, "benchmarks/layers.py", {"results": results, "means": rows})
+        print(f"four stages at r=23, {where}: {row['contestant']} / {OWN} {row['ratio']:.2f}")
+    file.add(means=rows)
 
 
 if __name__ == "__main__":

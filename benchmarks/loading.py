@@ -28,12 +28,13 @@ and once from the disk, that is after the cache was asked to forget them.
 """
 
 import argparse
+import itertools
 import os
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,8 +43,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import jpegs
 import torch
+from harness import Result, ResultFile, command_line, rounds, spread
 from PIL import Image
-from timing import Result, write_result
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -152,7 +153,7 @@ def contestants(root: Path, batch: int, num_workers: int, augmented: bool) -> di
     return everyone
 
 
-def seconds(epoch: Epoch, number: int, images: int) -> float:
+def seconds(epoch: Epoch, images: int, number: int) -> float:
     """Time of an epoch."""
     start = time.perf_counter()
     count = sum(len(batch) for batch in epoch(number))
@@ -162,49 +163,41 @@ def seconds(epoch: Epoch, number: int, images: int) -> float:
 
 
 def check(name: str, epoch: Epoch) -> dict[str, float]:
-    """Mean and deviation of an epoch's first batch; nothing is timed that gives something else."""
+    """Mean and standard deviation of an epoch's first batch; nothing is timed that gives something else."""
     batch = next(iter(epoch(0)))
     if batch.shape[1:] != (3, SIZE, SIZE) or batch.dtype != torch.float32:
         raise SystemExit(f"loading: {name} gives {tuple(batch.shape)} of {batch.dtype}.")
-    found = {"mean": float(batch.mean()), "std": float(batch.std())}
-    # Random parts of unequal images: alike, not equal. Bytes in the place of normalised numbers are not.
-    if not (abs(found["mean"]) < 1 and 0.5 < found["std"] < 2):
-        raise SystemExit(f"loading: {name} gives numbers of another kind: {found}.")
-    return found
+    first = {"mean": float(batch.mean()), "std": float(batch.std())}
+    # Random crops of unequal images: alike, not equal. Bytes in the place of normalised numbers are not.
+    if not (abs(first["mean"]) < 1 and 0.5 < first["std"] < 2):
+        raise SystemExit(f"loading: {name} gives numbers of another kind: {first}.")
+    return first
 
 
 def race(root: Path, arguments: argparse.Namespace, num_workers: int, augmented: bool) -> Result:
     """All rounds at one number of workers."""
     epochs = contestants(root, arguments.batch, num_workers, augmented)
     checked = {name: check(name, epoch) for name, epoch in epochs.items()}
-    rounds = []
-    for number in range(arguments.rounds + 1):
-        taken = {name: seconds(epoch, number, arguments.images) for name, epoch in epochs.items()}
-        if number:
-            rounds.append(taken)
+    calls = {name: partial(seconds, epoch, arguments.images) for name, epoch in epochs.items()}
+    taken = rounds(calls, arguments.rounds)
     rows = {
         name: {
-            "images_per_s": _spread([arguments.images / one[name] for one in rounds]),
-            "time_over_fastest_peer": _spread([one[name] / _fastest_peer(one) for one in rounds]),
+            "images_per_s": spread([arguments.images / one[name] for one in taken]),
+            "time_over_fastest_peer": spread([one[name] / _fastest_peer(one) for one in taken]),
             **checked[name],
         }
         for name in epochs
     }
-    shards = _spread([one["lambdanets-shards"] / one["lambdanets"] for one in rounds])
     return {
         "workers": num_workers,
         "randaugment": augmented,
         "contestants": rows,
-        "shards_time_over_folder": shards,
+        "shards_time_over_folder": spread([one["lambdanets-shards"] / one["lambdanets"] for one in taken]),
     }
 
 
 def _fastest_peer(taken: dict[str, float]) -> float:
     return min(one for name, one in taken.items() if name not in OWN)
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def show(result: Result) -> None:
@@ -232,22 +225,19 @@ def read_alone(root: Path, arguments: argparse.Namespace, is_cold: bool) -> Resu
         "folder": open_folder(root / "train"),
         "shards": ShardSource(root, "shards"),
     }
-    times: list[dict[str, float]] = []
-    for number in range(arguments.rounds + 1):
-        order = list(range(arguments.images))
-        random.Random(number).shuffle(order)
-        taken = {name: read_all(source, order, root if is_cold else None) for name, source in sources.items()}
-        if number:
-            times.append(taken)
+    calls = {name: partial(read_all, source, root if is_cold else None) for name, source in sources.items()}
+    taken = rounds(calls, arguments.rounds)
     return {
         "cold": is_cold,
-        "images_per_s": {name: _spread([arguments.images / one[name] for one in times]) for name in sources},
-        "shards_time_over_folder": _spread([one["shards"] / one["folder"] for one in times]),
+        "images_per_s": {name: spread([arguments.images / one[name] for one in taken]) for name in sources},
+        "shards_time_over_folder": spread([one["shards"] / one["folder"] for one in taken]),
     }
 
 
-def read_all(source: Source, order: list[int], forgotten: Path | None) -> float:
-    """Seconds to read every image, after what is below a folder has left the page cache."""
+def read_all(source: Source, forgotten: Path | None, number: int) -> float:
+    """Seconds to read every image in random order, perhaps after a folder has left the page cache."""
+    order = list(range(len(source)))
+    random.Random(number).shuffle(order)
     if forgotten:
         os.sync()
         for path in forgotten.rglob("*"):
@@ -268,23 +258,6 @@ def forget(path: Path) -> None:
         os.close(descriptor)
 
 
-def parse() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="benchmarks/loading.py")
-    parser.add_argument("--images", type=int, default=1536, help="a multiple of the batch: timm drops a rest")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the images are kept (a temporary folder)")
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    if arguments.images % arguments.batch:
-        parser.error("images must be a multiple of batch")
-    torch.set_num_threads(arguments.threads)
-    return arguments
-
-
 def prepare(root: Path, count: int) -> Result:
     """The folder and the shards, and what they weigh."""
     total = jpegs.write_folder(root, count)
@@ -298,28 +271,30 @@ def run(root: Path, arguments: argparse.Namespace) -> None:
     root = root / f"images-{arguments.images}"
     images = prepare(root, arguments.images)
     print(f"{images['images']} images of {images['mean_kilobytes']:.0f} kB")
-    results = []
-    for augmented in (False, True):
-        for num_workers in arguments.workers:
-            results.append(race(root, arguments, num_workers, augmented))
-            show(results[-1])
+    file, results = ResultFile(arguments.out), []
+    file.add(data=images, batch=arguments.batch)
+    for augmented, num_workers in itertools.product((False, True), arguments.workers):
+        results.append(race(root, arguments, num_workers, augmented))
+        show(results[-1])
+        file.add(results=results)
     reading = [read_alone(root, arguments, is_cold) for is_cold in (False, True)]
     for one in reading:
         rates = ", ".join(f"{name} {rate['median']:,.0f}" for name, rate in one["images_per_s"].items())
         print(f"reading alone, {'cold' if one['cold'] else 'warm'}: {rates} images/s; {_shards_line(one)}")
-    if arguments.out:
-        content = {"data": images, "batch": arguments.batch, "results": results, "reading": reading}
-        write_result(arguments.out, "benchmarks/loading.py", content)
+    file.add(reading=reading)
 
 
 def main() -> None:
-    """Race in a folder that is kept, or in one that is not."""
-    arguments = parse()
-    if arguments.folder:
-        run(arguments.folder, arguments)
-        return
+    """Race in a folder that is kept, or in a temporary one."""
+    parser = command_line(__doc__, images=1536, rounds=5, batch=64)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--folder", type=Path, help="where the images are kept (a temporary folder)")
+    arguments = parser.parse_args()
+    if arguments.images % arguments.batch:
+        parser.error("images must be a multiple of batch: timm drops a rest")
+    torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        run(Path(folder), arguments)
+        run(arguments.folder or Path(folder), arguments)
 
 
 if __name__ == "__main__":

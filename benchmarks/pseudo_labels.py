@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from timing import Result, write_result
+from harness import Result, ResultFile
 
 from lambdanets.pseudo.iterations import iterate, train_student
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
@@ -30,11 +30,13 @@ def main() -> None:
     torch.set_num_threads(1)
     # Spawned: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    file = ResultFile(arguments.out)
     with ProcessPoolExecutor(arguments.processes, mp_context=context) as pool:
         results = []
         for result in pool.map(partial(run_seed, arguments), range(arguments.seeds)):
             print(describe(result), flush=True)
             results.append(result)
+            file.add(results=results)
     mean = {
         "teacher": statistics.mean(result["teacher"] for result in results),
         "students": [
@@ -44,8 +46,7 @@ def main() -> None:
     }
     students = "  ".join(f"{student:.2%}" for student in mean["students"])
     print(f"mean     teacher {mean['teacher']:.2%}  students {students}")
-    if arguments.out:
-        write_result(arguments.out, "benchmarks/pseudo_labels.py", {"results": results, "mean": mean})
+    file.add(mean=mean)
 
 
 def run_seed(arguments: argparse.Namespace, seed: int) -> Result:

@@ -7,7 +7,6 @@ smoothing, moving average), in turns. The bare one does nothing else, and averag
 which takes less time than torch's `AveragedModel`.
 """
 
-import argparse
 import copy
 import tempfile
 import time
@@ -17,8 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from resident import extra_bytes, fresh
-from timing import Result, interleaved, write_result
+from harness import Result, ResultFile, command_line, extra_bytes, fresh, race
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.optim import SGD
@@ -107,7 +105,7 @@ def overhead(name: str, steps: int, repeats: int) -> Result:
     size, channels, batch = CASES[name]
     given = batches(size, channels, batch, steps)
     calls = {loop: partial(make(name, channels), given) for loop, make in LOOPS.items()}
-    times = interleaved(calls, repeats)
+    times = race(calls, repeats)
     step = {loop: times[loop]["median_ms"] / steps for loop in LOOPS}
     return {
         "model": name,
@@ -124,7 +122,7 @@ def norm_ms(name: str, channels: int, repeats: int) -> float:
     model = create_model(name, num_classes=10, in_channels=channels)
     for parameter in model.parameters():
         parameter.grad = torch.randn_like(parameter)
-    return interleaved({"norm": partial(gradient_norm, model)}, repeats)["norm"]["median_ms"]
+    return race({"norm": partial(gradient_norm, model)}, repeats)["norm"]["median_ms"]
 
 
 def checkpoint(name: str, repeats: int) -> Result:
@@ -163,13 +161,9 @@ def accumulated(loop: str, batch: int, parts: int) -> int:
 
 def main() -> None:
     """Measure all three, print and write."""
-    parser = argparse.ArgumentParser(prog="training.py")
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+    arguments = command_line(__doc__, repeats=7, steps=12).parse_args()
     torch.set_num_threads(arguments.threads)
+    file = ResultFile(arguments.out)
     loops = [overhead(name, arguments.steps, arguments.repeats) for name in CASES]
     for one in loops:
         step = one["step_ms"]
@@ -177,6 +171,7 @@ def main() -> None:
             f"{one['model']:<22} step {step['ours']:8.1f} ms, bare {step['bare']:8.1f} ms  {one['ratio']:.3f}"
             f", norm alone {one['norm_ms'] / step['bare']:.1%} of it"
         )
+    file.add(loops=loops)
     saved = checkpoint("resnet50_llll", arguments.repeats)
     print(
         f"checkpoint of {saved['bytes'] / 1e6:.0f} MB: {saved['median_s']:.2f} s,"
@@ -192,9 +187,7 @@ def main() -> None:
     for loop, sizes in parts.items():
         shown = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
         print(f"images and parts, {loop}: {shown} beside the network")
-    if arguments.out:
-        content = {"loops": loops, "checkpoint": saved, "accumulation_extra_bytes": parts}
-        write_result(arguments.out, "training.py", content)
+    file.add(checkpoint=saved, accumulation_extra_bytes=parts)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,11 @@
 
 import functools
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
 import torch
-from layers import first_calls, kept_bytes
+from harness import Call, Result, cut_off, reason
 from peers import (
     CONTESTANTS,
     CONVOLUTION,
@@ -17,28 +16,30 @@ from peers import (
     TIMM,
     draw,
     draw_images,
+    first_calls,
     infer,
+    kept_bytes,
+    relative_error,
+    train,
 )
-from problems import Shape
+from shapes import NUM_HEADS, Case, Shape
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
-from gpu_parts.attention import BIAS, attention_layers
-from gpu_parts.clock import Row, cut_off, graphs, reason
-from gpu_parts.session import Bench, Item
-from gpu_parts.sizes import Case
+from gpu_parts.session import Bench, Item, graphs
 from lambdanets.nn import set_implementation
 
 OWN_TRITON: Final = "lambdanets, triton"
 PATCHED: Final = "lambda-networks, patched"
+# The end of the names of attention layers with a bias.
+BIAS: Final = ", bias"
 
-# Relative error of an output in bfloat16 against ours in float32.
+# Largest relative error of an output in bfloat16 against ours in float32.
 TOLERANCE: Final = 5e-2
-
 # All pairs at once are not for larger maps.
 PAIRS_SIDE: Final = 32
 
 LAYOUTS: Final = {"channels last": torch.channels_last, "channels first": torch.contiguous_format}
-
 GROUPS: Final = ("r=23", "global", "r=7", "r=9", "strided")
 
 # Seconds of an item, for all of its contestants to be made, and for one of them.
@@ -47,13 +48,23 @@ MAKING_SECONDS: Final = 80.0
 LONGEST_SECONDS: Final = 45.0
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One contestant: how its layer is made, and the order of its images in memory."""
+class Entry(NamedTuple):
+    """One contestant: how its layer is made, the order of its images in memory, whether it is compiled."""
 
     make: Callable[[], nn.Module]
-    layout: str
+    layout: str = "channels last"
+    is_compiled: bool = False
     is_same_function: bool = True
+
+    def ready(self) -> nn.Module:
+        """The layer, to be compiled at its first call."""
+        layer = self.make()
+        if self.is_compiled:
+            layer.compile(fullgraph=self.is_same_function, dynamic=False)
+        return layer
+
+
+Entries = dict[str, Entry]
 
 
 def items(bench: Bench) -> list[Item]:
@@ -61,15 +72,16 @@ def items(bench: Bench) -> list[Item]:
     cases = {group: [case for case in bench.sizes.cases if case.group == group] for group in GROUPS}
     first, whole = cases["r=23"], cases["global"]
     others = [case for group in GROUPS[2:] for case in cases[group]]
+    make = functools.partial(_item, bench)
     return [
-        *(_item(bench, "eager", case, eager_race, warm=warm_own) for case in first),
-        *(_item(bench, "compiled", case, compiled_race, warm=warm_compiled) for case in first),
-        *(_item(bench, "eager", case, eager_race, warm=warm_own) for case in whole),
-        *(_item(bench, "inference", case, small_inference, warm=warm_own) for case in bench.sizes.small),
-        *(_item(bench, "attention", case, attention_race, warm=warm_attention) for case in first[::2]),
-        *(_item(bench, "eager", case, eager_race, warm=warm_own) for case in others),
+        *(make("eager", case, eager, own_triton) for case in first),
+        *(make("compiled", case, compiled, compiled) for case in first),
+        *(make("eager", case, eager, own_triton) for case in whole),
+        *(make("inference", case, eager, own_triton) for case in bench.sizes.small),
+        *(make("attention", case, attention, attention) for case in first[::2]),
+        *(make("eager", case, eager, own_triton) for case in others),
         # In a rehearsal one that is compiled will do.
-        *(_item(bench, "compiled", case, compiled_race) for case in (*whole, *others) if not bench.rehearse),
+        *(make("compiled", case, compiled) for case in (*whole, *others) if not bench.rehearse),
     ]
 
 
@@ -77,206 +89,145 @@ def _item(
     bench: Bench,
     kind: str,
     case: Case,
-    race: Callable[[Bench, Case], Any],
-    warm: Callable[[Bench, Case], object] | None = None,
+    entries: Callable[[Bench, Case], Entries],
+    first_compiled: Callable[[Bench, Case], Entries] | None = None,
 ) -> Item:
+    measure = inference if kind == "inference" else race
+    warm_up = () if first_compiled is None else (functools.partial(warm, bench, case, first_compiled),)
     return Item(
-        f"{kind} {case.name}",
-        functools.partial(race, bench, case),
-        () if warm is None else (functools.partial(warm, bench, case),),
-        longest=ITEM_SECONDS,
+        f"{kind} {case.name}", functools.partial(measure, bench, case, entries), warm_up, ITEM_SECONDS
     )
 
 
-def entries(bench: Bench, shape: Shape) -> dict[str, Entry]:
+def eager(bench: Bench, case: Case) -> Entries:
     """Ours with channels last; the others in both orders, as their best setting is not known."""
-    found = {
-        OWN: Entry(functools.partial(build, bench, OWN, shape), "channels last"),
-        OWN_TRITON: Entry(functools.partial(build_triton, bench, shape), "channels last"),
-    }
+    shape = case.shape
+    ours = functools.partial(build, bench, OWN, shape)
     others = [LAMBDA_NETWORKS, TIMM]
     if shape.scope is None:
         others += [PATCHED, *([PAIRS] if shape.side <= PAIRS_SIDE else [])]
     else:
         others.append(CONVOLUTION)
-    for name in others:
-        make = functools.partial(build_patched if name == PATCHED else build, bench, name, shape)
-        for layout in LAYOUTS:
-            found[f"{name}, {layout}"] = Entry(make, layout)
-    return found
-
-
-def build(bench: Bench, name: str, shape: Shape) -> nn.Module:
-    """A contestant's layer, with the weights of all."""
-    return CONTESTANTS[name].make(shape, draw(shape, torch.bfloat16), torch.bfloat16).to(bench.device)
-
-
-def build_triton(bench: Bench, shape: Shape) -> nn.Module:
-    """Ours, by its kernels alone."""
-    layer = build(bench, OWN, shape)
-    set_implementation(layer, "triton")
-    return layer
-
-
-def build_patched(bench: Bench, name: str, shape: Shape) -> nn.Module:
-    """With its index of offsets on the device, where it would be if it were a buffer."""
-    layer: Any = build(bench, LAMBDA_NETWORKS, shape)
-    layer.rel_pos = layer.rel_pos.to(bench.device)
-    return layer
-
-
-def images_of(bench: Bench, case: Case) -> tuple[dict[str, Tensor], Tensor]:
-    """The same images in each order, and a gradient of the output."""
-    drawn = draw_images(case.shape, case.batch, torch.bfloat16).detach().to(bench.device)
-    images = {
-        name: drawn.contiguous(memory_format=layout).requires_grad_() for name, layout in LAYOUTS.items()
+    return {OWN: Entry(ours), **own_triton(bench, case)} | {
+        f"{name}, {layout}": Entry(functools.partial(build, bench, name, shape), layout)
+        for name in others
+        for layout in LAYOUTS
     }
-    return images, torch.randn_like(drawn)
 
 
-def learn(layer: nn.Module, images: Tensor, gradient: Tensor) -> None:
-    """The output and all gradients, which are not added to earlier ones."""
-    layer.zero_grad(set_to_none=True)
-    images.grad = None
-    layer(images).backward(gradient)
+def own_triton(bench: Bench, case: Case) -> Entries:
+    """Ours, by its kernels alone."""
+    return {OWN_TRITON: Entry(functools.partial(build, bench, OWN_TRITON, case.shape))}
 
 
-def eager_race(bench: Bench, case: Case) -> dict[str, Any]:
-    """All contestants as they come."""
-    return race(bench, case, entries(bench, case.shape), is_compiled=False)
-
-
-def compiled_entries(bench: Bench, case: Case) -> dict[str, Entry]:
-    """Ours, and each of the others in the order that was faster without the compiler."""
+def compiled(bench: Bench, case: Case) -> Entries:
+    """By torch.compile ours, and each of the others in the order that was faster without; ours without it."""
     rows = bench.results.get("layer", {}).get(f"eager {case.name}", {})
     times = rows.get("train", {}) if isinstance(rows, dict) else {}
-    best: dict[str, tuple[float, str]] = {}
-    for name, entry in entries(bench, case.shape).items():
-        who = name.removesuffix(f", {entry.layout}")
+    best: dict[str, tuple[float, str, Entry]] = {}
+    for name, entry in eager(bench, case).items():
+        contestant = name.removesuffix(f", {entry.layout}")
         took = times.get(name, {}).get("median_ms", float("inf"))
-        best[who] = min(best.get(who, (took, name)), (took, name), key=lambda pair: pair[0])
-    chosen = entries(bench, case.shape)
-    return {name: chosen[name] for _, name in best.values()}
+        if contestant not in best or took < best[contestant][0]:
+            best[contestant] = took, name, entry._replace(is_compiled=True)
+    plain = Entry(functools.partial(build, bench, OWN, case.shape))
+    return {f"{OWN}, eager": plain} | {name: entry for _, name, entry in best.values()}
 
 
-def compiled_race(bench: Bench, case: Case) -> dict[str, Any]:
-    """All contestants by torch.compile, and ours without it."""
-    plain = {f"{OWN}, eager": entries(bench, case.shape)[OWN]}
-    return race(bench, case, compiled_entries(bench, case), is_compiled=True, others=plain)
-
-
-def attention_race(bench: Bench, case: Case) -> dict[str, Any]:
+def attention(bench: Bench, case: Case) -> Entries:
     """Attention layers of the same width, compiled; ours compiled beside them."""
-    ours = {OWN: entries(bench, case.shape)[OWN]}
-    made = attention_layers(case.shape, bench.device)
-    theirs = {
-        name: Entry(functools.partial(_on_device, bench, make), "channels last", is_same_function=False)
-        for name, make in made.items()
+    shape, is_compiled = case.shape, bench.is_cuda
+    window = "global" if shape.scope is None else f"{shape.scope}x{shape.scope}"
+    layers: dict[str, tuple[Callable[..., Tensor], bool]] = {
+        f"fused {window}{BIAS}": (by_fused_product_with_bias, True),
+        "fused global": (by_fused_product, False),
+        f"flex {window}{BIAS}": (by_flex_attention, True),
     }
-    return race(bench, case, ours | theirs, is_compiled=bench.is_cuda)
+    return {OWN: Entry(functools.partial(build, bench, OWN, shape), is_compiled=is_compiled)} | {
+        name: Entry(
+            functools.partial(build_attention, bench, shape, attend, bias),
+            is_compiled=is_compiled,
+            is_same_function=False,
+        )
+        for name, (attend, bias) in layers.items()
+    }
 
 
-def _on_device(bench: Bench, make: Callable[[], nn.Module]) -> nn.Module:
-    # The same weights in all of them.
-    torch.manual_seed(0)
-    return make().to(bench.device, torch.bfloat16)
+def build(bench: Bench, name: str, shape: Shape, dtype: torch.dtype = torch.bfloat16) -> nn.Module:
+    """A contestant's layer, with the weights of all."""
+    contestant = {OWN_TRITON: OWN, PATCHED: LAMBDA_NETWORKS}.get(name, name)
+    layer: Any = CONTESTANTS[contestant].make(shape, draw(shape, torch.bfloat16), dtype).to(bench.device)
+    if name == OWN_TRITON:
+        set_implementation(layer, "triton")
+    if name == PATCHED:
+        # Its index of offsets on the device, where it would be if it were a buffer.
+        layer.rel_pos = layer.rel_pos.to(bench.device)
+    return layer
 
 
-def race(
-    bench: Bench,
-    case: Case,
-    asked: dict[str, Entry],
-    *,
-    is_compiled: bool,
-    others: dict[str, Entry] | None = None,
-) -> dict[str, Any]:
-    """Make all, compare their outputs, and time those that are right; `others` are not compiled."""
-    images, gradient = images_of(bench, case)
-    notes: dict[str, Any] = {}
-    result: dict[str, Any] = {"group": case.group, "notes": notes, "first_seconds": {}}
-    expected = truth(bench, case, images["channels last"])
+def images_of(bench: Bench, case: Case) -> dict[str, Tensor]:
+    """The same images in each order."""
+    drawn = draw_images(case.shape, case.batch, torch.bfloat16).detach().to(bench.device)
+    return {name: drawn.contiguous(memory_format=layout).requires_grad_() for name, layout in LAYOUTS.items()}
+
+
+def race(bench: Bench, case: Case, entries: Callable[[Bench, Case], Entries]) -> Result:
+    """Make all, compare their outputs, and time those that are right: a step, inference, and memory."""
+    images = images_of(bench, case)
+    notes: Result = {}
+    result: Result = {"group": case.group, "notes": notes, "first_seconds": {}}
+    exact = build(bench, OWN, case.shape, torch.float32)
+    expected = first_calls(exact, images["channels last"].detach().float())
     layers: dict[str, tuple[nn.Module, Tensor]] = {}
-    biased: list[Tensor] = []
+    # Attention over the same pairs with the same bias: the first one is the truth of the others.
+    biased: tuple[Tensor, ...] = ()
+    chosen = entries(bench, case)
     end = time.perf_counter() + MAKING_SECONDS
-    for name, entry in ((others or {}) | asked).items():
+    for name, entry in chosen.items():
         start = time.perf_counter()
         if start > end:
             notes[name] = "not run: the others took too long to be compiled"
             continue
         try:
             with cut_off(min(LONGEST_SECONDS, end - start + 1)):
-                layer = entry.make()
-                if is_compiled and name in asked:
-                    layer.compile(fullgraph=entry.is_same_function, dynamic=False)
-                found = first_calls(layer, images[entry.layout])
-            if entry.is_same_function:
-                notes[f"error of {name}"] = difference(found, expected)
-            elif name.endswith(BIAS):
-                # Attention over the same pairs with the same bias: the first one is the truth of the others.
-                biased = biased or [one.float() for one in found]
-                notes[f"error of {name}"] = difference(found, biased)
+                layer = entry.ready()
+                outputs = first_calls(layer, images[entry.layout])
+            if name.endswith(BIAS):
+                biased = biased or tuple(one.float() for one in outputs)
+            if entry.is_same_function or name.endswith(BIAS):
+                truth = expected if entry.is_same_function else biased
+                notes[f"error of {name}"] = relative_error(outputs, truth, TOLERANCE)
             layers[name] = layer, images[entry.layout]
         except Exception as error:
             notes[name] = f"failed: {reason(error)}"
         result["first_seconds"][name] = time.perf_counter() - start
-        found = layer = None
-    bench.clock.forget()
-    return result | timings(bench, layers, gradient, keep=not is_compiled)
+        outputs = layer = None
+    for kind, call in (("train", train), ("infer", infer)):
+        for one, _ in layers.values():
+            one.train(kind == "train")
+        calls: dict[str, Call] = {name: functools.partial(call, *pair) for name, pair in layers.items()}
+        result[kind] = bench.race(calls)
+        if kind == "train":
+            able = [name for name, row in result["train"].items() if "median_ms" in row]
+            result["peak_bytes"] = {name: bench.clock.peak_bytes(calls[name]) for name in able}
+            plain = [name for name in able if not chosen[name].is_compiled]
+            result["kept_bytes"] = {name: kept_bytes(*layers[name]) for name in plain}
+    return result
 
 
-def timings(
-    bench: Bench, layers: dict[str, tuple[nn.Module, Tensor]], gradient: Tensor, *, keep: bool
-) -> dict[str, Any]:
-    """A training step and inference of all in turns, and memory of a step."""
-    found: dict[str, Any] = {}
-    for layer, _ in layers.values():
-        layer.train()
-    steps = {
-        name: functools.partial(learn, layer, images, gradient) for name, (layer, images) in layers.items()
-    }
-    found["train"] = bench.clock.race(steps)
-    able = [name for name, row in found["train"].items() if "median_ms" in row]
-    found["peak_bytes"] = {name: bench.clock.peak_bytes(steps[name]) for name in able}
-    if keep:
-        found["kept_bytes"] = {name: kept_bytes(*layers[name]) for name in able}
-    for layer, _ in layers.values():
-        layer.eval()
-    calls = {name: functools.partial(infer, layer, images) for name, (layer, images) in layers.items()}
-    found["infer"] = bench.clock.race(calls)
-    return found
-
-
-def truth(bench: Bench, case: Case, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Outputs of ours in float32, in inference and in training."""
-    layer = CONTESTANTS[OWN].make(case.shape, draw(case.shape, torch.bfloat16), torch.float32)
-    return first_calls(layer.to(bench.device), images.detach().float())
-
-
-def difference(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    """The larger relative error; no time is taken of a layer whose output is wrong."""
-    found = [
-        float((one.float() - other).norm() / other.norm())
-        for one, other in zip(actual, expected, strict=True)
-    ]
-    # Written so that a NaN is found too.
-    if not all(error < TOLERANCE for error in found):
-        raise ValueError(f"wrong output: relative errors {found}")
-    return max(found)
-
-
-def small_inference(bench: Bench, case: Case) -> dict[str, Any]:
-    """Few images: eager, and from a CUDA graph."""
-    images, _ = images_of(bench, case)
-    notes: dict[str, Any] = {}
-    calls: dict[str, Callable[[], object]] = {}
-    for name, entry in entries(bench, case.shape).items():
+def inference(bench: Bench, case: Case, entries: Callable[[Bench, Case], Entries]) -> Result:
+    """Few images: as they come, and from a CUDA graph."""
+    images = images_of(bench, case)
+    notes: Result = {}
+    calls: dict[str, Call] = {}
+    for name, entry in entries(bench, case).items():
         try:
-            calls[name] = functools.partial(infer, entry.make().eval(), images[entry.layout])
-            calls[name]()
+            call = functools.partial(infer, entry.ready().eval(), images[entry.layout])
+            call()
+            calls[name] = call
         except Exception as error:
-            calls.pop(name, None)
             notes[name] = f"failed: {reason(error)}"
-    rows: dict[str, dict[str, Row]] = {"infer": bench.clock.race(calls)}
+    result: Result = {"group": case.group, "notes": notes, "infer": bench.race(calls)}
     if bench.is_cuda:
         # Where the index of offsets is on the CPU, a graph cannot be captured.
         able = {
@@ -284,47 +235,101 @@ def small_inference(bench: Bench, case: Case) -> dict[str, Any]:
             for name, call in calls.items()
             if case.shape.scope or not name.startswith(LAMBDA_NETWORKS) or name.startswith(PATCHED)
         }
-        rows["graph"] = bench.clock.race(graphs(able, notes))
-    return {"group": case.group, "notes": notes, **rows}
+        result["graph"] = bench.race(graphs(able, notes))
+    return result
 
 
-def warm_own(bench: Bench, case: Case) -> None:
-    """Compile our kernels as the layer calls them."""
-    images, gradient = images_of(bench, case)
-    layer = build_triton(bench, case.shape)
-    learn(layer.train(), images["channels last"], gradient)
-    infer(layer.eval(), images["channels last"])
-
-
-def warm_compiled(bench: Bench, case: Case) -> None:
-    """Compile what `compiled_race` will."""
-    _warm(bench, case, compiled_entries(bench, case))
-
-
-def warm_attention(bench: Bench, case: Case) -> None:
-    """Compile what `attention_race` will."""
-    if bench.is_cuda:
-        made = attention_layers(case.shape, bench.device)
-        _warm(
-            bench,
-            case,
-            {
-                name: Entry(
-                    functools.partial(_on_device, bench, make), "channels last", is_same_function=False
-                )
-                for name, make in made.items()
-            },
-        )
-
-
-def _warm(bench: Bench, case: Case, asked: dict[str, Entry]) -> None:
-    images, gradient = images_of(bench, case)
-    for entry in asked.values():
+def warm(bench: Bench, case: Case, entries: Callable[[Bench, Case], Entries]) -> None:
+    """Compile what a race will need; what fails is noted where it is raced."""
+    images = images_of(bench, case)
+    for entry in entries(bench, case).values():
         try:
-            layer = entry.make()
-            layer.compile(fullgraph=entry.is_same_function, dynamic=False)
+            layer = entry.ready()
             infer(layer.eval(), images[entry.layout])
-            learn(layer.train(), images[entry.layout], gradient)
+            train(layer.train(), images[entry.layout])
         except Exception as error:
-            # It is told where it is raced.
             print(f"warm: {reason(error)}")
+
+
+class AttentionLayer(nn.Module):
+    """Softmax attention with as many heads as the lambda layer and one bias for each offset and head.
+
+    It is not the lambda layer's function: a neighbour in a network, at the same width and scope.
+
+    Args:
+        shape: Map, channels and scope.
+        attend: The layer, its queries, keys and values "b h n d" to the output.
+        bias: Whether there is one.
+    """
+
+    def __init__(self, shape: Shape, attend: Callable[..., Tensor], *, bias: bool) -> None:
+        super().__init__()
+        self.shape, self.attend = shape, attend
+        self.project = nn.Conv2d(shape.channels, 3 * shape.channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(3 * shape.channels)
+        side = shape.table_side
+        self.table = nn.Parameter(0.1 * torch.randn(NUM_HEADS, side, side)) if bias else None
+        self.mask: Any = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Project, attend, and put the heads beside each other."""
+        # As it lies where channels are last; compiled flex_attention is wrong on a CPU in another order.
+        projected = self.norm(self.project(images)).flatten(2).transpose(1, 2).contiguous()  # b n 3d
+        parts = projected.unflatten(2, (3, NUM_HEADS, -1)).permute(2, 0, 3, 1, 4)  # 3 b h n d/h
+        output = self.attend(self, *parts.unbind(0))  # b h n d/h
+        return output.permute(0, 1, 3, 2).reshape(images.shape)
+
+
+def build_attention(bench: Bench, shape: Shape, attend: Callable[..., Tensor], bias: bool) -> nn.Module:
+    """An attention layer; the same weights in all of them."""
+    torch.manual_seed(0)
+    layer = AttentionLayer(shape, attend, bias=bias)
+    if attend is by_flex_attention:
+        layer.mask = flex_mask(shape, bench.device)
+    return layer.to(bench.device, torch.bfloat16)
+
+
+def by_fused_product(layer: AttentionLayer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The whole map, no bias."""
+    return scaled_dot_product_attention(q, k, v)
+
+
+def by_fused_product_with_bias(layer: AttentionLayer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The bias of all pairs written out; minus infinity outside the scope."""
+    side, reach = layer.shape.side, layer.shape.table_side // 2
+    places = torch.arange(side, device=q.device)
+    offsets = places[None, :] - places[:, None]
+    index, inside = offsets.clamp(-reach, reach) + reach, offsets.abs() <= reach
+    bias = layer.table[:, index[:, None, :, None], index[None, :, None, :]]  # h y x y x
+    both = inside[:, None, :, None] & inside[None, :, None, :]
+    bias = bias.masked_fill(~both, -torch.inf).reshape(1, NUM_HEADS, side**2, side**2)
+    return scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
+
+
+def by_flex_attention(layer: AttentionLayer, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """The bias read for each pair; blocks of pairs that are all out of scope are left out."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    side, reach, table = layer.shape.side, layer.shape.table_side // 2, layer.table
+
+    def score(score: Tensor, b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        row = (key // side - query // side + reach).clamp(0, 2 * reach)
+        column = (key % side - query % side + reach).clamp(0, 2 * reach)
+        return score + table[h, row, column]
+
+    return flex_attention(q, k, v, score_mod=score, block_mask=layer.mask)
+
+
+def flex_mask(shape: Shape, device: torch.device) -> Any:
+    """Which blocks of pairs have a pair in scope; None for a global context."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    side, reach = shape.side, shape.table_side // 2
+    if shape.scope is None:
+        return None
+
+    def in_scope(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        rows = (key // side - query // side).abs() <= reach
+        return rows & ((key % side - query % side).abs() <= reach)
+
+    return create_block_mask(in_scope, None, None, side**2, side**2, device=device.type)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import torch
+from harness import Call, Result, reason
 from torch import Tensor, nn
 
-from gpu_parts.clock import Row, reason
 from gpu_parts.session import Bench, Item
 from lambdanets import create_model
 
@@ -61,50 +61,40 @@ def items(bench: Bench) -> list[Item]:
 
 
 def _item(bench: Bench, name: str, is_compiled: bool) -> Item:
-    run = functools.partial(race, bench, name, MODELS[name], is_compiled=is_compiled)
-    _, against = baseline()
-    wanted = {"resnet50_llll": (MODELS[name], against), "timm lambda_resnet50ts": (MODELS[name],)}
+    run = functools.partial(race, bench, name, is_compiled=is_compiled)
+    wanted = {"resnet50_llll": (MODELS[name], baseline()[1]), "timm lambda_resnet50ts": (MODELS[name],)}
     entries = wanted.get(name, ()) if is_compiled else ()
     warm = tuple(functools.partial(warm_up, bench, entry) for entry in entries)
-    return Item(f"{name} {_kind(is_compiled)}", run, warm, longest=150.0)
-
-
-def _kind(is_compiled: bool) -> str:
-    return "compiled" if is_compiled else "eager"
-
-
-def channels_last(model: nn.Module) -> nn.Module:
-    """All weights of 2-d convolutions; timm's lambda layer has 3-d ones, which cannot be."""
-    for parameter in model.parameters():
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
-    return model
+    return Item(f"{name} {'compiled' if is_compiled else 'eager'}", run, warm, longest=150.0)
 
 
 class Runner:
     """A model in bfloat16 by autocast with channels last, its optimiser and images."""
 
     def __init__(self, bench: Bench, entry: Entry, *, is_compiled: bool) -> None:
-        self.device = bench.device.type
-        self.side = bench.sizes.larger_side if entry.is_large else bench.sizes.models[0]
-        self.model = channels_last(entry.make().to(bench.device))
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
         self.bench = bench
+        self.side = bench.sizes.larger_side if entry.is_large else bench.sizes.models[0]
+        self.model = entry.make().to(bench.device)
+        # timm's lambda layer has 3-d convolutions, whose weights cannot be.
+        for parameter in self.model.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
         if is_compiled:
             self.model.compile(dynamic=False)
         self.resize(bench.sizes.models[1])
 
     def resize(self, images: int) -> None:
-        """So many images."""
+        """Draw this many images."""
         drawn = torch.randn(images, 3, self.side, self.side, device=self.bench.device)
         self.images = drawn.contiguous(memory_format=torch.channels_last)
         self.labels = torch.randint(1000, (images,), device=self.bench.device)
 
     def autocast(self) -> Any:
         """Products in bfloat16."""
-        return torch.autocast(self.device, dtype=torch.bfloat16)
+        return torch.autocast(self.bench.device.type, dtype=torch.bfloat16)
 
-    def learn(self) -> None:
+    def train(self) -> None:
         """One update."""
         self.optimizer.zero_grad(set_to_none=True)
         with self.autocast():
@@ -117,13 +107,13 @@ class Runner:
         with torch.no_grad(), self.autocast():
             return self.model(self.images)
 
-    def call(self, kind: str) -> Callable[[], object]:
-        """Ready for a kind of call."""
+    def call(self, kind: str) -> Call:
+        """The call of a kind, with the model in its mode."""
         self.model.train(kind == "train")
-        return self.learn if kind == "train" else self.infer
+        return self.train if kind == "train" else self.infer
 
-    def images_that_fit(self, call: Callable[[], object]) -> int:
-        """Half as many until they do."""
+    def images_that_fit(self, call: Call) -> int:
+        """Halve the images until a call has the memory it needs."""
         while True:
             try:
                 call()
@@ -132,8 +122,17 @@ class Runner:
                 if len(self.images) <= FEWEST_IMAGES:
                     raise
             self.optimizer.zero_grad(set_to_none=True)
-            self.bench.clock.forget()
+            torch.cuda.empty_cache()
             self.resize(len(self.images) // 2)
+
+    def peak_bytes(self, kind: str) -> int | None:
+        """Memory of the device at the peak of a call, with parameters, momentum and images."""
+        peak = self.bench.clock.peak_bytes(self.call(kind))
+        tensors = [*self.model.parameters(), *self.model.buffers(), self.images, self.labels]
+        tensors += [one for state in self.optimizer.state.values() for one in state.values()]
+        tensors += [one.grad for one in self.model.parameters()]
+        storages = [one.untyped_storage().nbytes() for one in tensors if isinstance(one, Tensor)]
+        return None if peak is None else peak + sum(storages)
 
 
 @functools.cache
@@ -146,63 +145,42 @@ def baseline() -> tuple[str, Entry]:
     return "resnet50 of torchvision", Entry(functools.partial(_torchvision, "resnet50"))
 
 
-_RUNNERS: dict[tuple[bool, bool], tuple[str, Runner]] = {}
+_RUNNERS: dict[tuple[bool, bool], Runner] = {}
 
 
-def kept_baseline(bench: Bench, *, is_large: bool, is_compiled: bool) -> tuple[str, Runner]:
+def kept_baseline(bench: Bench, *, is_large: bool, is_compiled: bool) -> Runner:
     """Made once for all models beside which it runs: it is compiled once."""
     key = (is_large, is_compiled)
     if key not in _RUNNERS:
-        name, entry = baseline()
-        _RUNNERS[key] = name, Runner(bench, entry._replace(is_large=is_large), is_compiled=is_compiled)
+        entry = baseline()[1]._replace(is_large=is_large)
+        _RUNNERS[key] = Runner(bench, entry, is_compiled=is_compiled)
     return _RUNNERS[key]
 
 
-def race(bench: Bench, name: str, entry: Entry, *, is_compiled: bool) -> dict[str, Any]:
+def race(bench: Bench, name: str, *, is_compiled: bool) -> Result:
     """A model and ResNet-50 in turns: a training step, then inference."""
-    against, base = kept_baseline(bench, is_large=entry.is_large, is_compiled=is_compiled)
-    base.call("train")()
-    base.optimizer.zero_grad(set_to_none=True)
-    bench.clock.forget()
-    before = torch.cuda.memory_allocated() if bench.is_cuda else 0
+    entry, against = MODELS[name], baseline()[0]
+    base = kept_baseline(bench, is_large=entry.is_large, is_compiled=is_compiled)
     runner = Runner(bench, entry, is_compiled=is_compiled)
-    result: dict[str, Any] = {"side": runner.side, "against": against}
+    result: Result = {"side": runner.side, "against": against}
     for kind in ("train", "infer"):
         try:
-            result[kind] = _timed(bench, kind, {name: runner, against: base})
-            held = torch.cuda.memory_allocated() - before if bench.is_cuda else 0
-            result[f"{kind}_peak_bytes"] = _peak(bench, runner.call(kind), held)
-            result[f"{kind}_ratio"] = (
-                result[kind][name]["images_per_s"] / result[kind][against]["images_per_s"]
-            )
+            rows = _timed(bench, kind, {name: runner, against: base})
+            result[kind] = rows
+            result[f"{kind}_ratio"] = rows[name]["images_per_s"] / rows[against]["images_per_s"]
+            result[f"{kind}_peak_bytes"] = runner.peak_bytes(kind)
         except Exception as error:
             result[kind] = f"failed: {reason(error)}"
         runner.optimizer.zero_grad(set_to_none=True)
-    result["against_train_peak_bytes"] = _peak(bench, base.call("train"), _held(base))
+    result["against_train_peak_bytes"] = base.peak_bytes("train")
     base.optimizer.zero_grad(set_to_none=True)
     return result
 
 
-def _held(runner: Runner) -> int:
-    """Bytes of parameters, buffers, momentum and images."""
-    held = [*runner.model.parameters(), *runner.model.buffers(), runner.images, runner.labels]
-    held += [
-        one for state in runner.optimizer.state.values() for one in state.values() if isinstance(one, Tensor)
-    ]
-    held += [one.grad for one in runner.model.parameters() if one.grad is not None]
-    return sum(one.untyped_storage().nbytes() for one in held)
-
-
-def _peak(bench: Bench, call: Callable[[], object], held: int) -> int | None:
-    """With what is held throughout: parameters, gradients, momentum, images."""
-    peak = bench.clock.peak_bytes(call)
-    return None if peak is None else peak + held
-
-
-def _timed(bench: Bench, kind: str, runners: dict[str, Runner]) -> dict[str, Row]:
+def _timed(bench: Bench, kind: str, runners: dict[str, Runner]) -> dict[str, Result]:
     calls = {name: runner.call(kind) for name, runner in runners.items()}
     images = {name: runner.images_that_fit(calls[name]) for name, runner in runners.items()}
-    rows = bench.clock.race(calls, cold=False, seconds=8 * bench.sizes.seconds)
+    rows = bench.race(calls, factor=8)
     for name, row in rows.items():
         if "failed" in row:
             raise RuntimeError(f"{name}: {row['failed']}")
