@@ -102,7 +102,7 @@ def test_parameters_follow_the_closed_form() -> None:
         assert sum(parameter.numel() for parameter in layer.parameters()) == expected
 
 
-def test_paper_initialization_has_the_papers_deviations() -> None:
+def test_paper_initialization_has_the_papers_standard_deviations() -> None:
     layer = LambdaLayer2d(256, query_depth=16)
     assert layer.to_queries.weight.std().item() == pytest.approx((16 * 256) ** -0.5, rel=0.05)
     assert layer.to_keys.weight.std().item() == pytest.approx(256**-0.5, rel=0.05)

@@ -234,7 +234,7 @@ def check_shared_position(
 
 
 def initialize_projections(layer: nn.Module, query_depth: int) -> None:
-    """Draw W_Q from N(0, (k·d)^-1/2) and W_K, W_V from N(0, d^-1/2), the second number the deviation.
+    """Draw W_Q from N(0, (k·d)^-1/2) and W_K, W_V from N(0, d^-1/2), the second number the std.
 
     The factor k^-1/2 stands where attention scales its logits.
 

@@ -159,11 +159,11 @@ class DensePosition(nn.Module):
 
     def embeddings(self, size: tuple[int, ...], context_size: tuple[int, ...]) -> Float[Tensor, "n m u k"]:
         """The embeddings, for the lengths they were made for."""
-        made, asked = tuple(self.table.shape[:2]), (*size, *context_size)
-        if asked != made:
+        made, given = tuple(self.table.shape[:2]), (*size, *context_size)
+        if given != made:
             raise ArgumentError(
                 f"DensePosition: inputs and context must have the lengths n={made[0]} and m={made[1]} the "
-                f"embeddings were made for, got {asked[0]} and {asked[1]}. RelativePosition takes any length."
+                f"embeddings were made for, got {given[0]} and {given[1]}. RelativePosition takes any length."
             )
         return self.table
 

@@ -53,7 +53,7 @@ def content_summary(
 
     Raises:
         ArgumentError: Shapes that do not fit, an unknown normalisation or implementation.
-        NotImplementedError: The implementation asked for cannot run this call; the message says why.
+        NotImplementedError: The named implementation cannot run this call; the message says why.
 
     Example:
         >>> summary = content_summary(torch.ones(2, 1, 16, 9), torch.ones(2, 1, 8, 9))
@@ -92,7 +92,7 @@ def content_output(
 
     Raises:
         ArgumentError: Shapes that do not fit, an unknown normalisation or implementation.
-        NotImplementedError: The implementation asked for cannot run this call; the message says why.
+        NotImplementedError: The named implementation cannot run this call; the message says why.
 
     Example:
         >>> y = content_output(torch.ones(2, 4, 16, 7, 5), torch.ones(2, 1, 16, 9), torch.ones(2, 1, 8, 9))

@@ -56,7 +56,7 @@ def position_output(
 
     Raises:
         ArgumentError: Shapes that do not fit, an even scope, an unknown implementation.
-        NotImplementedError: The implementation asked for cannot run this call; the message says why.
+        NotImplementedError: The named implementation cannot run this call; the message says why.
 
     Example:
         >>> queries, values = torch.ones(2, 4, 16, 7, 5), torch.ones(2, 1, 8, 7, 5)

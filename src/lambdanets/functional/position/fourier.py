@@ -331,7 +331,7 @@ def _seconds(layout: Arrangement, problem: Problem) -> float:
 
 
 def _flops(layout: Arrangement, h: int, k: int, u: int, v: int) -> tuple[float, float, float]:
-    """Of one image and one pass: the sums over rows, the transforms, the lambdas applied."""
+    """FLOPs of one image and one pass: the sums over rows, the transforms, the lambdas applied."""
     slices, rows, columns = layout.size
     f, half = frequencies(columns, layout.scope[2]), (columns + 1) // 2
     reach = min(layout.scope[1] // 2, rows - 1)
