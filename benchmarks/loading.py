@@ -48,6 +48,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from lambdanets.data.config import AugmentConfig
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTraining
 from lambdanets.data.preprocessing import Preprocessing
@@ -68,9 +69,8 @@ Epoch = Callable[[int], Iterable[Tensor]]
 
 def own(source: Source, batch: int, num_workers: int, augmented: bool) -> Epoch:
     """Our loader."""
-    transform = TrainTransform(
-        size=SIZE, randaugment_layers=LAYERS if augmented else 0, randaugment_magnitude=MAGNITUDE
-    )
+    augment = AugmentConfig(randaugment_layers=LAYERS if augmented else 0, randaugment_magnitude=MAGNITUDE)
+    transform = TrainTransform(size=SIZE, augment=augment)
     data = ImageTraining(source=source, seed=0, transform=transform)
     normalize = Preprocessing(size=SIZE).normalize
 
