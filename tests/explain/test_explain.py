@@ -27,6 +27,13 @@ def image(tmp_path):
     return tmp_path / "noise.png"
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave the drawing out, which takes most of the time; other tests look at the figures."""
+    monkeypatch.setattr(module, "save_figure", lambda figure, path: path.touch())
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_all_that_is_drawn_is_in_the_file(image, tmp_path):
     explanation = explain(MODEL, image, tmp_path / "out", layer="c4.0.mixer", position=(6, 1), size=7)
     found = json.loads(explanation.numbers.read_text())
@@ -94,10 +101,9 @@ def test_the_titles_and_captions_tell_a_stranger(image, tmp_path):
         ),
     ],
 )
-def test_a_layer_has_images_of_what_it_has(image, tmp_path, monkeypatch, overrides, files, rows):
+@pytest.mark.usefixtures("undrawn")
+def test_a_layer_has_figures_of_what_it_has(image, tmp_path, monkeypatch, overrides, files, rows):
     monkeypatch.setattr(load, "create_model", partial(create_model, **overrides))
-    # What the figures look like is shown elsewhere: drawing takes most of the time.
-    monkeypatch.setattr(module, "save_figure", lambda figure, path: path.touch())
     explanation = explain(MODEL, image, tmp_path / "out", size=6)
     assert [path.name for path in explanation.figures] == files
     found = json.loads(explanation.numbers.read_text())

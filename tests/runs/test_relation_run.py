@@ -36,6 +36,6 @@ def test_it_is_evaluated_on_the_test_s_places(finished: Path) -> None:
 def test_it_takes_no_images_from_outside(finished: Path, tmp_path: Path) -> None:
     assert json.loads((finished / "best.json").read_text())["preprocessing"] is None
     (tmp_path / "image.png").write_bytes(b"")
-    message = r"predict: run must be one that files can be given to, got .*relation, whose images are drawn\."
+    message = r"predict: run must be one that files can be given to, got .*best\.safetensors, whose images"
     with pytest.raises(ArgumentError, match=message):
         predict(finished, [tmp_path / "image.png"])
