@@ -109,22 +109,31 @@ def test_a_file_without_permission_is_counted_or_ends_a_test(tmp_path):
     assert re.search(message, sentence)
 
 
-# Reads every file of a folder in training and prints the peak of memory in bytes, and what was counted. The
-# kernel's VmHWM is of this program alone; ru_maxrss would begin with what the process was before it.
+# What reading may add to the memory of a process that has imported torch and transformed one small image: how
+# much that process takes by itself differs between the builds of torch.
+MOST_ADDED = 750e6
+
+# Reads every file of a folder in training and prints by how much the peak of memory rises, in bytes, and what
+# was counted. The kernel's VmHWM is of this program alone; ru_maxrss would begin with what was before it.
 READING = """
 import json, re, sys
 from pathlib import Path
 import torch
+from PIL import Image
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTraining
 from lambdanets.data.config import AugmentConfig
 from lambdanets.data.transforms import TrainTransform
 
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
 source, transform = open_folder(Path(sys.argv[1])), TrainTransform(size=224, augment=AugmentConfig())
+transform(Image.new("RGB", (64, 64)), (0, 0, 0))
+before = peak()
 data = ImageTraining(source=source, seed=0, transform=transform)
 unreadable = data.batch(0, data.order(0)).unreadable
-peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
-print(json.dumps([peak, len(set(unreadable))]))
+print(json.dumps([peak() - before, len(set(unreadable))]))
 """
 
 
@@ -141,10 +150,10 @@ def reading(root):
     return json.loads(done.stdout)
 
 
-def test_all_of_it_in_less_than_a_gigabyte(planted):
+def test_all_of_it_without_much_memory(planted):
     root, files = planted
-    peak, counted = reading(root)
-    assert peak < 1e9
+    added, counted = reading(root)
+    assert added < MOST_ADDED
     assert counted == len(files.unreadable)
 
 
@@ -161,12 +170,12 @@ def largest_images():
 
 
 @pytest.mark.slow
-def test_the_largest_allowed_images_in_less_than_a_gigabyte(tmp_path):
+def test_the_largest_allowed_images_without_much_memory(tmp_path):
     for name, content in largest_images():
         folder = tmp_path / Path(name).stem / "class"
         folder.mkdir(parents=True)
         (folder / name).write_bytes(content)
-        peak, counted = reading(folder.parent)
-        print(f"{name}: {peak / 1e9:.2f} GB")
+        added, counted = reading(folder.parent)
+        print(f"{name}: {added / 1e9:.2f} GB")
         assert counted == 0, name
-        assert peak < 1e9, name
+        assert added < MOST_ADDED, name
