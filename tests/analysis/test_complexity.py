@@ -8,8 +8,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lambdanets.analysis.complexity import (
-    COMPLEXITIES,
-    SECTION_3,
+    _COMPLEXITIES,
+    _SECTION_3,
     TABLE_2,
     TABLE_4,
     TABLE_6,
@@ -18,7 +18,7 @@ from lambdanets.analysis.complexity import (
     Form,
     paper_gibibytes,
 )
-from lambdanets.analysis.counting import count_layers, layer_flops
+from lambdanets.analysis.counting import _layer_flops, count_layers
 from lambdanets.analysis.memory import saved_bytes
 from lambdanets.nn import LambdaLayer2d
 from support import plain_layers as plain
@@ -44,7 +44,7 @@ BASE = {"b": 2, "n": 16, "m": 9, "h": 2, "k": 3, "d": 8, "u": 2, "r": 3, "l": 2}
 GROWN = {**dict.fromkeys("bhkdul", 2), "n": 4, "m": 9, "r": 3}
 
 each_row = pytest.mark.parametrize(
-    "row", COMPLEXITIES, ids=lambda row: f"{row.source}-{row.layer}".replace(" ", "_")
+    "row", _COMPLEXITIES, ids=lambda row: f"{row.source}-{row.layer}".replace(" ", "_")
 )
 
 
@@ -92,7 +92,7 @@ def test_multiply_adds_that_are_left_out_grow_no_faster_with_the_map(row: Comple
     ("row", "options"),
     [
         (TABLE_2[2], {"scope_size": None, "feature_size": (4, 9)}),
-        (SECTION_3[1], {"scope_size": 3}),
+        (_SECTION_3[1], {"scope_size": 3}),
         (TABLE_7[1], {"scope_size": None, "feature_size": (4, 9), "intra_depth": 4}),
         (TABLE_6[1], {"scope_size": None, "feature_size": (4, 9)}),
     ],
@@ -102,7 +102,7 @@ def test_our_layers_count_the_same_beside_their_projections(row: Complexity, opt
     layer = LambdaLayer2d(24, query_depth=5, num_heads=3, **options)
     (whole,) = count_layers(layer, (24, 4, 9))
     projections = sum(
-        layer_flops(one, (24, 4, 9), (one.out_channels, 4, 9))
+        _layer_flops(one, (24, 4, 9), (one.out_channels, 4, 9))
         for one in (layer.to_queries, layer.to_keys, layer.to_values)
     )
     sizes = {"b": 1, "n": 36, "m": 36, "k": 5, "h": 3, "d": 24, "r": 3, "u": layer.intra_depth}
@@ -159,8 +159,8 @@ def test_multi_query_is_h_times_cheaper_than_multi_head() -> None:
 
 
 def test_every_row_has_a_plain_computation() -> None:
-    assert {row.layer for row in COMPLEXITIES} == PLAIN.keys()
-    assert [row.source for row in COMPLEXITIES] == [
+    assert {row.layer for row in _COMPLEXITIES} == PLAIN.keys()
+    assert [row.source for row in _COMPLEXITIES] == [
         *["Table 2"] * 3,
         "§3.1",
         "§3.2",

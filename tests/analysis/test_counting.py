@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lambdanets.analysis.counting import count, count_layers, layer_flops
+from lambdanets.analysis.counting import _layer_flops, count, count_layers
 from lambdanets.nn import (
     AxialAttention2d,
     GlobalAttention2d,
@@ -18,9 +18,9 @@ from lambdanets.nn import (
 
 
 def test_convolution_and_linear_layers() -> None:
-    assert layer_flops(nn.Conv2d(6, 8, 3, groups=2), (6, 9, 9), (8, 7, 7)) == 2 * 8 * 49 * 3 * 9
-    assert layer_flops(nn.Linear(5, 7), (4, 5), (4, 7)) == 2 * 4 * 5 * 7
-    assert layer_flops(nn.BatchNorm2d(8), (8, 7, 7), (8, 7, 7)) == 0
+    assert _layer_flops(nn.Conv2d(6, 8, 3, groups=2), (6, 9, 9), (8, 7, 7)) == 2 * 8 * 49 * 3 * 9
+    assert _layer_flops(nn.Linear(5, 7), (4, 5), (4, 7)) == 2 * 4 * 5 * 7
+    assert _layer_flops(nn.BatchNorm2d(8), (8, 7, 7), (8, 7, 7)) == 0
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from lambdanets.cli import run
 from lambdanets.paper import measure, train
-from lambdanets.paper.results import append_result, read_results
+from lambdanets.paper.results import _read_results, append_result
 from lambdanets.paper.tables import NUMBERS
 from support.tables import measured, trained
 
@@ -84,7 +84,7 @@ def test_measuring_stores_and_then_prints(
     assert captured.err == "at work\n"
     assert "7.50  measured on Chip, 2 cores, batch 8, float32" in captured.out
     assert given == {"numbers": [12], "batch": 2, "time_limit_s": 9.0, "rows": "C*"}
-    assert read_results(Path("kept")) == (measured(7.5),)
+    assert _read_results(Path("kept")) == (measured(7.5),)
 
 
 def test_training_stores_and_then_prints(
@@ -98,7 +98,7 @@ def test_training_stores_and_then_prints(
     monkeypatch.setattr(train, "train_tables", fake)
     text = printed(capsys, "tables", "12", "--train", "digits", "--seeds", "2")
     assert "98.5 ± 0.7  trained on digits, 2 seeds" in text
-    assert read_results(Path("results")) == (trained(),)
+    assert _read_results(Path("results")) == (trained(),)
 
 
 @pytest.mark.slow

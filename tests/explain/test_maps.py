@@ -8,17 +8,17 @@ from torch.autograd.functional import jacobian
 
 from lambdanets.errors import ArgumentError
 from lambdanets.explain.maps import (
-    context_weights,
-    embeddings_at,
+    _context_weights,
+    _embeddings_at,
+    _layer_maps,
+    _pixel_gradient,
+    _same_place,
+    _weighted_output,
     half_count,
     lambda_layers,
-    layer_maps,
     mean_distance,
     observe,
-    pixel_gradient,
-    same_place,
     strengths,
-    weighted_output,
 )
 from lambdanets.functional import content_output, normalize_queries, position_output
 from lambdanets.models import create_model
@@ -76,7 +76,7 @@ def test_the_weights_are_the_jacobian(options, position):
     def positional(values):
         return position_output(queries, values, layer.position.table_for(SIZE).detach(), impl="reference")
 
-    weights = context_weights(layer_maps(layer, inputs), position)
+    weights = _context_weights(_layer_maps(layer, inputs), position)
     parts = {content: weights.content, positional: weights.position}
     assert [part is None for part in parts.values()] == [keys is None, layer.position is None]
     for part, found in parts.items():
@@ -96,12 +96,12 @@ def test_the_weights_are_the_jacobian(options, position):
 def test_weights_times_values_are_the_layers_output(options):
     layer = _layer(**options)
     inputs = torch.randn(1, 6, *SIZE, dtype=torch.float64)
-    maps = layer_maps(layer, inputs)
+    maps = _layer_maps(layer, inputs)
     assert maps.size == SIZE
     layer.pool = torch.nn.Identity()
     output = layer(inputs)[0]
     for y, x in product(range(SIZE[0]), range(SIZE[1])):
-        assert_close(weighted_output(maps, (y, x)), output[:, y, x])
+        assert_close(_weighted_output(maps, (y, x)), output[:, y, x])
 
 
 @pytest.mark.parametrize("scope", [(1, 1), (3, 5), (9, 7), (13, 3)])
@@ -109,7 +109,7 @@ def test_embeddings_of_one_position_are_a_row_of_the_dense_ones(scope):
     table = torch.randn(2, 3, *scope, dtype=torch.float64)
     dense = loop_embeddings(table, SIZE).unflatten(1, SIZE).unflatten(0, SIZE)  # y x rows columns u k
     for y, x in product(range(SIZE[0]), range(SIZE[1])):
-        assert_equal(embeddings_at(table, (y, x), SIZE), dense[y, x].movedim((2, 3), (0, 1)))
+        assert_equal(_embeddings_at(table, (y, x), SIZE), dense[y, x].movedim((2, 3), (0, 1)))
 
 
 def test_normalised_keys_are_a_softmax_over_the_map():
@@ -117,24 +117,24 @@ def test_normalised_keys_are_a_softmax_over_the_map():
     inputs = torch.randn(1, 6, *SIZE, dtype=torch.float64)
     keys = layer.to_keys(inputs)[0].flatten(1)
     expected = keys.exp() / keys.exp().sum(1, keepdim=True)
-    assert_close(layer_maps(layer, inputs).keys[0].flatten(1), expected)
+    assert_close(_layer_maps(layer, inputs).keys[0].flatten(1), expected)
 
 
 def test_the_table_shows_the_offsets_that_occur():
     layer = _layer(scope_size=23)
-    maps = layer_maps(layer, torch.randn(1, 6, *SIZE, dtype=torch.float64))
+    maps = _layer_maps(layer, torch.randn(1, 6, *SIZE, dtype=torch.float64))
     assert_equal(maps.table, layer.position.table[:, :, 11 - 4 : 12 + 4, 11 - 3 : 12 + 3])
 
 
 @pytest.mark.parametrize("position", [(5, 0), (0, 4), (-1, 0), (2, -1)])
 def test_a_position_off_the_map_is_refused(position):
-    maps = layer_maps(_layer(), torch.randn(1, 6, *SIZE, dtype=torch.float64))
+    maps = _layer_maps(_layer(), torch.randn(1, 6, *SIZE, dtype=torch.float64))
     message = (
         rf"^position must lie on the map of 5×4, rows 0 to 4 and columns 0 to 3, "
         rf"got {position[0]} and {position[1]}\."
     )
     with pytest.raises(ArgumentError, match=message):
-        context_weights(maps, position)
+        _context_weights(maps, position)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_the_pixel_gradient_is_the_jacobian_along_the_output(network):
         y = vector(images).detach()
         along = torch.einsum("d,dcyx->cyx", y / y.square().sum().sqrt(), derived)
         expected = along.square().sum(0).sqrt()
-        assert_close(pixel_gradient(maps, observation.images, position), expected)
+        assert_close(_pixel_gradient(maps, observation.images, position), expected)
 
     check(observation.features, (1, 2), lambda images: network.features(images)["c5"][0, :, 1, 2])
     check(
@@ -201,14 +201,14 @@ def outputs_of(block, maps):
 
 def test_a_vector_of_zero_moves_with_no_pixel():
     images = torch.randn(1, 1, 3, 3, requires_grad=True)
-    assert_equal(pixel_gradient(images.repeat(1, 4, 1, 1) * 0, images, (1, 1)), torch.zeros(3, 3))
+    assert_equal(_pixel_gradient(images.repeat(1, 4, 1, 1) * 0, images, (1, 1)), torch.zeros(3, 3))
 
 
 def test_same_place_covers_the_position():
     for y in range(7):
-        row, _ = same_place((y, 0), (7, 1), (4, 1))
+        row, _ = _same_place((y, 0), (7, 1), (4, 1))
         assert row / 4 <= (y + 0.5) / 7 < (row + 1) / 4
-    assert same_place((3, 2), (4, 4), (8, 16)) == (7, 10)
+    assert _same_place((3, 2), (4, 4), (8, 16)) == (7, 10)
 
 
 def test_strengths_keep_the_sign_of_one_and_the_length_of_several():

@@ -10,7 +10,7 @@ import torch
 from lambdanets.errors import StorageError
 from lambdanets.runs import train as job
 from lambdanets.training import checkpoint as module
-from lambdanets.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
+from lambdanets.training.checkpoint import _list_checkpoints, load_checkpoint, save_checkpoint
 from lambdanets.training.config import CkptConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
 from support.tiny_run import tiny_task
@@ -84,7 +84,7 @@ def test_failures_are_borne_and_told(tmp_path, monkeypatch, capsys):
     output = capsys.readouterr().out
     assert output.count("The run goes on without this checkpoint.") == 2
     assert len(run.warnings()) >= 2
-    assert [path.name for path in list_checkpoints(run.checkpoints)] == ["step-00000016", "step-00000004"]
+    assert [path.name for path in _list_checkpoints(run.checkpoints)] == ["step-00000016", "step-00000004"]
     assert load_checkpoint(run.checkpoints).record["events"]["failed_saves"] == 2
     assert "got 'No space left on device'" in run.report.read_text()
 

@@ -11,7 +11,7 @@ import torch
 
 from lambdanets.training import checkpoint as module
 from lambdanets.training.checkpoint import (
-    list_checkpoints,
+    _list_checkpoints,
     load_checkpoint,
     remove_leftovers,
     save_checkpoint,
@@ -137,4 +137,4 @@ def test_at_random_times(tmp_path, times):
         deaths += _killed(act)
         step = _check(tmp_path, step)
     assert deaths >= times // 4
-    assert list_checkpoints(tmp_path)
+    assert _list_checkpoints(tmp_path)

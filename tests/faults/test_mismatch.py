@@ -92,9 +92,9 @@ def test_another_network_or_other_classes_are_refused(stored, model, message):
 
 def test_a_newer_format_is_refused(tmp_path, monkeypatch):
     config = tiny_config()
-    monkeypatch.setattr(module, "FORMAT", 2)
+    monkeypatch.setattr(module, "_FORMAT", 2)
     save_checkpoint(tmp_path, 4, _state(config).tensors(), _state(config).record(config), keep=1)
-    monkeypatch.setattr(module, "FORMAT", 1)
+    monkeypatch.setattr(module, "_FORMAT", 1)
     with pytest.raises(CheckpointError, match=r"must have format 1, got 2\."):
         load_checkpoint(tmp_path)
 

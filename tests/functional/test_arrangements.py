@@ -45,7 +45,7 @@ def test_every_arrangement_gives_the_same(
 def test_sequences_in_rows_give_the_same(monkeypatch: pytest.MonkeyPatch, case: Case) -> None:
     tensors = case.draw(*NAMES)
     expected = outputs_and_gradients(position_output, tensors, impl="reference")
-    monkeypatch.setattr(dense, "FOLDED_WIDTH", 16)
+    monkeypatch.setattr(dense, "_FOLDED_WIDTH", 16)
     assert_all_close(outputs_and_gradients(position_output, tensors, impl="dense"), expected)
 
 

@@ -19,13 +19,13 @@ from support.strategies import Case
 
 NAMES = ("queries", "keys", "values", "table")
 # More than two chunks, the last one not full, and a scope that reaches over a chunk.
-LONG = Case(size=(2 * causal.CHUNK + 11,), scope=(2 * causal.CHUNK + 7,), k=4, v=3, u=2, h=3)
+LONG = Case(size=(2 * causal._CHUNK + 11,), scope=(2 * causal._CHUNK + 7,), k=4, v=3, u=2, h=3)
 
 
 @pytest.fixture
 def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tokens a chunk, so that small problems have several."""
-    monkeypatch.setattr(causal, "CHUNK", 3)
+    monkeypatch.setattr(causal, "_CHUNK", 3)
 
 
 def lower_triangle(n: int) -> Tensor:

@@ -66,7 +66,7 @@ def assert_right(tensors: dict[str, Tensor], key_normalization: str = "softmax")
 @pytest.fixture
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """A context of 77 elements in 3 parts, and more than one step in each."""
-    monkeypatch.setattr(triton, "SPAN", 32)
+    monkeypatch.setattr(triton, "_SPAN", 32)
     monkeypatch.setattr(triton, "LOADED", 1)
     monkeypatch.setattr(triton, "FULL", 4)
 
@@ -109,7 +109,7 @@ def test_every_normalisation_of_every_problem(case: Case, key_normalization: str
 
 def test_a_long_context_has_few_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as one program of the last kernel can add."""
-    monkeypatch.setattr(triton, "SPAN", 16)
+    monkeypatch.setattr(triton, "_SPAN", 16)
     monkeypatch.setattr(triton, "LOADED", 1)
     monkeypatch.setattr(triton, "PARTS", 2)
     assert_right(drawn(IN_PARTS))
@@ -234,7 +234,7 @@ def test_can_be_differentiated_twice(key_normalization: str) -> None:
 def test_opcheck() -> None:
     keys, values = (channels_last(one).requires_grad_() for one in drawn(PLAIN, torch.bfloat16).values())
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    operator = triton.content_lambdas
+    operator = triton._content_lambdas
     torch.library.opcheck(operator.operator, (keys, values, "softmax"), test_utils=checks)
     lambdas, norms = operator.operator(keys.detach(), values.detach(), "softmax")
     gradient = torch.randn_like(lambdas)

@@ -70,7 +70,7 @@ def calls() -> list[Call]:
 
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(causal, "CHUNK", 4)
+    monkeypatch.setattr(causal, "_CHUNK", 4)
 
 
 each_call = pytest.mark.parametrize("call", calls(), ids=lambda call: call.label)

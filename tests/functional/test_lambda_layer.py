@@ -14,7 +14,7 @@ from lambdanets.functional import (
     normalize_queries,
     position_output,
 )
-from lambdanets.functional.layer import normalize_visible_keys
+from lambdanets.functional.layer import _normalize_visible_keys
 from lambdanets.functional.relative_position import dense_embeddings
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
@@ -149,7 +149,7 @@ def test_a_query_that_sees_nothing_returns_zero_with_finite_gradients(
 def test_keys_sum_to_one_over_what_each_query_sees(key_normalization: str) -> None:
     keys, mask = CASE.draw("keys")["keys"], CASE.masks()["b n m"]
     assert mask is not None
-    weights = normalize_visible_keys(keys, mask, key_normalization)
+    weights = _normalize_visible_keys(keys, mask, key_normalization)
     power = 1 if key_normalization == "softmax" else 2
     sums = weights.pow(power).sum(dim=-1)
     some = mask.any(dim=-1).double()[:, None, None].expand_as(sums)

@@ -14,16 +14,16 @@ from lambdanets.functional import (
     window_values,
 )
 from lambdanets.functional.attention import blocks, local
-from lambdanets.functional.attention.local import APPEARANCES
+from lambdanets.functional.attention.local import _APPEARANCES
 from support.attention import loop_attention, loop_relation, loop_vectors
 from support.compare import assert_close, assert_equal
 from support.oracles import assert_specified
 
 SIZES = [((5,), (3,)), ((3, 4), (3, 5)), ((4, 1), (7, 3)), ((2, 3, 2), (3, 1, 3))]
 each_size = pytest.mark.parametrize(("size", "window"), SIZES, ids=str)
-each_attention = pytest.mark.parametrize("impl", [one.name for one in local.ATTENTIONS])
+each_attention = pytest.mark.parametrize("impl", [one.name for one in local._ATTENTIONS])
 each_relation = pytest.mark.parametrize("impl", [one.name for one in local.RELATIONS])
-each_aggregation = pytest.mark.parametrize("impl", [one.name for one in local.AGGREGATIONS])
+each_aggregation = pytest.mark.parametrize("impl", [one.name for one in local._AGGREGATIONS])
 sides = st.tuples(st.integers(1, 11), st.integers(1, 11))
 
 
@@ -44,7 +44,7 @@ def test_local_attention_is_the_softmax_over_the_window(
     assert_specified(relative, loop_attention(q, k, v, tables, window))
 
 
-@pytest.mark.parametrize("appearance", APPEARANCES)
+@pytest.mark.parametrize("appearance", _APPEARANCES)
 @each_size
 def test_local_relation_is_the_softmax_of_likeness_and_geometry(
     size: tuple[int, ...], window: tuple[int, ...], appearance: str
@@ -72,7 +72,7 @@ def test_blocks_of_any_size_are_the_map_whole(size: tuple[int, int], window: tup
     expected = local_attention(q, k, v, tables, window_size=window, impl="reference")
     for longest in (2, 3, 8):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setitem(blocks.LONGEST_SIDE, 2, longest)
+            patch.setitem(blocks._LONGEST_SIDE, 2, longest)
             assert_close(local_attention(q, k, v, tables, window_size=window, impl="blocks"), expected)
 
 

@@ -10,9 +10,9 @@ from lambdanets.functional import position_output
 from lambdanets.functional._dispatch import Implementation, choose
 from lambdanets.functional.position import (
     IMPLEMENTATIONS,
+    _position_operator,
     describe,
     pairs_in_bounds,
-    position_operator,
 )
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
@@ -22,7 +22,7 @@ from support.strategies import Case
 NAMES = ("queries", "values", "table")
 WORKSPACE = 1 << 16
 FAST = POSITION_FORMS[1:]
-OUTPUT, GRADIENTS = position_operator.operator, position_operator.gradients_operator
+OUTPUT, GRADIENTS = _position_operator.operator, _position_operator.gradients_operator
 
 each_fast = pytest.mark.parametrize("one", FAST, ids=lambda one: one.name)
 

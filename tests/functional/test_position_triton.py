@@ -239,7 +239,7 @@ def test_rule_makes_tiles_that_a_gpu_can_hold(kernel: Kernel, size: tuple[int, .
             assert all(side & (side - 1) == 0 for side in tiles[:4])
             assert tiles.context >= 16
             assert tiles.channels >= 16
-            assert tiles.lines * tiles.columns * heads <= 2 * _tiles.ROWS
+            assert tiles.lines * tiles.columns * heads <= 2 * _tiles._ROWS
             # The compiler wants 16 terms in each sum of a product; the interpreter does not mind.
             summed = {"values_gradient": tiles.columns, "table_gradient": tiles.lines}.get(kernel, 16)
             assert summed * _triton.power_of_two(heads) >= 16

@@ -8,7 +8,7 @@ from torch import nn
 
 from lambdanets.models import ResNet, ResNetConfig, create_model, on_meta
 from lambdanets.models.mixers import MixerName
-from lambdanets.models.resnet import Bottleneck, make_stem
+from lambdanets.models.resnet import Bottleneck, _make_stem
 from lambdanets.nn import LambdaLayer2d, RelativePosition
 from support.compare import assert_close, assert_equal
 
@@ -162,11 +162,11 @@ def test_squeeze_excitation_is_never_in_a_lambda_block() -> None:
 
 def test_stems_have_the_papers_layers() -> None:
     sides = {
-        stem: [m.kernel_size[0] for m in make_stem(ResNetConfig(stem=stem)) if isinstance(m, nn.Conv2d)]
+        stem: [m.kernel_size[0] for m in _make_stem(ResNetConfig(stem=stem)) if isinstance(m, nn.Conv2d)]
         for stem in ("classic", "deep", "small")
     }
     assert sides == {"classic": [7], "deep": [3, 3, 3, 3], "small": [3]}
-    widths = [m.out_channels for m in make_stem(ResNetConfig(stem="deep")) if isinstance(m, nn.Conv2d)]
+    widths = [m.out_channels for m in _make_stem(ResNetConfig(stem="deep")) if isinstance(m, nn.Conv2d)]
     assert widths == [32, 32, 64, 64]
 
 

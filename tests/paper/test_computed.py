@@ -2,7 +2,7 @@
 
 import pytest
 
-from lambdanets.paper.computed import COMPUTED, compute
+from lambdanets.paper.computed import _COMPUTED, compute
 from lambdanets.paper.results import EXACT
 from lambdanets.paper.schema import NOT_RUN
 from lambdanets.paper.tables import NUMBERS, rows_of, table
@@ -53,7 +53,7 @@ def test_tables_without_accuracy_or_speed_are_full(number: int) -> None:
 @pytest.mark.slow
 def test_all_that_can_be_counted_is() -> None:
     """Every published number of parameters, FLOPs, memory or form has ours beside it."""
-    countable = COMPUTED.keys() - {"definition"}
+    countable = _COMPUTED.keys() - {"definition"}
     for number in set(NUMBERS) - {5, 15, 16}:
         for cell in table(number).cells:
             if cell.column.key in countable and cell.paper is not None:

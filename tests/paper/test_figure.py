@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lambdanets.paper.figure import Point, draw_figure_4, plot, speed_panels
+from lambdanets.paper.figure import Point, _speed_panels, draw_figure_4, plot
 from lambdanets.paper.results import Results
 from lambdanets.published import RESNET_RS, TABLES
 from support.tables import measured
@@ -13,7 +13,7 @@ from support.tables import measured
 
 @pytest.mark.slow
 def test_published_points_are_those_of_the_tables(tmp_path: Path) -> None:
-    panels, caption = speed_panels(Results())
+    panels, caption = _speed_panels(Results())
     assert draw_figure_4(Results(), tmp_path / "figure.png") == caption
     assert list(panels) == ["published, on 8 TPUv3 cores"]
     (families,) = panels.values()
@@ -30,7 +30,7 @@ def test_published_points_are_those_of_the_tables(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_measured_speeds_stand_beside_published_accuracy() -> None:
     ours = measured(45.0, table=18, row="LambdaResNet-50 at 160", column="step_s")
-    panels, caption = speed_panels(Results([ours]))
+    panels, caption = _speed_panels(Results([ours]))
     assert panels["measured, Chip, 2 cores"] == {"LambdaResNet": [Point("50 at 160", 45.0, 79.2)]}
     assert "Speeds on the right are ours: measured on Chip, 2 cores, batch 8, float32." in caption
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lambdanets.paper.formats import differences, summary, to_csv, to_json, to_markdown, to_text
+from lambdanets.paper.formats import _to_csv, differences, summary, to_json, to_markdown, to_text
 from lambdanets.paper.results import Result
 from lambdanets.paper.schema import Cell, Column, Table
 from lambdanets.published import Row
@@ -96,7 +96,7 @@ def test_markdown() -> None:
 
 
 def test_csv_has_every_number_in_full() -> None:
-    rows = list(csv.DictReader(io.StringIO(to_csv([TABLE]))))
+    rows = list(csv.DictReader(io.StringIO(_to_csv([TABLE]))))
     assert ",".join(rows[0]) == "table,row,quantity,unit,paper,ours,spread,how,agrees,note,provenance"
     assert [(row["row"], row["quantity"], row["paper"], row["ours"], row["how"]) for row in rows] == [
         ("k|h", "parameters_m", "14.8", "15.031144", "counted"),

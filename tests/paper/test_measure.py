@@ -10,7 +10,7 @@ import torch
 from lambdanets.errors import ArgumentError
 from lambdanets.paper import measure
 from lambdanets.paper.captions import CAPTIONS
-from lambdanets.paper.measure import MEASURED, job_of, measure_tables, result_of, run
+from lambdanets.paper.measure import MEASURED, _job_of, _result_of, measure_tables, run
 from lambdanets.paper.measure_one import OUT_OF_MEMORY, Job, Measurement
 from lambdanets.paper.tables import rows_of
 
@@ -115,8 +115,8 @@ def test_what_is_measured_has_a_column() -> None:
 )
 def test_values_follow_from_the_measurement(quantity: str, value: float) -> None:
     row = rows_of(18)[0]
-    job = job_of(row, quantity, "cpu")
-    found = result_of(row, quantity, job, FOUND)
+    job = _job_of(row, quantity, "cpu")
+    found = _result_of(row, quantity, job, FOUND)
     assert (found.value, found.column, found.kind, found.row) == (value, quantity, "measured", row.label)
     assert found.settings == {
         "model": "lambda_resnet50",
@@ -135,7 +135,7 @@ def test_values_follow_from_the_measurement(quantity: str, value: float) -> None
 def test_the_papers_settings() -> None:
     """Table 18 is bfloat16 on an accelerator; Tables 4, 12 and 13 are float32 everywhere."""
     modes = {
-        (table, quantity): job_of(rows_of(table)[0], quantity, "cuda")
+        (table, quantity): _job_of(rows_of(table)[0], quantity, "cuda")
         for table, quantities in MEASURED.items()
         for quantity in quantities
     }
@@ -150,8 +150,8 @@ def test_the_papers_settings() -> None:
         (18, "step_s"),
     }
     assert {job.batch for job in modes.values()} == {128}
-    assert job_of(rows_of(18)[0], "step_s", "cpu").precision == "float32"
-    assert job_of(rows_of(4)[4], "peak_gib", "cuda", batch=6) == Job(
+    assert _job_of(rows_of(18)[0], "step_s", "cpu").precision == "float32"
+    assert _job_of(rows_of(4)[4], "peak_gib", "cuda", batch=6) == Job(
         model="resnet50_llll",
         image_size=224,
         overrides={"query_depth": 8},

@@ -8,7 +8,7 @@ import pytest
 
 from lambdanets.cli import run
 from lambdanets.errors import DataError, StorageError
-from lambdanets.paper.page import Image, render_page, write_page
+from lambdanets.paper.page import Image, _render_page, _write_page
 from lambdanets.paper.schema import NOT_RUN, Cell, Column, Table
 from lambdanets.paper.tables import NUMBERS, table
 from lambdanets.published import Row
@@ -68,7 +68,7 @@ def tables() -> list[Table]:
 
 @pytest.fixture(scope="module")
 def text(tables: list[Table]) -> str:
-    return render_page(tables, [Image(title="A pixel", caption="One.", png=PNG)])
+    return _render_page(tables, [Image(title="A pixel", caption="One.", png=PNG)])
 
 
 def test_every_tag_is_closed_and_every_table_has_a_caption(text: str) -> None:
@@ -109,7 +109,7 @@ def test_words_are_escaped() -> None:
     column = Column(key="x", heading="<i>heading")
     row = Row(table=1, label='<b> & "quotes"', values={"x": "k < 8"})
     cell = Cell(row=row, column=column, note="a <u>note")
-    text = render_page(
+    text = _render_page(
         [
             Table(
                 number=1,
@@ -128,13 +128,13 @@ def test_words_are_escaped() -> None:
 
 def test_an_image_must_be_a_png(tables: list[Table]) -> None:
     with pytest.raises(DataError, match="report: 'Figure' must be a PNG file, got b'GIF8'"):
-        render_page(tables[:1], [Image(title="Figure", caption="", png=b"GIF8")])
+        _render_page(tables[:1], [Image(title="Figure", caption="", png=b"GIF8")])
 
 
 def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"report: .* must be writable, got '.*'. Use another --out."):
-        write_page(tmp_path / "file" / "page.html", "")
+        _write_page(tmp_path / "file" / "page.html", "")
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_a_run_is_shown_with_its_numbers_and_images(tmp_path: Path, tables: list
         seconds=40.0,
         images_per_s=800.0,
     )
-    text = render_page(tables[:1], runs=[summary])
+    text = _render_page(tables[:1], runs=[summary])
     assert Reader(text).open == []
     assert "99.00%, 495 of 500" in text
     shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)

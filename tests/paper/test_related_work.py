@@ -5,7 +5,7 @@ from torch import nn
 
 from lambdanets.models import on_meta
 from lambdanets.nn import LocalRelation2d
-from lambdanets.paper.related_work import PARTS, Relation, self_attention_network
+from lambdanets.paper.related_work import PARTS, Relation, _self_attention_network
 
 
 def parameters(*modules: nn.Module) -> int:
@@ -26,7 +26,7 @@ def parameters(*modules: nn.Module) -> int:
 def test_self_attention_networks(blocks: tuple[int, ...], relation: Relation, published_m: float) -> None:
     """Zhao (2020) publishes six; Table 3 has the last, which is patchwise and no ResNet-50."""
     with on_meta():
-        counted = parameters(*self_attention_network(blocks, relation))
+        counted = parameters(*_self_attention_network(blocks, relation))
     assert round(counted / 1e6, 1) == published_m
 
 

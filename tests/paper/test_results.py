@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lambdanets.errors import DataError, StorageError
-from lambdanets.paper.results import Result, Results, append_result, read_results
+from lambdanets.paper.results import Result, Results, _read_results, append_result
 from support.tables import measured, trained
 
 PLACE = (12, "C-C-C-C", "inference_images_per_s")
@@ -21,10 +21,10 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     for result in results:
         append_result(tmp_path / "new", result)
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["table_04.jsonl", "table_12.jsonl"]
-    assert {json.dumps(vars(one)) for one in read_results(tmp_path / "new")} == {
+    assert {json.dumps(vars(one)) for one in _read_results(tmp_path / "new")} == {
         json.dumps(vars(one)) for one in results
     }
-    assert read_results(tmp_path / "none") == ()
+    assert _read_results(tmp_path / "none") == ()
 
 
 def test_the_newest_of_each_machine_counts() -> None:
@@ -74,7 +74,7 @@ def test_a_line_that_is_no_result_is_named(line: str, tmp_path: Path) -> None:
         file.write(line + "\n")
     message = r"tables: .*table_12\.jsonl must hold one result a line, got '.*' in line 2\. Remove the line\."
     with pytest.raises(DataError, match=message):
-        read_results(tmp_path)
+        _read_results(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

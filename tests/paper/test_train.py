@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from lambdanets.errors import ArgumentError
-from lambdanets.paper.train import config_of, folder_of, train_tables
+from lambdanets.paper.train import _config_of, _folder_of, train_tables
 from lambdanets.published import TABLES, Row
 from lambdanets.training.config import SchedConfig, TrainConfig
 
 
 def overrides(number: int, label: str, dataset: str = "digits") -> dict[str, object] | None:
     (row,) = (row for row in TABLES[number] if row.label == label)
-    config = config_of(row, dataset, 3)
+    config = _config_of(row, dataset, 3)
     return None if config is None else {"recipe": config.recipe, **config.model.overrides}
 
 
@@ -48,9 +48,9 @@ def test_a_network_that_cannot_be_as_small_is_none() -> None:
 def test_each_network_and_seed_has_a_folder(tmp_path: Path) -> None:
     rows = {row.label: row for row in (*TABLES[9], *TABLES[11])}
     names = {
-        label: folder_of(config, tmp_path).name
+        label: _folder_of(config, tmp_path).name
         for label, row in rows.items()
-        if (config := config_of(row, "relation", 2))
+        if (config := _config_of(row, "relation", 2))
     }
     assert names["content only"] == "relation-positional_False-seed2"
     assert names["content and position"] == names["softmax on keys"] == "relation-seed2"
@@ -59,7 +59,7 @@ def test_each_network_and_seed_has_a_folder(tmp_path: Path) -> None:
 
 def quick(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     """One epoch of six steps."""
-    config = config_of(row, dataset, seed)
+    config = _config_of(row, dataset, seed)
     return config and replace(config, global_batch_size=256, sched=SchedConfig(epochs=1))
 
 

@@ -15,11 +15,11 @@ from lambdanets.data.config import DigitsConfig, PseudoConfig, SemiConfig
 from lambdanets.data.digits import load_semi, normalize
 from lambdanets.data.pseudo import MANIFEST, PseudoLabels, shard_name
 from lambdanets.errors import ArgumentError, CheckpointError, DependencyError, PathError
-from lambdanets.integrations.timm import import_timm, load_timm
+from lambdanets.integrations.timm import _import_timm, load_timm
 from lambdanets.pseudo import labelling
-from lambdanets.pseudo.labelling import Summary, num_of_each, read_summary, write_labels
+from lambdanets.pseudo.labelling import Summary, _num_of_each, _read_summary, write_labels
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
-from lambdanets.pseudo.teachers import Renormalized, load_teacher
+from lambdanets.pseudo.teachers import _Renormalized, load_teacher
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.load import load_run
 from lambdanets.runs.tasks import load_task
@@ -93,7 +93,7 @@ def test_labels_are_the_teacher_s_predictions_for_clean_images(
     assert summary.wrong["selected"] == sum(1 for i in chosen if classes[i] != images.labels[i])
     assert summary.wrong_fraction == pytest.approx(summary.wrong["selected"] / len(chosen))
     assert summary.filtered_fraction == pytest.approx(1 - len(confident) / 1097)
-    assert read_summary(tmp_path / "labels") == summary
+    assert _read_summary(tmp_path / "labels") == summary
 
 
 class Killed(Exception):
@@ -151,15 +151,15 @@ def test_a_summary_of_old_is_read(finished: Path, tmp_path: Path) -> None:
     for values in (manifest["summary"], manifest["summary"]["wrong"]):
         values["sure"] = values.pop("confident")
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
-    assert read_summary(tmp_path) == read_summary(finished)
+    assert _read_summary(tmp_path) == _read_summary(finished)
 
 
 def test_the_number_of_each_class() -> None:
     confident = torch.tensor([0, 0, 0, 4, 4, 7, 7])
-    assert num_of_each("auto", confident) == 3
-    assert num_of_each("none", confident) is None
-    assert num_of_each(5, confident) == 5
-    assert num_of_each(5, confident[:0]) is None
+    assert _num_of_each("auto", confident) == 3
+    assert _num_of_each("none", confident) is None
+    assert _num_of_each(5, confident) == 5
+    assert _num_of_each(5, confident[:0]) is None
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_who_cannot_teach_is_named(teacher: Path, tmp_path: Path) -> None:
 
 
 def timm_file(path: Path, **options) -> Path:
-    model = import_timm("test").create_model("test_resnet", **options)
+    model = _import_timm("test").create_model("test_resnet", **options)
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
     return path
 
@@ -251,7 +251,7 @@ def test_weights_and_names_of_timm_are_checked(tmp_path: Path, monkeypatch: pyte
     def offline(*_, **__):
         raise OSError("no network")
 
-    monkeypatch.setattr(import_timm("test"), "create_model", offline)
+    monkeypatch.setattr(_import_timm("test"), "create_model", offline)
     message = (
         r"the weights of resnet18 must be within reach, got 'no network'\. .* --weights FILE\.safetensors\."
     )
@@ -284,7 +284,7 @@ def test_images_are_normalised_as_the_teacher_wants_them() -> None:
     pixels = torch.rand(2, 3, 4, 4)
     usual_mean, usual_std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     usual = (pixels - usual_mean[:, None, None]) / usual_std[:, None, None]
-    network = Renormalized(torch.nn.Flatten(), (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
+    network = _Renormalized(torch.nn.Flatten(), (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
     wanted = (pixels - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.5, 0.25, 0.2])[
         :, None, None
     ]

@@ -15,7 +15,7 @@ from lambdanets.data.digits import Digits, load_digits, normalize
 from lambdanets.errors import ArgumentError, DataError, DependencyError, PathError, StorageError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs import evaluate as module
-from lambdanets.runs.eval_table import COLUMNS, append_row, check_table, evaluate_runs
+from lambdanets.runs.eval_table import _COLUMNS, _append_row, _check_table, evaluate_runs
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.training.checkpoint import load_checkpoint
@@ -222,22 +222,22 @@ def test_a_table_of_another_kind_is_refused_before_anything_runs(trained, tmp_pa
     assert run(["eval", str(trained), "--csv", str(tmp_path / "t.csv")]) == 2
     assert "csv must be a table of `lambdanets eval` or a new file, got" in capsys.readouterr().err
     with pytest.raises(ArgumentError, match=r"with the columns name, score\."):
-        check_table(tmp_path / "t.csv")
+        _check_table(tmp_path / "t.csv")
 
 
 def test_a_row_follows_a_line_that_was_cut_short(tmp_path):
     path = tmp_path / "t.csv"
-    append_row(path, {"run": "a"})
+    _append_row(path, {"run": "a"})
     path.write_text(path.read_text() + "b,digi")
-    append_row(path, {"run": "c, d"})
+    _append_row(path, {"run": "c, d"})
     rows = list(csv.reader(path.read_text().splitlines()))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == _COLUMNS
     assert [row[0] for row in rows[1:]] == ["a", "b", "c, d"]
 
 
 def test_many_writers_lose_no_row(tmp_path):
     parts = [
-        lambda ctx: [append_row(tmp_path / "t.csv", {"run": f"{ctx.rank}-{i}"}) for i in range(20)]
+        lambda ctx: [_append_row(tmp_path / "t.csv", {"run": f"{ctx.rank}-{i}"}) for i in range(20)]
         for _ in range(4)
     ]
     assert not [error for error in run_together(parts) if isinstance(error, Exception)]
@@ -248,7 +248,7 @@ def test_many_writers_lose_no_row(tmp_path):
 def test_a_table_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"eval: .*t\.csv must be writable, got '.*'\. Use another file"):
-        append_row(tmp_path / "file" / "t.csv", {"run": "a"})
+        _append_row(tmp_path / "file" / "t.csv", {"run": "a"})
 
 
 def test_images_of_one_size_have_no_other(trained):

@@ -14,7 +14,7 @@ from lambdanets.explain.explain import explain
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.load import load_run
 from lambdanets.runs.predict import predict
-from lambdanets.runs.recorder import save_best
+from lambdanets.runs.recorder import _save_best
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import first_state
 from lambdanets.training.config import FaultConfig
@@ -121,7 +121,7 @@ def run(request, root, tmp_path):
         task = load_task(settings)
         state = first_state(settings, task)
         state.best = {"epoch": 1, "step": 1, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
-        save_best(folder.best, state, state.ema_model(), settings, task)
+        _save_best(folder.best, state, state.ema_model(), settings, task)
     return folder.path
 
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from lambdanets.runs.report import event_rows, render_report, result_rows
+from lambdanets.runs.report import _event_rows, _render_report, _result_rows
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.state import Events
 from support.training import tiny_config, tiny_state
 
 
 def test_a_run_without_faults_has_one_row_of_them():
-    assert event_rows(Events(), 1000) == {"unreadable files": "none"}
+    assert _event_rows(Events(), 1000) == {"unreadable files": "none"}
 
 
 def test_every_fault_is_counted():
@@ -20,7 +20,7 @@ def test_every_fault_is_counted():
         rolled_back_steps=[7],
         failed_saves=3,
     )
-    assert event_rows(events, 1_281_167) == {
+    assert _event_rows(events, 1_281_167) == {
         "unreadable files": "2 of 1,281,167 to train with, below",
         "skipped updates": "12, not finite: 100, 101, 102, 103, 104, 105, 106, 107, 108, 109, …",
         "rollbacks": "1, not finite and skipped: 7",
@@ -35,7 +35,7 @@ def test_top_5_is_shown_where_there_are_more_classes(num_classes, top5):
     state.best = {"epoch": 2, "test_accuracy": 0.75, "test_correct": 3, "test_total": 4}
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     confusion[0, 0], confusion[1, 0] = 2, 2
-    rows = result_rows(config, state, Evaluation(confusion=confusion, loss=1.0, top5_correct=3))
+    rows = _result_rows(config, state, Evaluation(confusion=confusion, loss=1.0, top5_correct=3))
     assert rows["accuracy"].startswith("50.00%, 2 of 4 held-out images")
     assert rows["best"].startswith("75.00%, 3 of 4, after epoch 2")
     assert rows.get("top-5") == ("75.00%, 3 of 4" if top5 else None)
@@ -45,7 +45,7 @@ def _page(labels=("a|b", "c"), confusion=((3, 1), (0, 4)), **values):
     evaluation = Evaluation(confusion=torch.as_tensor(confusion), loss=1.0, top5_correct=8)
     values = {"rows": {}, "warnings": [], "unreadable": [], "images": []} | values
     config = tiny_config()
-    return render_report(evaluation=evaluation, labels=labels, config=config, command="command", **values)
+    return _render_report(evaluation=evaluation, labels=labels, config=config, command="command", **values)
 
 
 def test_the_page_has_a_section_for_each_thing_there_is():

@@ -16,7 +16,7 @@ from lambdanets.runs import train as module
 from lambdanets.runs.compare import summarize
 from lambdanets.runs.evaluate import evaluate_run
 from lambdanets.runs.load import load_run
-from lambdanets.runs.report import learned_tables
+from lambdanets.runs.report import _learned_tables
 from lambdanets.runs.tasks import load_task
 from lambdanets.runs.train import first_state, train
 from lambdanets.training.config import CkptConfig, SchedConfig
@@ -165,8 +165,8 @@ def test_weights_of_another_model_are_refused(tmp_path, finished):
 
 def test_tables_are_those_of_the_lambda_layers():
     config = _config()
-    tables = learned_tables(first_state(config, load_task(config)).model)
+    tables = _learned_tables(first_state(config, load_task(config)).model)
     assert len(tables) == 1
     assert all(name.endswith("mixer") and table.ndim == 4 for name, table in tables.items())
     twin = _config("digits-conv")
-    assert learned_tables(first_state(twin, load_task(twin)).model) == {}
+    assert _learned_tables(first_state(twin, load_task(twin)).model) == {}

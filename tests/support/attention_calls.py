@@ -71,14 +71,14 @@ KINDS = {
     "local": (
         partial(with_tables, local_attention, window_size=3),
         (*QKV, "rows", "columns"),
-        local.ATTENTIONS,
+        local._ATTENTIONS,
     ),
     "relation": (local_relation, (*QKV, "prior"), local.RELATIONS),
-    "vector": (partial(vector_attention, window_size=3), ("weights", "values"), local.AGGREGATIONS),
+    "vector": (partial(vector_attention, window_size=3), ("weights", "values"), local._AGGREGATIONS),
     "sum": (
         partial(vector_attention, window_size=3, normalize=False),
         ("weights", "values"),
-        local.AGGREGATIONS,
+        local._AGGREGATIONS,
     ),
     "linear": (linear_attention, QKV, CONTENT),
 }

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from lambdanets.runs import train as train_module
-from lambdanets.runs.recorder import save_best
+from lambdanets.runs.recorder import _save_best
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.run_folder import RunFolder
 from support.training import without_times
@@ -49,7 +49,7 @@ def write_run(path, config, change=lambda ema: None):
         state = train_module.first_state(config, task)
         state.best = METRIC
         change(state.ema.module)
-        save_best(folder.best, state, state.ema.module, config, task)
+        _save_best(folder.best, state, state.ema.module, config, task)
         folder.append_metrics(METRIC)
     return state
 

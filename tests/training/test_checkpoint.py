@@ -13,7 +13,7 @@ from lambdanets import files
 from lambdanets.errors import CheckpointError, StorageError
 from lambdanets.training import checkpoint as module
 from lambdanets.training.checkpoint import (
-    list_checkpoints,
+    _list_checkpoints,
     load_checkpoint,
     remove_leftovers,
     save_checkpoint,
@@ -103,7 +103,7 @@ def test_a_pickle_is_never_opened(root):
 
 
 def test_when_none_is_whole_the_error_says_what_to_do(root):
-    for path in list_checkpoints(root):
+    for path in _list_checkpoints(root):
         (path / "manifest.json").unlink()
     with pytest.raises(
         CheckpointError, match=r"must hold a whole checkpoint, got 2 damaged\. Delete .* start again"
@@ -112,9 +112,9 @@ def test_when_none_is_whole_the_error_says_what_to_do(root):
 
 
 def test_a_newer_format_is_refused(root, monkeypatch):
-    monkeypatch.setattr(module, "FORMAT", 2)
+    monkeypatch.setattr(module, "_FORMAT", 2)
     _save(root, 30)
-    monkeypatch.setattr(module, "FORMAT", 1)
+    monkeypatch.setattr(module, "_FORMAT", 1)
     with pytest.raises(CheckpointError, match=r"step-00000030 must have format 1, got 2\."):
         load_checkpoint(root)
 
@@ -122,7 +122,7 @@ def test_a_newer_format_is_refused(root, monkeypatch):
 def test_only_the_newest_are_kept(tmp_path):
     for step in (9, 10, 99, 100):
         _save(tmp_path, step, keep=2)
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000100", "step-00000099"]
+    assert [path.name for path in _list_checkpoints(tmp_path)] == ["step-00000100", "step-00000099"]
 
 
 def test_saving_a_damaged_step_again_replaces_it(root):

@@ -12,7 +12,7 @@ from lambdanets.data.task import Batch
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loader import test_batches as shared_batches
-from lambdanets.training.metrics import Evaluation, Meter, evaluate, label_ranks
+from lambdanets.training.metrics import Evaluation, Meter, _label_ranks, evaluate
 from support.together import run_together
 
 NUM_CLASSES = 7
@@ -175,8 +175,8 @@ def test_a_thousand_classes_are_counted_without_a_matrix_a_batch():
 
 def test_the_rank_of_a_label_among_the_classes():
     logits = torch.tensor([[1.0, 3.0, 3.0, 2.0], [math.nan] * 4, [0.0, math.nan, 1.0, 2.0]])
-    assert label_ranks(logits, torch.tensor([2, 0, 3])).tolist() == [1, 4, 1]
-    assert label_ranks(logits[:1].expand(4, 4), torch.arange(4)).tolist() == [3, 0, 1, 2]
+    assert _label_ranks(logits, torch.tensor([2, 0, 3])).tolist() == [1, 4, 1]
+    assert _label_ranks(logits[:1].expand(4, 4), torch.arange(4)).tolist() == [3, 0, 1, 2]
 
 
 def test_a_network_that_is_not_a_number_is_never_right_among_five():

@@ -11,7 +11,7 @@ from lambdanets.data.task import Batch
 from lambdanets.training.config import ExecConfig, OptimConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype
 from lambdanets.training.state import init_train_state
-from lambdanets.training.step import largest_class, seed_step, train_step
+from lambdanets.training.step import _largest_class, _seed_step, train_step
 from support.processes import run_ranks
 from support.training import NUM_CLASSES, tiny_config
 
@@ -57,7 +57,7 @@ def _expected(soft=False):
     targets = targets.double() if soft else targets
     loss = cross_entropy(logits, targets, label_smoothing=tiny_config().label_smoothing)
     loss.backward()
-    correct = int((logits.argmax(dim=1) == largest_class(targets)).sum())
+    correct = int((logits.argmax(dim=1) == _largest_class(targets)).sum())
     return torch.cat([p.grad.flatten() for p in model.parameters()]).tolist(), NUM * loss.item(), correct, NUM
 
 
@@ -107,7 +107,7 @@ def test_mixing_gets_words_of_its_own_for_each_part():
 def test_dropout_draws_from_seed_step_and_process():
     drawn = []
     for words in [(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]:
-        seed_step(*words)
+        _seed_step(*words)
         drawn.append(torch.rand(4).tolist())
     assert drawn[0] == drawn[1]
     assert len({tuple(values) for values in drawn}) == 4

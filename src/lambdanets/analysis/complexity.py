@@ -182,7 +182,7 @@ TABLE_2: Final = (
     _LAMBDA,
 )
 
-SECTION_3: Final = (
+_SECTION_3: Final = (
     Complexity(
         source="§3.1",
         layer="lambda layer, one query",
@@ -295,4 +295,4 @@ TABLE_7: Final = (
     ),
 )
 
-COMPLEXITIES: Final = (*TABLE_2, *SECTION_3, *TABLE_4, *TABLE_6, *TABLE_7)
+_COMPLEXITIES: Final = (*TABLE_2, *_SECTION_3, *TABLE_4, *TABLE_6, *TABLE_7)

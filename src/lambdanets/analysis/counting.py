@@ -13,7 +13,7 @@ from lambdanets.analysis.memory import live_bytes_peak, saved_bytes
 from lambdanets.nn import attention_parts as parts
 from lambdanets.nn.lambda_layer import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
 
-LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d
+_LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d
 
 # Two batches whose difference leaves out what does not grow with the batch.
 _BATCHES = (8, 16)
@@ -130,7 +130,7 @@ def _counted(model: nn.Module) -> Iterator[list[LayerCount]]:
                 kind=type(module).__name__,
                 output_shape=tuple(output.shape[1:]),
                 parameters=sum(one.numel() for one in own),
-                flops=layer_flops(module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])),
+                flops=_layer_flops(module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])),
             )
             if row.parameters or row.flops:
                 rows.append(row)
@@ -148,12 +148,12 @@ def _counted(model: nn.Module) -> Iterator[list[LayerCount]]:
 def _leaves(module: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:
     """The modules counted as one layer: lambda layers whole, otherwise what has no children."""
     children = list(module.named_children())
-    if isinstance(module, LambdaLayers) or not children:
+    if isinstance(module, _LambdaLayers) or not children:
         return [(name, module)]
     return [leaf for child, part in children for leaf in _leaves(part, f"{name}.{child}".lstrip("."))]
 
 
-def layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
+def _layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
     """Twice the multiply-adds of one layer for one image of these shapes; zero for what is not counted."""
     match module:
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
@@ -188,7 +188,7 @@ def _attention_flops(
     raise AssertionError(f"{type(product).__name__} is not counted")
 
 
-def _lambda_flops(layer: LambdaLayers, size: tuple[int, ...]) -> int:
+def _lambda_flops(layer: _LambdaLayers, size: tuple[int, ...]) -> int:
     """Of one map: projections, content lambda, position lambdas, and the lambdas applied."""
     n = math.prod(size)
     k, u, h, v = layer.query_depth, layer.intra_depth, layer.num_heads, layer.value_depth

@@ -140,14 +140,14 @@ def view_layer(
     observation = observe(model, layer, images)
     if not all(torch.isfinite(maps).all() for maps in (observation.outputs, observation.features)):
         raise NumericError("the network's feature maps must be finite, got some that are not")
-    maps = layer_maps(layer, observation.inputs)
+    maps = _layer_maps(layer, observation.inputs)
     height, width = maps.size
     position = (height // 2, width // 2) if position is None else position
-    weights = context_weights(maps, position)
+    weights = _context_weights(maps, position)
     last_size = (observation.features.shape[2], observation.features.shape[3])
-    last_position = same_place(position, maps.size, last_size)
+    last_position = _same_place(position, maps.size, last_size)
     output = observation.outputs[0, :, *position].detach().double()
-    error = (weighted_output(maps, position) - output).norm() / output.norm().clamp(min=1e-30)
+    error = (_weighted_output(maps, position) - output).norm() / output.norm().clamp(min=1e-30)
     return LayerView(
         name=name,
         layer=layer,
@@ -156,8 +156,8 @@ def view_layer(
         weights=weights,
         last_size=last_size,
         last_position=last_position,
-        to_layer=pixel_gradient(observation.outputs, observation.images, position),
-        to_last=pixel_gradient(observation.features, observation.images, last_position),
+        to_layer=_pixel_gradient(observation.outputs, observation.images, position),
+        to_last=_pixel_gradient(observation.features, observation.images, last_position),
         error=float(error),
     )
 
@@ -186,7 +186,7 @@ def observe(model: Backbone, layer: LambdaLayer2d, images: Float[Tensor, "1 c he
 
 
 @torch.no_grad()
-def layer_maps(layer: LambdaLayer2d, inputs: Float[Tensor, "1 d height width"]) -> LayerMaps:
+def _layer_maps(layer: LambdaLayer2d, inputs: Float[Tensor, "1 d height width"]) -> LayerMaps:
     """Queries, normalised keys, values and relative table of a layer for one input.
 
     Paper: §3.1.
@@ -209,7 +209,7 @@ def layer_maps(layer: LambdaLayer2d, inputs: Float[Tensor, "1 d height width"]) 
     )
 
 
-def embeddings_at(
+def _embeddings_at(
     table: Float[Tensor, "u k rows columns"], position: Position, size: tuple[int, int]
 ) -> Float[Tensor, "u k height width"]:
     """The embeddings of one query position: R[m - n] for every m of the map, zero out of scope.
@@ -223,7 +223,7 @@ def embeddings_at(
     return torch.nn.functional.pad(table, padding)
 
 
-def context_weights(maps: LayerMaps, position: Position) -> ContextWeights:
+def _context_weights(maps: LayerMaps, position: Position) -> ContextWeights:
     """The weight of each context position at one query position; exact, see `ContextWeights`.
 
     Paper: §3.1.
@@ -246,7 +246,7 @@ def context_weights(maps: LayerMaps, position: Position) -> ContextWeights:
     table = maps.table
     return ContextWeights(
         content=None if maps.keys is None else weights(maps.keys),
-        position=None if table is None else weights(embeddings_at(table, position, (height, width))),
+        position=None if table is None else weights(_embeddings_at(table, position, (height, width))),
     )
 
 
@@ -258,12 +258,12 @@ def strengths(weights: Float[Tensor, "h u height width"]) -> Float[Tensor, "h he
     return weights[:, 0] if weights.shape[1] == 1 else weights.norm(dim=1)
 
 
-def weighted_output(maps: LayerMaps, position: Position) -> Float[Tensor, " out"]:
+def _weighted_output(maps: LayerMaps, position: Position) -> Float[Tensor, " out"]:
     """The layer's output at one position, computed from weights and values.
 
     Equal to the layer's own output but for rounding: the proof of the weights.
     """
-    total = next(iter(context_weights(maps, position).terms.values()))
+    total = next(iter(_context_weights(maps, position).terms.values()))
     output = torch.einsum("huyx,uvyx->hv", total, maps.values)
     if maps.bias is not None:
         y, x = position
@@ -271,7 +271,7 @@ def weighted_output(maps: LayerMaps, position: Position) -> Float[Tensor, " out"
     return output.flatten()
 
 
-def pixel_gradient(
+def _pixel_gradient(
     maps: Float[Tensor, "1 d rows columns"],
     images: Float[Tensor, "1 c height width"],
     position: Position,
@@ -291,11 +291,11 @@ def pixel_gradient(
     return gradient[0].norm(dim=0)
 
 
-def same_place(position: Position, size: tuple[int, int], other: tuple[int, int]) -> Position:
+def _same_place(position: Position, size: tuple[int, int], other: tuple[int, int]) -> Position:
     """The position of another map over the same part of the image.
 
     Example:
-        >>> same_place((3, 7), (8, 8), (2, 2))
+        >>> _same_place((3, 7), (8, 8), (2, 2))
         (0, 1)
     """
     y, x = ((2 * at + 1) * to // (2 * length) for at, length, to in zip(position, size, other, strict=True))

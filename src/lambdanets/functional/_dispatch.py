@@ -102,12 +102,12 @@ RATES: Final[dict[str, Rates]] = {
 
 
 # Default workspaces: what stays in a CPU's and a GPU's caches.
-WORKSPACE: Final[dict[str, int]] = {"cpu": 16 << 20, "cuda": 64 << 20}
+_WORKSPACE: Final[dict[str, int]] = {"cpu": 16 << 20, "cuda": 64 << 20}
 
 
 def default_workspace(device: str) -> int:
     """Bytes of scratch memory for a kind of device; a CPU's where none is known."""
-    return WORKSPACE.get(device, WORKSPACE["cpu"])
+    return _WORKSPACE.get(device, _WORKSPACE["cpu"])
 
 
 def rates(device: str) -> Rates:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 # Positions below which one product of a copy is faster than one product for each image.
-SMALL_MAP = 256
+_SMALL_MAP = 256
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 Function = TypeVar("Function", bound=type[torch.autograd.Function])
@@ -117,20 +117,20 @@ def project(
     weights: list[Tensor] = [projection.weight.flatten(1) for projection, _, _ in layers]
     bias = None
     if not training:
-        folded = [fold_batch_norm(weight, layer[1]) for weight, layer in zip(weights, layers, strict=True)]
+        folded = [_fold_batch_norm(weight, layer[1]) for weight, layer in zip(weights, layers, strict=True)]
         weights, bias = [weight for weight, _ in folded], torch.cat([shift for _, shift in folded])
-    rows = project_rows(inputs, torch.cat(weights), bias)
+    rows = _project_rows(inputs, torch.cat(weights), bias)
     parts = rows.split([len(weight) for weight in weights], dim=-1)
     results = []
     for part, (_, norm, depth) in zip(parts, layers, strict=True):
         if training or not isinstance(norm, _BatchNorm):
-            part = normalize_rows(part, norm)
+            part = _normalize_rows(part, norm)
         by_position = part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:])
         results.append(by_position.movedim((-2, -1), (1, 2)))
     return results
 
 
-def fold_batch_norm(
+def _fold_batch_norm(
     weight: Float[Tensor, "out d"], norm: nn.Module
 ) -> tuple[Float[Tensor, "out d"], Float[Tensor, " out"]]:
     """The weights and biases of a projection followed by a batch norm with its running statistics.
@@ -146,7 +146,7 @@ def fold_batch_norm(
     return (weight.to(dtype) * scale[:, None]).to(weight.dtype), bias.to(weight.dtype)
 
 
-def normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module) -> Float[Tensor, "b n d"]:
+def _normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module) -> Float[Tensor, "b n d"]:
     """A norm of maps applied to positions, each as a map of one element: only the channels matter to it."""
     if isinstance(norm, nn.Identity):
         return rows
@@ -156,7 +156,7 @@ def normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module) -> Float[Tenso
     return norm(flat.view(*flat.shape, *(1,) * axes)).view(rows.shape)
 
 
-def project_rows(
+def _project_rows(
     inputs: Float[Tensor, "b d *size"],
     weight: Float[Tensor, "out d"],
     bias: Float[Tensor, " out"] | None = None,
@@ -223,7 +223,7 @@ class _Projection(torch.autograd.Function):
 def _input_rows(inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b n d"]:
     """A copy for small maps and a view for others."""
     rows = inputs.flatten(2).transpose(1, 2)
-    return rows.contiguous() if rows.shape[1] <= SMALL_MAP else rows
+    return rows.contiguous() if rows.shape[1] <= _SMALL_MAP else rows
 
 
 def to_channels_first(tensor: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d *size"]:

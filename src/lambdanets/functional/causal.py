@@ -14,7 +14,7 @@ from lambdanets.functional.relative_position import check_scope
 from lambdanets.notation import KeyNormalization
 
 # Tokens that see one another through a small dense triangle; what came before them is one running sum.
-CHUNK: Final = 32
+_CHUNK: Final = 32
 
 
 class CausalState(NamedTuple):
@@ -144,7 +144,7 @@ def _content(
 ) -> tuple[Float[Tensor, "b h v n"], CausalState]:
     outputs = []
     for q, key, value in zip(
-        queries.split(CHUNK, dim=-1), keys.split(CHUNK, dim=-1), values.split(CHUNK, dim=-1), strict=True
+        queries.split(_CHUNK, dim=-1), keys.split(_CHUNK, dim=-1), values.split(_CHUNK, dim=-1), strict=True
     ):
         weights, decay, divisors, state = _running_weights(key, state, key_normalization)
         past = torch.einsum("bhkn,bukn,bukv->bhvn", q, decay / divisors, state.numerators)

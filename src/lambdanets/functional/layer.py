@@ -77,14 +77,14 @@ def _layer(
             q, content_lambda(normalize_keys(keys.to(dtype), key_normalization), values)
         )
     elif keys is not None and mask is not None:
-        visible = normalize_visible_keys(keys.to(dtype), mask, key_normalization)
+        visible = _normalize_visible_keys(keys.to(dtype), mask, key_normalization)
         output = output + apply_lambdas(q, torch.einsum("buknm,buvm->bnkv", visible, values))
     if embeddings is not None:
         output = output + apply_lambdas(q, _masked_position_lambdas(values, embeddings.to(dtype), mask))
     return output.to(queries.dtype)
 
 
-def normalize_visible_keys(
+def _normalize_visible_keys(
     keys: Float[Tensor, "b u k m"],
     mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"],
     key_normalization: KeyNormalization = "softmax",

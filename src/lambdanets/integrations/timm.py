@@ -45,7 +45,7 @@ def create_baseline(name: str, num_classes: int = 1000, in_channels: int = 3) ->
             f"create_baseline: unknown model {name!r}.{did_you_mean(name, BASELINES)} "
             f"Known: {', '.join(BASELINES)}."
         )
-    timm = import_timm("create_baseline")
+    timm = _import_timm("create_baseline")
     return timm.create_model(BASELINES[name], num_classes=num_classes, in_chans=in_channels)
 
 
@@ -63,7 +63,7 @@ def load_timm(name: str, weights: Path | None = None) -> nn.Module:
         CheckpointError: The file does not hold the weights of this model.
         DependencyError: timm, or the torchvision it needs, cannot be imported.
     """
-    timm = import_timm("load_timm")
+    timm = _import_timm("load_timm")
     if not name.startswith("hf-hub:") and not timm.is_model(name):
         raise ArgumentError(
             f"load_timm: name must be a model of timm, got {name!r}.{did_you_mean(name, timm.list_models())}"
@@ -80,7 +80,7 @@ def load_timm(name: str, weights: Path | None = None) -> nn.Module:
         ) from error
 
 
-def import_timm(who: str) -> Any:
+def _import_timm(who: str) -> Any:
     """Import timm; what it prints meanwhile is no part of what a command prints.
 
     Raises:

@@ -9,7 +9,7 @@ from lambdanets.models.mixers import MixerName
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 STAGES: Final = ("c2", "c3", "c4", "c5")
-LETTERS: Final = {"C": "3×3 convolution", "L": "lambda layer", "A": "attention, by the name in `mixer`"}
+_LETTERS: Final = {"C": "3×3 convolution", "L": "lambda layer", "A": "attention, by the name in `mixer`"}
 
 # Channels out of a ResNet's bottleneck, over its width.
 EXPANSION: Final = 4
@@ -169,11 +169,11 @@ class ResNetConfig(NetworkConfig):
         self._check_attention(who)
 
     def _check_layers(self, who: str) -> None:
-        letters = ", ".join(LETTERS)
+        letters = ", ".join(_LETTERS)
         if len(self.layers) != len(STAGES):
             raise ArgumentError(f"{who}: layers must have 4 letters, one a stage, got {self.layers!r}.")
         for stage, letter in zip(STAGES, self.layers, strict=True):
-            if letter not in LETTERS:
+            if letter not in _LETTERS:
                 raise ArgumentError(
                     f"{who}: layers must use the letters {letters}, got {self.layers!r} "
                     f"(unknown {letter!r} at {stage})."

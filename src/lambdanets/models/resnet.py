@@ -37,7 +37,7 @@ class ResNet(nn.Module):
         super().__init__()
         self.config = config
         self.gradient_checkpointing = False
-        self.stem = make_stem(config)
+        self.stem = _make_stem(config)
         channels = config.widths[0]
         for stage in STAGES:
             blocks = _make_stage(config, stage, channels)
@@ -45,7 +45,7 @@ class ResNet(nn.Module):
             channels = self.channels[stage]
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(channels, config.num_classes)
-        initialize(self)
+        _initialize(self)
 
     @property
     def channels(self) -> dict[str, int]:
@@ -137,7 +137,7 @@ class Bottleneck(nn.Module):
         return torch.relu(self.stochastic_depth(maps) + self.shortcut(inputs))
 
 
-def make_stem(config: ResNetConfig) -> nn.Sequential:
+def _make_stem(config: ResNetConfig) -> nn.Sequential:
     """The layers before c2: stride 4, or 1 for small images."""
     d, width = config.in_channels, config.widths[0]
     match config.stem:
@@ -201,7 +201,7 @@ def _make_shortcut(config: ResNetConfig, in_channels: int, channels: int, stride
     return nn.Sequential(*pool, convolution, nn.BatchNorm2d(channels))
 
 
-def initialize(model: ResNet) -> None:
+def _initialize(model: ResNet) -> None:
     """He initialisation, and zero for the last scale of each branch.
 
     Lambda layers and attentions keep their own. Paper: §4 (zero-gamma).

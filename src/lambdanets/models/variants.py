@@ -9,7 +9,7 @@ from lambdanets.errors import ArgumentError, did_you_mean
 from lambdanets.models.config import STAGES, LambdaConfig, MobileNetConfig, ResNetConfig
 
 # Blocks of c2 to c5. Table 19 of the paper; ResNet-RS has the same.
-DEPTHS: Final[dict[int, tuple[int, ...]]] = {
+_DEPTHS: Final[dict[int, tuple[int, ...]]] = {
     50: (3, 4, 6, 3),
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
@@ -20,7 +20,7 @@ DEPTHS: Final[dict[int, tuple[int, ...]]] = {
 }
 
 # Lambda layers among the blocks of c4, counted from 1. Table 19.
-C4_LAMBDAS: Final[dict[int, tuple[int, ...]]] = {
+_C4_LAMBDAS: Final[dict[int, tuple[int, ...]]] = {
     50: (3,),
     101: (6, 12, 18),
     152: (5, 10, 15, 20, 25, 30),
@@ -31,7 +31,7 @@ C4_LAMBDAS: Final[dict[int, tuple[int, ...]]] = {
 }
 
 # The hybrids of Table 12, besides the convolution network itself.
-HYBRIDS: Final = ("LLLL", "LLLC", "LLCC", "LCCC", "CLLL", "CCLL", "CCCL")
+_HYBRIDS: Final = ("LLLL", "LLLC", "LLCC", "LCCC", "CLLL", "CCLL", "CCCL")
 
 _RESNET_RS: Final = ResNetConfig(stem="deep", shortcut="pool")
 
@@ -93,8 +93,8 @@ _PATHFINDER: Final = replace(
 )
 
 VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
-    **{f"resnet{depth}": ResNetConfig(depths=DEPTHS[depth]) for depth in (50, 101, 152)},
-    **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in HYBRIDS},
+    **{f"resnet{depth}": ResNetConfig(depths=_DEPTHS[depth]) for depth in (50, 101, 152)},
+    **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in _HYBRIDS},
     # Attention of Tables 3 and 4. Attention-augmented convolutions begin at c3.
     **{
         f"resnet50_{mixer}": ResNetConfig(layers="AAAA", mixer=mixer)
@@ -104,18 +104,18 @@ VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     "resnet50_se": ResNetConfig(squeeze_excitation=STAGES, squeeze_ratio=1 / 16),
     **{
         f"resnet_rs{depth}": replace(_RESNET_RS, depths=depths, squeeze_excitation=STAGES)
-        for depth, depths in DEPTHS.items()
+        for depth, depths in _DEPTHS.items()
     },
-    **{f"resnet_rs{depth}_wo_se": replace(_RESNET_RS, depths=depths) for depth, depths in DEPTHS.items()},
+    **{f"resnet_rs{depth}_wo_se": replace(_RESNET_RS, depths=depths) for depth, depths in _DEPTHS.items()},
     **{
         f"lambda_resnet{depth}": replace(
-            _LAMBDA_RESNET, depths=depths, lambda_blocks={"c4": C4_LAMBDAS[depth]}
+            _LAMBDA_RESNET, depths=depths, lambda_blocks={"c4": _C4_LAMBDAS[depth]}
         )
-        for depth, depths in DEPTHS.items()
+        for depth, depths in _DEPTHS.items()
     },
     **{
         f"lambda_resnet{depth}_c4": replace(_LAMBDA_RESNET, depths=depths, layers="CCLL")
-        for depth, depths in DEPTHS.items()
+        for depth, depths in _DEPTHS.items()
     },
     "lambda_resnet_digits": replace(_DIGITS, layers="LLLL"),
     "resnet_digits": _DIGITS,

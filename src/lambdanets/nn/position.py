@@ -12,7 +12,7 @@ from lambdanets.functional.position import position_output
 from lambdanets.functional.relative_position import check_scope, dense_embeddings, resize_table
 from lambdanets.notation import Initialization
 
-INITIALIZATIONS: Final[tuple[Initialization, ...]] = get_args(Initialization)
+_INITIALIZATIONS: Final[tuple[Initialization, ...]] = get_args(Initialization)
 
 
 class RelativePosition(nn.Module):
@@ -57,7 +57,7 @@ class RelativePosition(nn.Module):
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        check_choice(who, "initialization", initialization, INITIALIZATIONS)
+        check_choice(who, "initialization", initialization, _INITIALIZATIONS)
         check_positive(who, query_depth=query_depth, intra_depth=intra_depth)
         self.is_global = scope_size is None
         self.initialization = initialization
@@ -140,7 +140,7 @@ class DensePosition(nn.Module):
     ) -> None:
         super().__init__()
         who = type(self).__name__
-        check_choice(who, "initialization", initialization, INITIALIZATIONS)
+        check_choice(who, "initialization", initialization, _INITIALIZATIONS)
         check_positive(
             who,
             num_queries=num_queries,

@@ -16,7 +16,7 @@ from lambdanets.nn.normalization import make_normalization
 from lambdanets.nn.position import DensePosition, RelativePosition
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
-POSITIONS: Final = ("relative", "dense", "none")
+_POSITIONS: Final = ("relative", "dense", "none")
 
 
 class LambdaLayer(nn.Module):
@@ -97,7 +97,7 @@ class LambdaLayer(nn.Module):
         self.norm_queries = make_normalization(normalization, num_heads * query_depth, 1)
         self.norm_values = make_normalization(normalization, value_channels, 1)
         if isinstance(position, str):
-            check_choice("LambdaLayer", "position", position, POSITIONS)
+            check_choice("LambdaLayer", "position", position, _POSITIONS)
             position_module = _make_position(
                 position, query_depth, intra_depth, scope_size, feature_size, initialization, impl
             )

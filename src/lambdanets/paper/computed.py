@@ -56,9 +56,9 @@ def compute(row: Row, key: str) -> Result | None:
     Raises:
         DependencyError: It needs a model of timm, which is not installed.
     """
-    if key not in COMPUTED:
+    if key not in _COMPUTED:
         return None
-    kind, value_of = COMPUTED[key]
+    kind, value_of = _COMPUTED[key]
     value = value_of(row)
     return (
         value if value is None else Result(table=row.table, row=row.label, column=key, value=value, kind=kind)
@@ -136,7 +136,7 @@ def _regularization(model: str, image_size: int) -> dict[str, float]:
 
 
 # By the key of a column.
-COMPUTED: Final[dict[str, tuple[Kind, Callable[[Row], Value | None]]]] = {
+_COMPUTED: Final[dict[str, tuple[Kind, Callable[[Row], Value | None]]]] = {
     "definition": ("stated", lambda row: _NAMES[row.label]),
     "time": ("computed", lambda row: str(_form(row).time)),
     "space": ("computed", lambda row: str(_form(row).space)),

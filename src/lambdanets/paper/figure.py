@@ -39,12 +39,12 @@ Panels = Mapping[str, Mapping[str, list[Point]]]
 
 def draw_figure_4(results: Results, path: Path) -> str:
     """Draw the figure as PNG and return its caption."""
-    panels, caption = speed_panels(results)
+    panels, caption = _speed_panels(results)
     save_figure(plot(panels, caption), path)
     return caption
 
 
-def speed_panels(results: Results) -> tuple[Panels, str]:
+def _speed_panels(results: Results) -> tuple[Panels, str]:
     """Collect the points of Table 18 and write the caption: what is shown, and where ours comes from."""
     rows = [{cell.column.key: cell for cell in cells} for _, cells in table(18, results).rows]
     panels = {"published, on 8 TPUv3 cores": _points(rows, [cells["step_s"].paper for cells in rows])}

@@ -115,7 +115,7 @@ def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def to_csv(tables: Sequence[Table]) -> str:
+def _to_csv(tables: Sequence[Table]) -> str:
     """Write one line for each number of ours, and for each cell that was not run; numbers in full."""
     records = [record for table in tables for cell in table.cells for record in _csv_records(cell)]
     file = io.StringIO()
@@ -189,7 +189,7 @@ def _cell_dict(cell: Cell) -> dict[str, Any]:
 FORMATS: Final[dict[str, Callable[[Sequence[Table]], str]]] = {
     "text": to_text,
     "markdown": to_markdown,
-    "csv": to_csv,
+    "csv": _to_csv,
     "json": to_json,
 }
 

@@ -81,7 +81,7 @@ def measure_tables(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     known: dict[str, tuple[Job, Measurement] | None] = {}
     for index, (row, quantity) in enumerate(chosen, start=1):
-        job = job_of(row, quantity, device, batch)
+        job = _job_of(row, quantity, device, batch)
         key = json.dumps(dataclasses.asdict(job), sort_keys=True)
         if key not in known:
             log_job = partial(
@@ -89,14 +89,14 @@ def measure_tables(
             )
             known[key] = run(job, time_limit_s, log_job)
         if (found := known[key]) is not None:
-            yield result_of(row, quantity, *found)
+            yield _result_of(row, quantity, *found)
 
 
 def _log(log: Callable[[str], None], prefix: str, text: str) -> None:
     log(f"{prefix}: {text}")
 
 
-def job_of(row: Row, quantity: str, device: Device, batch: int | None = None) -> Job:
+def _job_of(row: Row, quantity: str, device: Device, batch: int | None = None) -> Job:
     """The job that measures one quantity of a row."""
     is_half = row.table in _BFLOAT16 and device == "cuda"
     return Job(
@@ -147,7 +147,7 @@ def _start(job: Job, timeout_s: float) -> subprocess.CompletedProcess[str]:
     )
 
 
-def result_of(row: Row, quantity: str, job: Job, measurement: Measurement) -> Result:
+def _result_of(row: Row, quantity: str, job: Job, measurement: Measurement) -> Result:
     """Write one quantity of a measurement as a line of a result file."""
     values = {
         "inference_images_per_s": job.batch / measurement.seconds,

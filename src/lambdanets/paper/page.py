@@ -86,10 +86,10 @@ def write_report(out: Path, *, results: Path, machine: str | None = None, runs: 
         path = Path(folder) / "figure_4.png"
         caption = draw_figure_4(known, path)
         figure = Image(title="Figure 4: speed and accuracy", caption=caption, png=path.read_bytes())
-    write_page(out, render_page([table(number, known) for number in NUMBERS], [figure], summaries))
+    _write_page(out, _render_page([table(number, known) for number in NUMBERS], [figure], summaries))
 
 
-def write_page(path: Path, text: str) -> None:
+def _write_page(path: Path, text: str) -> None:
     """Write the page, and its folder where there is none.
 
     Raises:
@@ -100,7 +100,7 @@ def write_page(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
 
 
-def render_page(
+def _render_page(
     tables: Sequence[Table], images: Sequence[Image] = (), runs: Sequence[RunSummary] = ()
 ) -> str:
     """Render the page.

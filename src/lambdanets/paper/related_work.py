@@ -44,7 +44,7 @@ def local_relation_resnet50() -> list[nn.Module]:
     return modules
 
 
-def self_attention_network(blocks: tuple[int, ...], relation: Relation) -> list[nn.Module]:
+def _self_attention_network(blocks: tuple[int, ...], relation: Relation) -> list[nn.Module]:
     """Zhao (2020): five groups of blocks of norm, attention from d to d / 4 channels, norm, 1×1 convolution.
 
     Args:
@@ -74,5 +74,5 @@ def _self_attention_block(channels: int, window_size: int, relation: Relation) -
 PARTS: Final[dict[str, Callable[[], list[nn.Module]]]] = {
     "double_attention_resnet50": double_attention_resnet50,
     "local_relation_resnet50": local_relation_resnet50,
-    "patchwise_san19": partial(self_attention_network, (3, 3, 4, 6, 3), "patchwise"),
+    "patchwise_san19": partial(_self_attention_network, (3, 3, 4, 6, 3), "patchwise"),
 }

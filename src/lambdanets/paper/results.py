@@ -137,10 +137,10 @@ def _newest(results: Iterable[Result]) -> list[Result]:
 
 def load_results(folder: Path, machine: str | None = None) -> Results:
     """Read a folder of result files, to show the measurements of `machine` (see `Results`)."""
-    return Results(read_results(folder), machine, here=machine_name())
+    return Results(_read_results(folder), machine, here=machine_name())
 
 
-def read_results(folder: Path) -> tuple[Result, ...]:
+def _read_results(folder: Path) -> tuple[Result, ...]:
     """Read all results of a folder, from its files `*.jsonl`; none where there is no folder.
 
     Raises:

@@ -26,10 +26,10 @@ from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
 # Tables of layers in a ResNet-50. Those of large networks say nothing about a small one.
-TRAINED: Final = (3, 4, 8, 9, 10, 11, 12)
+_TRAINED: Final = (3, 4, 8, 9, 10, 11, 12)
 
 # Data sets with a recipe for lambda layers and one for convolutions.
-DATASETS: Final = tuple(name for name in RECIPES if f"{name}-conv" in RECIPES)
+_DATASETS: Final = tuple(name for name in RECIPES if f"{name}-conv" in RECIPES)
 
 # The settings of a network that a row of these tables may change.
 _LAYER_SETTINGS: Final = (
@@ -47,7 +47,7 @@ _LAYER_SETTINGS: Final = (
 )
 
 
-def config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
+def _config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     """Make the recipe of a data set with the layers of a row.
 
     Only the settings by which the row differs from an all-lambda or plain ResNet-50 change: the small network
@@ -94,7 +94,7 @@ def train_tables(
     log: Callable[[str], None],
     rows: str = "*",
     num_processes: int | None = None,
-    configure: Callable[[Row, str, int], TrainConfig | None] = config_of,
+    configure: Callable[[Row, str, int], TrainConfig | None] = _config_of,
 ) -> Iterator[Result]:
     """Train the rows of tables on a data set, once for each seed, as many at a time as there are cores.
 
@@ -113,9 +113,9 @@ def train_tables(
     Raises:
         ArgumentError: None of the tables has anything to train.
     """
-    check_choice("tables", "train", dataset, DATASETS)
+    check_choice("tables", "train", dataset, _DATASETS)
     planned: list[tuple[Row, list[TrainConfig]]] = []
-    for row in (row for number in numbers if number in TRAINED for row in TABLES[number]):
+    for row in (row for number in numbers if number in _TRAINED for row in TABLES[number]):
         if fnmatchcase(row.label, rows):
             configs = [config for seed in seeds if (config := configure(row, dataset, seed))]
             if configs:
@@ -124,19 +124,19 @@ def train_tables(
                 log(f"table {row.table}, {row.label}: left out, no such network for {dataset}")
     if not planned:
         raise ArgumentError(
-            f"tables: numbers to train must be among {', '.join(map(str, TRAINED))} with rows that fit"
+            f"tables: numbers to train must be among {', '.join(map(str, _TRAINED))} with rows that fit"
             f" {rows!r}, got {', '.join(map(str, numbers))}."
         )
     # Asked at the start: later the files may differ from the code that runs.
     commit()
-    folders = {folder_of(config, runs): config for _, configs in planned for config in configs}
+    folders = {_folder_of(config, runs): config for _, configs in planned for config in configs}
     accuracies = _train_all(folders, log, num_processes or len(os.sched_getaffinity(0)))
     for row, configs in planned:
-        by_seed = {str(config.seed): accuracies[folder_of(config, runs)] for config in configs}
+        by_seed = {str(config.seed): accuracies[_folder_of(config, runs)] for config in configs}
         yield _result_of(row, dataset, configs[0], by_seed)
 
 
-def folder_of(config: TrainConfig, runs: Path) -> Path:
+def _folder_of(config: TrainConfig, runs: Path) -> Path:
     """The run folder of a network and seed."""
     words = [config.recipe, *(f"{name}_{value}" for name, value in config.model.overrides.items())]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))

@@ -109,7 +109,7 @@ def write_labels(
     settings = config.to_dict(teacher.origin.sha256)
     _claim(out, settings)
     if (out / MANIFEST).is_file():
-        return read_summary(out)
+        return _read_summary(out)
     task = config.data.load(seed=config.seed, augment=AugmentConfig())
     if task.unlabelled is None:
         raise ArgumentError(
@@ -147,7 +147,7 @@ def write_labels(
     return summary
 
 
-def read_summary(out: Path) -> Summary:
+def _read_summary(out: Path) -> Summary:
     """Read the summary of a finished folder."""
     summary = json.loads((out / MANIFEST).read_text())["summary"]
     # Folders of before 2026-11-28 say `sure`.
@@ -232,7 +232,7 @@ def _select(
         classes,
         confidences,
         min_confidence=config.rules.min_confidence,
-        num_each=num_of_each(config.rules.balance, classes[is_confident]),
+        num_each=_num_of_each(config.rules.balance, classes[is_confident]),
     )
     replace_file(out / SELECTED, tensor_bytes({"indices": indices}))
 
@@ -251,7 +251,7 @@ def _select(
     )
 
 
-def num_of_each(balance: int | str, confident: Int[Tensor, " n"]) -> int | None:
+def _num_of_each(balance: int | str, confident: Int[Tensor, " n"]) -> int | None:
     """The number of labels of each class; None for as many as there are.
 
     Args:

@@ -37,7 +37,7 @@ def load_teacher(config: LabelConfig) -> LoadedModel:
     return load_run(config.teacher)
 
 
-class Renormalized(nn.Module):
+class _Renormalized(nn.Module):
     """A network for images of another mean and std, which takes colour images of ImageNet's usual ones.
 
     Args:
@@ -63,7 +63,7 @@ def _from_timm(model: nn.Module, source: str) -> LoadedModel:
     config = getattr(model, "pretrained_cfg", {})
     mean, std = tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
     if len(mean) == len(IMAGENET_MEAN) and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
-        model = Renormalized(model, mean, std)
+        model = _Renormalized(model, mean, std)
     origin = Origin(source=source, model=source, sha256=digest)
     return LoadedModel(model=model.eval(), preprocessing=None, labels=None, origin=origin)
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from lambdanets.terminal import table
 
 # More classes than a page or a terminal should list: the worst are shown instead.
-MANY: Final = 20
-WORST: Final = 10
+_MANY: Final = 20
+_WORST: Final = 10
 # More classes than a matrix is written out for.
 LARGEST_MATRIX: Final = 100
 
@@ -81,16 +81,16 @@ def class_counts(
 
 def listed_classes(counts: Sequence[ClassCount]) -> list[ClassCount]:
     """The classes that a page lists: all of a few; of many the worst that have images, worst first."""
-    if len(counts) <= MANY:
+    if len(counts) <= _MANY:
         return list(counts)
     present = [count for count in counts if count.total]
-    return sorted(present, key=lambda count: (count.recall, -count.total))[:WORST]
+    return sorted(present, key=lambda count: (count.recall, -count.total))[:_WORST]
 
 
 def confused_pairs(counts: Sequence[ClassCount]) -> list[tuple[str, str, int]]:
     """The most frequent confusions: (class, taken for, images), most first."""
     pairs = [(count.label, other, times) for count in counts for other, times in count.taken_for.items()]
-    return sorted(pairs, key=lambda pair: -pair[2])[:WORST]
+    return sorted(pairs, key=lambda pair: -pair[2])[:_WORST]
 
 
 def class_lines(counts: Sequence[ClassCount]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from lambdanets.runs.evaluate import EvalSettings, RunEvaluation, evaluate_run
 from lambdanets.runs.origin import commit, now, versions
 from lambdanets.training.distributed import DistributedContext
 
-COLUMNS: Final = (
+_COLUMNS: Final = (
     *("run", "recipe", "model", "weights", "epoch", "step", "image_height", "image_width"),
     *("top1", "correct", "top5", "top5_correct", "real", "real_correct", "real_total", "loss"),
     *("total", "left_out", "images_per_s", "device", "torch", "commit", "date", "error"),
@@ -65,7 +65,7 @@ def evaluate_runs(
     if ctx is not None and not ctx.is_main:
         table = None
     if table is not None:
-        check_table(table)
+        _check_table(table)
     for run in runs:
         try:
             attempt = Attempt(run=run, result=evaluate_run(run, settings, ctx=ctx))
@@ -73,11 +73,11 @@ def evaluate_runs(
         except Exception as error:
             attempt = Attempt(run=run, error=error)
         if table is not None:
-            append_row(table, row_of(attempt, settings))
+            _append_row(table, _row_of(attempt, settings))
         yield attempt
 
 
-def row_of(attempt: Attempt, settings: EvalSettings) -> dict[str, object]:
+def _row_of(attempt: Attempt, settings: EvalSettings) -> dict[str, object]:
     """One row of the CSV file: numbers with their origin, or the error."""
     row: dict[str, object] = {
         "run": attempt.run,
@@ -113,24 +113,24 @@ def row_of(attempt: Attempt, settings: EvalSettings) -> dict[str, object]:
     }
 
 
-def check_table(path: Path) -> None:
+def _check_table(path: Path) -> None:
     """Raise unless a file is a table of this command, or there is no file yet."""
     header = next(csv.reader(io.StringIO(_content(path))), None)
-    if header is not None and tuple(header) != COLUMNS:
+    if header is not None and tuple(header) != _COLUMNS:
         raise ArgumentError(
             f"eval: csv must be a table of `lambdanets eval` or a new file, got {path} with the columns"
             f" {', '.join(header)[:60]}."
         )
 
 
-def append_row(path: Path, row: dict[str, object]) -> None:
+def _append_row(path: Path, row: dict[str, object]) -> None:
     """Add a row, with the header before the first; the file is whole at any time, also with several writers.
 
     Raises:
         StorageError: It cannot be written.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):

@@ -96,7 +96,7 @@ class Recorder(Callback):
                 self.folder.append_metrics(self._waiting[0])
                 del self._waiting[0]
             if best_model:
-                save_best(self.folder.best, state, best_model, self.config, self._task)
+                _save_best(self.folder.best, state, best_model, self.config, self._task)
         except StorageError as error:
             # The line waits, and a checkpoint decides whether the run can go on.
             self._warn(str(error))
@@ -165,7 +165,7 @@ class Recorder(Callback):
             self._progress.print(f"warning: {text}")
 
 
-def save_best(path: Path, state: TrainState, ema: nn.Module, config: TrainConfig, task: Task) -> None:
+def _save_best(path: Path, state: TrainState, ema: nn.Module, config: TrainConfig, task: Task) -> None:
     """Write the EMA weights of the best epoch with their description, as `load_run` reads it.
 
     Args:

@@ -49,16 +49,16 @@ def write_report(
         evaluation: The evaluation of the EMA model.
     """
     images = _draw_images(folder, config, model, evaluation, task.labels)
-    warnings, results = folder.warnings(), result_rows(config, state, evaluation)
+    warnings, results = folder.warnings(), _result_rows(config, state, evaluation)
     rows = {
         **results,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads,"
         f" Python {platform.python_version()}, torch {torch.__version__}",
         "restarts": str(folder.sessions() - 1),
         "warnings": f"{len(warnings)}, below" if warnings else "none",
-        **event_rows(state.events, len(task.train)),
+        **_event_rows(state.events, len(task.train)),
     }
-    page = render_report(
+    page = _render_report(
         config=config,
         rows=rows,
         command=command,
@@ -73,7 +73,7 @@ def write_report(
     return "\n" + pairs({**results, "files": f"{folder.path}/: {' · '.join(files)}"}, width=_WIDTH)
 
 
-def render_report(*, evaluation: Evaluation, labels: Sequence[str], **values: Any) -> str:
+def _render_report(*, evaluation: Evaluation, labels: Sequence[str], **values: Any) -> str:
     """Render report.md: the values that its template names, and the classes of an evaluation."""
     counts = class_counts(evaluation.confusion, labels)
     environment = Environment(
@@ -94,7 +94,7 @@ def render_report(*, evaluation: Evaluation, labels: Sequence[str], **values: An
     )
 
 
-def result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) -> dict[str, str]:
+def _result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) -> dict[str, str]:
     """The results of a run by name, for the report and the terminal."""
     best: dict[str, Any] = state.best or {}
     rows = {
@@ -114,7 +114,7 @@ def result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) 
     }
 
 
-def event_rows(events: Events, num_files: int) -> dict[str, str]:
+def _event_rows(events: Events, num_files: int) -> dict[str, str]:
     """Errors that have not ended a run: unreadable files always, anything else where there is any.
 
     Args:
@@ -147,7 +147,7 @@ def _draw_images(
         "curves.png": learning_curves(folder.read_metrics(), title),
         "confusion.png": confusion(evaluation.confusion.numpy(), labels, title),
     }
-    tables = learned_tables(model)
+    tables = _learned_tables(model)
     if tables:
         figures["lambdas.png"] = position_tables(
             tables, f"{title}: learned position lambdas, R[m - n] by channel"
@@ -157,7 +157,7 @@ def _draw_images(
     return list(figures)
 
 
-def learned_tables(model: nn.Module) -> dict[str, np.ndarray]:
+def _learned_tables(model: nn.Module) -> dict[str, np.ndarray]:
     """Collect the relative tables of all lambda layers by the name of the layer; a shared one once."""
     tables: dict[str, np.ndarray] = {}
     known: set[int] = set()

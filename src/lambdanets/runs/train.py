@@ -69,7 +69,7 @@ def train(
         trainer = make_trainer(config, task, ctx, callback=recorder, stop_requested=stop)
         state = first_state(config, task, ctx)
         _resume(state, recorder, allow)
-        recorder.print(banner(state, trainer, task))
+        recorder.print(_banner(state, trainer, task))
         try:
             evaluation = _fit(state, trainer, recorder, started)
         except Exception as error:
@@ -141,7 +141,7 @@ def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> No
     ctx.from_main(lambda: folder.drop_metrics_after(state.step))
 
 
-def banner(state: TrainState, trainer: Trainer, task: Task) -> str:
+def _banner(state: TrainState, trainer: Trainer, task: Task) -> str:
     """Describe what is about to run, in numbers."""
     config, ctx = trainer.config, trainer.ctx
     half_life = state.ema.half_life_steps() / trainer.steps_per_epoch

@@ -18,7 +18,7 @@ from lambdanets.errors import CheckpointError
 from lambdanets.files import flush, storing, write_flushed
 from lambdanets.training.weights import tensor_bytes
 
-FORMAT: Final = 1
+_FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 _STATE: Final = "state.json"
 
@@ -74,7 +74,7 @@ def save_checkpoint(
         return target
     beside = root / f".tmp-{target.name}-{os.getpid()}"
     contents = {f"{name}.safetensors": tensor_bytes(group) for name, group in tensors.items()}
-    contents[_STATE] = json.dumps({"format": FORMAT, **record}).encode()
+    contents[_STATE] = json.dumps({"format": _FORMAT, **record}).encode()
     with storing(target):
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def save_checkpoint(
             raise OSError(f"{target} does not read back as it was written: {damage}") from damage
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        for old in list_checkpoints(root)[keep:]:
+        for old in _list_checkpoints(root)[keep:]:
             _discard(old)
     return target
 
@@ -103,7 +103,7 @@ def load_checkpoint(root: Path) -> Checkpoint | None:
         CheckpointError: There are checkpoints, but none is whole.
     """
     skipped: list[str] = []
-    for path in list_checkpoints(root):
+    for path in _list_checkpoints(root):
         try:
             return _read(path, skipped)
         except _DamageError as damage:
@@ -128,7 +128,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"read_checkpoint: {path} is damaged: {damage}.") from damage
 
 
-def list_checkpoints(root: Path) -> list[Path]:
+def _list_checkpoints(root: Path) -> list[Path]:
     """List the checkpoint folders, newest first; whether they are whole is not checked."""
     return sorted(root.glob("step-*"), key=lambda path: path.name, reverse=True)
 
@@ -210,9 +210,9 @@ def _parsed(contents: Mapping[str, bytes]) -> tuple[dict[str, dict[str, Tensor]]
 
 
 def _require_format(path: Path, record: Mapping[str, Any]) -> None:
-    if record.get("format") != FORMAT:
+    if record.get("format") != _FORMAT:
         found = record.get("format")
-        raise CheckpointError(f"load_checkpoint: {path} must have format {FORMAT}, got {found}.")
+        raise CheckpointError(f"load_checkpoint: {path} must have format {_FORMAT}, got {found}.")
 
 
 def _sha256(data: bytes) -> str:

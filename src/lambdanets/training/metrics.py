@@ -204,7 +204,7 @@ class _Tally:
         predictions = logits.argmax(dim=1)
         pairs = classes * self.num_classes + predictions
         self.confusion.index_add_(0, pairs, torch.ones_like(pairs))
-        self.counts[0] += (label_ranks(logits, classes) < min(TOP, self.num_classes)).sum()
+        self.counts[0] += (_label_ranks(logits, classes) < min(TOP, self.num_classes)).sum()
         if self.rows is not None:
             self.counts[1] += (self.rows == predictions[:, None]).any(dim=1).sum()
             self.counts[2] += (self.rows >= 0).any(dim=1).sum()
@@ -239,7 +239,7 @@ class _Tally:
             raise ArgumentError(f"evaluate: real must have a row for each image of the batches, got {rows}.")
 
 
-def label_ranks(logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
+def _label_ranks(logits: Float[Tensor, "b num_classes"], labels: Int[Tensor, " b"]) -> Int[Tensor, " b"]:
     """The rank of each label among the classes by logit, from 0; of equal logits the lower class is first."""
     own = logits.gather(1, labels[:, None])
     # A logit that is not a number is behind all others.

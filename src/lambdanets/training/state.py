@@ -96,14 +96,14 @@ class TrainState:
         """Give the EMA model with its full weights; every process of the run must call it."""
         if self.full_ema_model is None:
             return self.ema.module
-        self.full_ema_model.load_state_dict(full_state(self.ema.module))
+        self.full_ema_model.load_state_dict(_full_state(self.ema.module))
         return self.full_ema_model
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All tensors, by the name of the checkpoint's file; every process of the run must call it."""
         return {
-            "model": full_state(self.model),
-            "ema": full_state(self.ema.module),
+            "model": _full_state(self.model),
+            "ema": _full_state(self.ema.module),
             "optimizer": optimizer_state(self.optimizer, self.model),
         }
 
@@ -189,7 +189,7 @@ def init_train_state(
     )
 
 
-def full_state(model: nn.Module) -> dict[str, Tensor]:
+def _full_state(model: nn.Module) -> dict[str, Tensor]:
     """The weights and buffers by name, gathered where processes hold shards of them."""
     return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
 

@@ -61,7 +61,7 @@ def train_step(
         mix: Mixes images and their classes; none without mixup and cutmix.
         flags: Summed over all processes, together with the loss.
     """
-    seed_step(config.seed, state.step, ctx.rank)
+    _seed_step(config.seed, state.step, ctx.rank)
     state.optimizer.zero_grad(set_to_none=True)
     loss_sum, correct = _forward_backward(state, batch, num_images, config, ctx, prepare, mix)
     if state.scaler:
@@ -116,7 +116,7 @@ def _forward_backward(
             weighted = loss * (len(images) / num_images * ctx.size)
             (state.scaler.scale(weighted) if state.scaler else weighted).backward()
         sums[0] += loss.detach() * len(images)
-        sums[1] += (logits.detach().argmax(dim=1) == largest_class(targets)).sum()
+        sums[1] += (logits.detach().argmax(dim=1) == _largest_class(targets)).sum()
     loss_sum, correct = sums.tolist()
     return loss_sum, correct
 
@@ -131,13 +131,13 @@ def _update(state: TrainState, norm: Tensor, clip_grad_norm: float | None) -> No
         state.optimizer.step()
 
 
-def seed_step(seed: int, step: int, rank: int) -> None:
+def _seed_step(seed: int, step: int, rank: int) -> None:
     """Seed what dropout and stochastic depth draw from: a resumed run draws the same."""
     words = (seed, step, rank) if rank else (seed, step)
     torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
 
 
-def largest_class(targets: Tensor) -> Tensor:
+def _largest_class(targets: Tensor) -> Tensor:
     """The class of each image; of a mixture, the class of the largest fraction."""
     return targets.argmax(dim=1) if targets.ndim == 2 else targets
 

@@ -13,7 +13,7 @@ from lambdanets.functional.attention.logits import Tables, axis_embeddings, fuse
 from lambdanets.functional.relative_position import Size
 
 # Queries along one side of a block, by the number of axes. A block of s² queries reads (s + r - 1)² elements.
-LONGEST_SIDE = {1: 32, 2: 8, 3: 4}
+_LONGEST_SIDE = {1: 32, 2: 8, 3: 4}
 
 
 def run(
@@ -39,7 +39,7 @@ def run(
 
 def _sides(size: Size) -> Size:
     """Sides of blocks, as equal as can be."""
-    longest = LONGEST_SIDE[len(size)]
+    longest = _LONGEST_SIDE[len(size)]
     return tuple(-(-length // -(-length // longest)) for length in size)
 
 

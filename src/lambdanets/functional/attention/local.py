@@ -17,11 +17,11 @@ from lambdanets.functional.relative_position import Size, check_scope
 
 Appearance = Literal["squared_difference", "difference", "product"]
 
-APPEARANCES: Final[tuple[Appearance, ...]] = ("squared_difference", "difference", "product")
+_APPEARANCES: Final[tuple[Appearance, ...]] = ("squared_difference", "difference", "product")
 
-ATTENTIONS: Final[tuple[Implementation, ...]] = (reference.ATTEND, blocks.IMPLEMENTATION)
+_ATTENTIONS: Final[tuple[Implementation, ...]] = (reference.ATTEND, blocks.IMPLEMENTATION)
 RELATIONS: Final[tuple[Implementation, ...]] = (reference.RELATE, shifts.RELATE)
-AGGREGATIONS: Final[tuple[Implementation, ...]] = (reference.AGGREGATE, shifts.AGGREGATE)
+_AGGREGATIONS: Final[tuple[Implementation, ...]] = (reference.AGGREGATE, shifts.AGGREGATE)
 
 
 def local_attention(
@@ -61,7 +61,7 @@ def local_attention(
     check_heads(who, queries, keys, values, sizes, "*size")
     check_tables(who, tables, queries.ndim - 3, sizes)
     window = window_sides(who, window_size, queries.ndim - 3)
-    chosen = choose_again(ATTENTIONS, describe(who, queries, keys, values, window), impl)
+    chosen = choose_again(_ATTENTIONS, describe(who, queries, keys, values, window), impl)
     with outside_autocast(queries):
         return chosen.run(queries, keys, values, tables, window)
 
@@ -104,7 +104,7 @@ def local_relation(
     bind_shape(who, "prior", prior, "h *scope", sizes)
     window = tuple(prior.shape[1:])
     check_scope(who, window, queries.ndim - 3, "prior")
-    check_choice(who, "appearance", appearance, APPEARANCES)
+    check_choice(who, "appearance", appearance, _APPEARANCES)
     chosen = choose_again(RELATIONS, describe(who, queries, keys, values, window), impl)
     with outside_autocast(queries):
         return chosen.run(queries, keys, values, prior, appearance)
@@ -144,7 +144,7 @@ def vector_attention(
     bind_shape(who, "values", values, "b h v *size", sizes)
     window = window_sides(who, window_size, values.ndim - 3)
     _bind_window(who, weights, math.prod(window), sizes)
-    chosen = choose_again(AGGREGATIONS, describe(who, weights[:, :, :1], values, values, window), impl)
+    chosen = choose_again(_AGGREGATIONS, describe(who, weights[:, :, :1], values, values, window), impl)
     with outside_autocast(values):
         return chosen.run(weights, values, window, normalize)
 

@@ -18,7 +18,7 @@ from lambdanets.functional.attention.logits import (
 PASSES, PASSES_BEYOND_CACHE = 10, 40
 
 
-def run_products(
+def _run_products(
     queries: Float[Tensor, "b h k *size"],
     keys: Float[Tensor, "b h k *context"],
     values: Float[Tensor, "b h v *context"],
@@ -51,7 +51,7 @@ def _products_cost(problem: Problem) -> float:
     return flops / device.product_flops + passes * moved / device.bytes + 10 * device.launch_seconds
 
 
-def run_sdpa(
+def _run_sdpa(
     queries: Float[Tensor, "b h k *size"],
     keys: Float[Tensor, "b h k *context"],
     values: Float[Tensor, "b h v *context"],
@@ -80,5 +80,5 @@ def _sdpa_cost(problem: Problem) -> float:
     return problem.batch * problem.heads * seconds + 20 * device.launch_seconds
 
 
-PRODUCTS = Implementation("products", lambda problem: None, _products_cost, run_products)
-SDPA = Implementation("sdpa", _sdpa_why_not, _sdpa_cost, run_sdpa)
+PRODUCTS = Implementation("products", lambda problem: None, _products_cost, _run_products)
+SDPA = Implementation("sdpa", _sdpa_why_not, _sdpa_cost, _run_sdpa)

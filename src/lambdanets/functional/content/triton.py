@@ -25,15 +25,15 @@ from lambdanets.notation import KeyNormalization
 
 # What a program holds whole, the depths and the bytes of a lambda: more would not fit its registers.
 LARGEST: Final = {"query_depth": 64, "value_depth": 256}
-LARGEST_LAMBDA: Final = 1 << 16
+_LARGEST_LAMBDA: Final = 1 << 16
 
 # Context elements that one program summarises, and the most programs for one context. They depend on the
 # context alone, so that an image comes to the same sums in every batch.
-SPAN: Final = 1024
+_SPAN: Final = 1024
 PARTS: Final = 64
 
 # Numbers of a lambda that one program sums up, and bytes of context that it loads in one step.
-HELD: Final = 8192
+_HELD: Final = 8192
 LOADED: Final = 32768
 
 # The fewest programs that fill a GPU.
@@ -46,14 +46,14 @@ def run(
     key_normalization: KeyNormalization,
 ) -> Float[Tensor, "b k v"]:
     """λᶜ = K̄ᵀ V, summed over the intra-depth."""
-    lambdas: Tensor = content_lambdas(keys, values, key_normalization)[0]
+    lambdas: Tensor = _content_lambdas(keys, values, key_normalization)[0]
     return lambdas.squeeze(1) if keys.shape[1] == 1 else lambdas.sum(1)
 
 
 class _ContentLambdas(RecomputeOperator):
     """λ = K̄ᵀ V for each part of the intra-depth, "b u k v", and the norms of the keys, "b u 2 k"."""
 
-    name = "content_lambdas"
+    name = "_content_lambdas"
     tensors = ("Tensor keys", "Tensor values")
     options = ("str key_normalization",)
     num_kept = 2
@@ -63,12 +63,12 @@ class _ContentLambdas(RecomputeOperator):
         b, u, k, v = lambdas.shape
         flat_keys, flat_values = keys.flatten(3), values.flatten(3)
         m = flat_keys.shape[3]
-        span = SPAN * -(-m // (SPAN * PARTS))
+        span = _SPAN * -(-m // (_SPAN * PARTS))
         parts = -(-m // span)
         if not lambdas.numel():
             return lambdas, norms
         kernels, options = _kernels(), _options(keys, values, key_normalization)
-        block_v = min(options["BLOCK_V"], HELD // options["BLOCK_K"])
+        block_v = min(options["BLOCK_V"], _HELD // options["BLOCK_K"])
         partial, partial_norms = (
             one if parts == 1 else one.new_empty(b, u, parts, *one.shape[2:]) for one in (lambdas, norms)
         )
@@ -151,7 +151,7 @@ class _ContentLambdas(RecomputeOperator):
         return 2 * math.prod(keys) * values[2]
 
 
-content_lambdas: Final = _ContentLambdas()
+_content_lambdas: Final = _ContentLambdas()
 
 
 def _kernels() -> Any:
@@ -175,7 +175,7 @@ def _options(keys: Tensor, values: Tensor, key_normalization: str) -> dict[str, 
         "PRECISION": "tf32" if values.dtype == torch.float16 else input_precision(),
         "DTYPE": kernels.DTYPES[values.dtype],
         "ACC": acc_dtype(values.dtype),
-        "num_warps": 8 if k * max(m, v) * values.element_size() >= 2 * HELD else 4,
+        "num_warps": 8 if k * max(m, v) * values.element_size() >= 2 * _HELD else 4,
         "num_stages": 2,
     }
 
@@ -188,8 +188,8 @@ def why_not(problem: Problem) -> str | None:
     lambda_bytes = (
         max(problem.item_bytes, 4) * power_of_two(problem.query_depth) * power_of_two(problem.value_depth)
     )
-    if lambda_bytes > LARGEST_LAMBDA:
-        return f"needs a lambda of {LARGEST_LAMBDA} bytes or less, got {lambda_bytes}"
+    if lambda_bytes > _LARGEST_LAMBDA:
+        return f"needs a lambda of {_LARGEST_LAMBDA} bytes or less, got {lambda_bytes}"
     return cannot_launch(problem) if problem.positions else "needs a context of one element or more"
 
 

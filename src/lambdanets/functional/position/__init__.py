@@ -79,7 +79,7 @@ def position_output(
         workspace = default_workspace(queries.device.type)
     check_positive(who, workspace=workspace)
     reachable = crop_table(table, tuple(2 * length - 1 for length in size))
-    output: Tensor = position_operator(queries, values, reachable, shared, impl, workspace)
+    output: Tensor = _position_operator(queries, values, reachable, shared, impl, workspace)
     return output
 
 
@@ -191,7 +191,7 @@ class _PositionOutput(RecomputeOperator):
         return 2 * b * k * v * (pairs_in_bounds(size, table[2:]) * u + math.prod(size) * applied)
 
 
-position_operator: Final = _PositionOutput()
+_position_operator: Final = _PositionOutput()
 
 
 def _add_product(

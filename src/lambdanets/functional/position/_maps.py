@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-FOLDED_WIDTHS = (16, 32, 64, 128, 256)
+_FOLDED_WIDTHS = (16, 32, 64, 128, 256)
 
 
 class Arrangement(NamedTuple):
@@ -104,7 +104,7 @@ def arrangements(size: tuple[int, ...], scope: tuple[int, ...]) -> Iterator[Arra
     for order in permutations(range(missing, 3)):
         yield lifted.reorder((*range(missing), *order))
     if len(size) == 1:
-        yield from (fold(size[0], scope[0], width) for width in FOLDED_WIDTHS if 2 * width < size[0])
+        yield from (fold(size[0], scope[0], width) for width in _FOLDED_WIDTHS if 2 * width < size[0])
 
 
 def fold(length: int, side: int, width: int) -> Arrangement:

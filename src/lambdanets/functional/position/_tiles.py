@@ -12,7 +12,7 @@ Kernel = Literal["output", "values_gradient", "queries_gradient", "table_gradien
 KERNELS: Final[tuple[Kernel, ...]] = ("output", "values_gradient", "queries_gradient", "table_gradient")
 
 # Rows of a tile, which are lines by columns by heads, for numbers of two bytes.
-ROWS: Final = 256
+_ROWS: Final = 256
 
 # The fewest programs that fill a GPU; with fewer, smaller tiles are faster.
 FULL: Final = 256
@@ -81,7 +81,7 @@ def rule(kernel: Kernel, problem: Problem) -> Tiles:
     columns, context = _widths(kernel, problem)
     if kernel in ("output", "values_gradient"):
         channels = min(channels, 32 if columns == 32 else 64)
-    rows = ROWS * 2 // problem.item_bytes * 64 // max(64, channels)
+    rows = _ROWS * 2 // problem.item_bytes * 64 // max(64, channels)
     lines = min(8, max(1, rows // (columns * heads)))
     # Below 16 lines by heads the products of a column are padded, and so is the sum of the table's gradient.
     if kernel == "table_gradient" or columns == 32:

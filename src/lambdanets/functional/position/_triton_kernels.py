@@ -40,7 +40,7 @@ from lambdanets.functional._triton_kernels import product
 
 @triton.jit
 @no_type_check
-def output_kernel(
+def _output_kernel(
     queries,
     values,
     embeddings,
@@ -186,7 +186,7 @@ def values_gradient_kernel(
 
 @triton.jit
 @no_type_check
-def queries_gradient_kernel(
+def _queries_gradient_kernel(
     grad_out,
     values,
     embeddings,

@@ -13,8 +13,8 @@ from lambdanets.functional._layout import chunks
 
 # Measured: folded images up to which a convolution runs at about a third of its rate, and the smallest
 # window that is worth its overheads.
-FEW_IMAGES = 128
-SMALLEST_WINDOW = 49
+_FEW_IMAGES = 128
+_SMALLEST_WINDOW = 49
 
 
 def run(
@@ -119,12 +119,12 @@ def cost(problem: Problem) -> float:
     """2·b·n·|scope|·u·k·v for the lambdas, which are written once, permuted and read."""
     device = rates(problem.device)
     lambdas = problem.batch * problem.positions * problem.query_depth * problem.value_depth
-    window = max(math.prod(problem.reachable_scope), SMALLEST_WINDOW)
+    window = max(math.prod(problem.reachable_scope), _SMALLEST_WINDOW)
     forward = 2 * lambdas * window * problem.intra_depth
     moved = 2 * problem.item_bytes * lambdas
     # Both gradients of a convolution with so few channels, and the forward again: measured, 3 to 5.
     effort, passes = (4, 3) if problem.backward else (1, 1)
-    if problem.batch * problem.value_depth <= FEW_IMAGES:
+    if problem.batch * problem.value_depth <= _FEW_IMAGES:
         effort *= 3
     return (
         effort * forward / device.convolution_flops

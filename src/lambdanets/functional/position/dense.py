@@ -22,7 +22,7 @@ from lambdanets.functional.position._maps import (
 SMALL_MAP_ROWS, BLOCK_ROWS = 8, 4
 
 # Longer sequences are folded to rows of this many elements.
-FOLDED_WIDTH = 64
+_FOLDED_WIDTH = 64
 
 
 class _Block(NamedTuple):
@@ -172,8 +172,8 @@ def _parts(layout: Arrangement, queries: Tensor, values: Tensor, workspace: int)
 
 def _arrange(size: tuple[int, ...], scope: tuple[int, ...]) -> Arrangement:
     """The axes as they are; long sequences in rows."""
-    if len(size) == 1 and size[0] > FOLDED_WIDTH:
-        return fold(size[0], scope[0], FOLDED_WIDTH)
+    if len(size) == 1 and size[0] > _FOLDED_WIDTH:
+        return fold(size[0], scope[0], _FOLDED_WIDTH)
     return Arrangement(lift_sizes(size), lift_sizes(scope))
 
 

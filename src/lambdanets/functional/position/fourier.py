@@ -33,13 +33,13 @@ from lambdanets.functional.position._maps import Arrangement, arrangements
 BLOCK_ROWS = 8
 
 # Spectra and lambdas that stay in a processor's nearest caches: the rows of a step fill no more.
-STEP_BYTES = 2 << 20
+_STEP_BYTES = 2 << 20
 
 # Calls of torch for a row, in time: for the output, and for the gradients.
 LAUNCHES, BACKWARD_LAUNCHES = 5, 12
 
 # What cosines and sines may take; they are kept from call to call.
-LARGEST_TRANSFORM_BYTES = 16 << 20
+_LARGEST_TRANSFORM_BYTES = 16 << 20
 
 
 class _Step(NamedTuple):
@@ -258,7 +258,7 @@ def _scratch(
     f, _, maps_v = context.shape
     k, half = embeddings.shape[3], len(basis.even)
     row_bytes = 2 * (f + half) * maps_v * k * context.element_size()
-    rows = min(BLOCK_ROWS, layout.size[1], max(1, STEP_BYTES // max(1, row_bytes)))
+    rows = min(BLOCK_ROWS, layout.size[1], max(1, _STEP_BYTES // max(1, row_bytes)))
     return _Scratch(
         context.new_empty(2, rows, f, maps_v, k),
         context.new_empty(2, rows, half * (maps_v // v), v, k),
@@ -290,8 +290,8 @@ def _blocks(
 def why_not(problem: Problem) -> str | None:
     """The matrices of its transforms grow with the square of the columns."""
     size = _transform_bytes(_layout_of(problem._replace(workspace=0)))
-    if size > LARGEST_TRANSFORM_BYTES:
-        return f"needs {size >> 20} MiB of cosines, at most {LARGEST_TRANSFORM_BYTES >> 20} are allowed"
+    if size > _LARGEST_TRANSFORM_BYTES:
+        return f"needs {size >> 20} MiB of cosines, at most {_LARGEST_TRANSFORM_BYTES >> 20} are allowed"
     return None
 
 
@@ -309,7 +309,7 @@ def _layout_of(problem: Problem) -> Arrangement:
     """The cheapest arrangement, among those whose transforms fit."""
 
     def effort(layout: Arrangement) -> tuple[bool, float]:
-        return _transform_bytes(layout) > LARGEST_TRANSFORM_BYTES, _seconds(layout, problem)
+        return _transform_bytes(layout) > _LARGEST_TRANSFORM_BYTES, _seconds(layout, problem)
 
     return min(arrangements(problem.size, problem.reachable_scope), key=effort)
 

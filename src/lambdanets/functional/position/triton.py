@@ -36,7 +36,7 @@ from lambdanets.functional.position._tiles import (
 LARGEST = {"heads": 64, "query_depth": 64, "value_depth": 256}
 
 # Embeddings that one program of the last kernel sums up.
-FOLDED = 16
+_FOLDED = 16
 
 # Programs among which the sum of the table's gradient is split: some for each multiprocessor.
 PROGRAMS = 512
@@ -211,10 +211,10 @@ def _grad_table(
     arguments = (*maps, partial, *call.geometry, first, count, *strides)
     start("table_gradient_kernel", (offsets * count, parts), arguments, _constants(call, tiles))
     folded = sums.new_empty(u, *lines, columns, k)
-    constants = {"BLOCK_M": tiles.columns, "BLOCK_N": tiles.context, "BLOCK_R": FOLDED}
+    constants = {"BLOCK_M": tiles.columns, "BLOCK_N": tiles.context, "BLOCK_R": _FOLDED}
     constants |= {name: call.constants[name] for name in ("BLOCK_K", "ACC")}
     arguments = (partial, folded, k, columns // 2, first, count, parts)
-    start("fold_kernel", (offsets, -(-columns // FOLDED)), arguments, constants)
+    start("fold_kernel", (offsets, -(-columns // _FOLDED)), arguments, constants)
     return folded.movedim(-1, 1)
 
 
