@@ -44,17 +44,28 @@ def test_a_recipe_has_the_numbers_of_its_row(name, expected):
     assert config.data.image_size == overrides["image_size"] == int(name.rpartition("-")[2])
 
 
-@pytest.mark.parametrize("name", FAMILY)
-def test_the_family_is_one_recipe_at_several_sizes(name):
-    config = get_recipe(name)
+def test_the_family_is_one_recipe_at_several_sizes():
+    config = get_recipe(FAMILY[0])
     assert (config.sched.epochs, config.sched.warmup_epochs, config.sched.shape) == (350, 5, "cosine")
     assert config.peak_learning_rate == pytest.approx(1.6) == 0.1 * 4096 / 256
     assert (config.optim.name, config.optim.momentum, config.optim.weight_decay) == ("sgd", 0.9, 4e-5)
     assert (config.label_smoothing, config.ema_decay, config.augment.min_crop_area) == (0.1, 0.9999, 0.08)
     assert (config.exec.precision, config.exec.channels_last) == ("bfloat16", True)
-    changed = differences(get_recipe(FAMILY[0]), config)
-    assert set(changed) <= {
-        *("recipe", "model.name", "model.overrides", "data.image_size", "augment.randaugment_magnitude"),
+    for name in FAMILY[1:]:
+        assert differences(config, get_recipe(name)).keys() <= {
+            *("recipe", "model.name", "model.overrides", "data.image_size", "augment.randaugment_magnitude"),
+        }
+
+
+def test_a_row_of_the_family_has_its_note():
+    assert describe_recipe("imagenet-lambda-resnet152-256") == {
+        "Summary": "LambdaResNet-152 at 256 pixels, 350 epochs.",
+        "Paper": "§E.2; Tables 18 and 20.",
+        "Expected": "83.8 % top-1 on ImageNet (Table 18; Table 13 prints 83.4 %); not run here.",
+        "Cost": "60 h on 8 TPUv3 cores, by Table 18's time of a step; ours is not known.",
+        "Derives": "`imagenet-lambda-resnet50-128`.",
+        "Departs": "as `imagenet-lambda-resnet50-128`.",
+        "Command": "`lambdanets train imagenet-lambda-resnet152-256 --data.root IMAGENET`.",
     }
 
 
@@ -104,13 +115,13 @@ def published(name):
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in RECIPES if get_recipe(name).data.name == "folder" and "152-288" not in name],
+    [name for name in RECIPES if get_recipe(name).data.name == "folder" and name not in FAMILY[1:]],
 )
 def test_what_is_expected_is_what_the_table_prints(name):
     assert published(name) == {float(describe_recipe(name)["Expected"].split()[0])}
 
 
-@pytest.mark.parametrize("name", [*FAMILY, "imagenet-resnet-rs152-256"])
+@pytest.mark.parametrize("name", [FAMILY[0], "imagenet-resnet-rs152-256"])
 def test_the_cost_is_the_published_time_of_a_step_times_the_steps(name):
     config = get_recipe(name)
     (row,) = (
