@@ -10,10 +10,9 @@ import tarfile
 import pytest
 
 from lambdanets.data import check as data_job
-from lambdanets.data import sharding
-from lambdanets.data.check import check_data
+from lambdanets.data import check as sharding
+from lambdanets.data.check import check_data, find_files
 from lambdanets.data.config import FolderConfig
-from lambdanets.data.sharding import find_files
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import DataError
 from lambdanets.terminal import format_bytes

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lambdanets.data.class_names import read_class_names, write_class_names
+from lambdanets.data.folders import read_class_names, write_class_names
 from lambdanets.errors import DataError
 
 

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets.data.folders import open_folder
-from lambdanets.data.label_files import read_label_file
+from lambdanets.data.folders import open_folder, read_label_file
 from lambdanets.data.sources import Source
 from lambdanets.errors import DataError, PathError
 from support.privileges import without_override

@@ -9,8 +9,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets.data.mixed import MixedTraining
-from lambdanets.data.pseudo import MANIFEST, SELECTED, PseudoLabels, occurrences, select, shard_name
+from lambdanets.data.pseudo import (
+    MANIFEST,
+    SELECTED,
+    MixedTraining,
+    PseudoLabels,
+    occurrences,
+    select,
+    shard_name,
+)
 from lambdanets.data.task import TrainingData
 from lambdanets.errors import ArgumentError, DataError, PathError
 from support.pseudo import write_folder

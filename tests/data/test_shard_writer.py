@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lambdanets.data import shard_writer
-from lambdanets.data.class_names import write_class_names
+from lambdanets.data.folders import write_class_names
 from lambdanets.data.shard_writer import image_extension, write_shards
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import ArgumentError, DataError, StorageError

@@ -39,7 +39,7 @@ class _Parts:
     test_labels: str | None = None
 
     def below(self, root: str) -> "FilesConfig":
-        from lambdanets.data.sharding import find_files
+        from lambdanets.data.check import find_files
 
         return find_files(root=root, **vars(self))
 
@@ -101,7 +101,7 @@ def shard(
         max_count: Most images in a shard.
         shuffle: Seed of an order at random, for readers that go from a shard's start to its end.
     """
-    from lambdanets.data.sharding import shard_data
+    from lambdanets.data.check import shard_data
 
     written = shard_data(
         parts.below(root), out, max_bytes=max_bytes, max_count=max_count, shuffle_seed=shuffle
@@ -116,7 +116,7 @@ def index(root: Path, /) -> None:
     Args:
         root: A folder with *.tar in it or below.
     """
-    from lambdanets.data.sharding import index_data
+    from lambdanets.data.check import index_data
 
     indexed = index_data(root)
     for one in indexed:

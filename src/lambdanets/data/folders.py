@@ -1,17 +1,19 @@
-"""Folders of image files: a folder for each class, or a flat one with a label file."""
+"""Folders of image files, label files for flat ones, and files with the names of classes."""
 
+import csv
+import io
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.label_files import LabelLine, read_label_file
 from lambdanets.data.sources import PackedNames, printable, read_file
 from lambdanets.errors import DataError, PathError, did_you_mean
 
@@ -23,6 +25,20 @@ ENDINGS: Final = (
 
 # Class and path, both as they stand in the file system.
 Found = list[tuple[str, bytes]]
+
+
+class LabelLine(NamedTuple):
+    """What a label file says of one image.
+
+    Attributes:
+        path: Of the image, relative to its folder.
+        label: Its class.
+        where: The place in the label file, for messages.
+    """
+
+    path: str
+    label: str
+    where: str
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -201,3 +217,143 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more
+
+
+_PATHS = ("path", "file")
+
+
+def read_label_file(path: Path) -> list[LabelLine]:
+    """Read a label file.
+
+    CSV: two columns, path and label, or a header that names them (`path` or `file`, and `label`; others are
+    passed over). JSON: an object from path to label, or a list of objects with those names.
+
+    Raises:
+        PathError: There is no such file.
+        DataError: It cannot be understood, or says something of no image.
+    """
+    if not path.is_file():
+        raise PathError(f"folder: label file must be a file, got {path}, which does not exist.")
+    if path.suffix.lower() not in (".csv", ".json"):
+        raise DataError(f"folder: label file must end with .csv or .json, got {path}.")
+    try:
+        # Names of files may be no UTF-8: their bytes make the trip.
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        parse = _from_json if path.suffix.lower() == ".json" else _from_csv
+        lines = list(parse(text, path))
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"folder: {path} cannot be read as a label file: {error}.") from error
+    if not lines:
+        raise DataError(f"folder: {path} must give at least one image its label, got none.")
+    return lines
+
+
+def _from_csv(text: str, file: Path) -> Iterator[LabelLine]:
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    columns: tuple[int, int] | None = None
+    for row in rows:
+        where = f"{file}, line {rows.line_num}"
+        if not row:
+            continue
+        if columns is None:
+            columns = _columns([cell.strip().lower() for cell in row])
+            if columns != (-1, -1):
+                continue
+        if columns == (-1, -1) and len(row) != 2:
+            raise DataError(f"folder: {where} must have two columns, path and label, got {len(row)}.")
+        if len(row) <= max(columns):
+            raise DataError(f"folder: {where} must have as many columns as the header, got {len(row)}.")
+        path, label = row if columns == (-1, -1) else (row[columns[0]], row[columns[1]])
+        yield _line(path, label, where)
+
+
+def _columns(header: list[str]) -> tuple[int, int]:
+    """Which columns are path and label; minus one for both where the row is no header."""
+    paths = [header.index(name) for name in _PATHS if name in header]
+    return (paths[0], header.index("label")) if paths and "label" in header else (-1, -1)
+
+
+def _from_json(text: str, file: Path) -> Iterator[LabelLine]:
+    # Pairs keep a path that is named twice, which a dictionary would swallow.
+    content = json.loads(text, object_pairs_hook=tuple)
+    if isinstance(content, tuple):
+        for path, label in content:
+            yield _line(path, label, f"{file}, entry {path!r}")
+    elif isinstance(content, list):
+        for number, entry in enumerate(content, start=1):
+            where = f"{file}, entry {number}"
+            fields = dict(entry) if isinstance(entry, tuple) else {}
+            path = next((fields[name] for name in _PATHS if name in fields), None)
+            yield _line(path, fields.get("label"), where)
+    else:
+        raise DataError(f"folder: {file} must hold an object or a list, got {content!r}.")
+
+
+def _line(path: Any, label: Any, where: str) -> LabelLine:
+    if isinstance(label, int) and not isinstance(label, bool):
+        label = str(label)
+    if not isinstance(path, str) or not path or not isinstance(label, str) or not label.strip():
+        raise DataError(
+            f"folder: {where} must give a path and a label (a text or a whole number), got"
+            f" {path!r} and {label!r}."
+        )
+    return LabelLine(path, label.strip(), where)
+
+
+def read_class_names(root: Path) -> tuple[str, ...] | None:
+    """The names in `classes.txt` (one a line) or `classes.json` (a list, or name to number); else None.
+
+    Raises:
+        DataError: The file is none of these, or has a name twice.
+    """
+    for file, parse in ((root / "classes.txt", _lines), (root / "classes.json", _json)):
+        try:
+            text = file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"classes: {file} must be a text in UTF-8, got '{error}'.") from error
+        names = parse(text)
+        if not names:
+            raise DataError(
+                f"classes: {file} must hold the name of each class: one a line in classes.txt; in"
+                " classes.json a list of them, or an object from each name to its number from 0."
+            )
+        name, count = Counter(names).most_common(1)[0]
+        if count > 1:
+            raise DataError(f"classes: {file} must hold each name once, got {name!r} {count} times.")
+        return tuple(names)
+    return None
+
+
+def write_class_names(root: Path, labels: tuple[str, ...]) -> Path:
+    """Write `classes.txt`, or `classes.json` where a line cannot hold a name.
+
+    Returns:
+        The file.
+    """
+    if any(label != label.strip() or len(label.splitlines()) != 1 for label in labels):
+        file, text = root / "classes.json", json.dumps(list(labels), indent=0)
+    else:
+        file, text = root / "classes.txt", "\n".join(labels)
+    file.write_text(text + "\n", encoding="utf-8")
+    return file
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _json(text: str) -> list[str]:
+    try:
+        names: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    if isinstance(names, dict):
+        numbers = list(names.values())
+        if sorted(map(str, numbers)) != sorted(map(str, range(len(names)))):
+            return []
+        names = sorted(names, key=lambda name: int(names[name]))
+    return names if isinstance(names, list) and all(isinstance(name, str) and name for name in names) else []

@@ -1,4 +1,4 @@
-"""Labels that a teacher gave, in a folder: which images are kept, and what stands for each."""
+"""Labels that a teacher gave, in a folder, and training on them beside labelled images."""
 
 import json
 from dataclasses import dataclass
@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from lambdanets.data.config import DataConfig, read_data_config
-from lambdanets.errors import DataError, PathError
+from lambdanets.data.seeds import Purpose, permutation
+from lambdanets.data.task import Batch, TrainingData
+from lambdanets.errors import ArgumentError, DataError, PathError
 
 # Written last: without it the labels are not complete.
 MANIFEST: Final = "manifest.json"
@@ -156,3 +159,124 @@ class PseudoLabels:
 def _opened(path: str) -> Any:
     """A file, mapped into memory, once for each process that reads it."""
     return safe_open(path, framework="pt")
+
+
+Indices = Int[Tensor, " b"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MixedTraining:
+    """Training images of two kinds: pure functions of (seed, epoch, index), as both of its parts are.
+
+    An epoch is one pass over the labelled images. Beside them stand `ratio` pseudo-labelled ones each: an
+    index from `len(labelled)` on is the next of those, which pass in an order of their own that goes on
+    through the epochs and is drawn anew for each pass. Both kinds are spread evenly over an epoch's order, so
+    every piece of it has them at the ratio, to within one image.
+
+    With soft labels all targets are shares of classes; with hard ones all are classes.
+
+    Paper: none (ours); §E.2 trains on both together and does not state the ratio.
+
+    Attributes:
+        labelled: Images with their own labels.
+        unlabelled: The images that were labelled, as training shows them; their own labels are not used.
+        pseudo: The labels a teacher gave to them.
+        ratio: Pseudo-labelled images to each labelled one.
+        seed: The seed of the run.
+    """
+
+    labelled: TrainingData
+    unlabelled: TrainingData
+    pseudo: PseudoLabels
+    ratio: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Check that the labels belong to the images."""
+        if not len(self.pseudo):
+            raise DataError(f"MixedTraining: pseudo must hold labels, got none kept in {self.pseudo.path}.")
+        if len(self.unlabelled) != self.pseudo.num_images:
+            raise DataError(
+                f"MixedTraining: unlabelled must hold the {self.pseudo.num_images} images that"
+                f" {self.pseudo.path} has labels for, got {len(self.unlabelled)}."
+            )
+        if not self.ratio > 0 or not self._num_pseudo:
+            raise ArgumentError(
+                "MixedTraining: ratio must put at least one pseudo-labelled image into an epoch of"
+                f" {len(self.labelled)}, got {self.ratio}."
+            )
+
+    @property
+    def _num_pseudo(self) -> int:
+        """Of one epoch."""
+        return round(self.ratio * len(self.labelled))
+
+    def __len__(self) -> int:
+        return len(self.labelled) + self._num_pseudo
+
+    def order(self, epoch: int) -> Int[Tensor, " n"]:
+        """The order of an epoch: each index once, both kinds spread evenly."""
+        # Of the first i + 1 images, ⌊(i + 1) p / n⌋ are pseudo-labelled: in any piece the share, rounded.
+        pseudo_so_far = torch.arange(len(self) + 1) * self._num_pseudo // len(self)
+        is_pseudo = pseudo_so_far.diff().bool()
+        order = torch.empty(len(self), dtype=torch.int64)
+        order[~is_pseudo] = self.labelled.order(epoch)
+        order[is_pseudo] = torch.arange(len(self.labelled), len(self))
+        return order
+
+    def batch(self, epoch: int, indices: Indices) -> Batch:
+        """The images of these indices as this epoch shows them, and their labels."""
+        is_pseudo = indices >= len(self.labelled)
+        parts = []
+        if not is_pseudo.all():
+            own = self.labelled.batch(epoch, indices[~is_pseudo])
+            parts.append((~is_pseudo, own._replace(targets=self._as_pseudo(own.targets))))
+        parts += self._pseudo_parts(epoch, indices, is_pseudo)
+        return _joined(parts, len(indices))
+
+    def _pseudo_parts(
+        self, epoch: int, indices: Indices, is_pseudo: Bool[Tensor, " b"]
+    ) -> list[tuple[Bool[Tensor, " b"], Batch]]:
+        # Each number of the endless sequence is (which pass, which place in its order).
+        numbers = epoch * self._num_pseudo + indices - len(self.labelled)
+        passes = numbers // len(self.pseudo)
+        entries = torch.full_like(indices, -1)
+        for number in passes[is_pseudo].unique().tolist():
+            those = is_pseudo & (passes == number)
+            order = _permutation(self.seed, number, len(self.pseudo))
+            entries[those] = order[numbers[those] % len(self.pseudo)]
+        # An image that a pass holds several times looks different each time.
+        times = _occurrences(self.pseudo)
+        shown = passes * (int(times.max()) + 1) + times[entries]
+        parts = []
+        for number in shown[is_pseudo].unique().tolist():
+            those = is_pseudo & (shown == number)
+            images = self.unlabelled.batch(number, self.pseudo.indices[entries[those]])
+            parts.append((those, images._replace(targets=self.pseudo.targets(entries[those]))))
+        return parts
+
+    def _as_pseudo(self, targets: Tensor) -> Tensor:
+        """Labels in the form that the teacher's have."""
+        if self.pseudo.soft and not targets.is_floating_point():
+            return one_hot(targets, self.pseudo.num_classes).float()
+        return targets
+
+
+def _joined(parts: list[tuple[Bool[Tensor, " b"], Batch]], num: int) -> Batch:
+    """One batch of several, each with the places it takes."""
+    first = parts[0][1]
+    images = torch.empty(num, *first.images.shape[1:], dtype=first.images.dtype)
+    targets = torch.empty(num, *first.targets.shape[1:], dtype=first.targets.dtype)
+    for those, part in parts:
+        images[those], targets[those] = part.images, part.targets
+    return Batch(images, targets, tuple(sentence for _, part in parts for sentence in part.unreadable))
+
+
+@lru_cache(maxsize=2)
+def _permutation(seed: int, number: int, num: int) -> Int[Tensor, " m"]:
+    return permutation(num, Purpose.PSEUDO_ORDER, seed, number)
+
+
+@lru_cache(maxsize=1)
+def _occurrences(pseudo: PseudoLabels) -> Int[Tensor, " m"]:
+    return occurrences(pseudo.indices)

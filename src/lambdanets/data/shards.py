@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.class_names import read_class_names
+from lambdanets.data.folders import read_class_names
 from lambdanets.data.shard_index import Label, Stamp, read_index, stamp_of
 from lambdanets.data.sources import PackedNames, printable
 from lambdanets.data.tar_members import read_at

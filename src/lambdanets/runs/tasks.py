@@ -6,8 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from lambdanets.data.config import DataConfig, switched
-from lambdanets.data.mixed import MixedTraining
-from lambdanets.data.pseudo import PseudoLabels
+from lambdanets.data.pseudo import MixedTraining, PseudoLabels
 from lambdanets.data.task import Task
 from lambdanets.errors import ArgumentError
 from lambdanets.models import create_model
