@@ -45,7 +45,9 @@ def test_a_subset_holds_what_its_indices_say():
 @given(num=st.integers(2, 400), share=st.floats(0.001, 0.999))
 def test_a_holdout_is_even_and_takes_each_image_once(num, share):
     if not 0 < round(share * num) < num:
-        with pytest.raises(ArgumentError, match=r"holdout_split: share must leave images on both sides, got"):
+        with pytest.raises(
+            ArgumentError, match=r"holdout_split: fraction must leave images on both sides, got"
+        ):
             holdout_split(num, share)
         return
     train, test = holdout_split(num, share)

@@ -190,7 +190,7 @@ def shares(targets):
 
 @pytest.mark.parametrize("word", range(5))
 def test_mixup_blends_each_image_with_its_neighbour(word):
-    images, targets = mix(IMAGES, TARGETS, 4, mixup=0.8, cutmix=0.0, words=(word,))
+    images, targets = mix(IMAGES, TARGETS, 4, mixup=0.8, cutmix=0.0, seed=(word,))
     share = shares(targets)[0].item()
     assert 0 < share < 1
     for index in range(6):
@@ -204,7 +204,7 @@ def test_mixup_blends_each_image_with_its_neighbour(word):
 
 @pytest.mark.parametrize("word", range(5))
 def test_cutmix_pastes_a_part_of_the_neighbour(word):
-    images, targets = mix(IMAGES, TARGETS, 4, mixup=0.0, cutmix=1.0, words=(word,))
+    images, targets = mix(IMAGES, TARGETS, 4, mixup=0.0, cutmix=1.0, seed=(word,))
     own = (images == IMAGES).all(dim=1)
     pasted = (images == IMAGES.roll(1, 0)).all(dim=1)
     assert (own ^ pasted).all()
@@ -219,19 +219,19 @@ def test_cutmix_pastes_a_part_of_the_neighbour(word):
 def test_with_both_each_batch_takes_one_as_the_words_decide():
     blended = 0
     for word in range(200):
-        images, _ = mix(IMAGES, TARGETS, 4, mixup=1.0, cutmix=1.0, words=(7, word))
+        images, _ = mix(IMAGES, TARGETS, 4, mixup=1.0, cutmix=1.0, seed=(7, word))
         blended += bool(((images != IMAGES) & (images != IMAGES.roll(1, 0))).any())
         if word < 5:
-            assert torch.equal(mix(IMAGES, TARGETS, 4, mixup=1.0, cutmix=1.0, words=(7, word))[0], images)
+            assert torch.equal(mix(IMAGES, TARGETS, 4, mixup=1.0, cutmix=1.0, seed=(7, word))[0], images)
     assert abs(blended - 100) < 4 * math.sqrt(200 / 4)
 
 
 def test_mixing_leaves_no_trace_and_takes_shares(unchecked):
     before = global_states()
-    first, targets = mix(IMAGES, TARGETS, 4, mixup=1.0, cutmix=0.0, words=(1,))
+    first, targets = mix(IMAGES, TARGETS, 4, mixup=1.0, cutmix=0.0, seed=(1,))
     assert global_states() == before
-    again, soft = mix(IMAGES, torch.eye(4)[TARGETS], 4, mixup=1.0, cutmix=0.0, words=(1,))
+    again, soft = mix(IMAGES, torch.eye(4)[TARGETS], 4, mixup=1.0, cutmix=0.0, seed=(1,))
     assert torch.equal(first, again)
     torch.testing.assert_close(soft, targets)
-    images, labels = mix(IMAGES, TARGETS, 4, mixup=0.0, cutmix=0.0, words=(1,))
+    images, labels = mix(IMAGES, TARGETS, 4, mixup=0.0, cutmix=0.0, seed=(1,))
     assert images is IMAGES and labels is TARGETS

@@ -90,11 +90,11 @@ def test_long_gradients_are_shortened_and_short_ones_are_not():
     assert left == whole
 
 
-def test_mixing_gets_words_of_its_own_for_each_part():
+def test_mixing_gets_a_seed_of_its_own_for_each_part():
     asked = []
 
-    def mix(images, targets, words):
-        asked.append((len(images), words))
+    def mix(images, targets, seed):
+        asked.append((len(images), seed))
         return images, nn.functional.one_hot(targets, NUM_CLASSES).double()
 
     config = tiny_config(exec=ExecConfig(device="cpu", accumulation=2), seed=7)

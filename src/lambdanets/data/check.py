@@ -1,4 +1,4 @@
-"""What `lambdanets data` does: count and check images, write them as shards, index shards."""
+"""Check data sets, write them as shards, and index shards: the jobs of `lambdanets data`."""
 
 import os
 import stat
@@ -32,13 +32,13 @@ _WORTH_A_PROCESS: Final = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class PartReport:
-    """What is in one part of a data set.
+    """The contents of one part of a data set.
 
     Attributes:
         part: Its name.
         counts: Images of each class that has any.
         empty: Classes that have none.
-        num_bytes: Of all images that can be read; none where that is not known without reading them.
+        num_bytes: Size of all images that can be read; None where it is not known without reading them.
         pixels: Width and height of the smallest and of the largest image, where all were decoded.
         unreadable: One sentence for each image that cannot be read.
     """
@@ -58,7 +58,7 @@ class PartReport:
 
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
-    """What is in a data set.
+    """The contents of a data set.
 
     Attributes:
         root: Where it is.
@@ -85,7 +85,7 @@ class DataReport:
 
     @property
     def is_fit(self) -> bool:
-        """Whether everything can be read, and the test has no class that the training has not."""
+        """Whether everything can be read, and the test has only classes of the training."""
         known = self.parts[0].counts.keys()
         return all(part.counts.keys() <= known and not part.unreadable for part in self.parts)
 
@@ -117,7 +117,7 @@ def check_data(data: FilesConfig, *, decoding: bool = False, num_workers: int = 
 
     Args:
         data: Where it is.
-        decoding: Read and decode every image; else only what costs no reading is found out.
+        decoding: Read and decode every image; else only look at names and sizes.
         num_workers: Processes that decode, at most.
 
     Raises:
@@ -130,44 +130,44 @@ def check_data(data: FilesConfig, *, decoding: bool = False, num_workers: int = 
     reports = []
     for part, open_part in parts:
         source = open_part()
-        seen = _decoded(source, part, num_workers) if decoding else _listed(source, part)
-        reports.append(_report(source, part, list(seen)))
+        checked = _decoded(source, part, num_workers) if decoding else _listed(source, part)
+        reports.append(_report(source, part, list(checked)))
     return DataReport(root=data.root, kind=data.name, decoded=decoding, parts=tuple(reports))
 
 
-class _Seen(NamedTuple):
-    """What became of one image: its bytes and its size, or why it cannot be read."""
+class _Checked(NamedTuple):
+    """One image: its bytes and its size, or the reason why it cannot be read."""
 
     num_bytes: int | None = None
     size: tuple[int, int] | None = None
-    why: str | None = None
+    reason: str | None = None
 
 
-def _report(source: Source, part: str, seen: list[_Seen]) -> PartReport:
+def _report(source: Source, part: str, checked: list[_Checked]) -> PartReport:
     counts = Counter(source.targets.tolist())
-    known = [one.num_bytes for one in seen if one.num_bytes is not None]
-    sizes = sorted((one.size for one in seen if one.size), key=lambda size: size[0] * size[1])
+    known = [one.num_bytes for one in checked if one.num_bytes is not None]
+    sizes = sorted((one.size for one in checked if one.size), key=lambda size: size[0] * size[1])
     return PartReport(
         part=part,
         counts={source.labels[target]: counts[target] for target in sorted(counts)},
         empty=tuple(label for target, label in enumerate(source.labels) if target not in counts),
         num_bytes=sum(known) if known else None,
         pixels=(sizes[0], sizes[-1]) if sizes else None,
-        unreadable=tuple(one.why for one in seen if one.why),
+        unreadable=tuple(one.reason for one in checked if one.reason),
     )
 
 
-def _listed(source: Source, part: str) -> Iterator[_Seen]:
-    """What is known of each image without reading it."""
+def _listed(source: Source, part: str) -> Iterator[_Checked]:
+    """Look at each image without reading it."""
     with counting(f"listing {part}", len(source)) as show:
         for index in range(len(source)):
             try:
                 num_bytes = _num_bytes(source, index)
                 if num_bytes == 0:
                     raise DataError(f"{source.name(index)}: must not be empty.")
-                yield _Seen(num_bytes)
+                yield _Checked(num_bytes)
             except DataError as error:
-                yield _Seen(why=str(error))
+                yield _Checked(reason=str(error))
             show(index + 1)
 
 
@@ -188,18 +188,18 @@ def _num_bytes(source: Source, index: int) -> int | None:
     return status.st_size
 
 
-def _decoded(source: Source, part: str, num_workers: int) -> Iterator[_Seen]:
-    """What comes of decoding each image, in their order."""
+def _decoded(source: Source, part: str, num_workers: int) -> Iterator[_Checked]:
+    """Decode each image, in their order."""
     pieces = [range(start, min(start + _AT_ONCE, len(source))) for start in range(0, len(source), _AT_ONCE)]
     done = 0
     with counting(f"decoding {part}", len(source)) as show:
-        for seen in _in_processes(source, pieces, num_workers):
-            done += len(seen)
+        for checked in _in_processes(source, pieces, num_workers):
+            done += len(checked)
             show(done)
-            yield from seen
+            yield from checked
 
 
-def _in_processes(source: Source, pieces: list[range], num_workers: int) -> Iterator[list[_Seen]]:
+def _in_processes(source: Source, pieces: list[range], num_workers: int) -> Iterator[list[_Checked]]:
     num_workers = min(num_workers, len(source) // _WORTH_A_PROCESS)
     if num_workers < 2:
         yield from map(partial(_decode_all, source), pieces)
@@ -217,16 +217,16 @@ def _in_processes(source: Source, pieces: list[range], num_workers: int) -> Iter
         pool.shutdown(cancel_futures=True)
 
 
-def _decode_all(source: Source, indices: range) -> list[_Seen]:
+def _decode_all(source: Source, indices: range) -> list[_Checked]:
     return [_decode_one(source, index) for index in indices]
 
 
-def _decode_one(source: Source, index: int) -> _Seen:
+def _decode_one(source: Source, index: int) -> _Checked:
     try:
         content = source.read(index)
-        return _Seen(len(content), decode(content, source.name(index)).size)
+        return _Checked(len(content), decode(content, source.name(index)).size)
     except DataError as error:
-        return _Seen(why=str(error))
+        return _Checked(reason=str(error))
 
 
 # What a process decodes: given once, when it starts, and not with each piece.
@@ -237,7 +237,7 @@ def _take(source: Source) -> None:
     _taken[:] = [source]
 
 
-def _decode_taken(indices: range) -> list[_Seen]:
+def _decode_taken(indices: range) -> list[_Checked]:
     return _decode_all(_taken[0], indices)
 
 

@@ -24,15 +24,15 @@ ENDINGS: Final = (
 )
 
 # Class and path, both as they stand in the file system.
-Found = list[tuple[str, bytes]]
+Entries = list[tuple[str, bytes]]
 
 
 class LabelLine(NamedTuple):
-    """What a label file says of one image.
+    """One line of a label file: an image and its class.
 
     Attributes:
-        path: Of the image, relative to its folder.
-        label: Its class.
+        path: Path of the image, relative to its folder.
+        label: Class of the image.
         where: The place in the label file, for messages.
     """
 
@@ -49,7 +49,7 @@ class FolderSource:
         folder: The folder.
         labels: The name of each class.
         targets: The class of each image.
-        paths: Of each image, relative to the folder.
+        paths: Path of each image, relative to the folder.
     """
 
     folder: Path
@@ -82,7 +82,7 @@ def open_folder(
     """List the images of a folder.
 
     Without a label file, each folder inside is a class, and its images may lie in further folders. Names
-    that begin with a dot are passed over. What cannot be read is listed too: that shows when it is read.
+    that begin with a dot are skipped. Files that cannot be read are listed too: reading them shows it.
 
     Args:
         folder: The folder.
@@ -97,18 +97,18 @@ def open_folder(
     """
     if not folder.is_dir():
         raise PathError(f"folder: {folder} must be a folder, got none.")
-    found = _by_folders(folder) if label_file is None else _by_file(folder, label_file)
-    classes = labels or _classes(folder, found)
+    entries = _by_folders(folder) if label_file is None else _by_file(folder, label_file)
+    classes = labels or _classes(folder, entries)
     numbers = {label: number for number, label in enumerate(classes)}
-    unknown = sorted({label for label, _ in found} - numbers.keys())
+    unknown = sorted({label for label, _ in entries} - numbers.keys())
     if unknown:
         near = did_you_mean(unknown[0], classes)
         raise DataError(
             f"folder: {folder} must have classes of the training alone, got {_listed(unknown)}.{near}"
         )
-    images = [(label, path) for label, path in found if path]
+    images = [(label, path) for label, path in entries if path]
     if not images:
-        raise DataError(f"folder: {folder} must hold images, got none in {len(found)} class folders.")
+        raise DataError(f"folder: {folder} must hold images, got none in {len(entries)} class folders.")
     return FolderSource(
         folder=folder,
         labels=classes,
@@ -117,17 +117,17 @@ def open_folder(
     )
 
 
-def _classes(folder: Path, found: Found) -> tuple[str, ...]:
+def _classes(folder: Path, entries: Entries) -> tuple[str, ...]:
     """The classes that are found, in their order, each with at least one image."""
-    counts = Counter({label: 0 for label, _ in found})
-    counts.update(label for label, path in found if path)
+    counts = Counter({label: 0 for label, _ in entries})
+    counts.update(label for label, path in entries if path)
     empty = [label for label, count in counts.items() if not count]
     if empty and len(empty) < len(counts):
         raise DataError(f"folder: each class of {folder} must have images, got none in {_listed(empty)}.")
     return tuple(counts)
 
 
-def _by_folders(folder: Path) -> Found:
+def _by_folders(folder: Path) -> Entries:
     """The images of each class folder; a class without any stands there once, without a path."""
     root = os.fsencode(folder)
     names = [entry.name for entry in _entries(root) if _is_folder(entry)]
@@ -140,17 +140,17 @@ def _by_folders(folder: Path) -> Found:
     if len(shown) < len(names):
         twice = [label for label, count in shown.items() if count > 1]
         raise DataError(f"folder: classes of {folder} must have names of their own, got twice {twice[0]!r}.")
-    found: Found = []
+    entries: Entries = []
     for name in names:
         label = printable(name)
         paths = [path for path in _files(root, name) if path.lower().endswith(ENDINGS)]
-        found += [(label, path) for path in paths or [b""]]
-    return found
+        entries += [(label, path) for path in paths or [b""]]
+    return entries
 
 
-def _by_file(folder: Path, label_file: Path) -> Found:
+def _by_file(folder: Path, label_file: Path) -> Entries:
     present = set(_files(os.fsencode(folder), b""))
-    found: Found = []
+    entries: Entries = []
     first: dict[bytes, str] = {}
     for line in read_label_file(label_file):
         path = _normal(line)
@@ -165,8 +165,8 @@ def _by_file(folder: Path, label_file: Path) -> Found:
                 f" {first[path]} names."
             )
         first[path] = line.where
-        found.append((printable(line.label), path))
-    return sorted(found)
+        entries.append((printable(line.label), path))
+    return sorted(entries)
 
 
 def _normal(line: LabelLine) -> bytes:
@@ -226,7 +226,7 @@ def read_label_file(path: Path) -> list[LabelLine]:
     """Read a label file.
 
     CSV: two columns, path and label, or a header that names them (`path` or `file`, and `label`; others are
-    passed over). JSON: an object from path to label, or a list of objects with those names.
+    skipped). JSON: an object from path to label, or a list of objects with those names.
 
     Raises:
         PathError: There is no such file.

@@ -95,7 +95,7 @@ def _datasets() -> Any:
 def _load(datasets: Any, root: str, split: str) -> Any:
     try:
         return datasets.load_dataset(str(Path(root)) if Path(root).is_dir() else root, split=split)
-    # No such set or file, no network, no such split or configuration: all of them say it in their words.
+    # No such set or file, no network, no such split or configuration: each has its own message.
     except (OSError, ValueError) as error:
         reason = printable(str(error).strip().partition("\n")[0]).removesuffix(".")
         raise DataError(f"huggingface: {root} must have a split {split!r}, got '{reason}'.") from error

@@ -93,7 +93,7 @@ class ImageTraining:
         return Batch(images, self.source.targets[shown], tuple(unreadable))
 
     def _readable(self, index: int) -> tuple[Image.Image, int, list[str]]:
-        """The image at an index or after it, its index, and why those before it were passed over."""
+        """The image at an index or after it, its index, and why those before it were skipped."""
         reasons: list[str] = []
         while len(reasons) < min(self.max_in_a_row, len(self)):
             place = (index + len(reasons)) % len(self)

@@ -81,7 +81,7 @@ def load(config: PathfinderConfig, seed: int) -> Task:
 
 @dataclass(frozen=True, kw_only=True)
 class Pathfinder:
-    """What the images look like, after Linsley et al. (2018) and the Long Range Arena.
+    """Images of dashed paths, after Linsley et al. (2018) and the Long Range Arena.
 
     Every image has two paths of `path_length` dashes and `distractors` of half as many. Where they run does
     not depend on the class: two dots alone say it, at both ends of the first path, or at one end of the first
@@ -113,7 +113,7 @@ class Pathfinder:
 
     @property
     def _joints(self) -> tuple[int, ...]:
-        """Of each path that is drawn: one more than it has dashes."""
+        """Joints of each path that is drawn: one more than it has dashes."""
         return (*(self.path_length + 1,) * 2, *(max(1, self.path_length // 2) + 1,) * self.distractors)
 
     @property
@@ -287,10 +287,10 @@ def _render(marks: Sequence[_Marks], num: int, size: int) -> Float[np.ndarray, "
     radii = np.concatenate([np.full(one.middles.shape[1], one.radius, np.float32) for one in marks])
     corners = np.rint(middles)
     places = (corners - middles)[:, None] + _SQUARE[..., None, None]  # 2 pixels marks n
-    # The nearest point of a stroke lies at a share of the way to one of its ends.
+    # The nearest point of a stroke lies a fraction of the way to one of its ends.
     lengths = np.maximum((halves * halves).sum(axis=0), np.float32(1e-12))  # marks n
-    shares = (places * (halves / lengths)[:, None]).sum(axis=0)  # pixels marks n
-    offsets = places - np.clip(shares, -1, 1) * halves[:, None]
+    fractions = (places * (halves / lengths)[:, None]).sum(axis=0)  # pixels marks n
+    offsets = places - np.clip(fractions, -1, 1) * halves[:, None]
     distances = _lengths(offsets)
     ink = np.clip(radii[:, None] + np.float32(0.5) - distances, 0, 1)
     rows, columns = corners.astype(np.int64)[:, None] + _SQUARE.astype(np.int64)[..., None, None]

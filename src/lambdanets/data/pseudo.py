@@ -39,18 +39,18 @@ def select(
     min_confidence: float,
     num_each: int | None,
 ) -> Int[Tensor, " m"]:
-    """Choose the images to learn from: those the teacher is sure of, as many of each class.
+    """Choose the images to learn from: those the teacher is confident of, as many of each class.
 
-    Of each class the surest are kept. A class that has fewer is filled up with its own images again, the
-    surest first; one that has none stays empty.
+    The most confident images of each class are kept. A class that has fewer is filled up with its own images
+    again, the most confident first; one that has none stays empty.
 
     Paper: none (ours); filter and balance are Noisy Student's, which the paper follows.
 
     Args:
         classes: What the teacher takes each image for.
-        confidences: The share it gives that class.
+        confidences: The probability it gives that class.
         min_confidence: Least confidence of an image that is kept.
-        num_each: Images of each class; None: as many as are sure.
+        num_each: Images of each class; None: all that are confident.
 
     Returns:
         Indices of images, ascending, some of them repeatedly.
@@ -61,8 +61,8 @@ def select(
     chosen = []
     for label in classes[kept].unique():
         those = kept[classes[kept] == label]
-        surest = those[confidences[those].argsort(descending=True, stable=True)]
-        chosen.append(surest[torch.arange(num_each) % len(surest)])
+        ranked = those[confidences[those].argsort(descending=True, stable=True)]
+        chosen.append(ranked[torch.arange(num_each) % len(ranked)])
     return torch.cat(chosen).sort().values if chosen else kept
 
 
@@ -136,13 +136,13 @@ class PseudoLabels:
 
     @property
     def soft(self) -> bool:
-        """Whether a label is a share of every class, and not one class."""
+        """Whether a label is a probability of every class, and not one class."""
         return not self.settings["hard"]
 
     def targets(self, entries: Int[Tensor, " b"]) -> Targets:
         """The labels of kept images.
 
-        They are read where they are needed: a share of each class of many images is more than memory holds.
+        They are read where they are needed: probabilities of many images are more than memory holds.
 
         Args:
             entries: Places in `indices`.
@@ -173,7 +173,7 @@ class MixedTraining:
     through the epochs and is drawn anew for each pass. Both kinds are spread evenly over an epoch's order, so
     every piece of it has them at the ratio, to within one image.
 
-    With soft labels all targets are shares of classes; with hard ones all are classes.
+    With soft labels all targets are probabilities of classes; with hard ones all are classes.
 
     Paper: none (ours); §E.2 trains on both together and does not state the ratio.
 
@@ -208,7 +208,7 @@ class MixedTraining:
 
     @property
     def _num_pseudo(self) -> int:
-        """Of one epoch."""
+        """Pseudo-labelled images of one epoch."""
         return round(self.ratio * len(self.labelled))
 
     def __len__(self) -> int:
@@ -216,7 +216,7 @@ class MixedTraining:
 
     def order(self, epoch: int) -> Int[Tensor, " n"]:
         """The order of an epoch: each index once, both kinds spread evenly."""
-        # Of the first i + 1 images, ⌊(i + 1) p / n⌋ are pseudo-labelled: in any piece the share, rounded.
+        # Of the first i + 1 images, ⌊(i + 1) p / n⌋ are pseudo-labelled: in any piece the fraction.
         pseudo_so_far = torch.arange(len(self) + 1) * self._num_pseudo // len(self)
         is_pseudo = pseudo_so_far.diff().bool()
         order = torch.empty(len(self), dtype=torch.int64)

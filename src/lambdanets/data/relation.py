@@ -18,7 +18,7 @@ SIZE: Final = (20, 28)
 # `resnet_relation` sees, holds both.
 OFFSET: Final = (3, 11)
 
-# A mark is at least this far from the border, so that what is local cannot tell where it stands.
+# A mark is at least this far from the border, so that a local operation cannot know where it stands.
 MARGIN: Final = 4
 
 NUM_TRAIN: Final = 1920

@@ -1,4 +1,4 @@
-"""What is where in a shard: made once by reading headers, and kept beside it."""
+"""Index of a shard: which image is where, made once by reading headers, and kept beside it."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ Label = int | str
 
 
 class Stamp(NamedTuple):
-    """What changes when a shard is written anew.
+    """Size and time of a shard, which change when it is written anew.
 
     Attributes:
         size: Its bytes.
@@ -42,8 +42,8 @@ class ShardIndex(NamedTuple):
     """The images of a shard, in stored order.
 
     Attributes:
-        stamp: Of the shard that was read.
-        names: Of the images' members.
+        stamp: Size and time of the shard that was read.
+        names: Name of each image's member.
         offsets: Where their bytes begin.
         sizes: How many there are.
         labels: The number of each class, or its name.

@@ -86,7 +86,7 @@ def write_shards(
 
 
 def image_extension(content: bytes, name: str = "") -> str:
-    """What the name of an image ends in: by its bytes, or by its name, or else `jpg`.
+    """The extension of an image: by its bytes, or by its name, or else `jpg`.
 
     Args:
         content: Its encoded bytes, whose beginning says what they are.
@@ -182,7 +182,7 @@ def _padded(size: int) -> int:
 
 
 def _provenance(name: str) -> str:
-    """What a file was called, as the rest of a key: `-n01440764_10026`; nothing of a name that has none."""
+    """The name of a file as the rest of a key: `-n01440764_10026`; empty where it has none."""
     stem = re.split(r"[/\\]", name)[-1].partition(".")[0]
     kept = re.sub(r"[^\w-]+", "-", stem, flags=re.ASCII).strip("-")[:60]
     return f"-{kept}" if kept else ""

@@ -1,4 +1,4 @@
-"""Where images from files come from: encoded bytes with classes, and what every source shares."""
+"""Sources of images from files: encoded bytes with classes, and what every source needs."""
 
 import os
 import stat
@@ -107,7 +107,7 @@ class PackedNames:
         return self._text[self._ends[index] : self._ends[index + 1]]
 
 
-def holdout_split(num: int, share: float) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
+def holdout_split(num: int, fraction: float) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
     """Cut indices in two: those to train with, and those that are set aside.
 
     The latter are spread evenly over the order, so that sorted classes give each its share. Nothing is drawn:
@@ -115,14 +115,16 @@ def holdout_split(num: int, share: float) -> tuple[Int[Tensor, " train"], Int[Te
 
     Args:
         num: How many images there are.
-        share: Which part of them is set aside.
+        fraction: Which part of them is set aside.
 
     Raises:
         ArgumentError: One side would be empty.
     """
-    num_test = round(share * num)
+    num_test = round(fraction * num)
     if not 0 < num_test < num:
-        raise ArgumentError(f"holdout_split: share must leave images on both sides, got {share:g} of {num}.")
+        raise ArgumentError(
+            f"holdout_split: fraction must leave images on both sides, got {fraction:g} of {num}."
+        )
     aside = torch.zeros(num, dtype=torch.bool)
     # The middle of each of num_test equal parts, in whole numbers.
     aside[(2 * torch.arange(num_test) + 1) * num // (2 * num_test)] = True

@@ -1,4 +1,4 @@
-"""Where the members of a tar archive are: nothing is unpacked, and no header is believed."""
+"""Members of a tar archive by their place in it: nothing is unpacked, and no header is trusted."""
 
 import os
 import tarfile
@@ -134,7 +134,7 @@ def _check_name(shard: str, name: str) -> None:
 
 
 def _announced(descriptor: int, position: int, header: tarfile.TarInfo, shard: str) -> dict[str, str]:
-    """What a header without a file says of the next member: its path or its size."""
+    """The path or size of the next member, as a header without a file gives it."""
     if header.size > MAX_HEADER_BYTES:
         raise DataError(
             f"shards: {shard} must have headers of at most {MAX_HEADER_BYTES:,} bytes, got {header.size:,} at"

@@ -1,4 +1,4 @@
-"""What a data set gives: batches, and images as functions of the epoch and the index."""
+"""Data sets ready for use: batches, and images as functions of the epoch and the index."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

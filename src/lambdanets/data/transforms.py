@@ -37,10 +37,10 @@ _TRANSLATION: Final = 100 / 224
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
-    """What training shows of an image: a part of it, resized, perhaps mirrored, then RandAugment.
+    """Augment an image for training: crop a part of it, resize, perhaps mirror, then RandAugment.
 
     RandAugment is TensorFlow's, which the paper's recipes use: of its operations as many as there are layers
-    are drawn with repetition, and each is applied. In timm's words it is
+    are drawn with repetition, and each is applied. In timm's notation it is
     `rand-m{magnitude}-n{layers}-p1-mmax30`: p1, because timm leaves out half of them by default; mmax30,
     because it cuts magnitudes off at 10; without inc1, because TensorFlow's posterize, solarize and
     enhancements are not the increasing ones. What moves in is grey (128), and pixels are the nearest.
@@ -56,9 +56,9 @@ class TrainTransform:
     size: int
     augment: AugmentConfig
 
-    def __call__(self, image: Image.Image, words: tuple[int, ...]) -> UInt8[Tensor, "3 size size"]:
-        """Change an image as its words of seed say, and nothing else."""
-        draws = generator(Purpose.CROP, *words).random(3 + 2 * _TRIES).tolist()
+    def __call__(self, image: Image.Image, seed: tuple[int, ...]) -> UInt8[Tensor, "3 size size"]:
+        """Change an image as its seed decides, and nothing else."""
+        draws = generator(Purpose.CROP, *seed).random(3 + 2 * _TRIES).tolist()
         box = crop_box(image.width, image.height, self.augment.min_crop_area, draws[1:])
         pixels = crop_and_resize(image, box, (self.size, self.size))
         if draws[0] < self.augment.flip:
@@ -66,7 +66,7 @@ class TrainTransform:
         if not self.augment.randaugment_layers:
             return pixels
         changed = Image.merge("RGB", [Image.fromarray(plane) for plane in pixels.numpy()])
-        with seeded(Purpose.OPERATIONS, *words):
+        with seeded(Purpose.OPERATIONS, *seed):
             changed = self._randaugment(changed)
         return torch.from_numpy(np.array(changed)).permute(2, 0, 1)
 
@@ -94,8 +94,8 @@ def crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Bo
     The aspect evenly in its logarithm. After ten parts that do not fit, the middle of the image.
 
     Args:
-        width: Of the image.
-        height: Of the image.
+        width: Width of the image.
+        height: Height of the image.
         min_area: Least fraction of the area.
         draws: Numbers between 0 and 1: two for the place, then two for each try.
     """
@@ -121,7 +121,7 @@ def mix(
     *,
     mixup: float,
     cutmix: float,
-    words: tuple[int, ...],
+    seed: tuple[int, ...],
 ) -> tuple[Images, Targets]:
     """Mix each image of a batch with its neighbour, and their classes in proportion.
 
@@ -131,8 +131,8 @@ def mix(
         num_classes: Classes of the labels.
         mixup: Alpha of mixup, which blends the two; 0 for none.
         cutmix: Alpha of cutmix, which pastes a part of one; 0 for none. With both, each batch takes one or
-            the other, as the words decide.
-        words: Of the seed.
+            the other, as the seed decides.
+        seed: Numbers such as seed and step.
 
     Returns:
         The images, and a probability of every class; with neither alpha both as they came.
@@ -141,7 +141,7 @@ def mix(
         return images, targets
     from torchvision.transforms import v2
 
-    with seeded(Purpose.MIX, *words):
+    with seeded(Purpose.MIX, *seed):
         takes_mixup = mixup > 0 and (not cutmix or random.random() < 0.5)
         kind, alpha = (v2.MixUp, mixup) if takes_mixup else (v2.CutMix, cutmix)
         mixed: tuple[Images, Targets] = kind(alpha=alpha, num_classes=num_classes)(images, targets)
@@ -149,13 +149,13 @@ def mix(
 
 
 @contextmanager
-def seeded(*words: int) -> Iterator[None]:
-    """Let what other libraries draw follow from the words alone, and leave no trace of it.
+def seeded(*seed: int) -> Iterator[None]:
+    """Let what other libraries draw follow from the seed alone, and leave no trace of it.
 
     The generators of numpy, of Python, and torch's of the processor are put back as they were.
     """
     before = np.random.get_state(), random.getstate(), torch.get_rng_state()
-    first, second, third = np.random.SeedSequence(words).generate_state(3).tolist()
+    first, second, third = np.random.SeedSequence(seed).generate_state(3).tolist()
     np.random.seed(first)
     random.seed(second)
     torch.default_generator.manual_seed(third)

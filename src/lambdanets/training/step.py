@@ -20,7 +20,7 @@ from lambdanets.training.metrics import identity
 from lambdanets.training.optimizer import gradient_norm
 from lambdanets.training.state import TrainState
 
-# From images, classes and `words`, the seed of the mixture.
+# From images, classes and the seed of the mixture.
 Mix = Callable[..., tuple[Tensor, Tensor]]
 
 
@@ -104,7 +104,7 @@ def _forward_backward(
         images = prepare(images.to(ctx.device, non_blocking=True))
         targets = targets.to(ctx.device, non_blocking=True)
         if mix:
-            images, targets = mix(images, targets, words=(config.seed, state.step, ctx.rank, number))
+            images, targets = mix(images, targets, seed=(config.seed, state.step, ctx.rank, number))
         with _no_sync(state.ddp_model, number < parts - 1):
             with torch.autocast(ctx.device.type, dtype, enabled=dtype is not None):
                 logits = state.ddp_model(images)
