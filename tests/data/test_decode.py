@@ -134,7 +134,7 @@ def test_more_pixels_than_allowed_are_refused_before_they_are_decoded(monkeypatc
         encoded(PIXELS, "JPEG2000"),
         encoded((PIXELS[..., 0] / 9).astype(np.float32), "TIFF"),
     ]
-    monkeypatch.setattr(module, "MAX_PIXELS", 1200)
+    monkeypatch.setattr(module, "_MAX_PIXELS", 1200)
     monkeypatch.setattr(Image.Image, "load", None)
     with pytest.raises(DataError, match=r"^a: must have at most 1,200 pixels, got 41×30\.$"):
         decode(wide, "a")

@@ -13,7 +13,16 @@ from PIL import Image
 
 from lambdanets.data import digits as module
 from lambdanets.data.config import AugmentConfig, DigitsConfig, SemiConfig
-from lambdanets.data.digits import MEAN, STD, Digits, DigitSource, MovedDigits, choose, load_digits, normalize
+from lambdanets.data.digits import (
+    MEAN,
+    STD,
+    Digits,
+    _DigitSource,
+    _MovedDigits,
+    choose,
+    load_digits,
+    normalize,
+)
 from lambdanets.data.sources import Source
 from lambdanets.errors import ArgumentError, DataError, DependencyError
 
@@ -22,7 +31,7 @@ TRAIN, TEST = load_digits()
 
 def _augmented(seed=0, **amounts):
     config = DigitsConfig(**{"max_shift": 0.7, "max_rotation": 12.0, **amounts})
-    return MovedDigits(digits=TRAIN, seed=seed, config=config)
+    return _MovedDigits(digits=TRAIN, seed=seed, config=config)
 
 
 def test_the_last_500_in_stored_order_are_the_test():
@@ -152,7 +161,7 @@ def test_the_seed_decides_which_digits_are_labelled():
 
 
 def test_digits_are_files_of_four_times_the_size():
-    source = DigitSource(TEST)
+    source = _DigitSource(TEST)
     assert isinstance(source, Source)
     assert (len(source), source.labels[3], source.name(7)) == (500, "3", "digit 7")
     assert torch.equal(source.targets, TEST.labels)

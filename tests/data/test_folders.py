@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets.data.folders import open_folder, read_label_file
+from lambdanets.data.folders import _read_label_file, open_folder
 from lambdanets.data.sources import Source
 from lambdanets.errors import DataError, PathError
 from support.privileges import without_override
@@ -173,7 +173,7 @@ def test_a_missing_label_file_is_a_path_error(tmp_path):
     with pytest.raises(
         PathError, match=r"folder: label file must be a file, got .*none\.csv, which does not"
     ):
-        read_label_file(tmp_path / "none.csv")
+        _read_label_file(tmp_path / "none.csv")
 
 
 def test_wrong_folders_are_told(tmp_path):

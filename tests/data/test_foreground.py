@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from lambdanets.data.digits import MEAN, STD
-from lambdanets.data.foreground import _fine_grid, light_ink
+from lambdanets.data.foreground import _fine_grid, _light_ink
 from lambdanets.data.preprocessing import Foreground, Preprocessing
 from lambdanets.errors import DataError
 
@@ -95,7 +95,7 @@ def test_a_wider_margin_changes_nothing(left, above):
     seven = np.asarray(_seven(), dtype=np.float32) / 255
     page = np.ones((150 + 2 * above, 120 + 2 * left), dtype=np.float32)
     page[above : above + 150, left : left + 120] = seven
-    near, far = light_ink(seven)[0], light_ink(page)[0]
+    near, far = _light_ink(seven)[0], _light_ink(page)[0]
     assert np.array_equal(*(_fine_grid(ink, 32, 0.25) for ink in (near, far)))
 
 

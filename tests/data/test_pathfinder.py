@@ -11,21 +11,25 @@ from sklearn.linear_model import LogisticRegression
 
 from lambdanets.data.config import PathfinderConfig
 from lambdanets.data.pathfinder import (
-    CLEARANCE,
-    DASH,
+    _CLEARANCE,
+    _DASH,
+    _STEP,
     MARGIN,
     STD,
-    STEP,
-    Pathfinder,
+    _Pathfinder,
     load,
 )
 from lambdanets.errors import ArgumentError, DataError
 
-SMALL = Pathfinder()
-FORMS = [SMALL, Pathfinder(path_length=3, distractors=0), Pathfinder(size=64, path_length=12, distractors=4)]
+SMALL = _Pathfinder()
+FORMS = [
+    SMALL,
+    _Pathfinder(path_length=3, distractors=0),
+    _Pathfinder(size=64, path_length=12, distractors=4),
+]
 
 
-def paths_of(form: Pathfinder, num: int) -> list[np.ndarray]:
+def paths_of(form: _Pathfinder, num: int) -> list[np.ndarray]:
     return form.paths([(99, index) for index in range(num)])
 
 
@@ -71,7 +75,7 @@ def test_the_test_is_balanced_and_its_own() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS, ids=str)
-def test_paths_have_their_length_and_keep_apart(form: Pathfinder) -> None:
+def test_paths_have_their_length_and_keep_apart(form: _Pathfinder) -> None:
     """Literally, joint by joint, in float64."""
     paths = [path.astype(np.float64) for path in paths_of(form, 12)]
     assert [path.shape[1] - 1 for path in paths[:2]] == [form.path_length] * 2
@@ -86,9 +90,9 @@ def test_paths_have_their_length_and_keep_apart(form: Pathfinder) -> None:
             assert all(MARGIN - 1e-4 <= side <= form.size - 1 - MARGIN + 1e-4 for side in here)
             for second, other, *there in joints:
                 if first == second and abs(one - other) == 1:
-                    assert math.dist(here, there) == pytest.approx(STEP, abs=1e-4)
+                    assert math.dist(here, there) == pytest.approx(_STEP, abs=1e-4)
                 elif (first, one) != (second, other):
-                    assert math.dist(here, there) >= CLEARANCE - 1e-4
+                    assert math.dist(here, there) >= _CLEARANCE - 1e-4
 
 
 def test_dots_lie_alike_in_both_classes() -> None:
@@ -129,7 +133,7 @@ def test_ink_is_that_of_strokes_with_round_ends() -> None:
         for path in paths:
             for place in range(path.shape[1] - 1):
                 here, there = (path[:, at, index].astype(float) for at in (place, place + 1))
-                gap = (STEP - DASH) / 2 / STEP
+                gap = (_STEP - _DASH) / 2 / _STEP
                 strokes.append((here + gap * (there - here), there - gap * (there - here), 0.5))
         other = paths[0][:, -1, index] if index else paths[1][:, 0, index]
         strokes += [(dot.astype(float), dot.astype(float), 1.6) for dot in (paths[0][:, 0, index], other)]
@@ -175,8 +179,8 @@ def test_paths_and_dots_are_equally_many_in_both_classes() -> None:
     assert images.std().item() == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize("form", [Pathfinder(size=32, path_length=2, distractors=0), Pathfinder(size=128)])
-def test_sizes_and_lengths(form: Pathfinder) -> None:
+@pytest.mark.parametrize("form", [_Pathfinder(size=32, path_length=2, distractors=0), _Pathfinder(size=128)])
+def test_sizes_and_lengths(form: _Pathfinder) -> None:
     assert form.draw([(1, 0)], torch.tensor([1])).shape == (1, 1, form.size, form.size)
 
 
@@ -196,18 +200,18 @@ def test_sizes_and_lengths(form: Pathfinder) -> None:
 )
 def test_what_has_no_room_is_named(settings, message) -> None:
     with pytest.raises(ArgumentError, match=rf"^Pathfinder: {message}\.$"):
-        Pathfinder(**settings)
+        _Pathfinder(**settings)
 
 
 def test_a_search_for_room_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    form = Pathfinder()
-    whole_attempt = Pathfinder._attempt
+    form = _Pathfinder()
+    whole_attempt = _Pathfinder._attempt
 
     def failed(self, numbers):
         paths, whole = whole_attempt(self, numbers)
         return paths, np.zeros_like(whole)
 
-    monkeypatch.setattr(Pathfinder, "_attempt", failed)
+    monkeypatch.setattr(_Pathfinder, "_attempt", failed)
     with pytest.raises(
         DataError, match=r"paths must find room, got none for 1 images in 100 rounds of attempts\."
     ):

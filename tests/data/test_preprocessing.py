@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from lambdanets.data import decode as decode_module
 from lambdanets.data import preprocessing as module
 from lambdanets.data.decode import crop_and_resize, decode
-from lambdanets.data.digits import MEAN, STD, DigitSource, load_digits
+from lambdanets.data.digits import MEAN, STD, _DigitSource, load_digits
 from lambdanets.data.images import ImageTest
 from lambdanets.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Foreground, Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, DataError, PathError
@@ -195,7 +195,7 @@ def test_normalising_is_the_same_on_a_gpu():
 def test_a_foreign_digit_becomes_what_its_bundled_twin_is(tmp_path):
     """The bundled digits themselves, drawn large, dark on light: the network must see almost the same."""
     _, digits = load_digits()
-    test = ImageTest(source=DigitSource(digits), preprocessing=DIGIT_FILES)
+    test = ImageTest(source=_DigitSource(digits), preprocessing=DIGIT_FILES)
     for index in (0, 5, 77):
         stored = DIGIT_FILES.normalize(test.batch(torch.tensor([index])).images)[0]
         # The paper around it is cut off, so it has the bundled digits' own margins: none above and below.

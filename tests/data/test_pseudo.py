@@ -14,7 +14,7 @@ from lambdanets.data.pseudo import (
     SELECTED,
     MixedTraining,
     PseudoLabels,
-    occurrences,
+    _count_occurrences,
     select,
     shard_name,
 )
@@ -55,7 +55,7 @@ def test_the_surest_of_each_class_are_kept(images, num_each) -> None:
     )
     assert found.tolist() == select_by_loops(classes, confidences, 0.25, num_each)
     seen: list[int] = []
-    for index, before in zip(found.tolist(), occurrences(found).tolist(), strict=True):
+    for index, before in zip(found.tolist(), _count_occurrences(found).tolist(), strict=True):
         assert before == seen.count(index)
         seen.append(index)
 

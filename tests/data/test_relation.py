@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from lambdanets import create_model
 from lambdanets.data.relation import (
+    _OFFSET,
     MARGIN,
-    OFFSET,
     SIZE,
     STD,
     draw,
@@ -32,7 +32,7 @@ def marks(image: torch.Tensor) -> list[tuple[int, int]]:
 
 def is_related(image: torch.Tensor) -> bool:
     first, second = sorted(marks(image), key=lambda place: place[1])
-    return (second[0] - first[0], second[1] - first[1]) == OFFSET
+    return (second[0] - first[0], second[1] - first[1]) == _OFFSET
 
 
 def test_places_of_the_test_are_never_shown_in_training() -> None:
@@ -40,8 +40,8 @@ def test_places_of_the_test_are_never_shown_in_training() -> None:
     assert not set(TRAIN) & set(TEST)
     height, width = SIZE
     for row, column in (*TRAIN, *TEST):
-        assert MARGIN <= row < row + OFFSET[0] < height - MARGIN
-        assert MARGIN <= column < column + OFFSET[1] < width - MARGIN
+        assert MARGIN <= row < row + _OFFSET[0] < height - MARGIN
+        assert MARGIN <= column < column + _OFFSET[1] < width - MARGIN
 
 
 @pytest.mark.parametrize("where", [TRAIN, TEST], ids=["training", "test"])
@@ -117,4 +117,4 @@ def test_no_unit_of_the_convolutions_sees_both_marks() -> None:
     model.features(image)["c5"][0, :, 10, 14].sum().backward()
     rows, columns = image.grad[0, 0].nonzero(as_tuple=True)
     assert (rows.max() - rows.min() + 1, columns.max() - columns.min() + 1) == (11, 11)
-    assert OFFSET[1] >= 11
+    assert _OFFSET[1] >= 11

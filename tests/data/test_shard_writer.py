@@ -9,7 +9,7 @@ import pytest
 
 from lambdanets.data import shard_writer
 from lambdanets.data.folders import write_class_names
-from lambdanets.data.shard_writer import image_extension, write_shards
+from lambdanets.data.shard_writer import _image_extension, write_shards
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import ArgumentError, DataError, StorageError
 from support.archives import content, image_bytes
@@ -125,12 +125,12 @@ def test_arguments(tmp_path):
     ],
 )
 def test_extensions_are_those_of_the_bytes(form, extension):
-    assert image_extension(image_bytes(form=form), "wrong.xyz") == extension
+    assert _image_extension(image_bytes(form=form), "wrong.xyz") == extension
 
 
 def test_extensions_of_unknown_bytes_are_those_of_the_name():
-    assert image_extension(b"", "a/b.PNG") == "png"
-    assert image_extension(b"<html>", "row 5") == "jpg"
+    assert _image_extension(b"", "a/b.PNG") == "png"
+    assert _image_extension(b"<html>", "row 5") == "jpg"
 
 
 @pytest.mark.parametrize(

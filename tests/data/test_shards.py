@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets.data.shard_index import build_index, index_places, read_index
-from lambdanets.data.shards import ShardSource, find_shards
+from lambdanets.data.shard_index import _build_index, _index_places, read_index
+from lambdanets.data.shards import ShardSource, _find_shards
 from lambdanets.data.sources import Source
 from lambdanets.errors import DataError, PathError
 from support.archives import content, samples, write_tar
@@ -44,7 +44,7 @@ def test_places_are_those_of_the_standard_library(tmp_path, form):
     members = [(folder, b""), (f"{long}/x.cls", b"7"), (f"{long}/x.png", content(4)), *samples([3, 1])]
     extra = {"comment": "of all"} if form == tarfile.PAX_FORMAT else None
     path = write_tar(tmp_path / "a.tar", members, form=form, pax_headers=extra)
-    index = build_index(path)
+    index = _build_index(path)
     with tarfile.open(path) as archive:
         expected = [
             (member.name, member.offset_data, member.size)
@@ -131,21 +131,21 @@ def test_patterns(tmp_path, pattern, expected):
         with pytest.raises(
             PathError, match=r"shards: .*\{0..0\}.tar must be there, got no .*train/100.tar\."
         ):
-            find_shards(tmp_path, pattern)
+            _find_shards(tmp_path, pattern)
     else:
-        assert find_shards(tmp_path, pattern) == [tmp_path / name for name in expected]
+        assert _find_shards(tmp_path, pattern) == [tmp_path / name for name in expected]
 
 
 def test_patterns_that_stand_for_nothing(tmp_path):
     with pytest.raises(PathError, match=r"shards: root must be a folder, got .*none, which is none\."):
-        find_shards(tmp_path / "none", "train")
+        _find_shards(tmp_path / "none", "train")
     with pytest.raises(PathError, match=r"shards: .*train must be there, got no .*train\."):
-        find_shards(tmp_path, "train")
+        _find_shards(tmp_path, "train")
     message = r"shards: ranges of '\{5..2\}.tar' must stand for 1 to 1,000,000 names, got 0\."
     with pytest.raises(PathError, match=message):
-        find_shards(tmp_path, "{5..2}.tar")
+        _find_shards(tmp_path, "{5..2}.tar")
     with pytest.raises(PathError, match=r"must stand for 1 to 1,000,000 names, got 10,000,000,000\."):
-        find_shards(tmp_path, "{00000..99999}-{00000..99999}.tar")
+        _find_shards(tmp_path, "{00000..99999}-{00000..99999}.tar")
     write_tar(tmp_path / "a.tar", [])
     with pytest.raises(DataError, match=r"shards: .*a.tar must hold images, got 1 shards with none\."):
         ShardSource(tmp_path, "a.tar")
@@ -154,9 +154,9 @@ def test_patterns_that_stand_for_nothing(tmp_path):
 def test_the_index_is_made_once_and_again_for_another_shard(tmp_path, monkeypatch):
     shard = write_tar(tmp_path / "a.tar", samples([0, 1]))
     first = read_index(shard)
-    assert index_places(shard)[0] == tmp_path / "a.tar.index.json"
-    assert index_places(shard)[0].is_file()
-    monkeypatch.setattr("lambdanets.data.shard_index.build_index", lambda shard: pytest.fail("made twice"))
+    assert _index_places(shard)[0] == tmp_path / "a.tar.index.json"
+    assert _index_places(shard)[0].is_file()
+    monkeypatch.setattr("lambdanets.data.shard_index._build_index", lambda shard: pytest.fail("made twice"))
     assert read_index(shard) == first
     monkeypatch.undo()
     write_tar(shard, samples([1, 1, 0]))
@@ -173,7 +173,7 @@ def test_an_index_of_a_read_only_folder_is_among_the_caches(tmp_path, caches, mo
     assert [path.name for path in shard.parent.iterdir()] == ["a.tar"]
     (kept,) = caches.rglob("*.index.json")
     assert json.loads(kept.read_text())["names"] == index.names
-    monkeypatch.setattr("lambdanets.data.shard_index.build_index", lambda shard: pytest.fail("made twice"))
+    monkeypatch.setattr("lambdanets.data.shard_index._build_index", lambda shard: pytest.fail("made twice"))
     assert read_index(shard) == index
 
 
@@ -215,7 +215,7 @@ def _refuse(monkeypatch, *folders):
 def test_a_damaged_index_is_made_again(tmp_path, change):
     shard = write_tar(tmp_path / "a.tar", samples([0, 1]))
     index = read_index(shard)
-    place = index_places(shard)[0]
+    place = _index_places(shard)[0]
     place.write_text(change(json.loads(place.read_text())))
     assert read_index(shard) == index
     assert json.loads(place.read_text())["labels"] == [0, 1]
@@ -276,7 +276,7 @@ def test_a_shard_that_is_cut_off_while_open_is_an_error_with_a_name(tmp_path):
     shard = write_tar(tmp_path / "a.tar", samples([0, 1]))
     source = ShardSource(tmp_path, "a.tar")
     source.read(0)
-    os.truncate(shard, build_index(shard).offsets[1] + 100)
+    os.truncate(shard, _build_index(shard).offsets[1] + 100)
     with pytest.raises(DataError, match=r"^a.tar: 000001.jpg: must have 737 bytes, got 100\.$"):
         source.read(1)
 

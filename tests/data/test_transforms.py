@@ -14,7 +14,7 @@ from PIL import Image
 
 from lambdanets.data.config import AugmentConfig
 from lambdanets.data.seeds import Purpose
-from lambdanets.data.transforms import TrainTransform, crop_box, mix, seeded
+from lambdanets.data.transforms import TrainTransform, _crop_box, mix, seeded
 from lambdanets.errors import DependencyError
 from support.images import photo
 
@@ -34,7 +34,7 @@ def global_states():
     draws=st.lists(st.floats(0, 1, exclude_max=True), min_size=22, max_size=22),
 )
 def test_a_crop_lies_in_the_image_and_has_what_was_asked_for(width, height, min_area, draws):
-    left, above, right, below = crop_box(width, height, min_area, draws)
+    left, above, right, below = _crop_box(width, height, min_area, draws)
     assert 0 <= left < right <= width and 0 <= above < below <= height
     # Half a pixel of rounding on each side; an image too narrow is taken as it is.
     part_width, part_height = right - left, below - above
@@ -53,7 +53,7 @@ def test_crops_are_distributed_as_torchvision_s():
     boxes = [theirs.make_params([image]) for _ in range(num)]
     expected = np.array([[box["left"], box["top"], box["width"], box["height"]] for box in boxes], float)
     draws = np.random.default_rng(1).random((num, 22)).tolist()
-    ours = np.array([crop_box(width, height, 0.08, one) for one in draws], float)
+    ours = np.array([_crop_box(width, height, 0.08, one) for one in draws], float)
     ours[:, 2:] -= ours[:, :2]
     for column in range(4):
         distance = largest_gap(ours[:, column], expected[:, column])
@@ -73,8 +73,8 @@ def largest_gap(first, second):
 
 def test_where_no_crop_fits_it_is_the_middle():
     draws = [0.99, 0.99] + [0.999, 0.5] * 10
-    assert crop_box(1000, 10, 0.9, draws) == (493, 0, 506, 10)
-    assert crop_box(10, 1000, 0.9, draws) == (0, 493, 10, 506)
+    assert _crop_box(1000, 10, 0.9, draws) == (493, 0, 506, 10)
+    assert _crop_box(10, 1000, 0.9, draws) == (0, 493, 10, 506)
 
 
 def test_without_cropping_and_flipping_an_image_of_the_size_stays_as_it_is():

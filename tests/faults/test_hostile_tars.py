@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lambdanets.data.shards import ShardSource
-from lambdanets.data.tar_members import MAX_HEADER_BYTES
+from lambdanets.data.tar_members import _MAX_HEADER_BYTES
 from lambdanets.errors import DataError
 from support.archives import END, content, padded, raw_header, samples, write_raw, write_tar
 
@@ -278,7 +278,7 @@ def test_one_name_or_size_for_all(tmp_path, record):
 
 @pytest.mark.parametrize("kind", [PAX, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.SOLARIS_XHDTYPE])
 def test_a_huge_header(tmp_path, kind):
-    size = MAX_HEADER_BYTES + 1
+    size = _MAX_HEADER_BYTES + 1
     write_raw(tmp_path / "data/a.tar", *GOOD, raw_header("Header", size, kind), bytes(size + 511), END)
     assert_refused(tmp_path, f"have headers of at most 65,536 bytes, got {size:,} at Header.")
 

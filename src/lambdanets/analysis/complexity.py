@@ -103,7 +103,7 @@ class Complexity:
     note: str = ""
 
     def multiply_adds(self, **sizes: int) -> int | float:
-        """Of a plain computation, exactly; FLOPs are twice as many."""
+        """Multiply-adds of a plain computation, exactly; FLOPs are twice as many."""
         return _exact(self.time_factor, self.time, self.time_left_out, {**sizes, **self.sizes})
 
     def numbers_kept(self, **sizes: int) -> int | float:

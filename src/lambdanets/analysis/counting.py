@@ -189,7 +189,7 @@ def _attention_flops(
 
 
 def _lambda_flops(layer: _LambdaLayers, size: tuple[int, ...]) -> int:
-    """Of one map: projections, content lambda, position lambdas, and the lambdas applied."""
+    """FLOPs of one map: projections, content lambda, position lambdas, and the lambdas applied."""
     n = math.prod(size)
     k, u, h, v = layer.query_depth, layer.intra_depth, layer.num_heads, layer.value_depth
     projections = [layer.to_queries, layer.to_keys, layer.to_values]

@@ -23,7 +23,7 @@ class AugmentConfig:
 
     Attributes:
         min_crop_area: Least fraction of the image's area that is cut out and resized.
-        flip: Probability that an image is mirrored left to right.
+        flip: Probability that an image is flipped left to right.
         randaugment_layers: Operations of RandAugment on each image; 0 for none.
         randaugment_magnitude: How strong they are, from 0 to 30.
         mixup: Alpha of mixup; 0 for none.
@@ -71,7 +71,7 @@ class DataConfig(ABC):
 
     name: str
 
-    # Whether images are cropped, mirrored and changed by RandAugment, as those of files are.
+    # Whether images are cropped, flipped and changed by RandAugment, as those of files are.
     augmented: ClassVar[bool] = False
 
     # The settings that decide which images there are to train with. The others say how they are shown.
@@ -348,7 +348,7 @@ class FolderConfig(FilesConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardsConfig(FilesConfig):
+class _ShardsConfig(FilesConfig):
     """Tar shards of WebDataset's form."""
 
     name: Literal["shards"] = "shards"
@@ -368,7 +368,7 @@ class ShardsConfig(FilesConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HuggingFaceConfig(FilesConfig):
+class _HuggingFaceConfig(FilesConfig):
     """A data set that the library `datasets` loads, from the Hub or a folder."""
 
     name: Literal["huggingface"] = "huggingface"
@@ -411,8 +411,8 @@ DATA_SETS: Final[dict[str, type[DataConfig]]] = {
     "relation": RelationConfig,
     "pathfinder": PathfinderConfig,
     "folder": FolderConfig,
-    "shards": ShardsConfig,
-    "huggingface": HuggingFaceConfig,
+    "shards": _ShardsConfig,
+    "huggingface": _HuggingFaceConfig,
     "digit-images": DigitImagesConfig,
 }
 
@@ -434,7 +434,7 @@ _COMMON_ONCE: Final[dict[str, Any]] = {
 }
 
 
-def data_set(name: str) -> type[DataConfig]:
+def _data_set(name: str) -> type[DataConfig]:
     """The class of a data set's settings, by its name.
 
     Raises:
@@ -450,7 +450,7 @@ def read_data_config(values: Mapping[str, Any]) -> DataConfig:
     Raises:
         ArgumentError: A setting is unknown, of another data set, or out of range.
     """
-    kind = data_set(str(values.get("name")))
+    kind = _data_set(str(values.get("name")))
     own: dict[str, Any] = {field.name: field.default for field in fields(kind)}
     # Configs of old hold the settings of every data set, and none where each set has a default of its own.
     kept = {
@@ -478,7 +478,7 @@ def switched(data: DataConfig, name: str, **settings: Any) -> DataConfig:
     Raises:
         ArgumentError: There is no such data set, or a setting is none of its.
     """
-    kind = data_set(name)
+    kind = _data_set(name)
     known = {field.name for field in fields(kind)}
     for setting in settings.keys() - known:
         raise ArgumentError(f"{kind.__name__}: settings must be {', '.join(sorted(known))}, got {setting}.")

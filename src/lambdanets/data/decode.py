@@ -21,7 +21,7 @@ FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG",
 
 # Decoding stays below 1 GB, whatever the format: a whole process took 0.97 GB for a progressive CMYK JPEG of
 # this size, 0.5 GB for a plain one. Some formats and modes take twice the memory, and get half the pixels.
-MAX_PIXELS: Final = 61_000_000
+_MAX_PIXELS: Final = 61_000_000
 _HEAVY: Final = {"JPEG2000", "WEBP", "I", "F"}
 
 # Larger parts of images are not copied: Pillow resizes them where they are, four times slower.
@@ -41,11 +41,11 @@ def decode(data: bytes, name: str, *, background: Literal["white", "contrast"] =
         background: What stands behind transparent parts: white, or black where what is opaque is light.
 
     Raises:
-        DataError: The bytes cannot be decoded, or are of more than `MAX_PIXELS` pixels; the message begins
+        DataError: The bytes cannot be decoded, or are of more than `_MAX_PIXELS` pixels; the message begins
             with the name.
     """
     with _data_errors(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        most = MAX_PIXELS // 2 if _HEAVY & {image.format, image.mode} else MAX_PIXELS
+        most = _MAX_PIXELS // 2 if _HEAVY & {image.format, image.mode} else _MAX_PIXELS
         if image.width * image.height > most:
             raise DataError(f"{name}: must have at most {most:,} pixels, got {image.width}×{image.height}.")
         image.load()

@@ -23,7 +23,7 @@ NUM_CLASSES: Final = 10
 LABELS: Final = tuple(str(digit) for digit in range(NUM_CLASSES))
 
 # Digits of `semi` that have labels, as many of each class.
-NUM_LABELLED: Final = 200
+_NUM_LABELLED: Final = 200
 
 # Mean and standard deviation of all pixels of the 1,297 training images, after division by 16.
 MEAN: Final = 0.3059
@@ -36,26 +36,28 @@ Labels = Int[Tensor, " n"]
 def load(config: MovedDigitsConfig, seed: int) -> Task:
     """Load the data set `digits`."""
     train, test = load_digits()
-    return _task(MovedDigits(digits=train, seed=seed, config=config), test)
+    return _task(_MovedDigits(digits=train, seed=seed, config=config), test)
 
 
 def load_semi(config: SemiConfig, seed: int) -> Task:
     """Load the data set `semi`: the seed decides which digits are labelled, a teacher labels the others."""
     train, test = load_digits()
-    is_labelled = choose(train, NUM_LABELLED // NUM_CLASSES, seed)
+    is_labelled = choose(train, _NUM_LABELLED // NUM_CLASSES, seed)
     labelled, others = (train.select(chosen) for chosen in (is_labelled, ~is_labelled))
     unlabelled = Unlabelled(
-        shown=MovedDigits(digits=others, seed=seed, config=config),
+        shown=_MovedDigits(digits=others, seed=seed, config=config),
         clean=others,
         labels=LABELS,
         targets=others.labels,
     )
-    return replace(_task(MovedDigits(digits=labelled, seed=seed, config=config), test), unlabelled=unlabelled)
+    return replace(
+        _task(_MovedDigits(digits=labelled, seed=seed, config=config), test), unlabelled=unlabelled
+    )
 
 
 def load_images(config: DigitImagesConfig, seed: int, augment: AugmentConfig, max_unreadable: int) -> Task:
     """Load the data set `digit-images`."""
-    train, test = (DigitSource(part) for part in load_digits())
+    train, test = (_DigitSource(part) for part in load_digits())
     # Digits reach to the border: a test cuts nothing off.
     preprocessing = Preprocessing(size=config.test_size, crop_fraction=1.0, foreground=Foreground(grid=8))
     return Task(
@@ -88,7 +90,7 @@ class Digits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MovedDigits:
+class _MovedDigits:
     """Training images that move a little in each epoch: a pure function of (seed, epoch, index).
 
     Each image is shifted, rotated and scaled about its centre by amounts drawn evenly between minus and
@@ -133,7 +135,7 @@ class MovedDigits:
 
 
 @dataclass(frozen=True, eq=False)
-class DigitSource:
+class _DigitSource:
     """The digits as PNG files of 32×32 pixels, paper black and ink white.
 
     Attributes:
@@ -214,6 +216,6 @@ def choose(digits: Digits, num_each: int, seed: int) -> Bool[Tensor, " n"]:
     return chosen
 
 
-def _task(train: MovedDigits, test: Digits) -> Task:
+def _task(train: _MovedDigits, test: Digits) -> Task:
     preprocessing = Preprocessing(size=8, mean=(MEAN,), std=(STD,), foreground=Foreground())
     return Task(train=train, test=test, labels=LABELS, in_channels=1, preprocessing=preprocessing)

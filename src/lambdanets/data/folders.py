@@ -27,7 +27,7 @@ ENDINGS: Final = (
 Entries = list[tuple[str, bytes]]
 
 
-class LabelLine(NamedTuple):
+class _LabelLine(NamedTuple):
     """One line of a label file: an image and its class.
 
     Attributes:
@@ -152,7 +152,7 @@ def _by_file(folder: Path, label_file: Path) -> Entries:
     present = set(_files(os.fsencode(folder), b""))
     entries: Entries = []
     first: dict[bytes, str] = {}
-    for line in read_label_file(label_file):
+    for line in _read_label_file(label_file):
         path = _normal(line)
         if path not in present:
             raise DataError(
@@ -169,7 +169,7 @@ def _by_file(folder: Path, label_file: Path) -> Entries:
     return sorted(entries)
 
 
-def _normal(line: LabelLine) -> bytes:
+def _normal(line: _LabelLine) -> bytes:
     try:
         return os.path.normpath(line.path.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
@@ -222,7 +222,7 @@ def _listed(names: Sequence[str]) -> str:
 _PATHS = ("path", "file")
 
 
-def read_label_file(path: Path) -> list[LabelLine]:
+def _read_label_file(path: Path) -> list[_LabelLine]:
     """Read a label file.
 
     CSV: two columns, path and label, or a header that names them (`path` or `file`, and `label`; others are
@@ -250,7 +250,7 @@ def read_label_file(path: Path) -> list[LabelLine]:
     return lines
 
 
-def _from_csv(text: str, file: Path) -> Iterator[LabelLine]:
+def _from_csv(text: str, file: Path) -> Iterator[_LabelLine]:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     columns: tuple[int, int] | None = None
     for row in rows:
@@ -275,7 +275,7 @@ def _columns(header: list[str]) -> tuple[int, int]:
     return (paths[0], header.index("label")) if paths and "label" in header else (-1, -1)
 
 
-def _from_json(text: str, file: Path) -> Iterator[LabelLine]:
+def _from_json(text: str, file: Path) -> Iterator[_LabelLine]:
     # Pairs keep a path that is named twice, which a dictionary would swallow.
     content = json.loads(text, object_pairs_hook=tuple)
     if isinstance(content, tuple):
@@ -291,7 +291,7 @@ def _from_json(text: str, file: Path) -> Iterator[LabelLine]:
         raise DataError(f"folder: {file} must hold an object or a list, got {content!r}.")
 
 
-def _line(path: Any, label: Any, where: str) -> LabelLine:
+def _line(path: Any, label: Any, where: str) -> _LabelLine:
     if isinstance(label, int) and not isinstance(label, bool):
         label = str(label)
     if not isinstance(path, str) or not path or not isinstance(label, str) or not label.strip():
@@ -299,7 +299,7 @@ def _line(path: Any, label: Any, where: str) -> LabelLine:
             f"folder: {where} must give a path and a label (a text or a whole number), got"
             f" {path!r} and {label!r}."
         )
-    return LabelLine(path, label.strip(), where)
+    return _LabelLine(path, label.strip(), where)
 
 
 def read_class_names(root: Path) -> tuple[str, ...] | None:

@@ -24,7 +24,7 @@ def draw(image: Image.Image, side: int, oversampling: int, min_coverage: float) 
     Raises:
         DataError: The image is blank.
     """
-    ink, inverted = light_ink(np.asarray(image.convert("L"), dtype=np.float32) / 255)
+    ink, inverted = _light_ink(np.asarray(image.convert("L"), dtype=np.float32) / 255)
     if ink is None:
         raise DataError("must show a digit, got an image of one brightness.")
     fine = _fine_grid(ink, side * oversampling, min_coverage)
@@ -40,7 +40,7 @@ def _fine_grid(ink: Plane, side: int, min_coverage: float) -> Plane:
     return np.asarray(strokes, dtype=np.float32) / 255
 
 
-def light_ink(grey: Plane) -> tuple[Plane | None, bool]:
+def _light_ink(grey: Plane) -> tuple[Plane | None, bool]:
     """Make ink light (1) on dark paper (0); the border decides what the paper is.
 
     Returns:

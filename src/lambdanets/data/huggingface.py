@@ -60,7 +60,7 @@ class HuggingFaceSource:
         return len(self._images)
 
     def name(self, index: int) -> str:
-        """Where an image is, for messages: `imagenet-1k train: row 42`."""
+        """The name of an image, for messages: `imagenet-1k train: row 42`."""
         return f"{self._where}: row {range(len(self))[index]}"
 
     def read(self, index: int) -> bytes:

@@ -21,12 +21,12 @@ NUM_TRAIN: Final = 8192
 NUM_TEST: Final = 1000
 
 # In pixels: from one dash to the next, and how long a dash is.
-STEP: Final = 3.2
-DASH: Final = 1.4
+_STEP: Final = 3.2
+_DASH: Final = 1.4
 
 # Between joints of different paths, and of one path that are not neighbours: no two paths cross or touch,
 # and the next dash of a path is always nearer than any of another one.
-CLEARANCE: Final = 3.8
+_CLEARANCE: Final = 3.8
 
 # Joints are at least this far from the border, so that every mark is whole.
 MARGIN: Final = 3.0
@@ -57,16 +57,16 @@ _SQUARE: Final = np.mgrid[:_REACH, :_REACH].reshape(2, -1).astype(np.float32) - 
 STD: Final = 0.187
 
 # The last axis is that of the images, along which numpy is fast; the first one is row and column.
-Points = Float[np.ndarray, "2 ... n"]
+_Points = Float[np.ndarray, "2 ... n"]
 Numbers = Float[np.ndarray, "... n"]
-Truths = Bool[np.ndarray, "... n"]
+_Truths = Bool[np.ndarray, "... n"]
 Labels = Int[Tensor, " n"]
 
 
 def load(config: PathfinderConfig, seed: int) -> Task:
     """Load the data set `pathfinder`."""
     train, test = (
-        Pathfinder(size=size, path_length=config.path_length, distractors=config.distractors)
+        _Pathfinder(size=size, path_length=config.path_length, distractors=config.distractors)
         for size in (config.image_size, config.test_size)
     )
     return drawn_task(
@@ -80,7 +80,7 @@ def load(config: PathfinderConfig, seed: int) -> Task:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pathfinder:
+class _Pathfinder:
     """Images of dashed paths, after Linsley et al. (2018) and the Long Range Arena.
 
     Every image has two paths of `path_length` dashes and `distractors` of half as many. Where they run does
@@ -104,7 +104,7 @@ class Pathfinder:
         """Check that there is room, and a dash between any two dots."""
         if self.path_length < 2:
             raise ArgumentError(f"Pathfinder: path_length must be at least 2, got {self.path_length}.")
-        side = max(math.sqrt(sum(self._joints) * _ROOM), self.path_length * STEP)
+        side = max(math.sqrt(sum(self._joints) * _ROOM), self.path_length * _STEP)
         if self.size < 2 * MARGIN + side:
             raise ArgumentError(
                 f"Pathfinder: size must be at least {math.ceil(2 * MARGIN + side)} pixels for paths of"
@@ -142,8 +142,8 @@ class Pathfinder:
         marks = [*map(_dashes, paths), _Marks(dots, np.zeros_like(dots), _DOT_RADIUS)]
         return _render(marks, len(seeds), self.size)
 
-    def paths(self, seeds: Sequence[Seed]) -> list[Points]:
-        """Where the paths run: joints of the first path, of the second, of each distractor, "2 joints n"."""
+    def paths(self, seeds: Sequence[Seed]) -> list[_Points]:
+        """The paths: joints of the first path, of the second, of each distractor, "2 joints n"."""
         generators = [np.random.default_rng(seed) for seed in seeds]
         found = [np.zeros((2, joints, len(seeds)), dtype=np.float32) for joints in self._joints]
         missing = np.arange(len(seeds))
@@ -170,11 +170,11 @@ class Pathfinder:
             f" {_MOST_ROUNDS} rounds of attempts. Use a larger size, fewer distractors or shorter paths."
         )
 
-    def _attempt(self, numbers: Numbers) -> tuple[list[Points], Truths]:
+    def _attempt(self, numbers: Numbers) -> tuple[list[_Points], _Truths]:
         """Paths from evenly distributed numbers, and which images are whole."""
         draw = _Draw(numbers)
         num = numbers.shape[-1]
-        paths: list[Points] = []
+        paths: list[_Points] = []
         whole = np.ones(num, dtype=bool)
         occupied = np.empty((2, 0, num), dtype=np.float32)
         for joints in self._joints:
@@ -192,8 +192,8 @@ class Pathfinder:
     def _turns(self, draw: "_Draw", joints: int) -> Numbers:
         return 2 * draw.take(joints - 1, len(_TURNS), _TRIED) - 1
 
-    def _ends_of_unseen(self, path: Points, turns: Numbers) -> tuple[Points, Truths]:
-        """Where other paths that begin where this one does would end, and which of these ends are of use.
+    def _ends_of_unseen(self, path: _Points, turns: Numbers) -> tuple[_Points, _Truths]:
+        """The ends of other paths that begin where this one does, and which of these ends are of use.
 
         This path's end keeps clear of the unseen path, as the unseen one's must of this; and ends that are
         about as far away as this one's come first: so one end is distributed as the other.
@@ -206,12 +206,12 @@ class Pathfinder:
         order = np.abs(_lengths(ends - path[:, :1]) - _lengths(path[:, -1:] - path[:, :1])).argsort(axis=0)
         return np.take_along_axis(ends, order[None], axis=1), np.take_along_axis(whole, order, axis=0)
 
-    def _spread(self, even: Numbers) -> Points:
+    def _spread(self, even: Numbers) -> _Points:
         return MARGIN + even * np.float32(self.size - 1 - 2 * MARGIN)
 
     def _grow(
-        self, starts: Points, may_begin: Truths, turns: Numbers, occupied: Points
-    ) -> tuple[Points, Truths]:
+        self, starts: _Points, may_begin: _Truths, turns: Numbers, occupied: _Points
+    ) -> tuple[_Points, _Truths]:
         """Paths from a few places where there is room, "2 joints tried n"; and which of them are whole."""
         is_free = may_begin & self._free(starts, occupied)  # places n
         tried = np.argsort(~is_free, axis=0, kind="stable")[:_TRIED]  # tried n
@@ -222,7 +222,7 @@ class Pathfinder:
         for dash, turn in enumerate(turns):
             spread = _TURNS[:, None, None] if dash else np.float32(math.pi)
             every = ways + spread * turn  # turns tried n
-            tips = joints[:, dash, None] + _directions(every) * np.float32(STEP)  # 2 turns tried n
+            tips = joints[:, dash, None] + _directions(every) * np.float32(_STEP)  # 2 turns tried n
             is_free = self._free(tips, occupied) & _clear(tips, joints[:, :dash, None])
             ways, tip = every[-1:], tips[:, -1]
             for way in reversed(range(len(_TURNS) - 1)):
@@ -232,7 +232,7 @@ class Pathfinder:
             whole &= is_free.any(axis=0)
         return joints, whole
 
-    def _free(self, points: Points, occupied: Points) -> Truths:
+    def _free(self, points: _Points, occupied: _Points) -> _Truths:
         """Whether each point lies inside and is far enough from all that is occupied."""
         middle = np.float32((self.size - 1) / 2)
         away = np.maximum(np.abs(points[0] - middle), np.abs(points[1] - middle))
@@ -243,8 +243,8 @@ class Pathfinder:
 class _Marks(NamedTuple):
     """Strokes with round ends: where their middles are, from there to an end, and half their width."""
 
-    middles: Points
-    halves: Points
+    middles: _Points
+    halves: _Points
     radius: float
 
 
@@ -260,24 +260,24 @@ class _Draw:
         return self._numbers[start : self._taken].reshape(*shape, -1)
 
 
-def _directions(angles: Numbers) -> Points:
+def _directions(angles: Numbers) -> _Points:
     return np.stack([np.cos(angles), np.sin(angles)])
 
 
-def _lengths(ways: Points) -> Numbers:
+def _lengths(ways: _Points) -> Numbers:
     return np.sqrt((ways * ways).sum(axis=0))
 
 
-def _clear(points: Points, occupied: Points) -> Truths:
+def _clear(points: _Points, occupied: _Points) -> _Truths:
     """Whether each point is far enough from all joints, whose other axes broadcast against the points'."""
     down = points[0] - occupied[0]  # joints *p n
     across = points[1] - occupied[1]
-    return (down * down + across * across >= np.float32(CLEARANCE**2)).all(axis=0)
+    return (down * down + across * across >= np.float32(_CLEARANCE**2)).all(axis=0)
 
 
-def _dashes(path: Points) -> _Marks:
+def _dashes(path: _Points) -> _Marks:
     ways = path[:, 1:] - path[:, :-1]
-    return _Marks(path[:, :-1] + ways / 2, ways * np.float32(DASH / STEP / 2), _DASH_RADIUS)
+    return _Marks(path[:, :-1] + ways / 2, ways * np.float32(_DASH / _STEP / 2), _DASH_RADIUS)
 
 
 def _render(marks: Sequence[_Marks], num: int, size: int) -> Float[np.ndarray, "n size size"]:

@@ -169,7 +169,7 @@ class Preprocessing:
         return crop_and_resize(image, (0, 0, image.width, image.height), (height, width))
 
     def box(self, width: int, height: int) -> Box:
-        """Where the middle square of an image of this size is."""
+        """The box of the middle square of an image of this size."""
         fraction = self.size / (self.size + 32) if self.crop_fraction is None else self.crop_fraction
         side = max(1, int(fraction * min(width, height)))
         left, above = (width - side + 1) // 2, (height - side + 1) // 2

@@ -66,7 +66,7 @@ def select(
     return torch.cat(chosen).sort().values if chosen else kept
 
 
-def occurrences(indices: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
+def _count_occurrences(indices: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
     """How many times the same index came before, for ascending indices."""
     return torch.arange(len(indices)) - torch.searchsorted(indices, indices)
 
@@ -279,4 +279,4 @@ def _permutation(seed: int, number: int, num: int) -> Int[Tensor, " m"]:
 
 @lru_cache(maxsize=1)
 def _occurrences(pseudo: PseudoLabels) -> Int[Tensor, " m"]:
-    return occurrences(pseudo.indices)
+    return _count_occurrences(pseudo.indices)

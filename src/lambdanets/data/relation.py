@@ -16,7 +16,7 @@ SIZE: Final = (20, 28)
 
 # From the first mark to the second one, in rows and columns. No window of 11×11, which is what one unit of
 # `resnet_relation` sees, holds both.
-OFFSET: Final = (3, 11)
+_OFFSET: Final = (3, 11)
 
 # A mark is at least this far from the border, so that a local operation cannot know where it stands.
 MARGIN: Final = 4
@@ -35,8 +35,8 @@ def load(seed: int) -> Task:
     """Load the data set `relation`."""
     train, test = places()
     return drawn_task(
-        partial(draw_all, train),
-        partial(draw_all, test),
+        partial(_draw_all, train),
+        partial(_draw_all, test),
         labels=LABELS,
         num_images=(NUM_TRAIN, NUM_TEST),
         seed=seed,
@@ -45,32 +45,32 @@ def load(seed: int) -> Task:
 
 
 def places() -> tuple[tuple[Place, ...], tuple[Place, ...]]:
-    """Where the first mark may stand, in training and in the test.
+    """The places of the first mark, in training and in the test.
 
     The test's places, a fifth of all and spread evenly, are never shown in training.
     """
     height, width = SIZE
     every = [
         (row, column)
-        for row in range(MARGIN, height - MARGIN - OFFSET[0])
-        for column in range(MARGIN, width - MARGIN - OFFSET[1])
+        for row in range(MARGIN, height - MARGIN - _OFFSET[0])
+        for column in range(MARGIN, width - MARGIN - _OFFSET[1])
     ]
     test = tuple((row, column) for row, column in every if (2 * row + column) % 5 == 0)
     return tuple(place for place in every if place not in test), test
 
 
 def draw(first: Place, second: Place) -> Float[Tensor, "1 20 28"]:
-    """An image of two marks: one at the first place, the other at `OFFSET` from the second place.
+    """An image of two marks: one at the first place, the other at `_OFFSET` from the second place.
 
     The marks are at the offset from each other when both places are one.
     """
     image = torch.zeros(1, *SIZE)
     image[0, first[0], first[1]] = 1
-    image[0, second[0] + OFFSET[0], second[1] + OFFSET[1]] = 1
+    image[0, second[0] + _OFFSET[0], second[1] + _OFFSET[1]] = 1
     return image / STD
 
 
-def draw_all(where: Sequence[Place], seeds: Sequence[Seed], labels: Labels) -> Float[Tensor, "n 1 20 28"]:
+def _draw_all(where: Sequence[Place], seeds: Sequence[Seed], labels: Labels) -> Float[Tensor, "n 1 20 28"]:
     """An image for each seed, of the class beside it.
 
     Of both classes, the first mark is at each of its places equally often, and so is the second: a mark by

@@ -17,9 +17,9 @@ from lambdanets.errors import DataError, PathError
 # What may be an image, by the end of its name.
 IMAGES: Final = tuple(ending.decode("ascii").removeprefix(".") for ending in ENDINGS)
 # Largest file that says what an image shows.
-MAX_LABEL_BYTES: Final = 1 << 20
+_MAX_LABEL_BYTES: Final = 1 << 20
 # Longest name of a class.
-MAX_NAME: Final = 1000
+_MAX_NAME: Final = 1000
 # Written into each index: another number is another form.
 _FORMAT: Final = 1
 
@@ -66,11 +66,11 @@ def read_index(shard: Path) -> ShardIndex:
         DataError: It is no tar archive to be trusted, or lacks an image or a class.
     """
     stamp = _stamp(shard)
-    for place in index_places(shard):
+    for place in _index_places(shard):
         if (index := _kept(place, stamp)) is not None:
             return index
-    index = build_index(shard)
-    for place in index_places(shard):
+    index = _build_index(shard)
+    for place in _index_places(shard):
         # A folder may be for reading alone, a disk full: then the index is made again next time.
         with contextlib.suppress(OSError):
             _keep(place, index)
@@ -78,7 +78,7 @@ def read_index(shard: Path) -> ShardIndex:
     return index
 
 
-def build_index(shard: Path) -> ShardIndex:
+def _build_index(shard: Path) -> ShardIndex:
     """Read the headers and the classes of a shard.
 
     Raises:
@@ -100,13 +100,13 @@ def build_index(shard: Path) -> ShardIndex:
 
 
 def index_place(shard: Path, stamp: Stamp) -> Path | None:
-    """Where a shard's index is kept; None where it could not be."""
-    places = index_places(shard)
+    """The path of a shard's index; None where none could be written."""
+    places = _index_places(shard)
     return next((place for place in places if _kept(place, stamp) is not None), None)
 
 
-def index_places(shard: Path) -> tuple[Path, Path]:
-    """Where the index may be: beside the shard, or among the user's caches."""
+def _index_places(shard: Path) -> tuple[Path, Path]:
+    """Paths at which the index may be: beside the shard, or among the user's caches."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     name = hashlib.sha256(os.fsencode(shard.absolute())).hexdigest()
     return (
@@ -163,9 +163,9 @@ def _label(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> L
     member = files.get("cls") or files.get("json")
     if member is None:
         raise DataError(f"shards: {shard} must hold a .cls or a .json for each image, got none for {key!r}.")
-    if member.size > MAX_LABEL_BYTES:
+    if member.size > _MAX_LABEL_BYTES:
         raise DataError(
-            f"shards: {shard} must hold labels of at most {MAX_LABEL_BYTES:,} bytes, got {member.size:,} at"
+            f"shards: {shard} must hold labels of at most {_MAX_LABEL_BYTES:,} bytes, got {member.size:,} at"
             f" {member.name}."
         )
     content = read_at(descriptor, member.offset, member.size)
@@ -197,7 +197,7 @@ def _number(text: str) -> int | None:
 
 
 def _class_name(text: str) -> str | None:
-    return text if 0 < len(text) <= MAX_NAME else None
+    return text if 0 < len(text) <= _MAX_NAME else None
 
 
 def _beginning(content: bytes) -> str:

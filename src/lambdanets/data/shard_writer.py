@@ -85,7 +85,7 @@ def write_shards(
     return [folder / name for name in names]
 
 
-def image_extension(content: bytes, name: str = "") -> str:
+def _image_extension(content: bytes, name: str = "") -> str:
     """The extension of an image: by its bytes, or by its name, or else `jpg`.
 
     Args:
@@ -143,7 +143,7 @@ class _Writer:
         key = f"{number:08d}{_provenance(name)}"
         members = {
             f"{key}.cls": str(target).encode("ascii"),
-            f"{key}.{image_extension(content, name)}": content,
+            f"{key}.{_image_extension(content, name)}": content,
         }
         archive = self._archive_for(sum(_padded(len(member)) for member in members.values()))
         for member, data in members.items():

@@ -54,7 +54,7 @@ class ShardSource:
     targets: Int[Tensor, " n"]
 
     def __init__(self, root: Path, pattern: str, labels: tuple[str, ...] | None = None) -> None:
-        paths = find_shards(root, pattern)
+        paths = _find_shards(root, pattern)
         indexes = [read_index(path) for path in paths]
         counts = [len(index.names) for index in indexes]
         if not sum(counts):
@@ -79,7 +79,7 @@ class ShardSource:
         return [shard.path for shard in self._shards]
 
     def name(self, index: int) -> str:
-        """Where an image is, for messages: `train-0003.tar: 00000042.jpg`."""
+        """The name of an image, for messages: `train-0003.tar: 00000042.jpg`."""
         return f"{self._shards[self._shard[index]].path.name}: {printable(self._names[index])}"
 
     def size(self, index: int) -> int:
@@ -132,7 +132,7 @@ class ShardSource:
         return [known[label] or 0 for label in found]
 
 
-def find_shards(root: Path, pattern: str) -> list[Path]:
+def _find_shards(root: Path, pattern: str) -> list[Path]:
     """The shards that a pattern below root stands for, by name.
 
     Args:

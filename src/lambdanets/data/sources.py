@@ -43,7 +43,7 @@ class Source(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """Where an image is, for messages: a path, or `shard-000.tar: n01/x.jpg`."""
+        """The name of an image, for messages: a path, or `shard-000.tar: n01/x.jpg`."""
         ...
 
     def read(self, index: int) -> bytes:
@@ -81,7 +81,7 @@ class Subset:
         return len(self.indices)
 
     def name(self, index: int) -> str:
-        """Where an image is."""
+        """The name of an image, for messages."""
         return self.source.name(int(self.indices[index]))
 
     def read(self, index: int) -> bytes:

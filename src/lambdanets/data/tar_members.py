@@ -10,7 +10,7 @@ from lambdanets.errors import DataError
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 # Longest header of a long name or of pax records: names of images fit many times.
-MAX_HEADER_BYTES: Final = 64 * 1024
+_MAX_HEADER_BYTES: Final = 64 * 1024
 # Longest piece of what follows the end of an archive that is looked at in one go.
 _PIECE: Final = 1 << 20
 
@@ -135,10 +135,10 @@ def _check_name(shard: str, name: str) -> None:
 
 def _announced(descriptor: int, position: int, header: tarfile.TarInfo, shard: str) -> dict[str, str]:
     """The path or size of the next member, as a header without a file gives it."""
-    if header.size > MAX_HEADER_BYTES:
+    if header.size > _MAX_HEADER_BYTES:
         raise DataError(
-            f"shards: {shard} must have headers of at most {MAX_HEADER_BYTES:,} bytes, got {header.size:,} at"
-            f" {printable(header.name)}."
+            f"shards: {shard} must have headers of at most {_MAX_HEADER_BYTES:,} bytes, got {header.size:,}"
+            f" at {printable(header.name)}."
         )
     content = read_at(descriptor, position, header.size)
     if header.type == tarfile.GNUTYPE_LONGNAME:

@@ -71,7 +71,7 @@ class TestData(Protocol):
         ...
 
 
-def unprepared(images: Tensor) -> Tensor:
+def _unprepared(images: Tensor) -> Tensor:
     """The images themselves: they come as the network takes them."""
     return images
 
@@ -112,7 +112,7 @@ class Task:
     labels: tuple[str, ...]
     in_channels: int
     preprocessing: Preprocessing | None = None
-    prepare: Callable[[Tensor], Tensor] = unprepared
+    prepare: Callable[[Tensor], Tensor] = _unprepared
     unlabelled: Unlabelled | None = None
 
 
@@ -137,7 +137,7 @@ def drawn_task(
     """
     order, training, testing = purposes
     return Task(
-        train=DrawnTraining(
+        train=_DrawnTraining(
             draw=train,
             num_images=num_images[0],
             num_classes=len(labels),
@@ -145,14 +145,14 @@ def drawn_task(
             order_purpose=order,
             purpose=training,
         ),
-        test=DrawnTest(draw=test, num_images=num_images[1], num_classes=len(labels), purpose=testing),
+        test=_DrawnTest(draw=test, num_images=num_images[1], num_classes=len(labels), purpose=testing),
         labels=labels,
         in_channels=1,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnTraining:
+class _DrawnTraining:
     """Training images that are drawn anew in each epoch: a pure function of (seed, epoch, index).
 
     The class of an image is its index modulo the number of classes.
@@ -188,7 +188,7 @@ class DrawnTraining:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawnTest:
+class _DrawnTest:
     """Test images that are drawn, the same ones for every seed of a run.
 
     Attributes:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from timm.data.auto_augment import RandAugment
 
 # Of a crop: its width by its height.
-ASPECTS: Final = (3 / 4, 4 / 3)
+_ASPECTS: Final = (3 / 4, 4 / 3)
 _TRIES: Final = 10
 
 # Magnitudes of RandAugment that are let through; timm would cut them off at 10.
-MAX_MAGNITUDE: Final = 30
+_MAX_MAGNITUDE: Final = 30
 
 # TensorFlow's operations move an image by up to 100 of the 224 pixels of a side.
 _TRANSLATION: Final = 100 / 224
@@ -59,7 +59,7 @@ class TrainTransform:
     def __call__(self, image: Image.Image, seed: tuple[int, ...]) -> UInt8[Tensor, "3 size size"]:
         """Change an image as its seed decides, and nothing else."""
         draws = generator(Purpose.CROP, *seed).random(3 + 2 * _TRIES).tolist()
-        box = crop_box(image.width, image.height, self.augment.min_crop_area, draws[1:])
+        box = _crop_box(image.width, image.height, self.augment.min_crop_area, draws[1:])
         pixels = crop_and_resize(image, box, (self.size, self.size))
         if draws[0] < self.augment.flip:
             pixels = pixels.flip(2)
@@ -81,15 +81,15 @@ class TrainTransform:
             ) from error
         settings = {
             "translate_pct": _TRANSLATION,
-            "magnitude_max": MAX_MAGNITUDE,
+            "magnitude_max": _MAX_MAGNITUDE,
             "interpolation": Image.Resampling.NEAREST,
         }
         operations = rand_augment_ops(self.augment.randaugment_magnitude, prob=1.0, hparams=settings)
         return RandAugment(operations, self.augment.randaugment_layers)
 
 
-def crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Box:
-    """Where a random part of an image is: its fraction of the area, then its aspect, are drawn evenly.
+def _crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Box:
+    """The box of a random part of an image: its fraction of the area, then its aspect, are drawn evenly.
 
     The aspect evenly in its logarithm. After ten parts that do not fit, the middle of the image.
 
@@ -100,7 +100,7 @@ def crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Bo
         draws: Numbers between 0 and 1: two for the place, then two for each try.
     """
     across, down, *tries = draws
-    low, high = math.log(ASPECTS[0]), math.log(ASPECTS[1])
+    low, high = math.log(_ASPECTS[0]), math.log(_ASPECTS[1])
     for first, second in zip(tries[::2], tries[1::2], strict=True):
         area = width * height * (min_area + (1 - min_area) * first)
         aspect = math.exp(low + (high - low) * second)
@@ -108,8 +108,8 @@ def crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Bo
         if 0 < part_width <= width and 0 < part_height <= height:
             left, above = int(across * (width - part_width + 1)), int(down * (height - part_height + 1))
             return left, above, left + part_width, above + part_height
-    part_width = min(width, max(1, round(height * ASPECTS[1])))
-    part_height = min(height, max(1, round(width / ASPECTS[0])))
+    part_width = min(width, max(1, round(height * _ASPECTS[1])))
+    part_height = min(height, max(1, round(width / _ASPECTS[0])))
     left, above = (width - part_width) // 2, (height - part_height) // 2
     return left, above, left + part_width, above + part_height
 

@@ -146,7 +146,7 @@ def _remembered(implementations: tuple[Implementation, ...], problem: Problem, n
 def choose_again(
     implementations: tuple[Implementation, ...], problem: Problem, name: str = "auto"
 ) -> Implementation:
-    """As `choose`, which takes longer than a small layer's products, for calls that repeat."""
+    """`choose` for calls that repeat: choosing takes longer than a small layer's products."""
     if torch.compiler.is_compiling():
         return choose(implementations, problem, name)
     return _remembered(implementations, problem, name)

@@ -1,4 +1,4 @@
-"""Where each setting of a run comes from: a default, a recipe, --fast or the command line."""
+"""The origin of each setting of a run: a default, a recipe, --fast or the command line."""
 
 from itertools import takewhile
 from typing import Final, NamedTuple

@@ -30,7 +30,7 @@ RANDOM: Final = f"random weights (seed {_SEED})"
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a model and its weights came from.
+    """The origin of a model and its weights.
 
     Attributes:
         source: The file of the weights, or a name such as `timm:resnet18`.

@@ -1,4 +1,4 @@
-"""Where a number comes from: the machine, the versions, the commit."""
+"""The origin of a number: the machine, the versions, the commit."""
 
 import datetime
 import importlib.metadata

@@ -103,7 +103,7 @@ def _view(padded: Tensor, window: Size, offset: Size) -> Tensor:
 
 
 def _on_map(size: Size, window: Size, device: torch.device) -> Bool[Tensor, "r *size"]:
-    """Where the neighbour at each offset exists."""
+    """A mask of the neighbours that exist, for each offset."""
     everywhere = torch.ones(size, dtype=torch.bool, device=device)
     return torch.stack(list(neighbours(everywhere, window)))
 

@@ -111,10 +111,10 @@ def _summarise(
     who: str, keys: Tensor, values: Tensor, key_normalization: KeyNormalization, impl: str
 ) -> Float[Tensor, "b k v"]:
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
-    of_keys = "softmax" if key_normalization == "softmax_keys_and_queries" else key_normalization
+    normalization = "softmax" if key_normalization == "softmax_keys_and_queries" else key_normalization
     chosen = choose_again(IMPLEMENTATIONS, describe(keys, values, who), impl)
     with outside_autocast(values):
-        return chosen.run(keys, values, of_keys)
+        return chosen.run(keys, values, normalization)
 
 
 def apply_summary(

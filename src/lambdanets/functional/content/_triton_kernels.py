@@ -38,7 +38,7 @@ from lambdanets.functional.lambdas import L2_EPSILON
 # The dtype of products: gradients of lambdas are sums over a map, which float16 might not hold.
 DTYPES = ACC_DTYPE | {torch.bfloat16: tl.bfloat16}
 
-EPSILON = tl.constexpr(L2_EPSILON)
+_EPSILON = tl.constexpr(L2_EPSILON)
 
 
 @triton.jit
@@ -171,7 +171,7 @@ def gradients_kernel(
     inverse = total
     if NORMALIZATION == "l2":
         # Below the smallest norm the keys are divided by a constant.
-        shared, inverse = tl.where(total > EPSILON, shared, 0.0), 1.0 / tl.maximum(total, EPSILON)
+        shared, inverse = tl.where(total > _EPSILON, shared, 0.0), 1.0 / tl.maximum(total, _EPSILON)
     if NORMALIZATION == "softmax":
         inverse = 1.0 / total
     k_pointers = _item(keys, item, counts[0], k_strides) + _offsets(m, k, k_strides[3], k_strides[2])
@@ -220,7 +220,7 @@ def _item(tensor, item, intra, strides):
 @triton.jit
 @no_type_check
 def _offsets(rows, columns, row_stride, column_stride):
-    """Where the elements of a tile are, in 64 bits."""
+    """The offsets of the elements of a tile, in 64 bits."""
     return rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
 
 
@@ -239,7 +239,7 @@ def _normalize(total, sums, NORMALIZATION: tl.constexpr):
         return total, sums / total[:, None]
     if NORMALIZATION == "l2":
         norm = tl.sqrt(total)
-        return norm, sums / tl.maximum(norm, EPSILON)[:, None]
+        return norm, sums / tl.maximum(norm, _EPSILON)[:, None]
     return total, sums
 
 

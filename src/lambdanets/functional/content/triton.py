@@ -53,7 +53,7 @@ def run(
 class _ContentLambdas(RecomputeOperator):
     """λ = K̄ᵀ V for each part of the intra-depth, "b u k v", and the norms of the keys, "b u 2 k"."""
 
-    name = "_content_lambdas"
+    name = "content_lambdas"
     tensors = ("Tensor keys", "Tensor values")
     options = ("str key_normalization",)
     num_kept = 2

@@ -144,7 +144,7 @@ def blocks(problem: Problem, width: int, tiles: Tiles) -> int:
 
 
 def context_tiles(problem: Problem, own: int, other: int) -> tuple[int, int]:
-    """Where the tiles of the other side's columns begin, from a program's first column, and their number."""
+    """The first of the tiles of the other side's columns, from a program's first column, and their number."""
     columns, reach = _columns_and_reach(problem)
     if own >= columns:
         return 0, -(-columns // other)

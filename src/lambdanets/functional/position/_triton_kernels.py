@@ -40,7 +40,7 @@ from lambdanets.functional._triton_kernels import product
 
 @triton.jit
 @no_type_check
-def _output_kernel(
+def output_kernel(
     queries,
     values,
     embeddings,
@@ -186,7 +186,7 @@ def values_gradient_kernel(
 
 @triton.jit
 @no_type_check
-def _queries_gradient_kernel(
+def queries_gradient_kernel(
     grad_out,
     values,
     embeddings,
@@ -455,5 +455,5 @@ def _offsets(first, second, third):
 @triton.jit
 @no_type_check
 def _mask(first, second, third):
-    """Where three conditions hold, along three axes."""
+    """A mask of three conditions, along three axes."""
     return first[:, None, None] & second[None, :, None] & third[None, None, :]

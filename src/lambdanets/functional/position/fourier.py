@@ -2,7 +2,7 @@
 
 Row by row: the spectra of the lambdas of one row, from those of the values in its window; the right half of
 the row back from real parts (even) and from imaginary parts (odd), whose sum are the lambdas there and whose
-difference those of the mirrored left half; both are applied to the queries of both halves.
+difference those of the flipped left half; both are applied to the queries of both halves.
 """
 
 from collections.abc import Iterator, Sequence
