@@ -84,7 +84,15 @@ READERS = [
 ]
 # What people build upon. Modules of public mathematics, and of kernels, whose names are put together where
 # they are asked for.
-OPEN = {"Bottleneck", "InvertedBottleneck", "VARIANTS", "ALPHABET", "load_digits"}
+OPEN = {
+    "Bottleneck",
+    "InvertedBottleneck",
+    "VARIANTS",
+    "ALPHABET",
+    "load_digits",
+    "ShardsConfig",
+    "HuggingFaceConfig",
+}
 OPEN_MODULES = {"functional/relative_position.py", "functional/position/_triton_kernels.py"}
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lambdanets.analysis.memory import saved_bytes
-from lambdanets.data.config import FolderConfig, _ShardsConfig
+from lambdanets.data.config import FolderConfig, ShardsConfig
 from lambdanets.launch.footprint import footprint, known_images, make_meta_model
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
@@ -129,5 +129,5 @@ def test_images_are_counted_where_they_are_and_assumed_where_not(tmp_path):
     images = known_images(replace(config, data=held_out))
     assert (len(images), images.shape) == (640_583, (3, 224, 224))
     assert images.origin == f"assumed as of ImageNet: {tmp_path}/none/train is not there"
-    shards = _ShardsConfig(root=str(tmp_path))
+    shards = ShardsConfig(root=str(tmp_path))
     assert known_images(replace(config, data=shards)).origin.endswith("shards are not opened for this")

@@ -348,7 +348,7 @@ class FolderConfig(FilesConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ShardsConfig(FilesConfig):
+class ShardsConfig(FilesConfig):
     """Tar shards of WebDataset's form."""
 
     name: Literal["shards"] = "shards"
@@ -368,7 +368,7 @@ class _ShardsConfig(FilesConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _HuggingFaceConfig(FilesConfig):
+class HuggingFaceConfig(FilesConfig):
     """A data set that the library `datasets` loads, from the Hub or a folder."""
 
     name: Literal["huggingface"] = "huggingface"
@@ -411,8 +411,8 @@ DATA_SETS: Final[dict[str, type[DataConfig]]] = {
     "relation": RelationConfig,
     "pathfinder": PathfinderConfig,
     "folder": FolderConfig,
-    "shards": _ShardsConfig,
-    "huggingface": _HuggingFaceConfig,
+    "shards": ShardsConfig,
+    "huggingface": HuggingFaceConfig,
     "digit-images": DigitImagesConfig,
 }
 
