@@ -2,6 +2,8 @@
 
 import functools
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,7 +15,7 @@ from lambdanets.models import create_model
 from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import DistributedContext, init_distributed, prepare_model
 from lambdanets.training.state import init_train_state
-from support.processes import run_ranks
+from support.processes import free_port, run_ranks
 from support.training import tiny_config, tiny_model
 
 
@@ -147,3 +149,36 @@ def test_a_compiled_network_keeps_its_names_and_its_numbers(monkeypatch):
     assert state.model.state_dict().keys() == tiny_model().state_dict().keys()
     assert state.ddp_model is state.model
     torch.testing.assert_close(state.ddp_model(torch.ones(2, 1, 6, 6)), expected)
+
+
+# Two processes by fork. What is registered first runs last: after the library's own clean-up.
+_LEAVE = """
+import atexit, os, pathlib, sys
+def report(when):
+    threads = {path.read_text().strip() for path in pathlib.Path("/proc/self/task").glob("*/comm")}
+    os.write(1, f"{when}: {'pt_gloo_runloop' in threads}\\n".encode())
+atexit.register(report, "left")
+import torch
+from lambdanets.training.config import ExecConfig
+from lambdanets.training.distributed import init_distributed
+os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": sys.argv[1], "WORLD_SIZE": "2"}
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = str(int(os.fork() == 0))
+with init_distributed(ExecConfig(device="cpu", timeout_s=30)):
+    ddp_model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+    report("inside")
+del ddp_model
+if os.environ["RANK"] == "0":
+    os.wait()
+"""
+
+
+def test_the_threads_of_gloo_are_gone_before_the_interpreter():
+    """One that still drops a tensor then would abort the process: exit code -6 after all is done."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LEAVE, str(free_port())],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert sorted(done.stdout.splitlines()) == ["inside: True", "inside: True", "left: False", "left: False"]

@@ -1,6 +1,8 @@
 """The processes of a run: what they agree on, and how a model is made ready for them and their devices."""
 
+import atexit
 import datetime
+import gc
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +29,15 @@ _PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16, "float16": to
 # Process groups, kept to the end of the program. Else DDP's destructor would be what ends one: it waits for
 # gloo's threads while it holds Python's lock, and they may wait for that lock to drop a tensor.
 _groups: list[Any] = []
+
+
+@atexit.register
+def _end_groups() -> None:
+    """Wait for gloo's threads: one that drops a tensor while the interpreter ends would abort the process."""
+    if _groups:
+        # The last DDP is gone by now, unless a cycle holds it.
+        gc.collect()
+        _groups.clear()
 
 
 @dataclass(frozen=True, kw_only=True)
