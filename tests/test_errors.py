@@ -12,6 +12,7 @@ from lambdanets.errors import (
     bind_shape,
     check_choice,
     check_positive,
+    complaint,
     did_you_mean,
     first_line,
 )
@@ -75,3 +76,14 @@ def test_positive_means_at_least_one() -> None:
 def test_an_error_is_told_by_its_first_line_or_its_kind() -> None:
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
+
+
+def test_a_complaint_names_the_function_and_keeps_the_error() -> None:
+    raised = errors.DataError("3.png: truncated")
+    raised.add_note("a note")
+    with pytest.raises(errors.DataError) as caught, complaint("explain"):
+        raise raised from OSError(5, "Input/output error")
+    assert caught.value is raised and str(raised) == "explain: 3.png: truncated"
+    assert raised.__notes__ == ["a note"] and isinstance(raised.__cause__, OSError)
+    with pytest.raises(KeyError, match=r"^'x'$"), complaint("explain"):
+        raise KeyError("x")

@@ -1,9 +1,10 @@
 """Errors a caller can correct: their classes, exit codes and words."""
 
+import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,6 +119,13 @@ def check_choice(who: str, argument: str, value: str, choices: Iterable[str]) ->
         )
 
 
+def check_choices(config: Any) -> None:
+    """Raise unless every field of a dataclass that is a `Literal` has one of its values."""
+    for field in dataclasses.fields(config):
+        if get_origin(field.type) is Literal:
+            check_choice(type(config).__name__, field.name, getattr(config, field.name), get_args(field.type))
+
+
 def require(config: object, argument: str, fulfilled: bool, requirement: str) -> None:
     """Raise unless a setting fulfils what it must."""
     if not fulfilled:
@@ -150,6 +158,6 @@ def complaint(who: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not hasattr(error, "exit_code"):
-            raise
-        raise type(error)(f"{who}: {error}") from error.__cause__
+        if hasattr(error, "exit_code"):
+            error.args = (f"{who}: {error}",)
+        raise

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 from lambdanets.data.config import AugmentConfig, DataConfig, PseudoConfig, read_data_config
-from lambdanets.errors import ArgumentError, check_choice, did_you_mean, require
+from lambdanets.errors import ArgumentError, check_choices, did_you_mean, require
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class OptimConfig:
     clip_grad_norm: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("OptimConfig", "name", self.name, ("sgd", "adamw", "lamb", "rmsprop"))
+        check_choices(self)
         require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "be positive and finite")
         require(self, "base_batch_size", self.base_batch_size is None or self.base_batch_size >= 1,
                 "be at least 1")  # fmt: skip
@@ -90,11 +90,11 @@ class SchedConfig:
     step_factor: float | None = None
 
     def __post_init__(self) -> None:
+        check_choices(self)
         require(self, "epochs", self.epochs >= 1, "be at least 1")
         require(
             self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "be at least 0 and below epochs"
         )
-        check_choice("SchedConfig", "shape", self.shape, ("cosine", "step"))
         if self.shape == "cosine":
             for name in ("step_epochs", "step_factor"):
                 require(self, name, getattr(self, name) is None, "be none for cosine")
@@ -161,9 +161,7 @@ class ExecConfig:
     timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
-        check_choice("ExecConfig", "device", self.device, ("auto", "cpu", "cuda"))
-        check_choice("ExecConfig", "precision", self.precision, ("auto", "float32", "bfloat16", "float16"))
-        check_choice("ExecConfig", "parallel", self.parallel, ("ddp", "fsdp"))
+        check_choices(self)
         require(self, "accumulation", self.accumulation >= 1, "be at least 1")
         require(self, "num_workers", self.num_workers >= 0, "be at least 0")
         require(self, "timeout_s", self.timeout_s > 0, "be positive")
@@ -187,7 +185,7 @@ class FaultConfig:
     max_unreadable_in_a_row: int = 50
 
     def __post_init__(self) -> None:
-        check_choice("FaultConfig", "nonfinite", self.nonfinite, ("stop", "skip", "rollback"))
+        check_choices(self)
         require(self, "max_nonfinite", self.max_nonfinite >= 1, "be at least 1")
         require(
             self, "max_unreadable_fraction", 0 <= self.max_unreadable_fraction <= 1, "lie between 0 and 1"
@@ -292,17 +290,16 @@ def non_defaults(config: TrainConfig) -> dict[str, object]:
 
 def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     hints = get_type_hints(kind)
-    values = {_RENAMED.get(name, name): value for name, value in values.items()}
-    unknown = sorted(values.keys() - hints.keys())
-    missing = sorted(hints.keys() - values.keys())
+    fields = {_RENAMED.get(name, name): value for name, value in values.items()}
+    unknown = sorted(fields.keys() - hints.keys())
+    missing = sorted(hints.keys() - fields.keys())
     if unknown or missing:
         wrong = f"unknown {', '.join(unknown)}" if unknown else f"no {', '.join(missing)}"
         near = did_you_mean(unknown[0], hints) if unknown else ""
         raise ArgumentError(f"{kind.__name__}: fields must be {', '.join(hints)}, got {wrong}.{near}")
-    return kind(**{name: _read_field(hint, values[name]) for name, hint in hints.items()})
-
-
-def _read_field(hint: Any, value: Any) -> Any:
-    if hint is DataConfig:
-        return read_data_config(value)
-    return _from_dict(hint, value) if isinstance(hint, type) and dataclasses.is_dataclass(hint) else value
+    for name, hint in hints.items():
+        if hint is DataConfig:
+            fields[name] = read_data_config(fields[name])
+        elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            fields[name] = _from_dict(hint, fields[name])
+    return kind(**fields)
