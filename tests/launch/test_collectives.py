@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-m", "lambdanets", "doctor", "--dist"]
 
 @pytest.mark.slow
 def test_two_processes_of_this_machine_hear_each_other(tmp_path, capfd):
-    assert launch_locally(tmp_path) == 0
+    assert launch_locally(tmp_path, "auto", 30.0) == 0
     lines = capfd.readouterr().out.splitlines()
     assert lines[0] == "     2 processes through gloo, 30 s each"
     assert lines[1:4] == ["ok   all_reduce", "ok   broadcast", "ok   barrier"]

@@ -8,7 +8,7 @@ from lambdanets.errors import ArgumentError, CheckpointError, PathError, Storage
 from lambdanets.training.run_folder import RunFolder
 from support.training import tiny_config
 
-RECORD = {"epoch": 1, "step": 4, "test_accuracy": 0.5}
+RECORD = {"epoch": 1, "step": 4, "test_accuracy": 0.5, "test_correct": 2, "test_total": 4}
 
 
 def test_a_second_process_is_refused_and_the_first_is_named(tmp_path):
@@ -83,7 +83,7 @@ def test_a_run_is_finished_when_its_report_is_there(tmp_path):
     folder.append_metrics({**RECORD, "epoch": config.sched.epochs})
     assert folder.finished(config) is None
     folder.report.write_text("# done")
-    assert folder.finished(config)["epoch"] == config.sched.epochs
+    assert "is already finished: 50.00% (2 of 4) after epoch 3." in folder.finished(config)
 
 
 def test_sessions_and_warnings_outlive_the_process(tmp_path):

@@ -27,15 +27,14 @@ def doctor(
         limit: Longest time of each collective, in seconds.
     """
     from lambdanets.launch import collectives
-    from lambdanets.launch.doctor import examine, exit_code, render
+    from lambdanets.launch.doctor import examine
 
     if dist and collectives.is_launched():
         return collectives.try_collectives(out, backend, limit)
-    findings = []
+    code = 0
     for finding in examine(out):
-        print(render(finding), flush=True)
-        findings.append(finding)
-    code = exit_code(findings)
+        print(finding, flush=True)
+        code = code or finding.exit_code
     if dist:
         code = collectives.launch_locally(out, backend, limit) or code
     return code

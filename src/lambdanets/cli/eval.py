@@ -57,7 +57,7 @@ def eval(
     """
     check_positive("eval", processes=processes)
     if processes > 1 and world_size() == 1:
-        from lambdanets.launch.processes import launch
+        from lambdanets.training.torchrun import launch
 
         return launch(["eval", *argv], processes)
     from lambdanets.runs.eval_table import evaluate_runs

@@ -59,7 +59,7 @@ def train(
         folder.changes(config, resume_allow)
         if _is_finished(folder, config):
             return 0
-        from lambdanets.launch.processes import launch
+        from lambdanets.training.torchrun import launch
 
         return launch(["train", *argv], num_processes, max_restarts)
 
@@ -100,7 +100,7 @@ def _num_processes(config: TrainConfig, processes: int | None, gpus: int | None,
 def _is_finished(folder: RunFolder, config: TrainConfig) -> bool:
     finished = folder.finished(config)
     if finished:
-        print(folder.finished_message(config))
+        print(finished)
     return finished is not None
 
 

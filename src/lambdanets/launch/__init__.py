@@ -1,1 +1,1 @@
-"""Starting processes, and looking before one starts: dry run, doctor, SLURM."""
+"""Looking before a run starts: dry run, doctor, SLURM script."""

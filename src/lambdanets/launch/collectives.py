@@ -15,10 +15,7 @@ import torch.distributed as dist
 
 from lambdanets.errors import DependencyError, StorageError
 from lambdanets.launch.doctor import existing_part
-from lambdanets.launch.processes import launch
-
-_LIMIT_S: Final = 30.0
-_NUM_LOCAL: Final = 2
+from lambdanets.training.torchrun import global_rank, launch, local_rank, world_size
 
 # A process that hangs in a collective is ended a little later than the collective should have been.
 _GRACE_S: Final = 10.0
@@ -35,7 +32,7 @@ def is_launched() -> bool:
     return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
 
 
-def launch_locally(out: Path, backend: str = "auto", limit_s: float = _LIMIT_S) -> int:
+def launch_locally(out: Path, backend: str, limit_s: float) -> int:
     """Start two processes on this machine that try the collectives, and wait for them.
 
     Args:
@@ -47,10 +44,10 @@ def launch_locally(out: Path, backend: str = "auto", limit_s: float = _LIMIT_S) 
         The exit code: 0 if all is well in both, else that of the process that failed first.
     """
     argv = ["doctor", "--dist", "--backend", "gloo" if backend == "auto" else backend]
-    return launch([*argv, "--out", str(out), "--limit", f"{limit_s:g}"], _NUM_LOCAL)
+    return launch([*argv, "--out", str(out), "--limit", f"{limit_s:g}"], num_processes=2)
 
 
-def try_collectives(out: Path, backend: str = "auto", limit_s: float = _LIMIT_S) -> int:
+def try_collectives(out: Path, backend: str, limit_s: float) -> int:
     """Join the other processes, try all_reduce, broadcast and barrier, and print where each process runs.
 
     The first process prints what was tried, and one line for each process: rank, machine and device.
@@ -67,7 +64,7 @@ def try_collectives(out: Path, backend: str = "auto", limit_s: float = _LIMIT_S)
     Raises:
         DependencyError: The backend is nccl, and there is no GPU for this process.
     """
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, size = global_rank(), world_size()
     device = _device(backend)
     chosen = "nccl" if device.type == "cuda" else "gloo"
 
@@ -122,16 +119,15 @@ def _within(limit_s: float, what: str) -> Iterator[None]:
 
 
 def _device(backend: str) -> torch.device:
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
-    num_gpus = torch.cuda.device_count()
-    if backend == "gloo" or (backend == "auto" and local_rank >= num_gpus):
+    number, num_gpus = local_rank(), torch.cuda.device_count()
+    if backend == "gloo" or (backend == "auto" and number >= num_gpus):
         return torch.device("cpu")
-    if local_rank >= num_gpus:
+    if number >= num_gpus:
         raise DependencyError(
             f"doctor: backend nccl needs a GPU for each process of a machine, got {num_gpus} for process"
-            f" {local_rank + 1}. Use --backend gloo."
+            f" {number + 1}. Use --backend gloo."
         )
-    device = torch.device("cuda", local_rank)
+    device = torch.device("cuda", number)
     torch.cuda.set_device(device)
     return device
 
@@ -148,14 +144,10 @@ def _broadcast(device: torch.device, rank: int, size: int) -> None:
     _require(bool((numbers == 7).all()), "broadcast gave other numbers than were sent")
 
 
-def _barrier(device: torch.device, rank: int, size: int) -> None:
-    dist.barrier()
-
-
-_COLLECTIVES: Final[dict[str, Callable[[torch.device, int, int], None]]] = {
+_COLLECTIVES: Final[dict[str, Callable[[torch.device, int, int], object]]] = {
     "all_reduce": _all_reduce,
     "broadcast": _broadcast,
-    "barrier": _barrier,
+    "barrier": lambda device, rank, size: dist.barrier(),
 }
 
 
@@ -167,22 +159,22 @@ def _placement(out: Path, device: torch.device, rank: int, size: int) -> list[st
     try:
         dist.barrier()
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
-        versions = f"python {platform.python_version()}, torch {torch.__version__}"
-        mine = (rank, platform.node(), f"{device} ({name})", versions, mark.exists())
+        mine = {
+            "rank": rank,
+            "place": f"{platform.node()} -> {device} ({name})",
+            "versions": f"python {platform.python_version()}, torch {torch.__version__}",
+            "sees": mark.exists(),
+        }
         everyone: list[Any] = [None] * size
         dist.all_gather_object(everyone, mine)
     finally:
         if rank == 0:
             mark.unlink(missing_ok=True)
-    blind = [str(one[0]) for one in everyone if not one[4]]
-    _require(
-        not blind, f"processes {', '.join(blind)} do not see {mark.parent}; --out must be a shared folder"
-    )
-    _require(
-        len({one[3] for one in everyone}) == 1,
-        f"versions differ: {'; '.join(sorted({one[3] for one in everyone}))}",
-    )
-    return [f"     rank {one[0]} -> {one[1]} -> {one[2]}" for one in everyone]
+    blind = ", ".join(str(one["rank"]) for one in everyone if not one["sees"])
+    _require(not blind, f"processes {blind} do not see {mark.parent}; --out must be a shared folder")
+    versions = sorted({one["versions"] for one in everyone})
+    _require(len(versions) == 1, f"versions differ: {'; '.join(versions)}")
+    return [f"     rank {one['rank']} -> {one['place']}" for one in everyone]
 
 
 def _require(condition: bool, message: str) -> None:

@@ -59,7 +59,7 @@ def train(
     stop = StopRequest()
     with init_distributed(config.exec) as ctx, stop.listening():
         torch.set_num_threads(config.num_threads)
-        finished = ctx.from_main(lambda: folder.finished(config) and folder.finished_message(config))
+        finished = ctx.from_main(lambda: folder.finished(config))
         if finished:
             if ctx.is_main:
                 print_line(finished)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.files import replace_file, storing
@@ -34,6 +34,7 @@ class RunFolder:
         self.report = path / "report.md"
         self.checkpoints = path / "checkpoints"
         self.best = path / "best.safetensors"
+        self.lock = path / ".lock"
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
@@ -63,10 +64,19 @@ class RunFolder:
         """
         with storing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a+")
+            lock = self.lock.open("a+")
         # The system drops the lock with the process, however it ends: a killed run leaves none.
         with lock:
-            self._take(lock)
+            holder = self._holder()
+            with storing(self.path):
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise ArgumentError(
+                        f"run folder: {self.path} must not be in use, got process {holder.get('pid', '?')} on"
+                        f" {holder.get('host', '?')} at work in it. Wait for it, or use another --out."
+                    ) from None
+            self._hold(pid=os.getpid(), host=platform.node(), sessions=holder.get("sessions", 0))
             if not self.config.exists() or self.changes(config, allow):
                 replace_file(self.config, config.to_json().encode())
             yield self
@@ -132,15 +142,13 @@ class RunFolder:
         with suppress(OSError), self.log.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{now}  {line}\n" for line in text.splitlines())
 
-    def finished(self, config: TrainConfig) -> dict[str, Any] | None:
-        """The last record of metrics.jsonl if the run is complete: then report.md, written last, is there."""
+    def finished(self, config: TrainConfig) -> str | None:
+        """Describe a complete run, for a command that would train it again; None if it is not complete."""
         records = self.read_metrics()
-        complete = self.report.exists() and records and records[-1]["epoch"] == config.sched.epochs
-        return records[-1] if complete else None
-
-    def finished_message(self, config: TrainConfig) -> str:
-        """Describe a finished run, for a command that would train it again."""
-        last = self.finished(config) or {}
+        # The report is written last.
+        if not (self.report.exists() and records and records[-1]["epoch"] == config.sched.epochs):
+            return None
+        last = records[-1]
         return (
             f"{self.path} is already finished: {last['test_accuracy']:.2%} ({last['test_correct']} of"
             f" {last['test_total']}) after epoch {last['epoch']}.\n"
@@ -153,42 +161,25 @@ class RunFolder:
 
     def sessions(self) -> int:
         """Number of sessions that have worked on the run."""
-        return int(_holder((self.path / ".lock").read_text()).get("sessions", 0))
+        return int(self._holder().get("sessions", 0))
 
     def count_session(self) -> int:
         """Count this session, and give its number: 1 for the first."""
-        path = self.path / ".lock"
         number = self.sessions() + 1
-        _rewrite(path, {**_holder(path.read_text()), "sessions": number})
+        self._hold(**{**self._holder(), "sessions": number})
         return number
 
-    def _take(self, lock: IO[str]) -> None:
-        lock.seek(0)
-        holder = _holder(lock.read())
-        with storing(self.path):
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ArgumentError(
-                    f"run folder: {self.path} must not be in use, got process {holder.get('pid', '?')} on"
-                    f" {holder.get('host', '?')} at work in it. Wait for it, or use another --out."
-                ) from None
+    def _holder(self) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self.lock.read_text()))
+        except ValueError:
+            return {}
+
+    def _hold(self, **holder: Any) -> None:
         # Written in place: a new file would have another lock.
-        session = {"pid": os.getpid(), "host": platform.node(), "sessions": holder.get("sessions", 0)}
-        _rewrite(self.path / ".lock", session)
+        with storing(self.lock):
+            self.lock.write_text(json.dumps(holder) + "\n")
 
 
 def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
-
-
-def _holder(text: str) -> dict[str, Any]:
-    try:
-        return dict(json.loads(text))
-    except ValueError:
-        return {}
-
-
-def _rewrite(path: Path, content: dict[str, Any]) -> None:
-    with storing(path):
-        path.write_text(json.dumps(content) + "\n")

@@ -1,13 +1,16 @@
-"""What torchrun tells the processes that it starts, and the signals that ask them to stop; without torch."""
+"""torchrun: its agent, what it tells the processes it starts, and the signals that ask them to stop."""
 
 import contextlib
 import ctypes
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Final
+
+from lambdanets.errors import StoppedError
 
 _STOP: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
@@ -33,6 +36,44 @@ def world_size() -> int:
 def num_restarts() -> int:
     """How often torchrun has started its processes again."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+
+
+def launch(argv: Sequence[str], num_processes: int, max_restarts: int = 0) -> int:
+    """Run one command of `lambdanets` in several processes, as `torchrun --standalone` does.
+
+    Args:
+        argv: The command and its arguments.
+        num_processes: Number of processes.
+        max_restarts: How often all are started again after one has died.
+
+    Returns:
+        0, or the exit code of the process that failed first; 75 when asked to stop.
+    """
+    # Who only asks for the rank needs no torch.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id=f"lambdanets-{num_processes}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=max_restarts,
+        # Seconds between two checks of the processes; also how long the others outlive one that has died.
+        monitor_interval=0.1,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "lambdanets", *argv)
+    except ChildFailedError as error:
+        _, first = error.get_first_failure()
+        return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
+    except SignalException as error:
+        return StoppedError.exit_code if error.sigval in _STOP else 128 + int(error.sigval)
+    return 0
 
 
 def die_with_parent() -> None:
