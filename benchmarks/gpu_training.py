@@ -34,7 +34,7 @@ from lambdanets.runs.train import first_state, make_trainer
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import ExecConfig, TrainConfig
 from lambdanets.training.distributed import DistributedContext, init_distributed
-from lambdanets.training.loader import training_batches
+from lambdanets.training.loader import load_batches
 from lambdanets.training.optimizer import set_learning_rate
 from lambdanets.training.state import TrainState, init_train_state
 from lambdanets.training.step import train_step
@@ -51,7 +51,7 @@ def recipe(arguments: argparse.Namespace, ctx: DistributedContext) -> Result:
     step = partial(train_step, config=config, ctx=ctx, prepare=trainer.prepare, mix=trainer.mix)
     state.ddp_model.train()
     calls = [(0, part) for part in trainer.batches(0)]
-    read = training_batches(task.train, calls, config.exec.num_workers)
+    read = load_batches(task.train, calls, config.exec.num_workers)
     first = next(read)
     _steps(state, step, iter([first] * 3), ctx)
     _forget_peak(ctx)
@@ -94,7 +94,7 @@ def _steps(state: TrainState, step: Callable, batches: Iterator[Batch], ctx: Dis
 
 def _reading(data: object, calls: list, workers: int) -> float:
     images, start = 0, time.perf_counter()
-    for batch in training_batches(data, calls, workers):
+    for batch in load_batches(data, calls, workers):
         images += len(batch.images)
     return images / (time.perf_counter() - start)
 
@@ -137,9 +137,9 @@ def stability(arguments: argparse.Namespace, ctx: DistributedContext) -> list[Re
             rate = 0.1 * arguments.batch / 256 * min(1, (step + 1) / 100)
             set_learning_rate(state.optimizer, rate)
             batch = _waves(step, arguments, ctx)
-            result = train_step(state, batch, arguments.batch, config=config, ctx=ctx)
-            if result.nonfinite:
-                faults.append({"step": step, "fault": result.nonfinite})
+            nonfinite, _ = train_step(state, batch, arguments.batch, config=config, ctx=ctx)
+            if nonfinite:
+                faults.append({"step": step, "fault": nonfinite})
             losses.append((state.meter.loss_sum - before) / arguments.batch)
             state.step += 1
         results.append(

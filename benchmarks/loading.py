@@ -11,7 +11,7 @@ float32 in the main process, where the clock stands; images travel from workers 
 possible, because it is a quarter of the memory. A second race adds two operations of RandAugment of
 magnitude 10 (`rand-m10-n2-p1-mmax30`, nearest pixels, as ours).
 
-    lambdanets           `ImageTraining` of `open_folder`, through `training_batches`
+    lambdanets           `ImageTraining` of `open_folder`, through `load_batches`
     lambdanets-shards    the same of `ShardSource`
     timm                 `create_loader` without its prefetcher: normalised in the workers
     timm-prefetcher      with it: bytes from the workers, normalised in the main process
@@ -56,7 +56,7 @@ from lambdanets.data.shard_writer import write_shards
 from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source
 from lambdanets.data.transforms import TrainTransform
-from lambdanets.training.loader import training_batches
+from lambdanets.training.loader import load_batches
 
 SIZE: Final = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -76,7 +76,7 @@ def own(source: Source, batch: int, num_workers: int, augmented: bool) -> Epoch:
 
     def epoch(number: int) -> Iterator[Tensor]:
         calls = ((number, indices) for indices in data.order(number).split(batch))
-        for one in training_batches(data, calls, num_workers):
+        for one in load_batches(data, calls, num_workers):
             yield normalize(one.images)
 
     return epoch

@@ -16,8 +16,8 @@ from lambdanets.data.images import ImageTest, ImageTraining
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.transforms import TrainTransform
 from lambdanets.errors import DataError
+from lambdanets.training.loader import load_batches
 from lambdanets.training.loader import test_batches as fed_test
-from lambdanets.training.loader import training_batches
 from support.images import encoded, photo
 
 
@@ -98,7 +98,7 @@ def test_the_number_of_workers_changes_nothing(tmp_path, layers):
     (tmp_path / "1" / "x.jpg").write_bytes(b"")
     data = training(open_folder(tmp_path), layers=layers)
     calls = [(epoch, part) for epoch in (0, 1) for part in data.order(epoch).split(4)]
-    alone, helped = (list(training_batches(data, iter(calls), num)) for num in (0, 2))
+    alone, helped = (list(load_batches(data, iter(calls), num)) for num in (0, 2))
     for one, other in zip(alone, helped, strict=True):
         assert torch.equal(one.images, other.images) and torch.equal(one.targets, other.targets)
         assert one.unreadable == other.unreadable

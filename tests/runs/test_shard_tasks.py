@@ -12,7 +12,7 @@ from lambdanets.data.shards import ShardSource
 from lambdanets.errors import ArgumentError, DataError, DependencyError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.tasks import load_task
-from lambdanets.training.loader import training_batches
+from lambdanets.training.loader import load_batches
 from support.archives import image_bytes, samples, write_tar
 from support.datasets import images_and_classes, stand_in
 from support.images import make_folder
@@ -56,7 +56,7 @@ def test_any_number_of_workers_gives_the_same_batches(roots):
     expected = [task.train.batch(0, part) for part in order.split(4)]
     for num_workers in (1, 2):
         calls = ((0, part) for part in order.split(4))
-        found = list(training_batches(task.train, calls, num_workers))
+        found = list(load_batches(task.train, calls, num_workers))
         assert all(one.images.equal(other.images) for one, other in zip(found, expected, strict=True))
         assert all(one.targets.equal(other.targets) for one, other in zip(found, expected, strict=True))
 

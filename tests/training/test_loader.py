@@ -8,7 +8,7 @@ import torch
 
 from lambdanets.errors import DataError
 from lambdanets.training import loader as module
-from lambdanets.training.loader import training_batches
+from lambdanets.training.loader import load_batches
 from support.training import TinyData
 
 CALLS = [(0, torch.arange(4)), (0, torch.arange(4, 8))]
@@ -32,7 +32,7 @@ class Faulty(TinyData):
 def test_a_worker_that_is_killed_is_named_where_its_batch_is_waited_for():
     before = signal.getsignal(signal.SIGCHLD)
     with pytest.raises(DataError, match=r"must live, got '.*'\. It was .* use fewer with --exec\.num-w"):
-        list(training_batches(Deadly(), CALLS, num_workers=1))
+        list(load_batches(Deadly(), CALLS, num_workers=1))
     # Torch's own would interrupt whatever runs at that moment.
     assert signal.getsignal(signal.SIGCHLD) is before
 
@@ -45,9 +45,9 @@ def test_it_may_die_while_it_hands_a_batch_over(monkeypatch, error):
 
     monkeypatch.setattr(module, "_started", broken)
     with pytest.raises(DataError, match="a process that reads images must live, got 'planted'"):
-        next(training_batches(TinyData(), CALLS, num_workers=1))
+        next(load_batches(TinyData(), CALLS, num_workers=1))
 
 
 def test_an_error_in_a_worker_that_lives_is_shown_as_it_is():
     with pytest.raises(RuntimeError, match=r"Caught RuntimeError in DataLoader worker(.|\n)*planted"):
-        next(training_batches(Faulty(), CALLS, num_workers=1))
+        next(load_batches(Faulty(), CALLS, num_workers=1))

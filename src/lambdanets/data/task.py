@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -11,6 +11,8 @@ from torch import Tensor
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.seeds import permutation
 from lambdanets.errors import DataError
+
+T = TypeVar("T")
 
 # Normalised numbers, or pixels as bytes that `Task.prepare` normalises where the network is.
 Images = Float[Tensor, "b c height width"] | UInt8[Tensor, "b c height width"]
@@ -71,9 +73,9 @@ class TestData(Protocol):
         ...
 
 
-def _unprepared(images: Tensor) -> Tensor:
-    """The images themselves: they come as the network takes them."""
-    return images
+def identity(value: T) -> T:
+    """Return the value itself, such as images that come as the network takes them."""
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ class Task:
     labels: tuple[str, ...]
     in_channels: int
     preprocessing: Preprocessing | None = None
-    prepare: Callable[[Tensor], Tensor] = _unprepared
+    prepare: Callable[[Tensor], Tensor] = identity
     unlabelled: Unlabelled | None = None
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,7 +70,8 @@ def save_checkpoint(
         StorageError: The disk is full or the folder cannot be written; older checkpoints stay as they are.
     """
     target = root / f"step-{step:08d}"
-    if _is_whole(target):
+    with suppress(_DamageError):
+        _verified_contents(target)
         # A run that is stopped where it just began: the state of a step is always the same.
         return target
     beside = root / f".tmp-{target.name}-{os.getpid()}"
@@ -78,7 +80,13 @@ def save_checkpoint(
     with storing(target):
         try:
             root.mkdir(parents=True, exist_ok=True)
-            _require_space(root, sum(map(len, contents.values())))
+            size, free = sum(map(len, contents.values())), shutil.disk_usage(root).free
+            # A tenth more: for the folder itself, and for what else is written meanwhile.
+            if free < 1.1 * size:
+                raise OSError(
+                    errno.ENOSPC,
+                    f"{free / 1e6:,.1f} MB are free, and the checkpoint takes {size / 1e6:,.1f} MB",
+                )
             _fill(beside, contents)
             _discard(target)
             beside.rename(target)
@@ -140,8 +148,16 @@ def remove_leftovers(root: Path) -> None:
 
 
 def _read(path: Path, skipped: Sequence[str] = ()) -> Checkpoint:
-    tensors, record = _parsed(_verified_contents(path))
-    _require_format(path, record)
+    contents = _verified_contents(path)
+    # The sums only say that nobody has changed what was written, not that it was written here.
+    try:
+        tensors = {Path(name).stem: load(data) for name, data in contents.items() if name != _STATE}
+        record = dict(json.loads(contents[_STATE]))
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise _DamageError(f"its files cannot be understood ({error})") from error
+    found = record.get("format")
+    if found != _FORMAT:
+        raise CheckpointError(f"load_checkpoint: {path} must have format {_FORMAT}, got {found}.")
     return Checkpoint(path=path, tensors=tensors, record=record, skipped=tuple(skipped))
 
 
@@ -149,18 +165,12 @@ def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder.mkdir()
     for name, data in contents.items():
         write_flushed(folder / name, data)
-    sums = {name: {"bytes": len(data), "sha256": _sha256(data)} for name, data in contents.items()}
+    sums = {
+        name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for name, data in contents.items()
+    }
     write_flushed(folder / MANIFEST, json.dumps({"files": sums}).encode())
     flush(folder)
-
-
-def _require_space(folder: Path, size: int) -> None:
-    # A tenth more: for the folder itself, and for what else is written meanwhile.
-    free = shutil.disk_usage(folder).free
-    if free < 1.1 * size:
-        raise OSError(
-            errno.ENOSPC, f"{free / 1e6:,.1f} MB are free, and the checkpoint takes {size / 1e6:,.1f} MB"
-        )
 
 
 def _discard(path: Path) -> None:
@@ -171,49 +181,17 @@ def _discard(path: Path) -> None:
         shutil.rmtree(retired)
 
 
-def _is_whole(path: Path) -> bool:
-    try:
-        _verified_contents(path)
-    except _DamageError:
-        return False
-    return True
-
-
 def _verified_contents(path: Path) -> dict[str, bytes]:
+    contents = {}
     try:
-        files = json.loads((path / MANIFEST).read_bytes())["files"]
-        return {
-            name: _verified(path / name, entry["bytes"], entry["sha256"]) for name, entry in files.items()
-        }
+        for name, entry in json.loads((path / MANIFEST).read_bytes())["files"].items():
+            data = contents[name] = (path / name).read_bytes()
+            if len(data) != entry["bytes"]:
+                raise _DamageError(f"{name} has {len(data)} bytes instead of {entry['bytes']}")
+            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+                raise _DamageError(f"{name} does not have the SHA-256 of its manifest")
     except OSError as error:
         raise _DamageError(f"{Path(error.filename).name} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _DamageError(f"{MANIFEST} cannot be understood ({error})") from error
-
-
-def _verified(path: Path, size: int, sha256: str) -> bytes:
-    data = path.read_bytes()
-    if len(data) != size:
-        raise _DamageError(f"{path.name} has {len(data)} bytes instead of {size}")
-    if _sha256(data) != sha256:
-        raise _DamageError(f"{path.name} does not have the SHA-256 of its manifest")
-    return data
-
-
-def _parsed(contents: Mapping[str, bytes]) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    # The sums only say that nobody has changed what was written, not that it was written here.
-    try:
-        tensors = {Path(name).stem: load(data) for name, data in contents.items() if name != _STATE}
-        return tensors, dict(json.loads(contents[_STATE]))
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise _DamageError(f"its files cannot be understood ({error})") from error
-
-
-def _require_format(path: Path, record: Mapping[str, Any]) -> None:
-    if record.get("format") != _FORMAT:
-        found = record.get("format")
-        raise CheckpointError(f"load_checkpoint: {path} must have format {_FORMAT}, got {found}.")
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+    return contents

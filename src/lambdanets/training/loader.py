@@ -6,11 +6,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Int
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lambdanets.data.task import Batch, TestData, TrainingData
+from lambdanets.data.task import Batch, TestData, TrainingData, identity
 from lambdanets.errors import DataError
 from lambdanets.training.distributed import ALONE, DistributedContext
 
@@ -18,22 +16,6 @@ from lambdanets.training.distributed import ALONE, DistributedContext
 TEST_BATCH = 250
 
 Call = tuple[Any, ...]
-
-
-def training_batches(
-    data: TrainingData, calls: Iterable[tuple[int, Int[Tensor, " b"]]], num_workers: int = 0
-) -> Iterator[Batch]:
-    """Give the batch of each (epoch, indices), in their order, however many workers there are.
-
-    Args:
-        data: What to train on.
-        calls: Read a few ahead of the batches, so that workers never wait at the end of an epoch.
-        num_workers: Processes beside this one; 0: none.
-
-    Raises:
-        DataError: A file cannot be read where none may stand in for it, or a worker was killed.
-    """
-    return _fed(data, calls, num_workers)
 
 
 def test_batches(
@@ -48,10 +30,23 @@ def test_batches(
         num_workers: Processes beside this one; 0: none.
     """
     indices = torch.arange(len(data))[ctx.rank :: ctx.size]
-    return _fed(data, [(part,) for part in indices.split(size) if len(part)], num_workers)
+    return load_batches(data, [(part,) for part in indices.split(size) if len(part)], num_workers)
 
 
-def _fed(data: TrainingData | TestData, calls: Iterable[Call], num_workers: int) -> Iterator[Batch]:
+def load_batches(
+    data: TrainingData | TestData, calls: Iterable[Call], num_workers: int = 0
+) -> Iterator[Batch]:
+    """Give the batch of each call, in their order, however many workers there are.
+
+    Args:
+        data: What to train on or to judge by.
+        calls: Arguments of its method `batch`, read a few ahead of the batches, so that workers never wait
+            at the end of an epoch.
+        num_workers: Processes beside this one; 0: none.
+
+    Raises:
+        DataError: A file cannot be read where none may stand in for it, or a worker was killed.
+    """
     if num_workers == 0:
         yield from (data.batch(*call) for call in calls)
         return
@@ -59,7 +54,7 @@ def _fed(data: TrainingData | TestData, calls: Iterable[Call], num_workers: int)
         _Calls(data),
         sampler=calls,
         batch_size=None,
-        collate_fn=_unchanged,
+        collate_fn=identity,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
@@ -70,7 +65,10 @@ def _fed(data: TrainingData | TestData, calls: Iterable[Call], num_workers: int)
         except StopIteration:
             return
         except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-            if not _is_death(error):
+            # A worker may die while it hands a batch over, which is no RuntimeError.
+            is_death = "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
+            # So torch begins what a worker that lives has met.
+            if str(error).startswith("Caught ") or not is_death:
                 raise
             raise DataError(
                 f"train: a process that reads images must live, got '{error}'. It was probably killed for"
@@ -93,14 +91,6 @@ def _started(loader: DataLoader[Any]) -> Iterator[Any]:
     return batches
 
 
-def _is_death(error: Exception) -> bool:
-    """Whether a worker has died, perhaps while it handed a batch over."""
-    # So torch begins what a worker that lives has met.
-    if str(error).startswith("Caught "):
-        return False
-    return "DataLoader worker" in str(error) or not isinstance(error, RuntimeError)
-
-
 class _Calls(Dataset[Any]):
     """One item is one call of `batch`: a worker makes a whole batch."""
 
@@ -113,7 +103,3 @@ class _Calls(Dataset[Any]):
             return self._data.batch(*call)
         except (DataError, OSError) as error:
             return error
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch

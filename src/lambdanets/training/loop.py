@@ -10,15 +10,15 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.task import Batch, TestData, TrainingData
+from lambdanets.data.task import Batch, TestData, TrainingData, identity
 from lambdanets.errors import ArgumentError, DataError, NumericError, StoppedError
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype
-from lambdanets.training.loader import test_batches, training_batches
-from lambdanets.training.metrics import Evaluation, Meter, evaluate, identity
+from lambdanets.training.loader import load_batches, test_batches
+from lambdanets.training.metrics import Evaluation, Meter, evaluate
 from lambdanets.training.optimizer import scheduled_learning_rate, set_learning_rate
 from lambdanets.training.state import TrainState
-from lambdanets.training.step import Mix, StepResult, train_step
+from lambdanets.training.step import Mix, train_step
 
 # The epoch and the images' indices of one step.
 Step = tuple[int, Int[Tensor, " b"]]
@@ -142,7 +142,11 @@ class Trainer:
         while state.step < self.total_steps:
             if self._train_epoch(state, steps, batches):
                 evaluation = self.evaluate(state)
-                self._end_epoch(state, evaluation)
+                record = self._epoch_record(state, evaluation)
+                self.callback.on_epoch_end(state, record, evaluation)
+                is_last = state.step == self.total_steps
+                if is_last or self._save_is_due or record["epoch"] % self.config.ckpt.every_epochs == 0:
+                    self._save(state, must=is_last)
             else:
                 # Rolled back: the state is an earlier one, and its batches are read anew.
                 steps, batches = self._start_at(state.step)
@@ -165,15 +169,12 @@ class Trainer:
         """The steps from one on, and their batches."""
         self._last_save = self.clock()
         self._agree(self.ctx.sum_values(self._own_flags()))
-        steps, ahead = itertools.tee(self._steps_from(first))
-        calls = ((epoch, self.ctx.shard(indices)) for epoch, indices in ahead)
-        return steps, training_batches(self.data, calls, self.config.exec.num_workers)
-
-    def _steps_from(self, first: int) -> Iterator[Step]:
         first_epoch, offset = divmod(first, self.steps_per_epoch)
-        for epoch in range(first_epoch, self.config.sched.epochs):
-            for indices in self.batches(epoch)[offset if epoch == first_epoch else 0 :]:
-                yield epoch, indices
+        epochs = range(first_epoch, self.config.sched.epochs)
+        left = ((epoch, indices) for epoch in epochs for indices in self.batches(epoch))
+        steps, ahead = itertools.tee(itertools.islice(left, offset, None))
+        calls = ((epoch, self.ctx.shard(indices)) for epoch, indices in ahead)
+        return steps, load_batches(self.data, calls, self.config.exec.num_workers)
 
     def _train_epoch(self, state: TrainState, steps: Iterator[Step], batches: Iterator[Batch]) -> bool:
         """Train to the end of an epoch; false after a rollback."""
@@ -185,9 +186,16 @@ class Trainer:
                     f"stopped at step {state.step} of {self.total_steps}; the same command continues there."
                 )
             started = time.perf_counter()
-            result = self._step(state, self._next(state, batches), len(indices))
+            try:
+                batch = next(batches)
+            except DataError:
+                # Alone: other processes would wait in their step while this one saves.
+                if self.ctx.size == 1:
+                    self._save(state)
+                raise
+            nonfinite = self._step(state, batch, len(indices))
             state.meter.seconds += time.perf_counter() - started
-            if result.nonfinite and not self._recover(state, result.nonfinite, epoch, indices):
+            if nonfinite and not self._recover(state, nonfinite, epoch, indices):
                 return False
             self.callback.on_step_end(state, len(indices))
             if state.step % self.steps_per_epoch == 0:
@@ -196,27 +204,19 @@ class Trainer:
                 self._save(state)
         return True
 
-    def _next(self, state: TrainState, batches: Iterator[Batch]) -> Batch:
-        try:
-            return next(batches)
-        except DataError:
-            # Alone: other processes would wait in their step while this one saves.
-            if self.ctx.size == 1:
-                self._save(state)
-            raise
-
-    def _step(self, state: TrainState, batch: Batch, num_images: int) -> StepResult:
+    def _step(self, state: TrainState, batch: Batch, num_images: int) -> str | None:
+        """Make one step; what was not finite, so that the update was not made, or None."""
         if state.step in state.events.rolled_back_steps:
             # The step is skipped, and the processes still agree on whether to stop.
             self._agree(self.ctx.sum_values(self._own_flags()))
             state.step += 1
-            return StepResult(nonfinite=None, sums=())
+            return None
         faults = self.config.faults
         buffers = list(state.model.buffers()) if faults.nonfinite == "skip" else []
         kept = [buffer.clone() for buffer in buffers]
         set_learning_rate(state.optimizer, self.learning_rate(state.step))
         unreadable = len(batch.unreadable), len(batch.unreadable) < len(batch.images)
-        result = train_step(
+        nonfinite, sums = train_step(
             state,
             batch,
             num_images,
@@ -226,22 +226,22 @@ class Trainer:
             mix=self.mix,
             flags=(*self._own_flags(), *map(float, unreadable)),
         )
-        self._agree(result.sums)
-        self._count_unreadable(state, batch.unreadable, *result.sums[2:])
-        if result.nonfinite is None:
+        self._agree(sums)
+        self._count_unreadable(state, batch.unreadable, *sums[2:])
+        if nonfinite is None:
             state.step += 1
             state.events.skipped_in_a_row = 0
         else:
             for buffer, value in zip(buffers, kept, strict=True):
                 buffer.copy_(value)
-        return result
+        return nonfinite
 
     def _own_flags(self) -> tuple[float, float]:
         """Whether this process was asked to stop, and whether it is time to save."""
         due = self.clock() - self._last_save > 60 * self.config.ckpt.every_minutes
         return float(self.stop_requested()), float(due and self.ctx.is_main)
 
-    def _agree(self, sums: list[float] | tuple[float, ...]) -> None:
+    def _agree(self, sums: list[float]) -> None:
         """Take over the flags, summed over all processes."""
         self._stop, self._save_is_due = bool(sums[0]), bool(sums[1])
 
@@ -292,13 +292,6 @@ class Trainer:
             f"fit: {problem} at step {step}; the update was not made. Use a lower learning rate, a longer"
             " warm-up or --faults.nonfinite skip."
         )
-
-    def _end_epoch(self, state: TrainState, evaluation: Evaluation) -> None:
-        record = self._epoch_record(state, evaluation)
-        self.callback.on_epoch_end(state, record, evaluation)
-        is_last = state.step == self.total_steps
-        if is_last or self._save_is_due or record["epoch"] % self.config.ckpt.every_epochs == 0:
-            self._save(state, must=is_last)
 
     def _save(self, state: TrainState, *, must: bool = False) -> None:
         self.callback.save(state, must=must)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lambdanets.data.task import Batch
+from lambdanets.data.task import Batch, identity
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.distributed import ALONE, DistributedContext
 
@@ -104,11 +104,6 @@ class Evaluation:
         return self
 
 
-def identity(tensor: Tensor) -> Tensor:
-    """Return the tensor itself: for images that come as the network takes them."""
-    return tensor
-
-
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
@@ -171,10 +166,9 @@ class _Tally:
         self.num_classes = num_classes
         self.device = device
         self.confusion = torch.zeros(num_classes**2, dtype=torch.int64, device=device)
-        # Among the first five; in a set of labels; with such a set.
-        self.counts = torch.zeros(3, dtype=torch.int64, device=device)
+        # Among the first five; in a set of labels; with such a set; left out.
+        self.counts = torch.zeros(4, dtype=torch.int64, device=device)
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.left_out = 0
         self.unreadable: list[str] = []
         self.real = real
         self.rows: Tensor | None = None
@@ -188,7 +182,7 @@ class _Tally:
                 f"evaluate: targets must be integers below num_classes={self.num_classes}, got {found}."
             )
         readable = targets >= 0
-        self.left_out += int((~readable).sum())
+        self.counts[3] += int((~readable).sum())
         self.unreadable += unreadable
         if self.real is not None:
             self._require_rows(self.seen + len(targets) <= len(self.real))
@@ -215,11 +209,10 @@ class _Tally:
 
     def result(self, ctx: DistributedContext) -> Evaluation:
         """The sums over all processes."""
-        left_out = torch.tensor([self.left_out], dtype=torch.int64, device=self.device)
-        sums = ctx.all_reduce(torch.cat([self.confusion, self.counts, left_out])).cpu()
+        sums = ctx.all_reduce(torch.cat([self.confusion, self.counts])).cpu()
         loss = ctx.all_reduce(self.loss).item()
         confusion = sums[:-4].reshape(self.num_classes, self.num_classes)
-        top5_correct, real_correct, real_total, num_left_out = sums[-4:].tolist()
+        top5_correct, real_correct, real_total, left_out = sums[-4:].tolist()
         total = int(confusion.sum())
         if not total:
             raise DataError("evaluate: batches must hold at least one readable image, got none.")
@@ -227,7 +220,7 @@ class _Tally:
             confusion=confusion,
             loss=loss / total,
             top5_correct=top5_correct,
-            left_out=num_left_out,
+            left_out=left_out,
             real_correct=None if self.real is None else real_correct,
             real_total=None if self.real is None else real_total,
             unreadable=tuple(self.unreadable),

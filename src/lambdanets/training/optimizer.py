@@ -197,15 +197,15 @@ class ExponentialMovingAverage:
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the EMA towards the model; call it once after each optimiser step."""
-        averages, values = [], []
-        for average, value in zip(_local_tensors(self.module), _local_tensors(model), strict=True):
-            if value.is_floating_point():
-                averages.append(average)
-                values.append(value)
+        ema_tensors, tensors = [], []
+        for ema, tensor in zip(_local_tensors(self.module), _local_tensors(model), strict=True):
+            if tensor.is_floating_point():
+                ema_tensors.append(ema)
+                tensors.append(tensor)
             else:
-                average.copy_(value)
+                ema.copy_(tensor)
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(averages, values, 1 - decay)
+        torch._foreach_lerp_(ema_tensors, tensors, 1 - decay)
         self.num_updates += 1
 
     def half_life_steps(self) -> float:

@@ -3,38 +3,23 @@
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_
 
-from lambdanets.data.task import Batch
+from lambdanets.data.task import Batch, identity
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype
-from lambdanets.training.metrics import identity
 from lambdanets.training.optimizer import gradient_norm
 from lambdanets.training.state import TrainState
 
 # From images, classes and the seed of the mixture.
 Mix = Callable[..., tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepResult:
-    """Result of a step, equal in all processes.
-
-    Attributes:
-        nonfinite: What was not finite, so that the update was not made; none if all was.
-        sums: The flags, summed over all processes.
-    """
-
-    nonfinite: str | None
-    sums: tuple[float, ...]
 
 
 def train_step(
@@ -47,7 +32,7 @@ def train_step(
     prepare: Callable[[Tensor], Tensor] = identity,
     mix: Mix | None = None,
     flags: tuple[float, ...] = (),
-) -> StepResult:
+) -> tuple[str | None, list[float]]:
     """Make one update of the weights and of the EMA, if the loss and the gradient are finite.
 
     Args:
@@ -60,31 +45,44 @@ def train_step(
         prepare: From images as they come to what the model takes, on its device.
         mix: Mixes images and their classes; none without mixup and cutmix.
         flags: Summed over all processes, together with the loss.
+
+    Returns:
+        What was not finite, so that the update was not made, or None; and the sums of the flags. Both are
+        equal in all processes.
     """
-    _seed_step(config.seed, state.step, ctx.rank)
+    # What dropout and stochastic depth draw from: a resumed run draws the same.
+    words = (config.seed, state.step, ctx.rank) if ctx.rank else (config.seed, state.step)
+    torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
     state.optimizer.zero_grad(set_to_none=True)
     loss_sum, correct = _forward_backward(state, batch, num_images, config, ctx, prepare, mix)
     if state.scaler:
         state.scaler.unscale_(state.optimizer)
     norm = gradient_norm(state.model)
+    norm_is_finite = bool(torch.isfinite(norm))
     loss_sum, correct, count, *sums = ctx.sum_values([loss_sum, correct, len(batch.images), *flags])
     nonfinite = None
     if not math.isfinite(loss_sum / num_images):
         nonfinite = f"loss must be finite, got {loss_sum / num_images}"
     # The scaler tries scales until one overflows, which is no fault.
-    elif not state.scaler and not torch.isfinite(norm):
+    elif not state.scaler and not norm_is_finite:
         nonfinite = f"gradient norm must be finite, got {norm.item()}"
     if nonfinite is None:
-        _update(state, norm, config.optim.clip_grad_norm)
+        if config.optim.clip_grad_norm and norm_is_finite:
+            clip_grads_with_norm_(state.model.parameters(), config.optim.clip_grad_norm, norm)
+        if state.scaler:
+            state.scaler.step(state.optimizer)
+            state.scaler.update()
+        else:
+            state.optimizer.step()
         # Where the scaler skipped the update, nothing moved: the EMA does not count it.
-        if not state.scaler or torch.isfinite(norm):
+        if norm_is_finite:
             ctx.average_buffers(state.model)
             state.ema.update(state.model)
         state.meter.add(loss_sum, round(correct), round(count))
     elif state.scaler:
         # It has unscaled the gradients, and must know that they are not used.
         state.scaler.update()
-    return StepResult(nonfinite=nonfinite, sums=tuple(sums))
+    return nonfinite, sums
 
 
 def _forward_backward(
@@ -97,6 +95,7 @@ def _forward_backward(
     mix: Mix | None,
 ) -> tuple[float, float]:
     """Add up the gradients of the batch, part by part; give the sum of the losses and what is correct."""
+    model: Any = state.ddp_model
     parts, dtype = config.exec.accumulation, autocast_dtype(config.exec.precision, ctx.device)
     sums = torch.zeros(2, dtype=torch.float64, device=ctx.device)
     pairs = zip(batch.images.tensor_split(parts), batch.targets.tensor_split(parts), strict=True)
@@ -105,9 +104,11 @@ def _forward_backward(
         targets = targets.to(ctx.device, non_blocking=True)
         if mix:
             images, targets = mix(images, targets, seed=(config.seed, state.step, ctx.rank, number))
-        with _no_sync(state.ddp_model, number < parts - 1):
+        # Gradients are summed over the processes once, with the last part.
+        waits = number < parts - 1 and isinstance(model, DistributedDataParallel)
+        with model.no_sync() if waits else contextlib.nullcontext():
             with torch.autocast(ctx.device.type, dtype, enabled=dtype is not None):
-                logits = state.ddp_model(images)
+                logits = model(images)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             if targets.is_floating_point():
                 targets = targets.to(logits.dtype)
@@ -116,34 +117,8 @@ def _forward_backward(
             weighted = loss * (len(images) / num_images * ctx.size)
             (state.scaler.scale(weighted) if state.scaler else weighted).backward()
         sums[0] += loss.detach() * len(images)
-        sums[1] += (logits.detach().argmax(dim=1) == _largest_class(targets)).sum()
+        # Of mixed images, the class of the largest fraction.
+        classes = targets.argmax(dim=1) if targets.ndim == 2 else targets
+        sums[1] += (logits.detach().argmax(dim=1) == classes).sum()
     loss_sum, correct = sums.tolist()
     return loss_sum, correct
-
-
-def _update(state: TrainState, norm: Tensor, clip_grad_norm: float | None) -> None:
-    if clip_grad_norm and torch.isfinite(norm):
-        clip_grads_with_norm_(state.model.parameters(), clip_grad_norm, norm)
-    if state.scaler:
-        state.scaler.step(state.optimizer)
-        state.scaler.update()
-    else:
-        state.optimizer.step()
-
-
-def _seed_step(seed: int, step: int, rank: int) -> None:
-    """Seed what dropout and stochastic depth draw from: a resumed run draws the same."""
-    words = (seed, step, rank) if rank else (seed, step)
-    torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
-
-
-def _largest_class(targets: Tensor) -> Tensor:
-    """The class of each image; of a mixture, the class of the largest fraction."""
-    return targets.argmax(dim=1) if targets.ndim == 2 else targets
-
-
-def _no_sync(model: nn.Module, more_to_come: bool) -> contextlib.AbstractContextManager[Any]:
-    # Gradients are summed over the processes once, with the last part.
-    if more_to_come and isinstance(model, DistributedDataParallel):
-        return model.no_sync()
-    return contextlib.nullcontext()
