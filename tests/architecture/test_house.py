@@ -1,10 +1,13 @@
 """Laws of the house: no crumbs of files, no name that nobody uses, the field's words."""
 
 import ast
+import builtins
+import dis
 import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -123,6 +126,28 @@ def test_a_name_without_an_underscore_is_used_elsewhere(path: Path) -> None:
     while new := {word for name in used for word in interface(public[name]) if word in public} - used:
         used |= new
     assert not public.keys() - used
+
+
+def code_objects(code: CodeType) -> Iterator[CodeType]:
+    """The code of a module and of all that is defined in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from code_objects(constant)
+
+
+@each_source
+def test_every_name_is_defined(path: Path) -> None:
+    """Ruff and mypy take the letters of shape strings for names, and so do not look."""
+    instructions = [
+        instruction
+        for code in code_objects(compile(path.read_text(), str(path), "exec"))
+        for instruction in dis.get_instructions(code)
+    ]
+    stored = {one.argval for one in instructions if one.opname in ("STORE_NAME", "STORE_GLOBAL")}
+    loaded = {one.argval for one in instructions if one.opname in ("LOAD_NAME", "LOAD_GLOBAL")}
+    given = {*dir(builtins), "__annotations__", "__file__", "__name__", "__doc__"}
+    assert not loaded - stored - given
 
 
 @each_source
