@@ -6,15 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lambdanets.functional._layout import (
-    _SMALL_MAP,
-    _normalize_rows,
-    _project_rows,
-    channels_are_last,
-    to_channels_first,
-)
+from lambdanets.functional._layout import _SMALL_MAP, channels_are_last, project_rows, to_channels_first
 from lambdanets.nn import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
-from lambdanets.nn.normalization import make_normalization
+from lambdanets.nn.normalization import make_normalization, normalize_rows
 from support.compare import assert_close, assert_equal
 
 SMALL, LARGE = (3, 4), (_SMALL_MAP, 2)
@@ -43,7 +37,7 @@ def test_a_projection_is_a_convolution_of_one_element(
 ) -> None:
     inputs, weight = order(draw(2, 6, *size)), draw(5, 6)
     expected = torch.einsum("od,bdn->bno", weight, inputs.flatten(2))
-    actual = _project_rows(inputs, weight, bias)
+    actual = project_rows(inputs, weight, bias)
     assert actual.is_contiguous()
     assert_close(actual, expected if bias is None else expected + bias)
 
@@ -56,7 +50,7 @@ def test_gradients_of_a_projection_come_in_the_order_of_its_inputs(
     inputs, weight, bias = order(draw(2, 6, *size)), draw(5, 6), draw(5)
     leaves = [one.requires_grad_() for one in (inputs, weight, bias)]
     outer = draw(2, size[0] * size[1], 5)
-    actual = torch.autograd.grad(_project_rows(*leaves), leaves, outer)
+    actual = torch.autograd.grad(project_rows(*leaves), leaves, outer)
     plain = torch.nn.functional.linear(inputs.flatten(2).transpose(1, 2), weight, bias)
     for one, expected in zip(actual, torch.autograd.grad(plain, leaves, outer), strict=True):
         assert_close(one, expected)
@@ -68,14 +62,14 @@ def test_gradients_of_a_projection_come_in_the_order_of_its_inputs(
 @each_order
 def test_a_projection_can_be_differentiated_twice(order: Callable[[Tensor], Tensor]) -> None:
     leaves = [one.requires_grad_() for one in (order(draw(2, 3, 2, 2)), draw(4, 3), draw(4))]
-    assert torch.autograd.gradcheck(_project_rows, leaves)
-    assert torch.autograd.gradgradcheck(_project_rows, leaves)
+    assert torch.autograd.gradcheck(project_rows, leaves)
+    assert torch.autograd.gradgradcheck(project_rows, leaves)
 
 
 def test_a_projection_maps_over_a_further_axis() -> None:
     inputs, weight = draw(3, 2, 6, *SMALL), draw(5, 6)
-    mapped = torch.vmap(_project_rows, in_dims=(0, None))(inputs, weight.requires_grad_())
-    assert_close(mapped.detach(), torch.stack([_project_rows(one, weight) for one in inputs]).detach())
+    mapped = torch.vmap(project_rows, in_dims=(0, None))(inputs, weight.requires_grad_())
+    assert_close(mapped.detach(), torch.stack([project_rows(one, weight) for one in inputs]).detach())
 
 
 def test_channels_first_and_back() -> None:
@@ -96,7 +90,7 @@ def test_norms_of_rows_are_norms_of_maps(size: tuple[int, ...], normalization: s
     expected = norm(maps)
     if isinstance(norm, nn.modules.batchnorm._BatchNorm):
         norm.reset_running_stats()
-    rows = _normalize_rows(maps.flatten(2).transpose(1, 2), norm)
+    rows = normalize_rows(maps.flatten(2).transpose(1, 2), norm)
     assert_close(rows.transpose(1, 2).unflatten(2, size), expected)
 
 
@@ -140,7 +134,7 @@ def test_a_projection_of_16_bits_sums_in_more(dtype: torch.dtype, size: tuple[in
     leaves = [one.to(dtype).requires_grad_() for one in (draw(2, 300, *size), draw(5, 300), draw(5))]
     exact = [one.detach().double().requires_grad_() for one in leaves]
     outer = draw(2, size[0] * size[1], 5).to(dtype)
-    actual, expected = _project_rows(*leaves), _project_rows(*exact)
+    actual, expected = project_rows(*leaves), project_rows(*exact)
     assert_close(actual.detach(), expected.detach(), dtype)
     found = torch.autograd.grad(actual, leaves, outer)
     for one, right in zip(found, torch.autograd.grad(expected, exact, outer.double()), strict=True):
@@ -152,4 +146,4 @@ def test_a_projection_of_16_bits_sums_in_more(dtype: torch.dtype, size: tuple[in
 def test_autocast_decides_the_precision_of_a_projection() -> None:
     inputs, weight = draw(2, 6, *SMALL).float(), draw(5, 6).float()
     with torch.autocast("cpu", torch.bfloat16):
-        assert _project_rows(inputs, weight).dtype == torch.bfloat16
+        assert project_rows(inputs, weight).dtype == torch.bfloat16

@@ -59,6 +59,28 @@ class Problem(NamedTuple):
         return self.dtype.itemsize
 
 
+def describe(
+    queries: Tensor, values: Tensor, table: Tensor, *, backward: bool = False, workspace: int = 0
+) -> Problem:
+    """One direction of a call of `position_output` as plain data."""
+    b, h, k, *size = queries.shape
+    u, v = values.shape[1:3]
+    return Problem(
+        operation="position_output",
+        batch=b,
+        heads=h,
+        query_depth=k,
+        intra_depth=u,
+        value_depth=v,
+        size=tuple(size),
+        scope=tuple(table.shape[2:]),
+        dtype=values.dtype,
+        device=values.device.type,
+        backward=backward,
+        workspace=workspace,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Implementation:
     """One exact way to compute an operator.
@@ -115,6 +137,11 @@ def rates(device: str) -> Rates:
     return RATES.get(device, RATES["cpu"])
 
 
+def runs_everything(problem: Problem) -> str | None:
+    """No reason against any problem: the `why_not` of what is never unable."""
+    return None
+
+
 def choose(implementations: Sequence[Implementation], problem: Problem, name: str = "auto") -> Implementation:
     """The cheapest implementation that can run, or the named one.
 
@@ -138,9 +165,7 @@ def choose(implementations: Sequence[Implementation], problem: Problem, name: st
     return able[costs.index(min(costs))]
 
 
-@lru_cache(maxsize=1024)
-def _remembered(implementations: tuple[Implementation, ...], problem: Problem, name: str) -> Implementation:
-    return choose(implementations, problem, name)
+_remembered = lru_cache(maxsize=1024)(choose)
 
 
 def choose_again(

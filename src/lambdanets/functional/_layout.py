@@ -1,23 +1,22 @@
 """Order in memory, precision and workspace: what makes the mathematics fast and is no part of it.
 
 Kernels read and write the channels of a position beside each other ("channels last"), whatever the order of
-the tensors they are given; results come back in the order of the inputs. A layer's projections are joined
-into one matrix product that writes this order, and in eval mode batch norms are folded into it.
+the tensors they are given; results come back in the order of the inputs. A layer's projections are one
+matrix product that writes this order.
 """
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 # Positions below which one product of a copy is faster than one product for each image.
 _SMALL_MAP = 256
 
-_BatchNorm = nn.modules.batchnorm._BatchNorm
 Function = TypeVar("Function", bound=type[torch.autograd.Function])
 
 
@@ -42,7 +41,7 @@ def outside_autocast(tensor: Tensor) -> AbstractContextManager[None]:
     the inputs are what projections and norms made of them, and that is where autocast acts.
     """
     device = tensor.device.type
-    if torch.amp.is_autocast_available(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()
 
@@ -92,71 +91,7 @@ def from_rows(
     return rows.unflatten(1, (*like.shape[3:], like.shape[1])).movedim((-2, -1), (1, 2))
 
 
-def project(
-    inputs: Float[Tensor, "b d *size"],
-    projections: Sequence[nn.modules.conv._ConvNd | None],
-    norms: Sequence[nn.Module],
-    depths: Sequence[int],
-    *,
-    training: bool,
-) -> list[Float[Tensor, "b _ _ *size"]]:
-    """Apply several 1×1 convolutions and their norms as one matrix product; channels last.
-
-    Args:
-        inputs: The map that all projections read.
-        projections: Convolutions without bias; None is left out.
-        norms: One for each projection.
-        depths: What each projection's channels are split by.
-        training: False folds batch norms into the weights.
-    """
-    layers = [
-        (projection, norm, depth)
-        for projection, norm, depth in zip(projections, norms, depths, strict=True)
-        if projection is not None
-    ]
-    weights: list[Tensor] = [projection.weight.flatten(1) for projection, _, _ in layers]
-    bias = None
-    if not training:
-        folded = [_fold_batch_norm(weight, layer[1]) for weight, layer in zip(weights, layers, strict=True)]
-        weights, bias = [weight for weight, _ in folded], torch.cat([shift for _, shift in folded])
-    rows = _project_rows(inputs, torch.cat(weights), bias)
-    parts = rows.split([len(weight) for weight in weights], dim=-1)
-    results = []
-    for part, (_, norm, depth) in zip(parts, layers, strict=True):
-        if training or not isinstance(norm, _BatchNorm):
-            part = _normalize_rows(part, norm)
-        by_position = part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:])
-        results.append(by_position.movedim((-2, -1), (1, 2)))
-    return results
-
-
-def _fold_batch_norm(
-    weight: Float[Tensor, "out d"], norm: nn.Module
-) -> tuple[Float[Tensor, "out d"], Float[Tensor, " out"]]:
-    """The weights and biases of a projection followed by a batch norm with its running statistics.
-
-    Computed in float32 at least. Other norms, which look at their input, change nothing here.
-    """
-    if not isinstance(norm, _BatchNorm):
-        return weight, weight.new_zeros(len(weight))
-    assert norm.running_mean is not None and norm.running_var is not None
-    dtype = torch.promote_types(weight.dtype, torch.float32)
-    scale = norm.weight.to(dtype) * (norm.running_var.to(dtype) + norm.eps).rsqrt()
-    bias = norm.bias.to(dtype) - norm.running_mean.to(dtype) * scale
-    return (weight.to(dtype) * scale[:, None]).to(weight.dtype), bias.to(weight.dtype)
-
-
-def _normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module) -> Float[Tensor, "b n d"]:
-    """A norm of maps applied to positions, each as a map of one element: only the channels matter to it."""
-    if isinstance(norm, nn.Identity):
-        return rows
-    axes = 2 if isinstance(norm, nn.BatchNorm2d) else 3 if isinstance(norm, nn.BatchNorm3d) else 0
-    # Norms of channels that are not beside each other are several times slower.
-    flat = rows.contiguous().flatten(0, 1)
-    return norm(flat.view(*flat.shape, *(1,) * axes)).view(rows.shape)
-
-
-def _project_rows(
+def project_rows(
     inputs: Float[Tensor, "b d *size"],
     weight: Float[Tensor, "out d"],
     bias: Float[Tensor, " out"] | None = None,

@@ -1,12 +1,10 @@
 """What all Triton kernels need of their surroundings: a device, a precision, powers of two."""
 
 import os
-from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 
 from lambdanets.functional._dispatch import Problem, Rates, rates
 
@@ -46,11 +44,6 @@ def _is_installed() -> bool:
 def kernel_rates(device: str) -> Rates:
     """What kernels do in a second on a kind of device."""
     return rates(device) if device == "cuda" else _INTERPRETED
-
-
-def on_device(tensor: Tensor) -> AbstractContextManager[object]:
-    """Launch on the tensor's device, whichever is the current one."""
-    return torch.cuda.device_of(tensor)
 
 
 def input_precision() -> str:

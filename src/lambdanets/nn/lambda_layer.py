@@ -3,19 +3,21 @@
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
-from lambdanets.functional._layout import channels_are_last, project, to_channels_first
+from lambdanets.functional._layout import channels_are_last, project_rows, to_channels_first
 from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
-from lambdanets.nn.normalization import make_normalization
+from lambdanets.nn.normalization import BatchNorm, fold_batch_norm, make_normalization, normalize_rows
 from lambdanets.nn.position import RelativePosition
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 _CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+_NO_NORM: Final = nn.Identity()
 
 
 class _LambdaLayerNd(nn.Module):
@@ -55,9 +57,10 @@ class _LambdaLayerNd(nn.Module):
         if position is not None:
             check_shared_position(who, position, self.num_axes, query_depth, intra_depth, positional)
         self.query_depth, self.num_heads, self.intra_depth = query_depth, num_heads, intra_depth
+        self.value_depth = out_channels // num_heads
         self.key_normalization: KeyNormalization = key_normalization
         convolution = _CONVOLUTIONS[self.num_axes - 1]
-        value_channels = intra_depth * out_channels // num_heads
+        value_channels = intra_depth * self.value_depth
         self.to_queries = convolution(in_channels, num_heads * query_depth, 1, bias=False)
         self.to_keys = convolution(in_channels, intra_depth * query_depth, 1, bias=False) if content else None
         self.to_values = convolution(in_channels, value_channels, 1, bias=False)
@@ -79,11 +82,6 @@ class _LambdaLayerNd(nn.Module):
         self.pool = pool(3, stride=2, padding=1, count_include_pad=False) if stride == 2 else nn.Identity()
         initialize_projections(self, query_depth)
 
-    @property
-    def value_depth(self) -> int:
-        """v = out_channels / num_heads."""
-        return self.to_values.out_channels // self.intra_depth
-
     def reset_parameters(self) -> None:
         """Draw the projections and the position again."""
         initialize_projections(self, self.query_depth)
@@ -99,14 +97,13 @@ class _LambdaLayerNd(nn.Module):
             )
         queries, keys, values = self._project(inputs)
         queries = normalize_queries(queries, self.key_normalization)
-        content = None  # λᶜ = Σₘ k̄ₘ vₘᵀ
-        if keys is not None:
+        content = None
+        if keys is not None:  # λᶜ = Σₘ k̄ₘ vₘᵀ
             content = content_summary(keys, values, key_normalization=self.key_normalization)
-        if self.position is not None:
-            output = self.position(queries, values, content)  # yₙ = (λᶜ + Σₘ R[m - n] vₘᵀ)ᵀ qₙ
-        else:
-            assert content is not None
-            output = apply_summary(queries, content)  # yₙ = λᶜᵀ qₙ
+        if self.position is not None:  # yₙ = (λᶜ + Σₘ R[m - n] vₘᵀ)ᵀ qₙ
+            output = self.position(queries, values, content)
+        elif content is not None:  # yₙ = λᶜᵀ qₙ
+            output = apply_summary(queries, content)
         output = self.pool(output.flatten(1, 2))
         return output if channels_are_last(inputs, axis=1) else to_channels_first(output)
 
@@ -115,14 +112,28 @@ class _LambdaLayerNd(nn.Module):
     ) -> tuple[
         Float[Tensor, "b h k *size"], Float[Tensor, "b u k *size"] | None, Float[Tensor, "b u v *size"]
     ]:
-        """Queries and values with their norms, and keys, which have none."""
-        queries, values, *keys = project(
-            inputs,
-            projections=(self.to_queries, self.to_values, self.to_keys),
-            norms=(self.norm_queries, self.norm_values, nn.Identity()),
-            depths=(self.query_depth, self.value_depth, self.query_depth),
-            training=self.training,
-        )
+        """Queries, keys and values as one matrix product with channels last; eval mode folds the norms in."""
+        layers = [
+            (self.to_queries, self.norm_queries, self.query_depth),
+            (self.to_values, self.norm_values, self.value_depth),
+        ]
+        if self.to_keys is not None:
+            layers.append((self.to_keys, _NO_NORM, self.query_depth))
+        weights, bias = [projection.weight.flatten(1) for projection, _, _ in layers], None
+        if not self.training:
+            folded = [
+                fold_batch_norm(weight, layer[1]) for weight, layer in zip(weights, layers, strict=True)
+            ]
+            weights, bias = [weight for weight, _ in folded], torch.cat([shift for _, shift in folded])
+        rows = project_rows(inputs, torch.cat(weights), bias)
+        maps = []
+        parts = rows.split([len(weight) for weight in weights], dim=-1)
+        for part, (_, norm, depth) in zip(parts, layers, strict=True):
+            if self.training or not isinstance(norm, BatchNorm):
+                part = normalize_rows(part, norm)
+            by_position = part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:])
+            maps.append(by_position.movedim((-2, -1), (1, 2)))
+        queries, values, *keys = maps
         return queries, keys[0] if keys else None, values
 
     def extra_repr(self) -> str:

@@ -95,17 +95,11 @@ class RelativePosition(nn.Module):
         shared: Float[Tensor, "b k v"] | None = None,
     ) -> Float[Tensor, "b h v *size"]:
         """Apply each position's lambda to its queries, and with it the lambda that all positions share."""
-        table = self.table_for(tuple(queries.shape[3:]))
-        return position_output(queries, values, table, shared=self._with_bias(shared, values), impl=self.impl)
-
-    def _with_bias(
-        self, shared: Float[Tensor, "b k v"] | None, values: Float[Tensor, "b u v *size"]
-    ) -> Float[Tensor, "b k v"] | None:
-        """The bias is a lambda too, the same for all positions and value channels."""
-        if self.bias is None:
-            return shared
-        bias = self.bias[:, None]
-        return bias.expand(len(values), -1, values.shape[2]) if shared is None else shared + bias
+        table = self.table_for(tuple(queries.shape[3:])) if self.is_global else self.table
+        if self.bias is not None:  # a lambda too, the same for all value channels
+            bias = self.bias[:, None]
+            shared = bias.expand(len(values), -1, values.shape[2]) if shared is None else shared + bias
+        return position_output(queries, values, table, shared=shared, impl=self.impl)
 
     def extra_repr(self) -> str:
         """Scope and depths."""

@@ -17,7 +17,6 @@ from lambdanets.functional._triton import (
     cannot_launch,
     input_precision,
     kernel_rates,
-    on_device,
     power_of_two,
 )
 from lambdanets.functional.content.reference import lambdas_by_part
@@ -72,7 +71,7 @@ class _ContentLambdas(RecomputeOperator):
         partial, partial_norms = (
             one if parts == 1 else one.new_empty(b, u, parts, *one.shape[2:]) for one in (lambdas, norms)
         )
-        with on_device(values):
+        with torch.cuda.device_of(values):
             kernels.lambdas_kernel[(b * u * parts, -(-v // block_v))](
                 flat_keys,
                 flat_values,
@@ -118,7 +117,7 @@ class _ContentLambdas(RecomputeOperator):
         maps = [one.flatten(3) for one in (keys, values, grad_keys, grad_values)]
         m, options = maps[0].shape[3], _options(keys, values, key_normalization)
         span = options["BLOCK_M"] * max(1, b * u * -(-m // options["BLOCK_M"]) // FULL)
-        with on_device(values):
+        with torch.cuda.device_of(values):
             _kernels().gradients_kernel[(b * u * -(-m // span),)](
                 grad_out,
                 *maps[:2],

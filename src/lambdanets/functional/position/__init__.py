@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_positive
-from lambdanets.functional._dispatch import Implementation, Problem, choose_again, default_workspace
+from lambdanets.functional._dispatch import Implementation, choose_again, default_workspace, describe
 from lambdanets.functional._layout import from_rows, in_order_of, outside_autocast, product_precision, to_rows
 from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional.position import convolution, dense, fourier, reference, triton
@@ -77,32 +77,12 @@ def position_output(
         raise ArgumentError(f"{who}: queries must have 1, 2 or 3 axes of positions, got {len(size)}.")
     if workspace is None:
         workspace = default_workspace(queries.device.type)
-    check_positive(who, workspace=workspace)
-    reachable = crop_table(table, tuple(2 * length - 1 for length in size))
-    output: Tensor = _position_operator(queries, values, reachable, shared, impl, workspace)
+    else:
+        check_positive(who, workspace=workspace)
+    if any(side >= 2 * length for side, length in zip(table.shape[2:], size, strict=True)):
+        table = crop_table(table, tuple(2 * length - 1 for length in size))
+    output: Tensor = _position_operator(queries, values, table, shared, impl, workspace)
     return output
-
-
-def describe(
-    queries: Tensor, values: Tensor, table: Tensor, *, backward: bool = False, workspace: int = 0
-) -> Problem:
-    """One direction of a call as plain data, for the choice and for `why_not`."""
-    b, h, k, *size = queries.shape
-    u, v = values.shape[1:3]
-    return Problem(
-        operation="position_output",
-        batch=b,
-        heads=h,
-        query_depth=k,
-        intra_depth=u,
-        value_depth=v,
-        size=tuple(size),
-        scope=tuple(table.shape[2:]),
-        dtype=values.dtype,
-        device=values.device.type,
-        backward=backward,
-        workspace=workspace,
-    )
 
 
 class _PositionOutput(RecomputeOperator):
@@ -157,8 +137,10 @@ class _PositionOutput(RecomputeOperator):
                 if needs_grad[0] and not chosen.adds_shared:
                     grad_queries = _add_product(grad_queries, grad_out, shared.mT)
                 grad_shared = shared.new_empty(0)
-                if needs_grad[3]:
-                    grad_shared = _grad_shared(grad_out, queries, shared)
+                if needs_grad[3]:  # dλ = Σₙₕ q dyᵀ
+                    dtype = product_precision(queries)
+                    product = to_rows(queries).to(dtype).mT @ to_rows(grad_out).to(dtype)
+                    grad_shared = product.to(shared.dtype)
         return grad_queries, grad_values, grad_table, grad_shared
 
     def fake(self, queries: Tensor, values: Tensor, *_: Any) -> Tensor:
@@ -203,16 +185,6 @@ def _add_product(
     dtype = product_precision(queries)
     rows = torch.baddbmm(to_rows(output).to(dtype), to_rows(queries).to(dtype), shared.to(dtype))
     return in_order_of(from_rows(rows.to(output.dtype), output), output)
-
-
-def _grad_shared(
-    grad_out: Float[Tensor, "b h v *size"],
-    queries: Float[Tensor, "b h k *size"],
-    shared: Float[Tensor, "b k v"],
-) -> Float[Tensor, "b k v"]:
-    """dλ = Σₙₕ q dyᵀ."""
-    dtype = product_precision(queries)
-    return (to_rows(queries).to(dtype).mT @ to_rows(grad_out).to(dtype)).to(shared.dtype)
 
 
 def pairs_in_bounds(size: Sequence[int], scope: Sequence[int]) -> int:

@@ -32,18 +32,12 @@ class Arrangement(NamedTuple):
     order: tuple[int, int, int] = (0, 1, 2)
     folded: bool = False
 
-    def reorder(self, order: tuple[int, ...]) -> "Arrangement":
-        """The same positions with other axes as slices, rows and columns."""
-        slices, rows, columns = order
-        size, scope = ((each[slices], each[rows], each[columns]) for each in (self.size, self.scope))
-        return Arrangement(size, scope, (slices, rows, columns))
-
     def view(self, tensor: Float[Tensor, "b c d *size"]) -> Float[Tensor, "b c d slices rows columns"]:
         """Any tensor of positions; a view, but for a sequence that does not fill its last row."""
         if self.folded:
             missing = self.size[1] * self.size[2] - tensor.shape[3]
             return (pad(tensor, (0, missing)) if missing else tensor).unflatten(3, self.size)
-        return _lift(tensor, 3).permute(0, 1, 2, *(3 + axis for axis in self.order))
+        return lift(tensor).permute(0, 1, 2, *(3 + axis for axis in self.order))
 
     def empty(self, like: Float[Tensor, "b c _ *size"], d: int) -> Float[Tensor, "b c d *padded"]:
         """For results: what `view` is a view of and `crop` makes a result; channels last in memory."""
@@ -57,7 +51,7 @@ class Arrangement(NamedTuple):
     def table(self, table: Float[Tensor, "u k *scope"]) -> Float[Tensor, "u k slices rows columns"]:
         """Embeddings by the offsets of slices, rows and columns."""
         if not self.folded:
-            return _lift(table, 2).permute(0, 1, *(2 + axis for axis in self.order))
+            return lift(table, leading=2).permute(0, 1, *(2 + axis for axis in self.order))
         folded = table.new_zeros(*table.shape[:2], *self.scope)
         for row, place, offsets in self._rows(table.shape[2]):
             folded[:, :, 0, row, place] = table[:, :, offsets]
@@ -85,10 +79,9 @@ class Arrangement(NamedTuple):
             yield row, slice(start - first, stop - first), slice(start, stop)
 
 
-def _lift(tensor: Tensor, leading: int) -> Tensor:
-    """Axes of size one before the axes of positions, up to three of these."""
-    axes = tensor.ndim - leading
-    return tensor.reshape(*tensor.shape[:leading], *(1,) * (3 - axes), *tensor.shape[leading:])
+def lift(tensor: Tensor, leading: int = 3) -> Tensor:
+    """Axes of size one between the leading axes and those of positions, up to three of these."""
+    return tensor.reshape(*tensor.shape[:leading], *lift_sizes(tensor.shape[leading:]))
 
 
 def lift_sizes(sizes: tuple[int, ...]) -> tuple[int, int, int]:
@@ -99,10 +92,11 @@ def lift_sizes(sizes: tuple[int, ...]) -> tuple[int, int, int]:
 
 def arrangements(size: tuple[int, ...], scope: tuple[int, ...]) -> Iterator[Arrangement]:
     """Every order of the axes that differs from the others, and every width of a folded sequence."""
-    lifted, missing = Arrangement(lift_sizes(size), lift_sizes(scope)), 3 - len(size)
+    sizes, scopes, missing = lift_sizes(size), lift_sizes(scope), 3 - len(size)
     # Axes of size one stay in front.
     for order in permutations(range(missing, 3)):
-        yield lifted.reorder((*range(missing), *order))
+        z, y, x = (*range(missing), *order)
+        yield Arrangement((sizes[z], sizes[y], sizes[x]), (scopes[z], scopes[y], scopes[x]), (z, y, x))
     if len(size) == 1:
         yield from (fold(size[0], scope[0], width) for width in _FOLDED_WIDTHS if 2 * width < size[0])
 

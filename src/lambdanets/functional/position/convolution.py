@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv1d, conv2d, conv3d
 
-from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional._layout import chunks
+from lambdanets.functional._dispatch import Implementation, Problem, rates, runs_everything
+from lambdanets.functional._layout import chunks, product_precision
 
 # Measured: folded images up to which a convolution runs at about a third of its rate, and the smallest
 # window that is worth its overheads.
@@ -27,7 +27,7 @@ def run(
 
     The value depth joins the batch, so that a 2-d map needs a 2-d convolution.
     """
-    dtype = _precision(values)
+    dtype = product_precision(values)
     kernel = table.to(dtype).transpose(0, 1)  # k u *scope
     output = queries.new_empty(*queries.shape[:2], values.shape[2], *queries.shape[3:])
     for part in _parts(queries, values, workspace):
@@ -46,7 +46,8 @@ def gradients(
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq = λ dy with λ computed again; dλ = Σ_h q dyᵀ, and the convolution's own gradients of it."""
-    dtype = _precision(values)
+    # A CPU sums k·|scope| terms of the values' gradient in the precision of the input, and slowly.
+    dtype = product_precision(values)
     kernel = table.to(dtype).transpose(0, 1)  # k u *scope
     size, v = queries.shape[3:], values.shape[2]
     grad_queries, grad_values = torch.empty_like(queries), torch.empty_like(values)
@@ -59,17 +60,24 @@ def gradients(
         if needs_grad[1] or needs_grad[2]:
             q = queries[part].to(dtype).flatten(3)
             grad_lambdas = torch.einsum("bhkn,bhvn->bvkn", q, grad).flatten(0, 1).unflatten(-1, size)
-            grad_folded, grad_part, _ = _convolution_backward(grad_lambdas, folded, kernel, needs_grad)
+            grad_folded, grad_part, _ = torch.ops.aten.convolution_backward(
+                grad_lambdas,
+                folded,
+                kernel,
+                bias_sizes=None,
+                stride=[1] * len(size),
+                padding=[side // 2 for side in kernel.shape[2:]],
+                dilation=[1] * len(size),
+                transposed=False,
+                output_padding=[0] * len(size),
+                groups=1,
+                output_mask=[needs_grad[1], needs_grad[2], False],
+            )
             if grad_folded is not None:
                 grad_values[part] = grad_folded.unflatten(0, (-1, v)).transpose(1, 2)
             if grad_part is not None:
                 grad_kernel += grad_part
     return grad_queries, grad_values, grad_kernel.transpose(0, 1)
-
-
-def _precision(values: Tensor) -> torch.dtype:
-    # A CPU sums k·|scope| terms of the values' gradient in the precision of the input, and slowly.
-    return torch.promote_types(values.dtype, torch.float32) if values.is_cpu else values.dtype
 
 
 def _parts(queries: Tensor, values: Tensor, workspace: int) -> list[slice]:
@@ -91,30 +99,6 @@ def _lambdas(
     return convolve(folded, kernel, padding=padding).flatten(2).unflatten(0, (-1, v))
 
 
-def _convolution_backward(
-    gradient: Tensor, folded: Tensor, kernel: Tensor, needs_grad: Sequence[bool]
-) -> tuple[Tensor | None, Tensor | None, None]:
-    axes = kernel.ndim - 2
-    return torch.ops.aten.convolution_backward(
-        gradient,
-        folded,
-        kernel,
-        bias_sizes=None,
-        stride=[1] * axes,
-        padding=[side // 2 for side in kernel.shape[2:]],
-        dilation=[1] * axes,
-        transposed=False,
-        output_padding=[0] * axes,
-        groups=1,
-        output_mask=[needs_grad[1], needs_grad[2], False],
-    )
-
-
-def why_not(problem: Problem) -> str | None:
-    """It runs everything."""
-    return None
-
-
 def cost(problem: Problem) -> float:
     """2·b·n·|scope|·u·k·v for the lambdas, which are written once, permuted and read."""
     device = rates(problem.device)
@@ -133,4 +117,4 @@ def cost(problem: Problem) -> float:
     )
 
 
-IMPLEMENTATION = Implementation("convolution", why_not, cost, run, gradients)
+IMPLEMENTATION = Implementation("convolution", runs_everything, cost, run, gradients)

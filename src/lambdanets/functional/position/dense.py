@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional._dispatch import Implementation, Problem, rates, runs_everything
 from lambdanets.functional._layout import chunks, product_precision
 from lambdanets.functional.position._maps import (
     Arrangement,
@@ -51,17 +51,17 @@ def run(
     """
     dtype = product_precision(values)
     layout = _arrange(queries.shape[3:], table.shape[2:])
-    height = _height(layout)
     table_maps, output = layout.table(table.to(dtype)), layout.empty(queries, values.shape[2])
-    for columns in _column_chunks(layout, table, height, workspace):
-        embeddings = _column_tables(layout, table_maps, columns, height)
+    for columns in _column_chunks(layout, table, workspace):
+        embeddings = _column_tables(layout, table_maps, columns)
         for part in _parts(layout, queries, values, workspace):
             q, out = (layout.view(one[part])[..., columns] for one in (queries, output))
             context = _gather_context(layout.view(values[part]), layout.scope[0], dtype)
-            for block in _blocks(layout, len(table), height):
-                q_rows = _queries_by_row(q[..., block.rows, :], dtype)
+            for block in _blocks(layout, len(table)):
+                q_rows = _by_row(_by_position(q[..., block.rows, :]).to(dtype))
                 scores = _by_map(_scores(q_rows, embeddings, block), len(context))
-                _write_maps(torch.bmm(scores, context[:, block.context]), out[..., block.rows, :])
+                out_rows = _by_position(out[..., block.rows, :])
+                out_rows.copy_(torch.bmm(scores, context[:, block.context]).view(out_rows.shape))
     return layout.crop(output, queries)
 
 
@@ -77,13 +77,12 @@ def gradients(
     dtype = product_precision(values)
     exact = torch.promote_types(dtype, torch.float32)
     layout = _arrange(queries.shape[3:], table.shape[2:])
-    height = _height(layout)
     table_maps = layout.table(table.to(dtype))
     grad_queries = layout.empty(queries, queries.shape[2])
     grad_values = layout.empty(values, values.shape[2]).to(exact).zero_()
     grad_table_maps = torch.zeros_like(table_maps, dtype=exact)
-    for columns in _column_chunks(layout, table, height, workspace):
-        embeddings = _column_tables(layout, table_maps, columns, height)
+    for columns in _column_chunks(layout, table, workspace):
+        embeddings = _column_tables(layout, table_maps, columns)
         grad_embeddings = torch.zeros_like(embeddings, dtype=exact)
         for part in _parts(layout, queries, values, workspace):
             q, grad, grad_q = (
@@ -92,14 +91,18 @@ def gradients(
             value_maps = layout.view(values[part])
             context = _gather_context(value_maps, layout.scope[0], dtype)
             grad_context = torch.zeros_like(context, dtype=exact)
-            for block in _blocks(layout, len(table), height):
-                q_rows = _queries_by_row(q[..., block.rows, :], dtype)
-                grad_maps = _queries_by_map(grad[..., block.rows, :], dtype)
+            for block in _blocks(layout, len(table)):
+                q_rows = _by_row(_by_position(q[..., block.rows, :]).to(dtype))
+                # A view, where channels are last in memory and the rows are all rows.
+                grad_maps = _by_position(grad[..., block.rows, :]).to(dtype).contiguous()
+                grad_maps = grad_maps.flatten(0, 1).flatten(1, 3)
                 if needs_grad[0] or needs_grad[2]:
                     grad_scores = torch.bmm(grad_maps, context[:, block.context].mT)
-                    grad_rows = _by_row(grad_scores, q_rows)
-                    grad_q_rows = _scores_backward(grad_rows, q_rows, embeddings, grad_embeddings, block)
-                    _write_rows(grad_q_rows, grad_q[..., block.rows, :])
+                    grad_scores = grad_scores.unflatten(1, (*q_rows.shape[:2], -1))  # undo `_by_map`
+                    grad_scores = grad_scores.permute(1, 2, 0, 3, 4).contiguous().flatten(2, 3)
+                    grad_q_rows = _scores_backward(grad_scores, q_rows, embeddings, grad_embeddings, block)
+                    grad_out_rows = grad_q[..., block.rows, :].permute(4, 5, 0, 3, 1, 2)
+                    grad_out_rows.copy_(grad_q_rows.view(grad_out_rows.shape))
                 if needs_grad[1]:
                     scores = _by_map(_scores(q_rows, embeddings, block), len(context))
                     grad_context[:, block.context] += torch.bmm(scores.mT, grad_maps)
@@ -108,7 +111,7 @@ def gradients(
                     _gather_context_adjoint(grad_context, value_maps, layout.scope[0])
                 )
         if needs_grad[2]:
-            grad_table_maps += _column_tables_adjoint(layout, grad_embeddings, table_maps, columns, height)
+            grad_table_maps += _column_tables_adjoint(layout, grad_embeddings, table_maps, columns)
     return (
         layout.crop(grad_queries, queries),
         layout.crop(grad_values, values),
@@ -147,15 +150,6 @@ def _by_map(
     return scores.flatten(0, 1).unflatten(1, (maps, -1)).transpose(0, 1).contiguous().flatten(1, 2)
 
 
-def _by_row(
-    scores: Float[Tensor, "maps n_h window"], like: Float[Tensor, "rows columns maps_h k"]
-) -> Float[Tensor, "rows columns maps_h window"]:
-    """Undo `_by_map`."""
-    rows, columns = like.shape[:2]
-    whole = scores.unflatten(1, (rows, columns, -1)).permute(1, 2, 0, 3, 4)
-    return whole.contiguous().flatten(2, 3)
-
-
 def _height(layout: Arrangement) -> int:
     return layout.size[1] if layout.size[1] <= SMALL_MAP_ROWS else BLOCK_ROWS
 
@@ -177,9 +171,9 @@ def _arrange(size: tuple[int, ...], scope: tuple[int, ...]) -> Arrangement:
     return Arrangement(lift_sizes(size), lift_sizes(scope))
 
 
-def _blocks(layout: Arrangement, u: int, height: int) -> Iterator[_Block]:
-    """All rows, by blocks of a height."""
-    _, length, width = layout.size
+def _blocks(layout: Arrangement, u: int) -> Iterator[_Block]:
+    """All rows, by blocks."""
+    (_, length, width), height = layout.size, _height(layout)
     reach, step = layout.scope[1] // 2, layout.scope[0] * u * width
     for rows in chunks(length, 1, height):
         first, last = max(0, rows.start - reach), min(length, rows.stop + reach)
@@ -189,13 +183,10 @@ def _blocks(layout: Arrangement, u: int, height: int) -> Iterator[_Block]:
 
 
 def _column_tables(
-    layout: Arrangement, table: Float[Tensor, "u k slices rows offsets"], columns: slice, height: int
+    layout: Arrangement, table: Float[Tensor, "u k slices rows offsets"], columns: slice
 ) -> Float[Tensor, "columns k padded"]:
-    """By (offset of rows, slice of the window, u, column of the context); zeros beside the scope.
-
-    Enough of them for blocks of a height.
-    """
-    padded = _pad_table(layout, table, height)
+    """By (offset of rows, slice of the window, u, column of the context); zeros beside the scope."""
+    padded = _pad_table(layout, table)
     width = layout.size[2]
     windows = [padded[..., width - 1 - one : 2 * width - 1 - one] for one in range(*columns.indices(width))]
     return torch.stack(windows).flatten(2)
@@ -206,31 +197,31 @@ def _column_tables_adjoint(
     grad_columns: Float[Tensor, "columns k padded"],
     table: Float[Tensor, "u k slices rows offsets"],
     columns: slice,
-    height: int,
 ) -> Float[Tensor, "u k slices rows offsets"]:
     """The adjoint of `_column_tables`."""
-    padded = torch.zeros_like(_pad_table(layout, table, height), dtype=grad_columns.dtype)
-    width = layout.size[2]
+    padded = torch.zeros_like(_pad_table(layout, table), dtype=grad_columns.dtype)
+    width, margin = layout.size[2], _height(layout) - 1
     windows = grad_columns.unflatten(2, (*padded.shape[1:4], width))
     for place, one in enumerate(range(*columns.indices(width))):
         padded[..., width - 1 - one : 2 * width - 1 - one] += windows[place]
     rows, offsets = table.shape[3:]
     left = (padded.shape[4] - offsets) // 2
-    inside = padded[:, height - 1 : height - 1 + rows, ..., left : left + offsets]
+    inside = padded[:, margin : margin + rows, ..., left : left + offsets]
     return inside.permute(3, 0, 2, 1, 4)
 
 
 def _pad_table(
-    layout: Arrangement, table: Float[Tensor, "u k slices rows offsets"], height: int
+    layout: Arrangement, table: Float[Tensor, "u k slices rows offsets"]
 ) -> Float[Tensor, "k padded_rows slices u padded_offsets"]:
-    left, margin = (2 * layout.size[2] - 1 - table.shape[4]) // 2, height - 1
+    """Zeros for the offsets that a row reaches beside the scope, and for those of the rows of its block."""
+    left, margin = (2 * layout.size[2] - 1 - table.shape[4]) // 2, _height(layout) - 1
     return pad(table.permute(1, 3, 2, 0, 4), (left, left, 0, 0, 0, 0, margin, margin))
 
 
-def _column_chunks(layout: Arrangement, table: Tensor, height: int, workspace: int) -> Iterator[slice]:
+def _column_chunks(layout: Arrangement, table: Tensor, workspace: int) -> Iterator[slice]:
     """Columns whose embeddings, and their gradient, fit half the workspace."""
     (u, k), item = table.shape[:2], torch.promote_types(table.dtype, torch.float32).itemsize
-    numbers = k * (layout.scope[1] + 2 * height - 2) * layout.scope[0] * u * layout.size[2]
+    numbers = k * (layout.scope[1] + 2 * _height(layout) - 2) * layout.scope[0] * u * layout.size[2]
     return chunks(layout.size[2], 2 * item * numbers, workspace // 2)
 
 
@@ -253,39 +244,17 @@ def _gather_context_adjoint(
     return window_slices_adjoint(ordered.permute(0, 4, 6, 1, 2, 5, 3))
 
 
-def _queries_by_map(
-    tensor: Float[Tensor, "b h k slices rows columns"], dtype: torch.dtype
-) -> Float[Tensor, "maps n_h k"]:
-    """A view, where channels are last in memory and the rows are all rows."""
-    by_position = tensor.permute(0, 3, 4, 5, 1, 2).to(dtype).contiguous()
-    return by_position.flatten(0, 1).flatten(1, 3)
+def _by_position(
+    tensor: Float[Tensor, "b c d slices rows columns"],
+) -> Float[Tensor, "b slices rows columns c d"]:
+    return tensor.permute(0, 3, 4, 5, 1, 2)
 
 
-def _write_maps(rows: Float[Tensor, "maps n_h k"], out: Float[Tensor, "b h k slices rows columns"]) -> None:
-    """Undo `_queries_by_map`."""
-    by_position = out.permute(0, 3, 4, 5, 1, 2)
-    by_position.copy_(rows.view(by_position.shape))
-
-
-def _queries_by_row(
-    tensor: Float[Tensor, "b h k slices rows columns"], dtype: torch.dtype
+def _by_row(
+    by_position: Float[Tensor, "b slices rows columns h k"],
 ) -> Float[Tensor, "rows columns maps_h k"]:
     """Contiguous: batched products copy an operand whose items have no stride of one, item by item."""
-    by_position = tensor.permute(0, 3, 4, 5, 1, 2).to(dtype).contiguous()
-    return by_position.permute(2, 3, 0, 1, 4, 5).contiguous().flatten(2, 4)
-
-
-def _write_rows(
-    rows: Float[Tensor, "rows columns maps_h k"], out: Float[Tensor, "b h k slices rows columns"]
-) -> None:
-    """Undo `_queries_by_row`."""
-    grad_rows = out.permute(4, 5, 0, 3, 1, 2)
-    grad_rows.copy_(rows.view(grad_rows.shape))
-
-
-def why_not(problem: Problem) -> str | None:
-    """It runs everything."""
-    return None
+    return by_position.contiguous().permute(2, 3, 0, 1, 4, 5).contiguous().flatten(2, 4)
 
 
 def cost(problem: Problem) -> float:
@@ -294,11 +263,8 @@ def cost(problem: Problem) -> float:
     slices, rows, columns = layout.size
     b, h, u = problem.batch, problem.heads, problem.intra_depth
     k, v = problem.query_depth, problem.value_depth
-    height = _height(layout)
-    context = sum(
-        (block.context.stop - block.context.start) * len(block.offsets)
-        for block in _blocks(layout, u, height)
-    )
+    blocks = _blocks(layout, u)
+    context = sum((block.context.stop - block.context.start) * len(block.offsets) for block in blocks)
     pairs = b * h * slices * columns * context
     flops = 2 * pairs * (3 * k + 2 * v) if problem.backward else 2 * pairs * (k + v)
     item = max(problem.item_bytes, 4) if problem.device == "cpu" else problem.item_bytes
@@ -309,4 +275,4 @@ def cost(problem: Problem) -> float:
     )
 
 
-IMPLEMENTATION = Implementation("dense", why_not, cost, run, gradients)
+IMPLEMENTATION = Implementation("dense", runs_everything, cost, run, gradients)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional._dispatch import Implementation, Problem, describe, rates
 from lambdanets.functional._layout import chunks
 from lambdanets.functional.position._dft import (
     DFT,
@@ -91,7 +91,7 @@ def run(
     workspace: int,
 ) -> Float[Tensor, "b h v *size"]:
     """λ̂ = R̂ v̂ for each row and frequency; λ back; the queries."""
-    layout = _choose_layout(queries, values, table, backward=False)
+    layout = _layout_of(describe(queries, values, table))
     basis = _basis(layout, values)
     embeddings = table_spectrum(layout.table(table), basis)
     output = layout.empty(queries, values.shape[2])
@@ -120,7 +120,7 @@ def gradients(
     workspace: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """dq = λ dy with λ computed again; of dλ = Σ_h q dyᵀ the transposed products, in the same order."""
-    layout = _choose_layout(queries, values, table, backward=True)
+    layout = _layout_of(describe(queries, values, table, backward=True))
     basis = _basis(layout, values)
     table_maps = layout.table(table)
     embeddings = table_spectrum(table_maps, basis)
@@ -145,10 +145,7 @@ def gradients(
                 if needs_grad[1] or needs_grad[2]:
                     _lambdas_backward(used, q_step, grad_step, signed_step)
                     used.transform_back()
-                if needs_grad[1]:
-                    _add_grad_context(used, embeddings, grad_context, step)
-                if needs_grad[2]:
-                    _add_grad_embeddings(used, context, grad_embeddings, step)
+                    _add_gradients(used, context, embeddings, grad_context, grad_embeddings, step, needs_grad)
             if needs_grad[0]:
                 write_halves(applied, grad_q[..., block, :])
         if needs_grad[1]:
@@ -196,39 +193,26 @@ def _lambdas_backward(
     torch.bmm(signed.flatten(0, 2).mT, q.flatten(0, 2), out=odd)
 
 
-def _add_grad_context(
-    scratch: _Scratch,
-    embeddings: Float[Tensor, "2 f window k"],
-    total: Float[Tensor, "f context maps_v"],
-    step: _Step,
-) -> None:
-    even, odd = scratch.spectra
-    for row, (rows_in_reach, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
-        table = embeddings[:, :, offsets]
-        # Added to a slice, a product would go frequency by frequency: a product of its own, then the sum.
-        total[:, rows_in_reach] += torch.bmm(table[0], even[row].mT).baddbmm_(table[1], odd[row].mT)
-
-
-def _add_grad_embeddings(
+def _add_gradients(
     scratch: _Scratch,
     context: Float[Tensor, "f context maps_v"],
-    total: Float[Tensor, "2 f window k"],
+    embeddings: Float[Tensor, "2 f window k"],
+    grad_context: Float[Tensor, "f context maps_v"],
+    grad_embeddings: Float[Tensor, "2 f window k"],
     step: _Step,
+    needs_grad: Sequence[bool],
 ) -> None:
     even, odd = scratch.spectra
     for row, (rows_in_reach, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
-        window, grad_table = context[:, rows_in_reach], total[:, :, offsets]
-        grad_table[0] += torch.bmm(window, even[row])
-        grad_table[1] += torch.bmm(window, odd[row])
-
-
-def _choose_layout(queries: Tensor, values: Tensor, table: Tensor, *, backward: bool) -> Arrangement:
-    b, h, k, *size = queries.shape
-    u, v = values.shape[1:3]
-    device, scope = values.device.type, tuple(table.shape[2:])
-    return _layout_of(
-        Problem("position_output", b, h, k, u, v, tuple(size), scope, values.dtype, device, backward, 0)
-    )
+        if needs_grad[1]:
+            table = embeddings[:, :, offsets]
+            # Added to a slice, a product would go frequency by frequency: a product of its own, then the sum.
+            product = torch.bmm(table[0], even[row].mT).baddbmm_(table[1], odd[row].mT)
+            grad_context[:, rows_in_reach] += product
+        if needs_grad[2]:
+            window, grad_table = context[:, rows_in_reach], grad_embeddings[:, :, offsets]
+            grad_table[0] += torch.bmm(window, even[row])
+            grad_table[1] += torch.bmm(window, odd[row])
 
 
 def _basis(layout: Arrangement, values: Tensor) -> DFT:
@@ -295,10 +279,6 @@ def why_not(problem: Problem) -> str | None:
     return None
 
 
-def _transform_bytes(layout: Arrangement) -> int:
-    return 4 * 2 * frequencies(layout.size[2], layout.scope[2]) * (2 * layout.size[2] + layout.scope[2])
-
-
 def cost(problem: Problem) -> float:
     """For f frequencies, the spectra 8·f·pairs of rows·u·k·v and transforms 4·f·n·k·v / 2; no trace of h."""
     return _seconds(_layout_of(problem._replace(workspace=0)), problem)
@@ -307,18 +287,27 @@ def cost(problem: Problem) -> float:
 @lru_cache(maxsize=1024)
 def _layout_of(problem: Problem) -> Arrangement:
     """The cheapest arrangement, among those whose transforms fit."""
+    return min(
+        arrangements(problem.size, problem.reachable_scope),
+        key=lambda one: (_transform_bytes(one) > _LARGEST_TRANSFORM_BYTES, _seconds(one, problem)),
+    )
 
-    def effort(layout: Arrangement) -> tuple[bool, float]:
-        return _transform_bytes(layout) > _LARGEST_TRANSFORM_BYTES, _seconds(layout, problem)
 
-    return min(arrangements(problem.size, problem.reachable_scope), key=effort)
+def _transform_bytes(layout: Arrangement) -> int:
+    return 4 * 2 * frequencies(layout.size[2], layout.scope[2]) * (2 * layout.size[2] + layout.scope[2])
 
 
 def _seconds(layout: Arrangement, problem: Problem) -> float:
-    device, k, v = rates(problem.device), problem.query_depth, problem.value_depth
-    sums, transforms, applied = _flops(layout, problem.heads, k, problem.intra_depth, v)
+    """From the FLOPs of one image: sums over rows, transforms, lambdas applied."""
+    device, h, u = rates(problem.device), problem.heads, problem.intra_depth
+    k, v = problem.query_depth, problem.value_depth
     slices, rows, columns = layout.size
-    f = frequencies(columns, layout.scope[2])
+    f, half = frequencies(columns, layout.scope[2]), (columns + 1) // 2
+    reach = min(layout.scope[1] // 2, rows - 1)
+    pairs = rows * (2 * reach + 1) - reach * (reach + 1)
+    sums = 8.0 * f * slices * pairs * layout.scope[0] * u * k * v
+    transforms = 4.0 * f * slices * rows * (half * k + columns * u * layout.scope[0]) * v
+    applied = 8.0 * slices * rows * half * h * k * v
     written = max(problem.item_bytes, 4) * slices * rows * (2 * f + columns) * k * v
     launches = LAUNCHES * rows
     if problem.backward:
@@ -328,18 +317,6 @@ def _seconds(layout: Arrangement, problem: Problem) -> float:
     flops = sums + 1.5 * transforms + 2 * applied
     seconds = flops / device.product_flops + written / device.bytes
     return problem.batch * seconds + launches * device.launch_seconds
-
-
-def _flops(layout: Arrangement, h: int, k: int, u: int, v: int) -> tuple[float, float, float]:
-    """FLOPs of one image and one pass: the sums over rows, the transforms, the lambdas applied."""
-    slices, rows, columns = layout.size
-    f, half = frequencies(columns, layout.scope[2]), (columns + 1) // 2
-    reach = min(layout.scope[1] // 2, rows - 1)
-    pairs = rows * (2 * reach + 1) - reach * (reach + 1)
-    sums = 8.0 * f * slices * pairs * layout.scope[0] * u * k * v
-    transforms = 4.0 * f * slices * rows * (half * k + columns * u * layout.scope[0]) * v
-    applied = 8.0 * slices * rows * half * h * k * v
-    return sums, transforms, applied
 
 
 IMPLEMENTATION = Implementation("fourier", why_not, cost, run, gradients, alias="mixed")

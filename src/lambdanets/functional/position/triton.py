@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._dispatch import Implementation, Problem
+from lambdanets.functional._dispatch import Implementation, Problem, describe
 from lambdanets.functional._layout import empty_in_order_of
 from lambdanets.functional._triton import (
     SMALLEST_DEPTH,
@@ -17,10 +17,9 @@ from lambdanets.functional._triton import (
     cannot_launch,
     input_precision,
     kernel_rates,
-    on_device,
     power_of_two,
 )
-from lambdanets.functional.position._maps import Arrangement, lift_sizes
+from lambdanets.functional.position._maps import Arrangement, lift, lift_sizes
 from lambdanets.functional.position._tiles import (
     INTERPRETER,
     KERNELS,
@@ -115,23 +114,18 @@ def gradients(
 
 
 def _prepare(queries: Tensor, values: Tensor, table: Tensor, tiles: Tiles | None, *, backward: bool) -> _Call:
-    b, h, k, *size = queries.shape
-    u, v = values.shape[1:3]
-    scope = tuple(table.shape[2:])
-    device = values.device
-    problem = Problem(
-        "position_output", b, h, k, u, v, tuple(size), scope, values.dtype, device.type, backward, 0
-    )
-    layout = Arrangement(lift_sizes(tuple(size)), lift_sizes(scope))
+    problem = describe(queries, values, table, backward=backward)
+    h, k, u, v = problem.heads, problem.query_depth, problem.intra_depth, problem.value_depth
+    layout = Arrangement(lift_sizes(problem.size), lift_sizes(problem.scope))
     embeddings = layout.table(table.to(values.dtype)).movedim(1, -1).contiguous()
-    geometry = ((b, *layout.size), (h, k, v, u), tuple(side // 2 for side in layout.scope))
+    geometry = ((problem.batch, *layout.size), (h, k, v, u), tuple(side // 2 for side in layout.scope))
     constants = {
         "BLOCK_H": power_of_two(h),
         "BLOCK_K": power_of_two(k, SMALLEST_DEPTH),
         "PRECISION": input_precision(),
         "ACC": acc_dtype(values.dtype),
     }
-    return _Call(problem, embeddings, geometry, constants, device_name(device), tiles)
+    return _Call(problem, embeddings, geometry, constants, device_name(values.device), tiles)
 
 
 @cache
@@ -140,18 +134,9 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else INTERPRETER
 
 
-def _kernels() -> Any:
-    """The kernels; Triton is imported when they are first used."""
-    from lambdanets.functional.position import _triton_kernels
-
-    return _triton_kernels
-
-
 def _maps(*tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[int, ...], ...]]:
     """Views "b c d slices rows columns", and their strides."""
-    lifted = tuple(
-        tensor.reshape(*tensor.shape[:3], *lift_sizes(tuple(tensor.shape[3:]))) for tensor in tensors
-    )
+    lifted = tuple(lift(tensor) for tensor in tensors)
     return lifted, tuple(tensor.stride() for tensor in lifted)
 
 
@@ -188,9 +173,11 @@ def _constants(call: _Call, tiles: Tiles) -> dict[str, Any]:
 
 
 def start(kernel: str, grid: tuple[int, ...], arguments: Sequence[Any], constants: dict[str, Any]) -> None:
-    """Launch one kernel, on the device of its first tensor."""
-    with on_device(arguments[0]):
-        getattr(_kernels(), kernel)[grid](*arguments, **constants)
+    """Launch one kernel, on the device of its first tensor; Triton is imported when the first is."""
+    from lambdanets.functional.position import _triton_kernels
+
+    with torch.cuda.device_of(arguments[0]):
+        getattr(_triton_kernels, kernel)[grid](*arguments, **constants)
 
 
 def _grad_table(
