@@ -10,7 +10,6 @@ from lambdanets.errors import StoppedError
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.state import init_train_state
 from support.processes import run_ranks
 from support.training import (
     Notes,
@@ -18,7 +17,7 @@ from support.training import (
     TinyData,
     assert_same_state,
     tiny_config,
-    tiny_model,
+    tiny_state,
     tiny_trainer,
     without_times,
 )
@@ -50,27 +49,17 @@ def _config(workers=0, accumulation=1, optimizer="sgd", parallel="ddp", precisio
     )
 
 
-def _state(config, ctx, seed):
-    torch.manual_seed(seed)
-    return init_train_state(
-        tiny_model(),
-        config,
-        ctx,
-        lambda model: [{"params": list(model.parameters()), "weight_decay": 1e-3}],
-    )
-
-
 def _run(ctx, config, folder, stop=None):
     """A run to its end, or one that is stopped and continued; its records and, if whole, its state."""
     notes = Notes(lambda state: _save(ctx, state, config, folder))
-    state = _state(config, ctx, config.seed)
+    state = tiny_state(config, ctx=ctx)
     if stop is not None:
         with pytest.raises(StoppedError, match=f"stopped at step {stop} of {TOTAL_STEPS}"):
             tiny_trainer(
                 config, TinyData(num=40), ctx=ctx, stop_requested=StopBefore(stop), callback=notes
             ).fit(state)
         # What another process would begin with: other weights.
-        state = _state(config, ctx, 99)
+        state = tiny_state(replace(config, seed=99), ctx=ctx)
         state.restore(ctx.from_main(lambda: load_checkpoint(folder)), config, world_size=ctx.size)
         assert state.step == stop
     tiny_trainer(config, TinyData(num=40), ctx=ctx, callback=notes).fit(state)
@@ -155,9 +144,7 @@ def test_workers_and_processes_do_not_change_the_images(tmp_path):
 def _weights(ctx, config):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4)).double()
-    state = init_train_state(
-        model, config, ctx, lambda m: [{"params": list(m.parameters()), "weight_decay": 0.1}]
-    )
+    state = tiny_state(config, model, ctx)
     tiny_trainer(config, TinyData(num=40), ctx=ctx, prepare=torch.Tensor.double).fit(state)
     return list(itertools.chain(*(p.flatten().tolist() for p in state.ema.module.parameters())))
 
@@ -168,4 +155,4 @@ def test_a_state_of_the_run_is_the_same_object_by_value(tmp_path):
     assert _run(DistributedContext(), config, tmp_path / "a") != _run(
         DistributedContext(), replace(config, seed=1), tmp_path / "b"
     )
-    assert_same_state(_state(config, DistributedContext(), 0), _state(config, DistributedContext(), 0))
+    assert_same_state(tiny_state(config), tiny_state(config))

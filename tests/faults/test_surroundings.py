@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from lambdanets.training.config import CkptConfig, ExecConfig, SchedConfig
-from lambdanets.training.distributed import DistributedContext
-from lambdanets.training.state import init_train_state
 from support.tiny_run import SETTINGS
-from support.training import Notes, TinyData, tiny_config, tiny_model, tiny_trainer
+from support.training import Notes, TinyData, tiny_config, tiny_state, tiny_trainer
 
 SCRIPT = Path(__file__).parents[1] / "support/tiny_run.py"
 
@@ -54,12 +52,7 @@ def test_two_thousand_steps_keep_their_size(workers):
         ckpt=CkptConfig(every_epochs=500),
         exec=ExecConfig(device="cpu", num_workers=workers),
     )
-    state = init_train_state(
-        tiny_model(),
-        config,
-        DistributedContext(),
-        lambda m: [{"params": list(m.parameters()), "weight_decay": 0.0}],
-    )
+    state = tiny_state(config)
     sizes, handles = {}, {}
 
     class Measure(Notes):

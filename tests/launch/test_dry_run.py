@@ -79,8 +79,8 @@ def test_the_peak_is_that_of_the_batch(family):
 
 
 def test_a_curve_is_drawn_in_eighths():
-    assert _text_curve([0.0, 1.0, 2.0, 4.0], rows=2) == ["4 │   █", "0 │ ▄██"]
-    assert _text_curve([0.0, 0.5], rows=1) == ["0.5 │ █"]
+    rows = ["0.5 │   █", "    │   █", "    │   █", "    │  ██", "    │ ▄██", "  0 │ ███"]
+    assert _text_curve([0.0, 0.125, 0.25, 0.5]) == rows
 
 
 def test_the_command_writes_nothing(tmp_path, monkeypatch, capsys):

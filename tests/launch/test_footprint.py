@@ -1,4 +1,4 @@
-"""Estimates on the meta device against what real networks, optimisers and averages hold."""
+"""Estimates on the meta device against what real networks, optimisers and EMAs hold."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def test_what_stays_is_what_a_step_leaves():
     config = get_recipe("digits")
     model = create_model(config.model.name, num_classes=10, in_channels=1)
     optimizer = make_optimizer(config.optim, parameter_groups(model, 1e-4))
-    average = ExponentialMovingAverage(model, 0.9)
+    ema = ExponentialMovingAverage(model, 0.9)
     model(torch.randn(4, 1, 8, 8)).sum().backward()
     optimizer.step()
     taken = estimated(config)
@@ -37,10 +37,10 @@ def test_what_stays_is_what_a_step_leaves():
         "weights": nbytes(model.parameters()),
         "gradients": nbytes(parameter.grad for parameter in model.parameters()),
         "sgd state": remembered,
-        "EMA": nbytes(average.module.state_dict().values()),
+        "EMA": nbytes(ema.module.state_dict().values()),
         "running statistics": nbytes(model.buffers()),
     }
-    stored = nbytes((*model.state_dict().values(), *average.module.state_dict().values())) + remembered
+    stored = nbytes((*model.state_dict().values(), *ema.module.state_dict().values())) + remembered
     assert taken.checkpoint == stored
     assert taken.disk == 4 * stored + taken.best
     assert taken.total == sum(taken.parts.values()) + taken.activations

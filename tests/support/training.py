@@ -8,9 +8,9 @@ from torch import nn
 from lambdanets.data.task import Batch
 from lambdanets.recipes import get_recipe
 from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig
+from lambdanets.training.distributed import ALONE
 from lambdanets.training.loop import Callback, Trainer
-from lambdanets.training.optimizer import ExponentialMovingAverage, make_optimizer
-from lambdanets.training.state import TrainState
+from lambdanets.training.state import init_train_state
 
 NUM_CLASSES = 4
 
@@ -41,12 +41,13 @@ def tiny_model(dropout=0.2):
     )
 
 
-def tiny_state(config, model=None):
+def tiny_state(config, model=None, ctx=ALONE):
     torch.manual_seed(config.seed)
-    model = model or tiny_model()
-    optimizer = make_optimizer(config.optim, [{"params": list(model.parameters()), "weight_decay": 1e-3}])
-    ema = ExponentialMovingAverage(model, config.ema_decay)
-    return TrainState(model=model, ddp_model=model, ema=ema, optimizer=optimizer)
+
+    def groups(model):
+        return [{"params": list(model.parameters()), "weight_decay": 1e-3}]
+
+    return init_train_state(model or tiny_model(), config, ctx, groups)
 
 
 class TinyData:

@@ -14,9 +14,8 @@ from lambdanets.errors import ArgumentError, DataError, DependencyError, LostPro
 from lambdanets.models import create_model
 from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import DistributedContext, init_distributed, prepare_model
-from lambdanets.training.state import init_train_state
 from support.processes import free_port, run_ranks
-from support.training import tiny_config, tiny_model
+from support.training import tiny_config, tiny_model, tiny_state
 
 
 def test_alone_there_is_nothing_to_agree_on():
@@ -142,10 +141,10 @@ def test_a_compiled_network_keeps_its_names_and_its_numbers(monkeypatch):
     torch.manual_seed(0)
     model = tiny_model().eval()
     expected = model(torch.ones(2, 1, 6, 6))
+    # Once the compiler is loaded, a first backward would start threads that no test may fork with.
+    expected.sum().backward()
     config = tiny_config(exec=ExecConfig(device="cpu", compile=True))
-    state = init_train_state(
-        model, config, DistributedContext(), lambda m: [{"params": m.parameters(), "weight_decay": 0.0}]
-    )
+    state = tiny_state(config, model)
     assert state.model.state_dict().keys() == tiny_model().state_dict().keys()
     assert state.ddp_model is state.model
     torch.testing.assert_close(state.ddp_model(torch.ones(2, 1, 6, 6)), expected)

@@ -87,24 +87,6 @@ def test_the_seed_decides_everything(undisturbed, seed):
     assert same == (seed == 0)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update():
-    config, data = tiny_config(), TinyData()
-    data.images[17] = float("nan")
-    state, notes = tiny_state(config), Notes()
-    before = [parameter.clone() for parameter in state.model.parameters()]
-    poisoned = next(step for step, part in enumerate(tiny_trainer(config, data).batches(0)) if 17 in part)
-    message = (
-        rf"fit: loss must be finite, got nan at step {poisoned}; the update was not made\. Use a lower"
-        r" learning rate, a longer warm-up or --faults\.nonfinite skip\."
-    )
-    with pytest.raises(NumericError, match=message):
-        tiny_trainer(config, data, callback=notes).fit(state)
-    assert state.step == poisoned
-    assert all(torch.isfinite(parameter).all() for parameter in state.model.parameters())
-    if poisoned == 0:
-        assert all(torch.equal(a, b) for a, b in zip(before, state.model.parameters(), strict=True))
-
-
 def test_a_gradient_that_is_not_finite_stops_before_the_update():
     config = tiny_config()
     state = tiny_state(config)

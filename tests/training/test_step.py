@@ -10,10 +10,9 @@ from torch.nn.functional import cross_entropy
 from lambdanets.data.task import Batch
 from lambdanets.training.config import ExecConfig, OptimConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype
-from lambdanets.training.state import init_train_state
 from lambdanets.training.step import train_step
 from support.processes import run_ranks
-from support.training import NUM_CLASSES, tiny_config
+from support.training import NUM_CLASSES, tiny_config, tiny_state
 
 NUM = 11
 
@@ -31,15 +30,11 @@ def _batch(soft=False):
     return Batch(images, torch.randint(NUM_CLASSES, (NUM,), generator=generator))
 
 
-def _groups(model):
-    return [{"params": list(model.parameters()), "weight_decay": 0.0}]
-
-
 def _stepped(ctx, parts=1, soft=False, **optim):
     """The gradients of a step over this process's share of the batch, and the state after it."""
     config = tiny_config(exec=ExecConfig(device="cpu", accumulation=parts))
     config = replace(config, optim=replace(config.optim, **optim))
-    state = init_train_state(_model(), config, ctx, _groups)
+    state = tiny_state(config, _model(), ctx)
     indices, batch = ctx.shard(torch.arange(NUM)), _batch(soft)
     shard = Batch(batch.images[indices], batch.targets[indices])
     nonfinite, sums = train_step(
@@ -99,7 +94,7 @@ def test_mixing_gets_a_seed_of_its_own_for_each_part():
         return images, nn.functional.one_hot(targets, NUM_CLASSES).double()
 
     config = tiny_config(exec=ExecConfig(device="cpu", accumulation=2), seed=7)
-    state = init_train_state(_model(), config, DistributedContext(), _groups)
+    state = tiny_state(config, _model())
     state.step = 4
     train_step(state, _batch(), NUM, config=config, prepare=torch.Tensor.double, mix=mix)
     assert asked == [(6, (7, 4, 0, 0)), (5, (7, 4, 0, 1))]
@@ -109,7 +104,7 @@ def test_dropout_draws_from_seed_step_and_process():
     drawn = []
     for seed, step, rank in [(0, 0, 0), (0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]:
         config = tiny_config(seed=seed)
-        state = init_train_state(_model(), config, DistributedContext(), _groups)
+        state = tiny_state(config, _model())
         state.model.register_forward_hook(lambda *_: drawn.append(tuple(torch.rand(4).tolist())))
         state.step = step
         ctx = DistributedContext(rank=rank)
@@ -128,7 +123,7 @@ def test_precision_by_name_and_device():
 @pytest.mark.parametrize("name", ["adamw", "lamb", "rmsprop"])
 def test_every_optimiser_learns(name):
     config = tiny_config(optim=OptimConfig(name=name, learning_rate=0.02))
-    state = init_train_state(_model(), config, DistributedContext(), _groups)
+    state = tiny_state(config, _model())
     losses = []
     for _ in range(40):
         before = state.meter.loss_sum

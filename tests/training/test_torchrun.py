@@ -11,7 +11,6 @@ import pytest
 
 from lambdanets.training.torchrun import (
     StopRequest,
-    die_with_parent,
     global_rank,
     local_rank,
     num_restarts,
@@ -58,7 +57,6 @@ def test_ranks_are_read_from_the_environment(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")
 def test_a_process_is_asked_to_stop_when_its_parent_dies(tmp_path):
-    assert callable(die_with_parent)
     child = (
         "import pathlib, signal, sys, time\n"
         "from lambdanets.training.torchrun import die_with_parent\n"
