@@ -12,13 +12,7 @@ from lambdanets.errors import StorageError
 def storing(
     what: Path, who: str = "run folder", advice: str = "Free some space or use --out."
 ) -> Iterator[None]:
-    """Turn a failure of the disk into one sentence that names the path.
-
-    Args:
-        what: The path.
-        who: Complains.
-        advice: What may be done.
-    """
+    """Turn a failure of the disk into one sentence that names who complains, the path and a remedy."""
     try:
         yield
     except StorageError:
@@ -46,11 +40,7 @@ def flush(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a whole new file in the place of an old one; a crash leaves either, never a mixture.
-
-    Raises:
-        StorageError: The disk is full or the folder cannot be written.
-    """
+    """Put a whole new file in the place of an old one; a crash leaves either, never a mixture."""
     with storing(path):
         beside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
         try:

@@ -60,9 +60,6 @@ def try_collectives(out: Path, backend: str, limit_s: float) -> int:
 
     Returns:
         The exit code: 0 if all is well, 7 if the folder cannot be written, else 1.
-
-    Raises:
-        DependencyError: The backend is nccl, and there is no GPU for this process.
     """
     rank, size = global_rank(), world_size()
     device = _device(backend)

@@ -29,7 +29,6 @@ _WIDTH: Final = 110
 # Columns and rows of the curve of the learning rate.
 _COLUMNS: Final = 64
 _ROWS: Final = 6
-_EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 
 # Memory of accelerators, in GB, and the fraction of it that activations and state may take.
 _ACCELERATORS_GB: Final = (16, 24, 40, 80, 141)
@@ -61,7 +60,9 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
     # It changes the dtype of the model.
     needed = footprint(config, model, images, num_processes)
     sections = {
-        f"settings of {config.recipe}, into {out}": _settings(settings),
+        f"settings of {config.recipe}, into {out}": table(
+            None, [(one.name, str(one.value) or "''", one.origin) for one in settings]
+        ),
         "differences from the paper": _departures(config.recipe, settings),
         "images": f"{len(images):,} of {images.num_classes} classes ({images.origin})",
         "steps": _steps(trainer),
@@ -71,10 +72,6 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
         "disk": _disk(needed),
     }
     return "\n\n".join(f"{title}\n{textwrap.indent(text, '  ')}" for title, text in sections.items())
-
-
-def _settings(settings: Sequence[Setting]) -> str:
-    return table(None, [(one.name, str(one.value) or "''", one.origin) for one in settings])
 
 
 def _departures(recipe: str, settings: Sequence[Setting]) -> str:
@@ -134,14 +131,14 @@ def _learning_rate(trainer: Trainer) -> str:
     )
 
 
-def _text_curve(values: Sequence[float], rows: int = _ROWS) -> list[str]:
+def _text_curve(values: Sequence[float]) -> list[str]:
     """Draw values from zero to their largest as columns of characters, the largest named beside the top."""
     top = max(values) or 1.0
-    eighths = [round(8 * rows * value / top) for value in values]
-    labels = [f"{top:.3g}", *[""] * (rows - 2), "0"][:rows]
+    eighths = [round(8 * _ROWS * value / top) for value in values]
+    labels = [f"{top:.3g}", *[""] * (_ROWS - 2), "0"]
     lines = []
-    for label, row in zip(labels, reversed(range(rows)), strict=True):
-        columns = "".join(_EIGHTHS[min(8, max(0, height - 8 * row))] for height in eighths)
+    for label, row in zip(labels, reversed(range(_ROWS)), strict=True):
+        columns = "".join(" ▁▂▃▄▅▆▇█"[min(8, max(0, height - 8 * row))] for height in eighths)
         lines.append(f"{label:>{len(labels[0])}} │{columns}".rstrip())
     return lines
 

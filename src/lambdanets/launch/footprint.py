@@ -32,18 +32,12 @@ _OPTIMIZER_STATE: Final = {"sgd": 1, "adamw": 2, "lamb": 2, "rmsprop": 2}
 
 @dataclass(frozen=True, kw_only=True)
 class MetaImages:
-    """Training images of which only the number and the size are known.
-
-    Attributes:
-        num: Number of images.
-        shape: Channels, height and width.
-        num_classes: Number of classes.
-        origin: How the number is known.
-    """
+    """Training images of which only the number, shape (channels, height, width) and classes are known."""
 
     num: int
     shape: tuple[int, int, int]
     num_classes: int
+    # How the number is known.
     origin: str
 
     def __len__(self) -> int:
@@ -53,7 +47,7 @@ class MetaImages:
         """Fail: these images are only counted."""
         raise NotImplementedError
 
-    def batch(self, *args: Any, **kwargs: Any) -> Batch:
+    def batch(self, *args: Any) -> Batch:
         """Fail: these images are only counted."""
         raise NotImplementedError
 
@@ -62,18 +56,16 @@ def known_images(config: TrainConfig) -> MetaImages:
     """Count the training images if they are at hand; otherwise assume those of ImageNet."""
     data = config.data
     if isinstance(data, FilesConfig) and (missing := _why_not_at_hand(data)):
-        num = NUM_IMAGES - round(data.holdout * NUM_IMAGES)
-        shape = (3, data.image_size, data.image_size)
-        origin = f"assumed as of ImageNet: {missing}"
-        return MetaImages(num=num, shape=shape, num_classes=NUM_CLASSES, origin=origin)
+        return MetaImages(
+            num=NUM_IMAGES - round(data.holdout * NUM_IMAGES),
+            shape=(3, data.image_size, data.image_size),
+            num_classes=NUM_CLASSES,
+            origin=f"assumed as of ImageNet: {missing}",
+        )
     task = load_task(config)
     channels, height, width = task.train.batch(0, torch.tensor([0])).images.shape[1:]
-    return MetaImages(
-        num=len(task.train),
-        shape=(channels, height, width),
-        num_classes=len(task.labels),
-        origin="counted",
-    )
+    shape = (channels, height, width)
+    return MetaImages(num=len(task.train), shape=shape, num_classes=len(task.labels), origin="counted")
 
 
 def _why_not_at_hand(data: FilesConfig) -> str | None:
@@ -145,13 +137,7 @@ def footprint(config: TrainConfig, model: nn.Module, images: MetaImages, num_pro
 
     Weights, gradients, optimiser state and EMA are float32 whatever the precision of the products.
     Activations are what autograd keeps of the network in that precision. With fsdp each process holds its
-    shard of the state, and the full EMA besides.
-
-    Args:
-        config: The run.
-        model: Its network, on the meta device; its dtype is changed.
-        images: The training images.
-        num_processes: Number of processes that divide each batch.
+    shard of the state, and the full EMA besides. The network is on the meta device; its dtype is changed.
     """
     weights = sum(_FLOAT32 * parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())

@@ -73,9 +73,6 @@ def slurm_script(
         nodes: Number of machines.
         gpus_per_node: Number of GPUs of each machine.
         time: Limit of one stay in the queue, as `sbatch` takes it.
-
-    Raises:
-        ArgumentError: There are no machines or GPUs, or more processes than images in a step.
     """
     check_positive("slurm", nodes=nodes, gpus_per_node=gpus_per_node)
     processes = nodes * gpus_per_node

@@ -102,14 +102,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(root: Path) -> Checkpoint | None:
-    """Load the newest checkpoint whose manifest verifies; None if there never was one.
-
-    Args:
-        root: The folder `checkpoints` of a run.
-
-    Raises:
-        CheckpointError: There are checkpoints, but none is whole.
-    """
+    """Load the newest checkpoint whose manifest verifies; None if there never was one."""
     skipped: list[str] = []
     for path in _list_checkpoints(root):
         try:
@@ -125,11 +118,7 @@ def load_checkpoint(root: Path) -> Checkpoint | None:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Load one checkpoint by its folder.
-
-    Raises:
-        CheckpointError: It is damaged.
-    """
+    """Load one checkpoint by its folder."""
     try:
         return _read(path)
     except _DamageError as damage:
@@ -137,7 +126,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _list_checkpoints(root: Path) -> list[Path]:
-    """List the checkpoint folders, newest first; whether they are whole is not checked."""
+    """List the checkpoint folders, newest first, damaged ones too."""
     return sorted(root.glob("step-*"), key=lambda path: path.name, reverse=True)
 
 

@@ -75,14 +75,13 @@ class DistributedContext:
         """Sum each of some numbers over all processes."""
         if self.size == 1:
             return [float(value) for value in values]
-        sums: list[float] = self.all_reduce(torch.tensor(values, dtype=torch.float64)).tolist()
-        return sums
+        return self.all_reduce(torch.tensor(values, dtype=torch.float64)).tolist()
 
     def all_gather(self, value: T) -> list[T]:
         """Gather the value of each process, by rank."""
-        values: list[Any] = [None] * self.size
         if self.size == 1:
             return [value]
+        values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
         return values
 
@@ -99,19 +98,15 @@ class DistributedContext:
         dist.broadcast_object_list(box, src=0)
         if box[1] is not None:
             raise box[1]
-        made: T = box[0]
-        return made
+        return box[0]
 
     def agree(self, make: Callable[[], T], requirement: str) -> T:
         """The result of `make` in this process, once every process has one; an error in one is one in all.
 
         Args:
             make: Called in each process; it must not wait for the others.
-            requirement: First half of the message where another process failed, such as
+            requirement: First half of the `DataError` where another process failed, such as
                 `eval: every process must load the run`.
-
-        Raises:
-            DataError: `make` has failed in another process. Where it fails itself, its own error.
         """
         failure: Exception | None = None
         try:
@@ -180,16 +175,7 @@ def init_distributed(config: ExecConfig) -> Iterator[DistributedContext]:
 
 
 def select_device(who: str, name: str, number: int = 0) -> torch.device:
-    """Select the device of a process: cpu, cuda, or auto: cuda where there is one.
-
-    Args:
-        who: The job that complains.
-        name: Name of the device.
-        number: Number of the process on its machine.
-
-    Raises:
-        DependencyError: There is no GPU of this number.
-    """
+    """Select the device of the process `number` of a machine: cpu, cuda, or auto: cuda where there is one."""
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     found = torch.cuda.device_count()
@@ -210,11 +196,7 @@ def autocast_dtype(name: str, device: torch.device) -> torch.dtype | None:
 
 
 def prepare_model(model: nn.Module, config: ExecConfig, ctx: DistributedContext) -> nn.Module:
-    """Move a model to its device, with the memory format and the switches of the settings.
-
-    Raises:
-        ArgumentError: The model or the device cannot do what `exec` asks for.
-    """
+    """Move a model to its device, with the memory format and the switches of the settings."""
     model = model.to(ctx.device)
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)

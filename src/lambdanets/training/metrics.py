@@ -1,6 +1,6 @@
 """Exact counts of what a model gets right, the same on any number of processes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -33,12 +33,6 @@ class Meter:
     correct: int = 0
     count: int = 0
     seconds: float = 0.0
-
-    def add(self, loss_sum: float, correct: int, count: int) -> None:
-        """Add the sums of one batch."""
-        self.loss_sum += loss_sum
-        self.correct += correct
-        self.count += count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +85,7 @@ class Evaluation:
         return self.real_correct / self.real_total
 
     def require_whole(self, num_images: int) -> "Evaluation":
-        """Return this evaluation, if each image of a data set was counted once.
-
-        Raises:
-            DataError: Images were lost or counted twice.
-        """
+        """Return this evaluation, if each image of a data set was counted once."""
         if self.total + self.left_out != num_images:
             raise DataError(
                 f"evaluate: batches must hold each of the {num_images} images once over all processes,"
@@ -138,16 +128,14 @@ def evaluate(
     """
     tally = _Tally(num_classes, ctx.device, real)
 
+    def predict(images: Tensor) -> Tensor:
+        images = prepare(images.to(ctx.device, non_blocking=True))
+        with torch.autocast(ctx.device.type, precision) if precision else nullcontext():
+            return model(images)
+
     def count() -> None:
-        for images, targets, unreadable in batches:
-            readable = tally.admit(targets, unreadable)
-            if not readable.any():
-                continue
-            images = images if readable.all() else images[readable]
-            images = prepare(images.to(ctx.device, non_blocking=True))
-            with torch.autocast(ctx.device.type, precision) if precision else nullcontext():
-                logits = model(images)
-            tally.add(logits, targets[readable])
+        for batch in batches:
+            tally.add(batch, predict)
         tally.check_end()
 
     training = model.training
@@ -171,11 +159,11 @@ class _Tally:
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
         self.unreadable: list[str] = []
         self.real = real
-        self.rows: Tensor | None = None
         self.seen = 0
 
-    def admit(self, targets: Tensor, unreadable: Sequence[str]) -> Tensor:
-        """Count what cannot be read, and give a mask of the other images of a batch."""
+    def add(self, batch: Batch, predict: Callable[[Tensor], Tensor]) -> None:
+        """Count a batch; what cannot be read is not predicted."""
+        images, targets, unreadable = batch
         if targets.is_floating_point() or (len(targets) and int(targets.max()) >= self.num_classes):
             found = "fractions of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
             raise ArgumentError(
@@ -184,24 +172,22 @@ class _Tally:
         readable = targets >= 0
         self.counts[3] += int((~readable).sum())
         self.unreadable += unreadable
-        if self.real is not None:
-            self._require_rows(self.seen + len(targets) <= len(self.real))
-            self.rows = self.real[self.seen : self.seen + len(targets)][readable].to(self.device)
-        self.seen += len(targets)
-        return readable
-
-    def add(self, logits: Tensor, classes: Tensor) -> None:
-        """Count the readable images of the batch that was admitted last."""
-        classes = classes.to(self.device, non_blocking=True)
+        first, self.seen = self.seen, self.seen + len(targets)
+        self._require_rows(self.real is None or self.seen <= len(self.real))
+        if not readable.any():
+            return
+        logits = predict(images if readable.all() else images[readable])
+        classes = targets[readable].to(self.device, non_blocking=True)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         self.loss += cross_entropy(logits, classes, reduction="none").double().sum()
         predictions = logits.argmax(dim=1)
         pairs = classes * self.num_classes + predictions
         self.confusion.index_add_(0, pairs, torch.ones_like(pairs))
         self.counts[0] += (_label_ranks(logits, classes) < min(TOP, self.num_classes)).sum()
-        if self.rows is not None:
-            self.counts[1] += (self.rows == predictions[:, None]).any(dim=1).sum()
-            self.counts[2] += (self.rows >= 0).any(dim=1).sum()
+        if self.real is not None:
+            rows = self.real[first : self.seen][readable].to(self.device)
+            self.counts[1] += (rows == predictions[:, None]).any(dim=1).sum()
+            self.counts[2] += (rows >= 0).any(dim=1).sum()
 
     def check_end(self) -> None:
         """Raise unless every row of labels has had its image."""

@@ -20,34 +20,24 @@ def make_optimizer(config: OptimConfig, groups: Iterable[dict[str, Any]]) -> Opt
     Args:
         config: Its settings.
         groups: Parameter groups, each with its own `weight_decay`.
-
-    Raises:
-        DependencyError: timm is needed and not installed.
     """
     lr, momentum, betas = config.learning_rate, config.momentum, (config.momentum, config.beta2 or 0.999)
-    made: Optimizer
-    match config.name:
-        case "sgd":
-            made = SGD(groups, lr=lr, momentum=momentum, nesterov=True)
-        case "adamw":
-            made = AdamW(groups, lr=lr, betas=betas, eps=config.epsilon or 1e-8)
-        case "lamb":
-            # The loop clips gradients, for every optimiser alike.
-            made = _timm("Lamb")(groups, lr=lr, betas=betas, eps=config.epsilon or 1e-6, max_grad_norm=None)
-        case "rmsprop":
-            alpha, eps = config.beta2 or 0.9, config.epsilon or 1e-3
-            made = _timm("RMSpropTF")(groups, lr=lr, alpha=alpha, eps=eps, momentum=momentum)
-    return made
-
-
-def _timm(name: str) -> Any:
+    if config.name == "sgd":
+        return SGD(groups, lr=lr, momentum=momentum, nesterov=True)
+    if config.name == "adamw":
+        return AdamW(groups, lr=lr, betas=betas, eps=config.epsilon or 1e-8)
     try:
-        import timm.optim
+        from timm.optim.lamb import Lamb
+        from timm.optim.rmsprop_tf import RMSpropTF
     except ImportError as error:
         raise DependencyError(
             f"make_optimizer: timm must be installed, got {str(error)!r}. pip install 'lambdanets[train]'."
         ) from error
-    return getattr(timm.optim, name)
+    if config.name == "lamb":
+        # The loop clips gradients, for every optimiser alike.
+        return Lamb(groups, lr=lr, betas=betas, eps=config.epsilon or 1e-6, max_grad_norm=None)
+    alpha, eps = config.beta2 or 0.9, config.epsilon or 1e-3
+    return RMSpropTF(groups, lr=lr, alpha=alpha, eps=eps, momentum=momentum)
 
 
 def scheduled_learning_rate(
@@ -74,9 +64,6 @@ def scheduled_learning_rate(
         total_steps: Length of the run.
         interval: Updates from one decay to the next; fractions are allowed.
         factor: Multiplies the rate at each of them.
-
-    Raises:
-        ArgumentError: The step lies outside the run, or the warm-up is not shorter than the run.
 
     Example:
         >>> scheduled_learning_rate(5, peak=0.5, warmup_steps=0, total_steps=10)
@@ -133,11 +120,7 @@ def optimizer_state(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]
 
 
 def load_optimizer_state(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load what `optimizer_state` collected, in place of any other state.
-
-    Raises:
-        CheckpointError: A name or a shape is not one of this model's.
-    """
+    """Load what `optimizer_state` collected, in place of any other state."""
     optimizer.state.clear()
     parameters = dict(model.named_parameters())
     for full_name, value in tensors.items():

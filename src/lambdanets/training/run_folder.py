@@ -38,11 +38,7 @@ class RunFolder:
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
-        """Open the folder of a run.
-
-        Raises:
-            PathError: There is no run.
-        """
+        """Open the folder of a run."""
         folder = cls(path)
         if not folder.config.is_file():
             raise PathError(
@@ -57,10 +53,6 @@ class RunFolder:
         Args:
             config: The settings of this run.
             allow: Dotted names of settings that may differ from the run that is there.
-
-        Raises:
-            ArgumentError: Another process holds it, or it belongs to another config.
-            StorageError: It cannot be written.
         """
         with storing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -84,14 +76,8 @@ class RunFolder:
     def changes(self, config: TrainConfig, allow: Collection[str] = ()) -> dict[str, tuple[object, object]]:
         """Compare a config with that of the run that is there: dotted name -> (old value, new value).
 
-        Settings bind from the first result on: a run that failed before it can be corrected.
-
-        Args:
-            config: The settings of the new run.
-            allow: Dotted names of settings that may differ.
-
-        Raises:
-            ArgumentError: Other settings differ.
+        Settings bind from the first result on, but for those in `allow`: a run that failed before it can be
+        corrected.
         """
         if not self.config.exists():
             return {}
@@ -108,11 +94,7 @@ class RunFolder:
         return changes
 
     def read_config(self) -> TrainConfig:
-        """Read config.json.
-
-        Raises:
-            CheckpointError: The file cannot be understood.
-        """
+        """Read config.json."""
         try:
             return TrainConfig.from_json(self.config.read_text())
         except (OSError, ValueError, TypeError, AttributeError) as error:

@@ -134,14 +134,13 @@ class TrainState:
 
         Returns:
             The changes that were allowed, old -> new.
-
-        Raises:
-            CheckpointError: It belongs to another config or to another model.
         """
         record = checkpoint.record
         changes = _check_same_config(checkpoint, config, world_size, allow)
         for name, model in (("model", self.model), ("ema", self.ema.module)):
-            load_state(model, checkpoint.tensors[name], f"{checkpoint.path}/{name}.safetensors")
+            tensors, own = checkpoint.tensors[name], model.state_dict()
+            check_state(model, tensors, f"{checkpoint.path}/{name}.safetensors")
+            model.load_state_dict({key: distribute_like(own[key], tensors[key]) for key in tensors})
         load_optimizer_state(self.optimizer, self.model, checkpoint.tensors["optimizer"])
         self.ema.num_updates = record["ema_updates"]
         if self.scaler and record["scaler"]:
@@ -167,9 +166,6 @@ def init_train_state(
         config: The settings.
         ctx: This process among the others.
         make_groups: Makes the optimiser's parameter groups of the model.
-
-    Raises:
-        ArgumentError: The model or the device cannot do what `exec` asks for.
     """
     model = prepare_model(model, config.exec, ctx)
     ema = ExponentialMovingAverage(model, config.ema_decay)
@@ -192,17 +188,6 @@ def init_train_state(
 def _full_state(model: nn.Module) -> dict[str, Tensor]:
     """The weights and buffers by name, gathered where processes hold shards of them."""
     return {name: full_tensor(tensor) for name, tensor in model.state_dict().items()}
-
-
-def load_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Load weights, every one of them; where processes hold shards, each takes its own.
-
-    Raises:
-        CheckpointError: Names or shapes are not those of the model.
-    """
-    check_state(model, tensors, where)
-    state = model.state_dict()
-    model.load_state_dict({name: distribute_like(state[name], tensor) for name, tensor in tensors.items()})
 
 
 def _check_same_config(

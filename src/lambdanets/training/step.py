@@ -78,7 +78,9 @@ def train_step(
         if norm_is_finite:
             ctx.average_buffers(state.model)
             state.ema.update(state.model)
-        state.meter.add(loss_sum, round(correct), round(count))
+        state.meter.loss_sum += loss_sum
+        state.meter.correct += round(correct)
+        state.meter.count += round(count)
     elif state.scaler:
         # It has unscaled the gradients, and must know that they are not used.
         state.scaler.update()

@@ -25,24 +25,14 @@ def tensor_bytes(tensors: Mapping[str, Tensor], description: str | None = None) 
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
-    """Write weights with their description in the same file, so that the two can never disagree.
-
-    Args:
-        path: A `.safetensors` file.
-        tensors: The weights.
-        description: Plain JSON; the digest of the weights is added.
-    """
+    """Write weights with their description and digest in the same file, so that they can never disagree."""
     described = {**description, "sha256": state_digest(tensors)}
     replace_file(path, tensor_bytes(tensors, json.dumps(described)))
     replace_file(path.with_suffix(".json"), (json.dumps(described, indent=2) + "\n").encode())
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    """Read weights and, where `save_weights` wrote them, their description.
-
-    Raises:
-        CheckpointError: The file is damaged, or of another format.
-    """
+    """Read weights and, where `save_weights` wrote them, their description."""
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_DESCRIPTION)
@@ -59,16 +49,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
 
 
 def check_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
-    """Raise where weights are not those of a model, all of them.
-
-    Args:
-        model: The model they are for.
-        tensors: The weights.
-        where: The file they come from.
-
-    Raises:
-        CheckpointError: Names or shapes are not those of the model.
-    """
+    """Raise where weights, those of the file `where`, are not those of a model, all of them."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     wrong = [name for name in sorted({*expected, *found}) if expected.get(name) != found.get(name)]
