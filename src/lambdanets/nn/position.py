@@ -62,7 +62,17 @@ class RelativePosition(nn.Module):
         self.is_global = scope_size is None
         self.initialization = initialization
         self.impl = impl
-        scope = _table_scope(who, num_axes, scope_size, feature_size)
+        if scope_size is not None:
+            scope = _per_axis(who, "scope_size", scope_size, num_axes)
+            check_scope(who, scope, num_axes)
+        elif feature_size is not None:
+            sides = _per_axis(who, "feature_size", feature_size, num_axes)
+            scope = tuple(2 * length - 1 for length in sides)
+        else:
+            raise ArgumentError(
+                f"{who}: feature_size must be given when scope_size is None, got None. "
+                "The global context's table has one row for each offset of a map of that size."
+            )
         self.table = nn.Parameter(torch.empty(intra_depth, query_depth, *scope))
         self.bias = nn.Parameter(torch.empty(query_depth)) if bias else None
         self.reset_parameters()
@@ -170,24 +180,6 @@ def set_implementation(model: nn.Module, impl: str) -> None:
     for module in model.modules():
         if isinstance(module, RelativePosition):
             module.impl = impl
-
-
-def _table_scope(
-    who: str,
-    num_axes: int,
-    scope_size: int | Sequence[int] | None,
-    feature_size: int | Sequence[int] | None,
-) -> tuple[int, ...]:
-    if scope_size is not None:
-        scope = _per_axis(who, "scope_size", scope_size, num_axes)
-        check_scope(who, scope, num_axes)
-        return scope
-    if feature_size is None:
-        raise ArgumentError(
-            f"{who}: feature_size must be given when scope_size is None, got None. "
-            "The global context's table has one row for each offset of a map of that size."
-        )
-    return tuple(2 * length - 1 for length in _per_axis(who, "feature_size", feature_size, num_axes))
 
 
 def _per_axis(who: str, argument: str, value: int | Sequence[int], num_axes: int) -> tuple[int, ...]:

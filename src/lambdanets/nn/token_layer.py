@@ -96,14 +96,9 @@ class LambdaLayer(nn.Module):
         self.to_values = nn.Linear(context_channels, value_channels, bias=False)
         self.norm_queries = make_normalization(normalization, num_heads * query_depth, 1)
         self.norm_values = make_normalization(normalization, value_channels, 1)
-        if isinstance(position, str):
-            check_choice("LambdaLayer", "position", position, _POSITIONS)
-            position_module = _make_position(
-                position, query_depth, intra_depth, scope_size, feature_size, initialization, impl
-            )
-        else:
-            position_module = _shared_position(position, query_depth, intra_depth)
-        self.position = position_module
+        self.position = _resolve_position(
+            position, query_depth, intra_depth, scope_size, feature_size, initialization, impl
+        )
         initialize_projections(self, query_depth)
 
     def forward(
@@ -119,15 +114,24 @@ class LambdaLayer(nn.Module):
         if self.causal and context is not None:
             raise ArgumentError("LambdaLayer: context must be None when causal is True, got a tensor.")
         queries, keys, values = self._project(inputs, inputs if context is None else context)
+        normalization, n, m = self.key_normalization, queries.shape[-1], values.shape[-1]
         if context is not None or mask is not None or isinstance(self.position, DensePosition):
-            output = self._general(queries, keys, values, mask)
+            if self.causal:
+                past = torch.ones(n, m, dtype=torch.bool, device=queries.device).tril()
+                mask = past if mask is None else mask & past
+            embeddings = None if self.position is None else self.position.embeddings((n,), (m,))
+            output = lambda_layer(queries, keys, values, embeddings, mask, key_normalization=normalization)
         elif self.causal:
-            table = None if self.position is None else self.position.table_for(inputs.shape[1:2])
-            output = causal_lambda_layer(
-                queries, keys, values, table, key_normalization=self.key_normalization
-            )
-        else:
-            output = self._plain(queries, keys, values)
+            table = None if self.position is None else self.position.table_for((n,))
+            output = causal_lambda_layer(queries, keys, values, table, key_normalization=normalization)
+        else:  # the form of maps, which never stores the position lambdas
+            queries, content = normalize_queries(queries, normalization), None
+            if keys is not None:
+                content = content_summary(keys, values, key_normalization=normalization)
+            if self.position is not None:
+                output = self.position(queries, values, content)
+            elif content is not None:
+                output = apply_summary(queries, content)
         return output.flatten(1, 2).transpose(1, 2)
 
     def step(
@@ -164,41 +168,9 @@ class LambdaLayer(nn.Module):
         values = self.norm_values(self.to_values(context).mT).unflatten(1, (self.intra_depth, -1))
         return queries, keys, values
 
-    def _plain(
-        self,
-        queries: Float[Tensor, "b h k n"],
-        keys: Float[Tensor, "b u k n"] | None,
-        values: Float[Tensor, "b u v n"],
-    ) -> Float[Tensor, "b h v n"]:
-        """The form of maps, which never stores the position lambdas."""
-        # Dense embeddings are for lengths of their own, which the general form takes.
-        assert not isinstance(self.position, DensePosition)
-        queries = normalize_queries(queries, self.key_normalization)
-        content = None
-        if keys is not None:
-            content = content_summary(keys, values, key_normalization=self.key_normalization)
-        if self.position is not None:
-            return self.position(queries, values, content)
-        assert content is not None
-        return apply_summary(queries, content)
 
-    def _general(
-        self,
-        queries: Float[Tensor, "b h k n"],
-        keys: Float[Tensor, "b u k m"] | None,
-        values: Float[Tensor, "b u v m"],
-        mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None,
-    ) -> Float[Tensor, "b h v n"]:
-        n, m = queries.shape[-1], values.shape[-1]
-        if self.causal:
-            past = torch.ones(n, m, dtype=torch.bool, device=queries.device).tril()
-            mask = past if mask is None else mask & past
-        embeddings = None if self.position is None else self.position.embeddings((n,), (m,))
-        return lambda_layer(queries, keys, values, embeddings, mask, key_normalization=self.key_normalization)
-
-
-def _make_position(
-    position: str,
+def _resolve_position(
+    position: str | RelativePosition | DensePosition,
     k: int,
     u: int,
     scope_size: int | None,
@@ -206,24 +178,32 @@ def _make_position(
     initialization: Initialization,
     impl: str,
 ) -> RelativePosition | DensePosition | None:
+    """The module that a name stands for, or the one that was handed in, if it fits."""
+    if isinstance(position, RelativePosition):
+        check_shared_position("LambdaLayer", position, 1, k, u, positional=True)
+        if position.bias is not None:
+            raise ArgumentError("LambdaLayer: position must have no bias, got one with bias=True.")
+        return position
+    if isinstance(position, DensePosition):
+        if tuple(position.table.shape[2:]) != (u, k):
+            raise ArgumentError(
+                f"LambdaLayer: position must have embeddings (n, m, u, k) with u={u}, k={k}, "
+                f"got {tuple(position.table.shape)}."
+            )
+        return position
+    check_choice("LambdaLayer", "position", position, _POSITIONS)
+    if position == "relative":
+        return RelativePosition(
+            1,
+            query_depth=k,
+            intra_depth=u,
+            scope_size=scope_size,
+            feature_size=max(feature_size) if isinstance(feature_size, tuple) else feature_size,
+            initialization=initialization,
+            impl=impl,
+        )
     if position == "none":
         return None
-    if position == "dense":
-        return _dense_position(feature_size, k, u, initialization)
-    return RelativePosition(
-        1,
-        query_depth=k,
-        intra_depth=u,
-        scope_size=scope_size,
-        feature_size=max(feature_size) if isinstance(feature_size, tuple) else feature_size,
-        initialization=initialization,
-        impl=impl,
-    )
-
-
-def _dense_position(
-    feature_size: int | tuple[int, int] | None, k: int, u: int, initialization: Initialization
-) -> DensePosition:
     if feature_size is None:
         raise ArgumentError(
             "LambdaLayer: feature_size must be given when position is 'dense', got None. "
@@ -231,18 +211,3 @@ def _dense_position(
         )
     n, m = (feature_size, feature_size) if isinstance(feature_size, int) else feature_size
     return DensePosition(n, m, query_depth=k, intra_depth=u, initialization=initialization)
-
-
-def _shared_position(
-    position: RelativePosition | DensePosition, k: int, u: int
-) -> RelativePosition | DensePosition:
-    if isinstance(position, RelativePosition):
-        check_shared_position("LambdaLayer", position, 1, k, u, positional=True)
-        if position.bias is not None:
-            raise ArgumentError("LambdaLayer: position must have no bias, got one with bias=True.")
-    elif tuple(position.table.shape[2:]) != (u, k):
-        raise ArgumentError(
-            f"LambdaLayer: position must have embeddings (n, m, u, k) with u={u}, k={k}, "
-            f"got {tuple(position.table.shape)}."
-        )
-    return position

@@ -43,17 +43,10 @@ _LARGEST_TRANSFORM_BYTES = 16 << 20
 
 
 class _Step(NamedTuple):
-    """A few rows of a block, and what each of them needs.
-
-    Attributes:
-        rows: Of the block.
-        context: The window of each, in the context.
-        offsets: And in the table.
-    """
+    """A few rows of a block, and for each its window: that part of the context, and of the table."""
 
     rows: slice
-    context: tuple[slice, ...]
-    offsets: tuple[slice, ...]
+    windows: list[tuple[slice, slice]]
 
 
 class _Scratch(NamedTuple):
@@ -104,7 +97,7 @@ def run(
             signed = negate_left(q_rows)
             applied = q_rows.new_empty(*q_rows.shape[:-1], values.shape[2])
             for step in steps:
-                used = scratch.first(len(step.context))
+                used = scratch.first(len(step.windows))
                 _make_lambdas(used, context, embeddings, step)
                 _apply(used.lambdas.mT, q_rows[step.rows], signed[step.rows], applied[step.rows])
             write_halves(applied, out[..., block, :])
@@ -137,13 +130,16 @@ def gradients(
             signed = negate_left(grad_rows)
             applied = torch.empty_like(q_rows)
             for step in steps:
-                used = scratch.first(len(step.context))
+                used = scratch.first(len(step.windows))
                 q_step, grad_step, signed_step = (one[step.rows] for one in (q_rows, grad_rows, signed))
                 if needs_grad[0]:
                     _make_lambdas(used, context, embeddings, step)
                     _apply(used.lambdas, grad_step, signed_step, applied[step.rows])
                 if needs_grad[1] or needs_grad[2]:
-                    _lambdas_backward(used, q_step, grad_step, signed_step)
+                    # The sum over the heads of both halves.
+                    even, odd = used.lambdas.flatten(1, 2)
+                    torch.bmm(grad_step.flatten(0, 2).mT, q_step.flatten(0, 2), out=even)
+                    torch.bmm(signed_step.flatten(0, 2).mT, q_step.flatten(0, 2), out=odd)
                     used.transform_back()
                     _add_gradients(used, context, embeddings, grad_context, grad_embeddings, step, needs_grad)
             if needs_grad[0]:
@@ -162,7 +158,7 @@ def _make_lambdas(
     step: _Step,
 ) -> None:
     even, odd = scratch.spectra
-    for row, (rows_in_reach, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
+    for row, (rows_in_reach, offsets) in enumerate(step.windows):
         window, table = context[:, rows_in_reach].mT, embeddings[:, :, offsets]
         torch.bmm(window, table[0], out=even[row])
         torch.bmm(window, table[1], out=odd[row])
@@ -181,18 +177,6 @@ def _apply(
     flat.baddbmm_(signed.flatten(0, 2), odd)
 
 
-def _lambdas_backward(
-    scratch: _Scratch,
-    q: Float[Tensor, "rows half maps sides_h k"],
-    grad: Float[Tensor, "rows half maps sides_h v"],
-    signed: Float[Tensor, "rows half maps sides_h v"],
-) -> None:
-    """The sum over the heads of both halves."""
-    even, odd = scratch.lambdas.flatten(1, 2)
-    torch.bmm(grad.flatten(0, 2).mT, q.flatten(0, 2), out=even)
-    torch.bmm(signed.flatten(0, 2).mT, q.flatten(0, 2), out=odd)
-
-
 def _add_gradients(
     scratch: _Scratch,
     context: Float[Tensor, "f context maps_v"],
@@ -203,7 +187,7 @@ def _add_gradients(
     needs_grad: Sequence[bool],
 ) -> None:
     even, odd = scratch.spectra
-    for row, (rows_in_reach, offsets) in enumerate(zip(step.context, step.offsets, strict=True)):
+    for row, (rows_in_reach, offsets) in enumerate(step.windows):
         if needs_grad[1]:
             table = embeddings[:, :, offsets]
             # Added to a slice, a product would go frequency by frequency: a product of its own, then the sum.
@@ -253,21 +237,17 @@ def _scratch(
 def _blocks(
     layout: Arrangement, context: Float[Tensor, "f context maps_v"], scratch: _Scratch
 ) -> Iterator[tuple[slice, list[_Step]]]:
-    """Blocks of rows, and the steps of each."""
     height, reach = layout.size[1], layout.scope[1] // 2
-    row_items = context.shape[1] // height
+    items = context.shape[1] // height
     for block in chunks(height, 1, BLOCK_ROWS):
         steps = []
         for rows in chunks(block.stop - block.start, 1, scratch.spectra.shape[1]):
-            places = [block.start + row for row in range(rows.start, rows.stop)]
-            windows = [(max(0, row - reach), min(height, row + reach + 1)) for row in places]
-            context_slices = tuple(slice(first * row_items, last * row_items) for first, last in windows)
-            shifts = [(reach - row) * row_items for row in places]
-            offsets = tuple(
-                slice(one.start + shift, one.stop + shift)
-                for one, shift in zip(context_slices, shifts, strict=True)
-            )
-            steps.append(_Step(rows, context_slices, offsets))
+            windows = []
+            for row in range(block.start + rows.start, block.start + rows.stop):
+                first, last, shift = max(0, row - reach), min(height, row + reach + 1), reach - row
+                offsets = slice((first + shift) * items, (last + shift) * items)
+                windows.append((slice(first * items, last * items), offsets))
+            steps.append(_Step(rows, windows))
         yield block, steps
 
 

@@ -74,12 +74,9 @@ def run(
     tiles: Tiles | None = None,
 ) -> Float[Tensor, "b h v *size"]:
     """s = q e and y = s v, for tiles of queries and context; `shared` is added to every lambda."""
-    call = _prepare(queries, values, table, tiles, backward=False)
-    queries, lambdas = queries.to(values.dtype), None if shared is None else shared.to(values.dtype)
+    call, queries = _prepare(queries, values, table, tiles, backward=False), queries.to(values.dtype)
     output = empty_in_order_of(queries, queries.shape[1], values.shape[2])
-    (q_maps, v_maps, o_maps), (q, v, o) = _maps(queries, values, output)
-    tensors = (q_maps, v_maps, call.embeddings, lambdas, o_maps)
-    _launch("output", call, tensors, (q, v, _strides_of(lambdas), o))
+    _launch("output", call, queries, values, output, shared)
     return output
 
 
@@ -99,17 +96,13 @@ def gradients(
     grad_queries, grad_values, grad_table = (values.new_empty(0) for _ in range(3))
     if needs_grad[0]:
         grad_queries = empty_in_order_of(queries, *queries.shape[1:3])
-        lambdas = None if shared is None else shared.to(values.dtype)
-        (g_maps, v_maps, o_maps), (g, v, o) = _maps(grad_out, values, grad_queries)
-        tensors = (g_maps, v_maps, call.embeddings, lambdas, o_maps)
-        _launch("queries_gradient", call, tensors, (g, v, _strides_of(lambdas), o))
+        _launch("queries_gradient", call, grad_out, values, grad_queries, shared)
     if needs_grad[1]:
         grad_values = empty_in_order_of(values, *values.shape[1:3])
-        (g_maps, q_maps, o_maps), strides = _maps(grad_out, queries, grad_values)
-        _launch("values_gradient", call, (g_maps, q_maps, call.embeddings, o_maps), strides)
+        _launch("values_gradient", call, grad_out, queries, grad_values)
     if needs_grad[2]:
-        maps, strides = _maps(grad_out, queries, values)
-        grad_table = _grad_table(call, maps, strides, workspace).reshape(table.shape)
+        maps = [lift(one) for one in (grad_out, queries, values)]
+        grad_table = _grad_table(call, maps, workspace).reshape(table.shape)
     return grad_queries, grad_values, grad_table
 
 
@@ -134,17 +127,9 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else INTERPRETER
 
 
-def _maps(*tensors: Tensor) -> tuple[tuple[Tensor, ...], tuple[tuple[int, ...], ...]]:
-    """Views "b c d slices rows columns", and their strides."""
-    lifted = tuple(lift(tensor) for tensor in tensors)
-    return lifted, tuple(tensor.stride() for tensor in lifted)
-
-
-def _strides_of(shared: Tensor | None) -> tuple[int, ...]:
-    return (0, 0, 0) if shared is None else shared.stride()
-
-
-def _launch(kernel: Kernel, call: _Call, tensors: tuple[Any, ...], strides: tuple[Any, ...]) -> None:
+def _launch(
+    kernel: Kernel, call: _Call, first: Tensor, second: Tensor, output: Tensor, shared: Tensor | None = None
+) -> None:
     """One program for each block of the result, and for each part of its channels."""
     if not call.problem.batch:
         return
@@ -154,6 +139,13 @@ def _launch(kernel: Kernel, call: _Call, tensors: tuple[Any, ...], strides: tupl
         grid += [-(-call.problem.value_depth // tiles.channels)]
     if kernel == "values_gradient":
         grid += [call.problem.intra_depth]
+    first, second, out = lift(first), lift(second), lift(output)
+    lambdas: list[Tensor | None] = []
+    if kernel != "values_gradient":
+        lambdas = [None if shared is None else shared.to(out.dtype)]
+    tensors = (first, second, call.embeddings, *lambdas, out)
+    s_strides = ((0, 0, 0) if one is None else one.stride() for one in lambdas)
+    strides = (first.stride(), second.stride(), *s_strides, out.stride())
     span = context_tiles(call.problem, tiles.own(kernel), tiles.other(kernel))
     arguments = (*tensors, *call.geometry, *span, *strides)
     start(f"{kernel}_kernel", tuple(grid), arguments, _constants(call, tiles))
@@ -180,9 +172,7 @@ def start(kernel: str, grid: tuple[int, ...], arguments: Sequence[Any], constant
         getattr(_triton_kernels, kernel)[grid](*arguments, **constants)
 
 
-def _grad_table(
-    call: _Call, maps: tuple[Tensor, ...], strides: tuple[Any, ...], workspace: int
-) -> Float[Tensor, "u k slices rows columns"]:
+def _grad_table(call: _Call, maps: list[Tensor], workspace: int) -> Float[Tensor, "u k slices rows columns"]:
     """In parts that fit the workspace, added in their order."""
     u, *lines, columns, k = call.embeddings.shape
     if not call.problem.batch:
@@ -195,7 +185,7 @@ def _grad_table(
     wanted = 2 if call.gpu == INTERPRETER else -(-PROGRAMS // (offsets * count))
     parts = max(1, min(wanted, workspace // bytes_each, blocks(call.problem, call.problem.size[-1], tiles)))
     partial = sums.new_empty(offsets * count, parts, *block)
-    arguments = (*maps, partial, *call.geometry, first, count, *strides)
+    arguments = (*maps, partial, *call.geometry, first, count, *(one.stride() for one in maps))
     start("table_gradient_kernel", (offsets * count, parts), arguments, _constants(call, tiles))
     folded = sums.new_empty(u, *lines, columns, k)
     constants = {"BLOCK_M": tiles.columns, "BLOCK_N": tiles.context, "BLOCK_R": _FOLDED}
