@@ -83,14 +83,12 @@ def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: S
         sizes: Letter -> (size, argument it was taken from); filled by this call.
     """
     names = letters.split()
-    starred = names[-1].startswith("*")
-    fixed = len(names) - starred
     shape = tuple(tensor.shape)
-    if len(shape) < fixed + starred if starred else len(shape) != fixed:
+    found: list[int | tuple[int, ...]] = list(shape)
+    if names[-1].startswith("*"):
+        found[len(names) - 1 :] = [shape[len(names) - 1 :]]
+    if len(shape) < len(names) or len(found) != len(names):
         raise ArgumentError(_shape_message(who, argument, names, shape, sizes))
-    found: list[int | tuple[int, ...]] = list(shape[:fixed])
-    if starred:
-        found.append(shape[fixed:])
     for name, size in zip(names, found, strict=True):
         if name not in sizes:
             sizes[name] = (size, argument)

@@ -5,7 +5,7 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +69,12 @@ def try_collectives(out: Path, backend: str, limit_s: float) -> int:
         if rank == 0:
             print(text, flush=True)
 
+    @contextmanager
+    def attempt(name: str) -> Iterator[None]:
+        with _within(limit_s, name):
+            yield
+        log(f"ok   {name}")
+
     log(f"     {size} processes through {chosen}, {limit_s:g} s each")
     # NCCL then raises at its limit, instead of ending the process.
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
@@ -76,10 +82,16 @@ def try_collectives(out: Path, backend: str, limit_s: float) -> int:
     try:
         with _within(limit_s, "joining"):
             dist.init_process_group(chosen, timeout=limit)
-        for name, attempt in _COLLECTIVES.items():
-            with _within(limit_s, name):
-                attempt(device, rank, size)
-            log(f"ok   {name}")
+        with attempt("all_reduce"):
+            numbers = torch.full((1024,), float(rank + 1), device=device)
+            dist.all_reduce(numbers)
+            _require(bool((numbers == size * (size + 1) / 2).all()), "all_reduce gave a wrong sum")
+        with attempt("broadcast"):
+            numbers = torch.full((1024,), 7.0 if rank == 0 else 0.0, device=device)
+            dist.broadcast(numbers, src=0)
+            _require(bool((numbers == 7).all()), "broadcast gave other numbers than were sent")
+        with attempt("barrier"):
+            dist.barrier()
         with _within(limit_s, "seeing the folder"):
             lines = _placement(out, device, rank, size)
     except (RuntimeError, ValueError) as error:
@@ -127,25 +139,6 @@ def _device(backend: str) -> torch.device:
     device = torch.device("cuda", number)
     torch.cuda.set_device(device)
     return device
-
-
-def _all_reduce(device: torch.device, rank: int, size: int) -> None:
-    numbers = torch.full((1024,), float(rank + 1), device=device)
-    dist.all_reduce(numbers)
-    _require(bool((numbers == size * (size + 1) / 2).all()), "all_reduce gave a wrong sum")
-
-
-def _broadcast(device: torch.device, rank: int, size: int) -> None:
-    numbers = torch.full((1024,), 7.0 if rank == 0 else 0.0, device=device)
-    dist.broadcast(numbers, src=0)
-    _require(bool((numbers == 7).all()), "broadcast gave other numbers than were sent")
-
-
-_COLLECTIVES: Final[dict[str, Callable[[torch.device, int, int], object]]] = {
-    "all_reduce": _all_reduce,
-    "broadcast": _broadcast,
-    "barrier": lambda device, rank, size: dist.barrier(),
-}
 
 
 def _placement(out: Path, device: torch.device, rank: int, size: int) -> list[str]:

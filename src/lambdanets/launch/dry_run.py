@@ -59,6 +59,11 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
     network = _network(config, model, images)
     # It changes the dtype of the model.
     needed = footprint(config, model, images, num_processes)
+    disk = {
+        "checkpoint": f"{format_bytes(needed.checkpoint)}: weights, EMA and optimiser",
+        "in all": f"{format_bytes(needed.disk)} = {needed.keep} + 1 checkpoints, of which one is being"
+        f" written, and the best weights, {format_bytes(needed.best)}",
+    }
     sections = {
         f"settings of {config.recipe}, into {out}": table(
             None, [(one.name, str(one.value) or "''", one.origin) for one in settings]
@@ -69,7 +74,7 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
         "learning rate": _learning_rate(trainer),
         "network": network,
         "memory of each process, estimated": _memory(config, needed),
-        "disk": _disk(needed),
+        "disk": pairs(disk, width=_WIDTH),
     }
     return "\n\n".join(f"{title}\n{textwrap.indent(text, '  ')}" for title, text in sections.items())
 
@@ -167,14 +172,5 @@ def _memory(config: TrainConfig, needed: Footprint) -> str:
         "fits": f"images at once in nine tenths of {' · '.join(most)}",
         "not counted": "workspaces of kernels, buckets of exchanged gradients (as large as the gradients),"
         " what the allocator holds in reserve, the driver, images that are being loaded",
-    }
-    return pairs(rows, width=_WIDTH)
-
-
-def _disk(needed: Footprint) -> str:
-    rows = {
-        "checkpoint": f"{format_bytes(needed.checkpoint)}: weights, EMA and optimiser",
-        "in all": f"{format_bytes(needed.disk)} = {needed.keep} + 1 checkpoints, of which one is being"
-        f" written, and the best weights, {format_bytes(needed.best)}",
     }
     return pairs(rows, width=_WIDTH)

@@ -143,11 +143,12 @@ def footprint(config: TrainConfig, model: nn.Module, images: MetaImages, num_pro
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
     optimizer = _OPTIMIZER_STATE[config.optim.name] * weights
     shards = num_processes if config.exec.parallel == "fsdp" else 1
+    shard_of_weights = math.ceil(weights / shards)
     parts = {
-        "weights": math.ceil(weights / shards),
-        "gradients": math.ceil(weights / shards),
+        "weights": shard_of_weights,
+        "gradients": shard_of_weights,
         f"{config.optim.name} state": math.ceil(optimizer / shards),
-        "EMA": math.ceil(weights / shards) + buffers,
+        "EMA": shard_of_weights + buffers,
         "running statistics": buffers,
     }
     if shards > 1:

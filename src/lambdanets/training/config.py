@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, get_type_hints
 
@@ -268,24 +268,22 @@ def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[object, o
 
 def flatten(config: TrainConfig) -> dict[str, object]:
     """Every setting by its dotted name, such as `optim.learning_rate`."""
-    flat: dict[str, object] = {}
-    for name, value in vars(config).items():
-        if dataclasses.is_dataclass(value):
-            flat |= {f"{name}.{inner}": setting for inner, setting in vars(value).items()}
-        else:
-            flat[name] = value
-    return flat
+    return {name: value for name, value, _ in _settings(config)}
 
 
 def non_defaults(config: TrainConfig) -> dict[str, object]:
     """The settings, by dotted name, that are not left at the defaults of their groups."""
-    defaults = {
-        f"{prefix}{field.name}": field.default
-        for prefix, group in [("", config), *((f"{name}.", value) for name, value in vars(config).items())]
-        if dataclasses.is_dataclass(group)
-        for field in dataclasses.fields(group)
-    }
-    return {name: value for name, value in flatten(config).items() if value != defaults[name] and value != {}}
+    return {name: value for name, value, default in _settings(config) if value not in (default, {})}
+
+
+def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
+    """The dotted name, value and default of every setting."""
+    for setting in dataclasses.fields(config):
+        value = getattr(config, setting.name)
+        if dataclasses.is_dataclass(value):
+            yield from _settings(value, f"{setting.name}.")
+        else:
+            yield f"{prefix}{setting.name}", value, setting.default
 
 
 def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:

@@ -133,15 +133,10 @@ def evaluate(
         with torch.autocast(ctx.device.type, precision) if precision else nullcontext():
             return model(images)
 
-    def count() -> None:
-        for batch in batches:
-            tally.add(batch, predict)
-        tally.check_end()
-
     training = model.training
     model.eval()
     try:
-        ctx.agree(count, "evaluate: every process must judge its images")
+        ctx.agree(lambda: tally.count(batches, predict), "evaluate: every process must judge its images")
     finally:
         model.train(training)
     return tally.result(ctx)
@@ -161,8 +156,13 @@ class _Tally:
         self.real = real
         self.seen = 0
 
-    def add(self, batch: Batch, predict: Callable[[Tensor], Tensor]) -> None:
-        """Count a batch; what cannot be read is not predicted."""
+    def count(self, batches: Iterable[Batch], predict: Callable[[Tensor], Tensor]) -> None:
+        """Count all images, which must be as many as there are rows of labels."""
+        for batch in batches:
+            self._add(batch, predict)
+        self._require_rows(self.real is None or self.seen == len(self.real))
+
+    def _add(self, batch: Batch, predict: Callable[[Tensor], Tensor]) -> None:
         images, targets, unreadable = batch
         if targets.is_floating_point() or (len(targets) and int(targets.max()) >= self.num_classes):
             found = "fractions of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
@@ -188,10 +188,6 @@ class _Tally:
             rows = self.real[first : self.seen][readable].to(self.device)
             self.counts[1] += (rows == predictions[:, None]).any(dim=1).sum()
             self.counts[2] += (rows >= 0).any(dim=1).sum()
-
-    def check_end(self) -> None:
-        """Raise unless every row of labels has had its image."""
-        self._require_rows(self.real is None or self.seen == len(self.real))
 
     def result(self, ctx: DistributedContext) -> Evaluation:
         """The sums over all processes."""
