@@ -17,9 +17,9 @@ ALPHABET: Final[dict[str, str]] = {
     "*scope": "relative offsets along each axis of a table",
 }
 
-# Of the keys over the context, and of the queries over their channels where the name says so.
+# The keys over the context, and the queries over their channels where the name says so.
 KeyNormalization = Literal["softmax", "softmax_keys_and_queries", "l2", "none"]
-# Of queries and values.
+# The norms of queries and values.
 Normalization = Literal["batch", "layer", "none"]
-# Of the positions: the paper's scale, or outputs that start with the scale of the values.
+# The positions' scale: the paper's, or one with which outputs start at the scale of the values.
 Initialization = Literal["paper", "unit"]

@@ -86,6 +86,9 @@ MESSAGES: dict[str, Callable[[], object]] = {
     "position_output: queries must have 1, 2 or 3 axes of positions, got 4.": lambda: position_output(
         zeros(1, 1, 1, 2, 2, 2, 2), zeros(1, 1, 1, 2, 2, 2, 2), zeros(1, 1, 1, 1, 1, 1)
     ),
+    "position_output: workspace must be at least 1, got 0.": lambda: position_output(
+        MAP_Q, MAP_V, R, workspace=0
+    ),
     (
         f"position_output: impl must be one of {POSITION_NAMES}, got 'convolutional'. Closest: convolution."
     ): lambda: position_output(MAP_Q, MAP_V, R, impl="convolutional"),

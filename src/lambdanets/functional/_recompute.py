@@ -23,7 +23,6 @@ class RecomputeOperator(ABC):
     """`lambdanets::{name}` and `lambdanets::{name}_gradients`; an instance runs the first, differentiably.
 
     Attributes:
-        name: Of the operator.
         tensors: The schema of its tensors, such as `("Tensor queries", "Tensor? shared")`; all have the
             batch in front but those in `unbatched`.
         options: The schema of the arguments behind them, such as `("str impl",)`.
@@ -125,8 +124,8 @@ class RecomputeOperator(ABC):
                 allow_unused=True,
             )
         by_index = dict(zip(given, second[1:], strict=True))
-        of_tensors = (by_index.get(i) for i in range(len(tensors)))
-        return (second[0], *of_tensors, *(None for _ in range(self.num_kept + 1 + len(ctx.options))))
+        grad_tensors = (by_index.get(i) for i in range(len(tensors)))
+        return (second[0], *grad_tensors, *(None for _ in range(self.num_kept + 1 + len(ctx.options))))
 
     def _vmap(self, info: Any, in_dims: Sequence[Any], *arguments: Any) -> Any:
         """The mapped axis becomes part of the batch, unless it is one of a tensor that has no batch."""

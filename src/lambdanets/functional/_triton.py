@@ -10,10 +10,10 @@ from lambdanets.functional._dispatch import Problem, Rates, rates
 
 DTYPES: Final = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-# Of Triton's interpreter, about: it is for tests, and never the fastest.
+# Roughly those of Triton's interpreter, which is for tests and never the fastest.
 _INTERPRETED: Final = Rates(product_flops=1e7, convolution_flops=1e7, bytes=1e8, launch_seconds=1.0)
 
-# What Triton's compiler needs along the axis that a product sums.
+# The fewest terms that Triton's compiler takes along the axis that a product sums.
 SMALLEST_DEPTH: Final = 16
 
 
@@ -24,21 +24,13 @@ def is_interpreted() -> bool:
 
 def cannot_launch(problem: Problem) -> str | None:
     """Why no kernel can run here, or None."""
-    if not _is_installed():
+    if not find_spec("triton"):  # importing it takes a while
         return "needs triton, which is not installed"
     if problem.device != "cuda" and not is_interpreted():
         return "needs a CUDA device, or TRITON_INTERPRET=1 in the environment"
     if problem.dtype not in DTYPES:
         return f"needs float16, bfloat16, float32 or float64, got {problem.dtype}"
     return None
-
-
-def _is_installed() -> bool:
-    """Without importing it, which takes a while."""
-    try:
-        return find_spec("triton") is not None
-    except ImportError:
-        return False
 
 
 def kernel_rates(device: str) -> Rates:

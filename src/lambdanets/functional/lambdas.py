@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice, check_positive
+from lambdanets.errors import Sizes, bind_shape, check_choice, check_positive
 from lambdanets.notation import KeyNormalization
 
 KEY_NORMALIZATIONS: Final[tuple[KeyNormalization, ...]] = get_args(KeyNormalization)
@@ -116,8 +116,7 @@ def channel_lambda(weights: Float[Tensor, "b k"]) -> Float[Tensor, "b k k"]:
 
     Paper: §C.4.
     """
-    if weights.ndim != 2:
-        raise ArgumentError(f"channel_lambda: weights must have shape (b, k), got {tuple(weights.shape)}.")
+    bind_shape("channel_lambda", "weights", weights, "b k", {})
     return torch.diag_embed(weights)
 
 
@@ -132,8 +131,7 @@ def spatial_lambdas(weights: Float[Tensor, "b n"], query_depth: int) -> Float[Te
         weights: One weight for each position.
         query_depth: k.
     """
-    if weights.ndim != 2:
-        raise ArgumentError(f"spatial_lambdas: weights must have shape (b, n), got {tuple(weights.shape)}.")
+    bind_shape("spatial_lambdas", "weights", weights, "b n", {})
     check_positive("spatial_lambdas", query_depth=query_depth)
     identity: Shaped[Tensor, "k k"] = torch.eye(query_depth, dtype=weights.dtype, device=weights.device)
     return weights[:, :, None, None] * identity

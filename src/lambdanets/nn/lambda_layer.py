@@ -21,7 +21,7 @@ _NO_NORM: Final = nn.Identity()
 
 
 class _LambdaLayerNd(nn.Module):
-    """What the three layers share; see `LambdaLayer2d`."""
+    """The three layers' common base; see `LambdaLayer2d`."""
 
     num_axes: ClassVar[int]
 

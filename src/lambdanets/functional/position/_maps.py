@@ -24,7 +24,7 @@ class Arrangement(NamedTuple):
         size: Slices, rows and columns.
         scope: Offsets along each of them.
         order: The axes of positions, among three, in the order slices, rows, columns.
-        folded: Whether the rows are parts of a sequence.
+        folded: The rows are parts of a sequence.
     """
 
     size: tuple[int, int, int]
@@ -40,12 +40,12 @@ class Arrangement(NamedTuple):
         return lift(tensor).permute(0, 1, 2, *(3 + axis for axis in self.order))
 
     def empty(self, like: Float[Tensor, "b c _ *size"], d: int) -> Float[Tensor, "b c d *padded"]:
-        """For results: what `view` is a view of and `crop` makes a result; channels last in memory."""
+        """An uninitialised result, channels last in memory: `view` writes to it, `crop` makes it one."""
         size = (self.size[1] * self.size[2],) if self.folded else like.shape[3:]
         return like.new_empty(like.shape[0], *size, like.shape[1], d).movedim((-2, -1), (1, 2))
 
     def crop(self, tensor: Float[Tensor, "b c d *padded"], like: Tensor) -> Float[Tensor, "b c d *size"]:
-        """Without the end of the last row of a folded sequence."""
+        """Cut off the end of the last row of a folded sequence."""
         return tensor[..., : like.shape[3]] if self.folded else tensor
 
     def table(self, table: Float[Tensor, "u k *scope"]) -> Float[Tensor, "u k slices rows columns"]:

@@ -1,5 +1,6 @@
 """Sizes of the tiles that Triton's kernels work on: a rule for every call, and what was measured faster."""
 
+import math
 from collections.abc import Mapping
 from typing import Final, Literal, NamedTuple
 
@@ -110,7 +111,7 @@ def _shrink(kernel: Kernel, problem: Problem, tiles: Tiles, fewest: int) -> Tile
     if kernel == "table_gradient":
         return tiles
     smaller = tiles
-    while programs(kernel, problem, smaller) < fewest:
+    while math.prod(grid(kernel, problem, smaller)) < fewest:
         if kernel != "queries_gradient" and smaller.channels > SMALLEST_DEPTH:
             smaller = smaller._replace(channels=smaller.channels // 2)
         elif smaller.lines > 1:
@@ -125,12 +126,14 @@ def _with_warps(tiles: Tiles, problem: Problem) -> Tiles:
     return tiles._replace(warps=8 if held >= 8192 else 4)
 
 
-def programs(kernel: Kernel, problem: Problem, tiles: Tiles) -> int:
-    """Programs of a launch, without the parts of sums."""
-    count = blocks(problem, tiles.own(kernel), tiles)
+def grid(kernel: Kernel, problem: Problem, tiles: Tiles) -> tuple[int, ...]:
+    """Programs of a launch: blocks, parts of the value channels, parts of the intra-depth."""
+    counts = [blocks(problem, tiles.own(kernel), tiles)]
     if kernel in ("output", "values_gradient"):
-        count *= -(-problem.value_depth // tiles.channels)
-    return count * (problem.intra_depth if kernel == "values_gradient" else 1)
+        counts.append(-(-problem.value_depth // tiles.channels))
+    if kernel == "values_gradient":
+        counts.append(problem.intra_depth)
+    return tuple(counts)
 
 
 def blocks(problem: Problem, width: int, tiles: Tiles) -> int:

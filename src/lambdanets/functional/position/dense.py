@@ -29,9 +29,9 @@ class _Block(NamedTuple):
     """Rows of queries, and what their windows reach together.
 
     Attributes:
-        rows: Of the map.
-        context: Of the context, as `_gather_context` orders it.
-        offsets: Of `_column_tables`, for each row: the embeddings of that context.
+        rows: Rows of the map.
+        context: Their context, as `_gather_context` orders it.
+        offsets: For each row the embeddings of that context, as `_column_tables` orders them.
     """
 
     rows: slice

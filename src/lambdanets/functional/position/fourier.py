@@ -35,10 +35,10 @@ BLOCK_ROWS = 8
 # Spectra and lambdas that stay in a processor's nearest caches: the rows of a step fill no more.
 _STEP_BYTES = 2 << 20
 
-# Calls of torch for a row, in time: for the output, and for the gradients.
+# Calls of torch for a row, as time that they take: for the output, and for the gradients.
 LAUNCHES, BACKWARD_LAUNCHES = 5, 12
 
-# What cosines and sines may take; they are kept from call to call.
+# The most that cosines and sines may take; they are kept from call to call.
 _LARGEST_TRANSFORM_BYTES = 16 << 20
 
 
@@ -53,9 +53,9 @@ class _Scratch(NamedTuple):
     """Buffers that every step of a part of the batch reuses; the even and the odd part of each.
 
     Attributes:
-        spectra: Of the lambdas, or of their gradients.
-        lambdas: For the right half of each row.
-        basis: From the first to the second.
+        spectra: Spectra of the lambdas, or of their gradients.
+        lambdas: Lambdas of the right half of each row.
+        basis: Cosines and sines, from the first to the second.
     """
 
     spectra: Float[Tensor, "2 rows f maps_v k"]

@@ -27,6 +27,7 @@ from lambdanets.functional.position._tiles import (
     Tiles,
     blocks,
     context_tiles,
+    grid,
     rule,
     tiles_for,
 )
@@ -134,11 +135,6 @@ def _launch(
     if not call.problem.batch:
         return
     tiles = call.tiles_of(kernel)
-    grid = [blocks(call.problem, tiles.own(kernel), tiles)]
-    if kernel in ("output", "values_gradient"):
-        grid += [-(-call.problem.value_depth // tiles.channels)]
-    if kernel == "values_gradient":
-        grid += [call.problem.intra_depth]
     first, second, out = lift(first), lift(second), lift(output)
     lambdas: list[Tensor | None] = []
     if kernel != "values_gradient":
@@ -148,7 +144,7 @@ def _launch(
     strides = (first.stride(), second.stride(), *s_strides, out.stride())
     span = context_tiles(call.problem, tiles.own(kernel), tiles.other(kernel))
     arguments = (*tensors, *call.geometry, *span, *strides)
-    start(f"{kernel}_kernel", tuple(grid), arguments, _constants(call, tiles))
+    start(f"{kernel}_kernel", grid(kernel, call.problem, tiles), arguments, _constants(call, tiles))
 
 
 def _constants(call: _Call, tiles: Tiles) -> dict[str, Any]:
@@ -164,12 +160,14 @@ def _constants(call: _Call, tiles: Tiles) -> dict[str, Any]:
     }
 
 
-def start(kernel: str, grid: tuple[int, ...], arguments: Sequence[Any], constants: dict[str, Any]) -> None:
+def start(
+    kernel: str, programs: tuple[int, ...], arguments: Sequence[Any], constants: dict[str, Any]
+) -> None:
     """Launch one kernel, on the device of its first tensor; Triton is imported when the first is."""
     from lambdanets.functional.position import _triton_kernels
 
     with torch.cuda.device_of(arguments[0]):
-        getattr(_triton_kernels, kernel)[grid](*arguments, **constants)
+        getattr(_triton_kernels, kernel)[programs](*arguments, **constants)
 
 
 def _grad_table(call: _Call, maps: list[Tensor], workspace: int) -> Float[Tensor, "u k slices rows columns"]:
