@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lambdanets.analysis.counting import _layer_flops, count, count_layers
+from lambdanets.models import create_model, on_meta
 from lambdanets.nn import (
     AxialAttention2d,
     GlobalAttention2d,
@@ -50,6 +51,27 @@ def test_shared_parameters_are_counted_once() -> None:
     assert counted.parameters == 16
     assert sum(row.parameters for row in counted.layers) == 16
     assert counted.flops == 2 * (2 * 25 * 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes"),
+    [
+        ("resnet50", [(64, 56, 56), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7)]),
+        ("lambda_resnet50", [(64, 56, 56), (256, 56, 56), (512, 28, 28), (1024, 14, 14), (2048, 7, 7)]),
+        (
+            "lambda_mobilenetv2",
+            [(32, 112, 112), (16, 112, 112), (24, 56, 56), (32, 28, 28), (96, 14, 14), (320, 7, 7)],
+        ),
+    ],
+)
+def test_a_stage_has_the_shape_it_puts_out(name: str, shapes: list[tuple[int, ...]]) -> None:
+    """Pools count nothing and squeeze-and-excitation ends in 1×1 maps, and yet a stage is as it is."""
+    with on_meta():
+        counted = count(create_model(name), (3, 224, 224))
+    assert [stage.output_shape for stage in counted.stages][: len(shapes)] == shapes
+    assert counted.stages[-1].output_shape == (1000,)
+    assert sum(stage.parameters for stage in counted.stages) == counted.parameters
+    assert sum(stage.flops for stage in counted.stages) == counted.flops
 
 
 def test_bytes_of_a_chain_by_hand() -> None:

@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ class ModelCount:
         inference_bytes_per_image: Most activation bytes alive at a time, for each image of a batch.
         training_bytes_per_image: Activation bytes kept for backward, for each image of a batch.
         layers: Every layer with parameters or FLOPs, in the order of computation.
+        stages: Each of the model's children that has layers, with their sums.
     """
 
     parameters: int
@@ -55,22 +56,7 @@ class ModelCount:
     inference_bytes_per_image: int
     training_bytes_per_image: int
     layers: tuple[LayerCount, ...]
-
-    def stages(self) -> list[LayerCount]:
-        """One row for the layers of each of the model's children."""
-        stages: dict[str, list[LayerCount]] = {}
-        for layer in self.layers:
-            stages.setdefault(layer.name.split(".")[0], []).append(layer)
-        return [
-            LayerCount(
-                name=name,
-                kind="stage",
-                output_shape=layers[-1].output_shape,
-                parameters=sum(layer.parameters for layer in layers),
-                flops=sum(layer.flops for layer in layers),
-            )
-            for name, layers in stages.items()
-        ]
+    stages: tuple[LayerCount, ...]
 
 
 def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
@@ -93,64 +79,75 @@ def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
     few, many = (torch.empty(batch, *image_shape, device="meta") for batch in _BATCHES)
     images = many.shape[0] - few.shape[0]
     model.eval()
-    with _counted(model) as layers:
-        peak = live_bytes_peak(model, few)
+    rows, shapes = _record_layers(model)
+    peak = live_bytes_peak(model, few)
+    layers = tuple(rows)  # The passes below are recorded too.
     inference = live_bytes_peak(model, many) - peak
     model.train()
     training = saved_bytes(model, many) - saved_bytes(model, few)
+    by_stage: dict[str, list[LayerCount]] = {}
+    for layer in layers:
+        by_stage.setdefault(layer.name.split(".")[0], []).append(layer)
+    stages = [
+        LayerCount(
+            name=name,
+            kind="stage",
+            output_shape=shapes[name],
+            parameters=sum(layer.parameters for layer in own),
+            flops=sum(layer.flops for layer in own),
+        )
+        for name, own in by_stage.items()
+    ]
     return ModelCount(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         flops=sum(layer.flops for layer in layers),
         inference_bytes_per_image=inference // images,
         training_bytes_per_image=training // images,
-        layers=tuple(layers),
+        layers=layers,
+        stages=tuple(stages),
     )
 
 
 def count_layers(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[LayerCount, ...]:
     """The rows of `count` alone: parameters and FLOPs of each layer, in one pass."""
     model = copy.deepcopy(model).to("meta").eval()
-    with _counted(model) as layers, torch.no_grad():
+    rows, _ = _record_layers(model)
+    with torch.no_grad():
         model(torch.empty(1, *image_shape, device="meta"))
-    return tuple(layers)
+    return tuple(rows)
 
 
-@contextmanager
-def _counted(model: nn.Module) -> Iterator[list[LayerCount]]:
-    """Fill a list with the layers that run inside the context."""
+def _record_layers(model: nn.Module) -> tuple[list[LayerCount], dict[str, tuple[int, ...]]]:
+    """A list that fills with the layers as the model runs, and the shape each of its children puts out."""
     rows: list[LayerCount] = []
+    shapes: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
+    # Lambda layers are counted whole, and otherwise what has no parts.
+    whole = {layer for layer in model.modules() if isinstance(layer, _LambdaLayers)}
+    within = {part for layer in whole for part in layer.modules()} - whole
+    counted = whole | {one for one in model.modules() if one not in within and not list(one.children())}
 
-    def observe(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            own = [one for one in module.parameters() if id(one) not in seen]
-            seen.update(map(id, own))
-            row = LayerCount(
-                name=name,
-                kind=type(module).__name__,
-                output_shape=tuple(output.shape[1:]),
-                parameters=sum(one.numel() for one in own),
-                flops=_layer_flops(module, tuple(inputs[0].shape[1:]), tuple(output.shape[1:])),
+    def record(module: nn.Module, inputs: tuple[Any, ...], output: Any, *, name: str) -> None:
+        if not isinstance(output, Tensor):
+            return
+        shape = tuple(output.shape[1:])
+        # A module ends after its parts, so that the last shape is the child's own.
+        shapes[name.split(".")[0]] = shape
+        if module not in counted:
+            return
+        own = [one for one in module.parameters() if id(one) not in seen]
+        seen.update(map(id, own))
+        parameters = sum(one.numel() for one in own)
+        flops = _layer_flops(module, tuple(inputs[0].shape[1:]), shape)
+        if parameters or flops:
+            kind = type(module).__name__
+            rows.append(
+                LayerCount(name=name, kind=kind, output_shape=shape, parameters=parameters, flops=flops)
             )
-            if row.parameters or row.flops:
-                rows.append(row)
 
-        return hook
-
-    hooks = [module.register_forward_hook(observe(name)) for name, module in _leaves(model)]
-    try:
-        yield rows
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _leaves(module: nn.Module, name: str = "") -> list[tuple[str, nn.Module]]:
-    """The modules counted as one layer: lambda layers whole, otherwise what has no children."""
-    children = list(module.named_children())
-    if isinstance(module, _LambdaLayers) or not children:
-        return [(name, module)]
-    return [leaf for child, part in children for leaf in _leaves(part, f"{name}.{child}".lstrip("."))]
+    for name, module in model.named_modules():
+        module.register_forward_hook(partial(record, name=name))
+    return rows, shapes
 
 
 def _layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:

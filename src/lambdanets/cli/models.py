@@ -87,7 +87,7 @@ def _summary(counted: "ModelCount", per_layer: bool) -> str:
             f"{layer.parameters:,}",
             f"{layer.flops / 1e6:,.1f}",
         )
-        for layer in (counted.layers if per_layer else counted.stages())
+        for layer in (counted.layers if per_layer else counted.stages)
     ]
     headings = ("layer" if per_layer else "stage", "output", "parameters", "MFLOPs")
     return "\n".join([pairs(totals, indent=2), "", table(headings, rows, indent=2)])
