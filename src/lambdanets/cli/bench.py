@@ -1,10 +1,12 @@
 """`lambdanets bench`: what each implementation of an operator would cost."""
 
-from dataclasses import asdict
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lambdanets.cli._options import Format, parse_size, print_json
 from lambdanets.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from lambdanets.functional._dispatch import Problem
 
 
 def bench(
@@ -43,7 +45,6 @@ def bench(
         )
     import torch
 
-    from lambdanets.analysis.estimates import estimate
     from lambdanets.functional._dispatch import Problem, default_workspace
     from lambdanets.terminal import table
 
@@ -66,21 +67,46 @@ def bench(
         f"position_output at {'x'.join(map(str, size))}, scope {scope}, b={batch}, d={channels},"
         f" k={query_depth}, h={num_heads}, u={intra_depth}, {dtype}, {device}"
     )
-    rows = estimate(problem)
+    rows = _estimate(problem)
     if format == "json":
-        print_json([asdict(row) for row in rows])
+        print_json(rows)
         return
     print(f"{title}: estimates, nothing was run")
     cells = [
         (
-            row.direction,
-            row.implementation,
-            "" if row.milliseconds is None else f"{row.milliseconds:.2f}",
-            "<- auto" if row.chosen else row.reason or "",
+            row["direction"],
+            row["implementation"],
+            "" if row["milliseconds"] is None else f"{row['milliseconds']:.2f}",
+            "<- auto" if row["chosen"] else row["reason"] or "",
         )
         for row in rows
     ]
     print(table(("direction", "implementation", "ms", ""), cells, indent=2))
+
+
+def _estimate(problem: "Problem") -> list[dict[str, Any]]:
+    """A row for each implementation in each direction: its cost, or why it cannot run."""
+    from lambdanets.functional._dispatch import choose
+    from lambdanets.functional.position import IMPLEMENTATIONS
+    from lambdanets.functional.relative_position import check_scope
+
+    check_scope("bench", problem.scope, len(problem.size))
+    rows = []
+    for direction in ("output", "gradients"):
+        one_way = problem._replace(scope=problem.reachable_scope, backward=direction == "gradients")
+        chosen = choose(IMPLEMENTATIONS, one_way)
+        for one in IMPLEMENTATIONS:
+            reason = one.why_not(one_way)
+            rows.append(
+                {
+                    "implementation": one.name,
+                    "direction": direction,
+                    "milliseconds": None if reason else 1e3 * one.cost(one_way),
+                    "reason": reason,
+                    "chosen": one is chosen,
+                }
+            )
+    return rows
 
 
 def _parse_scope(text: str, size: tuple[int, ...]) -> tuple[int, ...]:
