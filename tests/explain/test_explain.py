@@ -13,7 +13,7 @@ from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, NumericError, PathError
 from lambdanets.explain import explain as module
 from lambdanets.explain.explain import explain
-from lambdanets.explain.maps import _context_weights, _layer_maps, observe
+from lambdanets.explain.maps import _context_weights, _layer_maps, _observe
 from lambdanets.models import create_model
 from lambdanets.runs import load
 
@@ -65,7 +65,7 @@ def test_the_numbers_are_those_of_the_network(image, tmp_path):
     model = create_model(MODEL).eval()
     images = Preprocessing.whole_image(8).read(image)[0][None]
     layer = model.c2[0].mixer
-    weights = _context_weights(_layer_maps(layer, observe(model, layer, images).inputs), (2, 3))
+    weights = _context_weights(_layer_maps(layer, _observe(model, layer, images).inputs), (2, 3))
     for name, expected in {"position_weights": weights.position, "content_weights": weights.content}.items():
         np.testing.assert_allclose(found[name]["values"], expected.numpy(), rtol=1e-4)
     norms = [row["norm"] for row in found["heads"]["position"]]

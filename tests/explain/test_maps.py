@@ -11,13 +11,13 @@ from lambdanets.explain.maps import (
     _context_weights,
     _embeddings_at,
     _layer_maps,
+    _observe,
     _pixel_gradient,
     _same_place,
     _weighted_output,
     half_count,
     lambda_layers,
     mean_distance,
-    observe,
     strengths,
 )
 from lambdanets.functional import content_output, normalize_queries, position_output
@@ -157,7 +157,7 @@ def test_an_observation_is_what_passes_and_leaves_nothing_behind(network):
     images = torch.randn(1, 2, 7, 9, dtype=torch.float64)
     layer = network.c4[0].mixer
     before = network.c4[0]
-    observation = observe(network, layer, images)
+    observation = _observe(network, layer, images)
     inputs = torch.relu(before.norm_reduce(before.reduce(network.features(images)["c3"])))
     assert_equal(observation.inputs, inputs)
     assert tuple(observation.outputs.shape[2:]) == (7, 9)
@@ -170,14 +170,14 @@ def test_an_observation_is_what_passes_and_leaves_nothing_behind(network):
 def test_hooks_are_gone_after_a_failure(network):
     layer = network.c2[0].mixer
     with pytest.raises(RuntimeError):
-        observe(network, layer, torch.randn(1, 5, 8, 8, dtype=torch.float64))
+        _observe(network, layer, torch.randn(1, 5, 8, 8, dtype=torch.float64))
     assert not layer._forward_pre_hooks and not layer.pool._forward_pre_hooks
 
 
 @pytest.mark.slow
 def test_the_pixel_gradient_is_the_jacobian_along_the_output(network):
     images = torch.randn(1, 2, 6, 8, dtype=torch.float64)
-    observation = observe(network, network.c3[0].mixer, images)
+    observation = _observe(network, network.c3[0].mixer, images)
 
     def check(maps, position, vector):
         derived = jacobian(vector, images)[:, 0]  # d c height width

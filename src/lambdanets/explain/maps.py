@@ -24,7 +24,7 @@ class Backbone(Protocol):
         ...
 
 
-class Observation(NamedTuple):
+class _Observation(NamedTuple):
     """One image on its way through a network, with the graph that leads back to the image.
 
     Attributes:
@@ -137,7 +137,7 @@ def view_layer(
     """
     assert isinstance(model, nn.Module), "has named modules"
     layer = lambda_layers(model)[name]
-    observation = observe(model, layer, images)
+    observation = _observe(model, layer, images)
     if not all(torch.isfinite(maps).all() for maps in (observation.outputs, observation.features)):
         raise NumericError("the network's feature maps must be finite, got some that are not")
     maps = _layer_maps(layer, observation.inputs)
@@ -167,7 +167,9 @@ def lambda_layers(model: nn.Module) -> dict[str, LambdaLayer2d]:
     return {name: module for name, module in model.named_modules() if isinstance(module, LambdaLayer2d)}
 
 
-def observe(model: Backbone, layer: LambdaLayer2d, images: Float[Tensor, "1 c height width"]) -> Observation:
+def _observe(
+    model: Backbone, layer: LambdaLayer2d, images: Float[Tensor, "1 c height width"]
+) -> _Observation:
     """Send an image through a network, and keep what enters and leaves one of its layers."""
     images = images.detach().requires_grad_()
     kept: dict[str, Tensor] = {}
@@ -182,7 +184,7 @@ def observe(model: Backbone, layer: LambdaLayer2d, images: Float[Tensor, "1 c he
     finally:
         for hook in hooks:
             hook.remove()
-    return Observation(images, kept["inputs"], kept["outputs"], features)
+    return _Observation(images, kept["inputs"], kept["outputs"], features)
 
 
 @torch.no_grad()
