@@ -152,11 +152,3 @@ def test_dense_positions_read_their_own_pairs() -> None:
 def test_wrong_arguments_are_named(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
-
-
-@pytest.mark.usefixtures("unchecked")
-def test_mask_must_be_boolean() -> None:
-    with pytest.raises(
-        TypeError, match=r"mask must be boolean, True where a query sees an element, got torch\.float32"
-    ):
-        LambdaLayer(8)(torch.ones(1, 6, 8), mask=torch.ones(6, 6))
