@@ -7,9 +7,6 @@ from typing import Final
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.training.config import TrainConfig
 
-# Before the time limit: a step, a checkpoint of the largest network and a slow disk need less.
-_NOTICE_S: Final = 300
-
 _SCRIPT: Final = r"""#!/bin/bash
 # {command}
 #
@@ -89,7 +86,8 @@ def slurm_script(
         # Each process has workers beside it that read images.
         cores=gpus_per_node * (config.exec.num_workers + 1),
         time=shlex.quote(time),
-        notice_s=_NOTICE_S,
+        # A step, a checkpoint of the largest network and a slow disk need less.
+        notice_s=300,
         num_threads=config.num_threads,
         arguments=shlex.join(argv),
     )

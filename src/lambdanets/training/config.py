@@ -61,8 +61,8 @@ class OptimConfig:
     def __post_init__(self) -> None:
         check_choices(self)
         require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "be positive and finite")
-        require(self, "base_batch_size", self.base_batch_size is None or self.base_batch_size >= 1,
-                "be at least 1")  # fmt: skip
+        base = self.base_batch_size
+        require(self, "base_batch_size", base is None or base >= 1, "be at least 1")
         require(self, "momentum", 0 < self.momentum < 1, "lie between 0 and 1, both excluded")
         for name in ("beta2", "epsilon"):
             require(self, name, self.name != "sgd" or getattr(self, name) is None, "be none for sgd")

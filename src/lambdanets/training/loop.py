@@ -13,7 +13,7 @@ from torch import Tensor
 from lambdanets.data.task import Batch, TestData, TrainingData, identity
 from lambdanets.errors import ArgumentError, DataError, NumericError, StoppedError
 from lambdanets.training.config import TrainConfig
-from lambdanets.training.distributed import DistributedContext, autocast_dtype
+from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype
 from lambdanets.training.loader import load_batches, test_batches
 from lambdanets.training.metrics import Evaluation, Meter, evaluate
 from lambdanets.training.optimizer import scheduled_learning_rate, set_learning_rate
@@ -70,7 +70,7 @@ class Trainer:
     num_classes: int
     prepare: Callable[[Tensor], Tensor] = identity
     mix: Mix | None = None
-    ctx: DistributedContext = field(default_factory=DistributedContext)
+    ctx: DistributedContext = ALONE
     callback: Callback = field(default_factory=Callback)
     stop_requested: Callable[[], bool] = lambda: False
     clock: Callable[[], float] = time.monotonic

@@ -84,7 +84,7 @@ def die_with_parent() -> None:
 
 
 class StopRequest:
-    """Whether someone has asked the run to stop: it then finishes its step, saves and leaves.
+    """A request to stop the run, which then finishes its step, saves and leaves.
 
     Attributes:
         received: The signal's name, None until one comes.
