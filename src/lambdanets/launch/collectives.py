@@ -33,15 +33,9 @@ def is_launched() -> bool:
 
 
 def launch_locally(out: Path, backend: str, limit_s: float) -> int:
-    """Start two processes on this machine that try the collectives, and wait for them.
+    """Start two processes on this machine that try the collectives; return the first exit code that is not 0.
 
-    Args:
-        out: The run folder.
-        backend: As in `try_collectives`, but that `auto` is gloo: the processes may have one GPU or none.
-        limit_s: As in `try_collectives`.
-
-    Returns:
-        The exit code: 0 if all is well in both, else that of the process that failed first.
+    Here `auto` is gloo: the processes may have one GPU or none.
     """
     argv = ["doctor", "--dist", "--backend", "gloo" if backend == "auto" else backend]
     return launch([*argv, "--out", str(out), "--limit", f"{limit_s:g}"], num_processes=2)
@@ -51,10 +45,9 @@ def try_collectives(out: Path, backend: str, limit_s: float) -> int:
     """Join the other processes, try all_reduce, broadcast and barrier, and print where each process runs.
 
     The first process prints what was tried, and one line for each process: rank, machine and device.
-    All must see what the first writes into the run folder.
+    All must see what the first writes into the run folder `out`.
 
     Args:
-        out: The run folder.
         backend: `gloo`, `nccl`, or `auto`: nccl where each process of a machine has a GPU.
         limit_s: Longest time of joining and of each collective, in seconds.
 

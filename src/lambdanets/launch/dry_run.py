@@ -40,11 +40,6 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
 
     Nothing is written, and nothing allocated: networks are on the meta device. Data are opened only if they
     are made here or lie in a folder that exists.
-
-    Args:
-        config: The run.
-        out: Its folder, which is not made.
-        num_processes: Number of processes that would divide each batch.
     """
     images = known_images(config)
     model = make_meta_model(config, images)
@@ -64,7 +59,7 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
         "in all": f"{format_bytes(needed.disk)} = {needed.keep} + 1 checkpoints, of which one is being"
         f" written, and the best weights, {format_bytes(needed.best)}",
     }
-    sections = {
+    sections: dict[str, str | dict[str, str]] = {
         f"settings of {config.recipe}, into {out}": table(
             None, [(one.name, str(one.value) or "''", one.origin) for one in settings]
         ),
@@ -74,9 +69,13 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
         "learning rate": _learning_rate(trainer),
         "network": network,
         "memory of each process, estimated": _memory(config, needed),
-        "disk": pairs(disk, width=_WIDTH),
+        "disk": disk,
     }
-    return "\n\n".join(f"{title}\n{textwrap.indent(text, '  ')}" for title, text in sections.items())
+    texts = {
+        title: pairs(content, width=_WIDTH) if isinstance(content, dict) else content
+        for title, content in sections.items()
+    }
+    return "\n\n".join(f"{title}\n{textwrap.indent(text, '  ')}" for title, text in texts.items())
 
 
 def _departures(recipe: str, settings: Sequence[Setting]) -> str:
@@ -90,13 +89,13 @@ def _departures(recipe: str, settings: Sequence[Setting]) -> str:
     return "\n".join(lines if changed else [*lines, "no setting of the recipe is changed"])
 
 
-def _steps(trainer: Trainer) -> str:
+def _steps(trainer: Trainer) -> dict[str, str]:
     config, num_processes = trainer.config, trainer.ctx.size
     epochs, batch = config.sched.epochs, config.global_batch_size
     shard = math.ceil(batch / num_processes)
     part = math.ceil(shard / config.exec.accumulation)
     processes = f"{num_processes} process{'es' if num_processes > 1 else ''}"
-    rows = {
+    return {
         "steps": f"{trainer.total_steps:,} = {epochs} epochs × {trainer.steps_per_epoch:,} steps of at"
         f" most {batch:,} images",
         "warm-up": f"{trainer.warmup_steps:,} steps = {config.sched.warmup_epochs:g} epochs",
@@ -104,7 +103,6 @@ def _steps(trainer: Trainer) -> str:
         "a step": f"{processes} × {shard:,} images in {config.exec.accumulation} part(s) of at most"
         f" {part:,}: batch norm sees {'a step' if config.exec.sync_batch_norm else part}",
     }
-    return pairs(rows, width=_WIDTH)
 
 
 def _learning_rate(trainer: Trainer) -> str:
@@ -148,23 +146,22 @@ def _text_curve(values: Sequence[float]) -> list[str]:
     return lines
 
 
-def _network(config: TrainConfig, model: nn.Module, images: MetaImages) -> str:
+def _network(config: TrainConfig, model: nn.Module, images: MetaImages) -> dict[str, str]:
     flops = sum(layer.flops for layer in count_layers(model, images.shape))
     overrides = " ".join(f"{name}={value}" for name, value in config.model.overrides.items())
-    rows = {
+    return {
         "model": f"{config.model.name} {overrides}".strip(),
         "images": "×".join(map(str, images.shape)),
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
         "FLOPs": f"{flops / 1e9:.3g} G an image forward (2 × multiply-adds, by the paper's rule)",
     }
-    return pairs(rows, width=_WIDTH)
 
 
-def _memory(config: TrainConfig, needed: Footprint) -> str:
+def _memory(config: TrainConfig, needed: Footprint) -> dict[str, str]:
     precision = str(products_dtype(config.exec)).removeprefix("torch.")
     kept = "what gradient checkpointing keeps" if config.exec.gradient_checkpointing else "kept for backward"
     most = (f"{size} GB: {needed.most_images(int(_USABLE * size * 1e9)):,}" for size in _ACCELERATORS_GB)
-    rows = {
+    return {
         **{name: format_bytes(size) for name, size in needed.parts.items()},
         "activations": f"{format_bytes(needed.activations)} = {format_bytes(needed.fixed_activations)} +"
         f" {needed.part_size:,} images × {format_bytes(needed.image_activations)}, {kept} in {precision}",
@@ -173,4 +170,3 @@ def _memory(config: TrainConfig, needed: Footprint) -> str:
         "not counted": "workspaces of kernels, buckets of exchanged gradients (as large as the gradients),"
         " what the allocator holds in reserve, the driver, images that are being loaded",
     }
-    return pairs(rows, width=_WIDTH)

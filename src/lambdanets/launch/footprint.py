@@ -1,8 +1,6 @@
 """The memory and disk that a run would need, counted on the meta device."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -184,30 +182,18 @@ def _activations(execution: ExecConfig, model: nn.Module, data: MetaImages, batc
     model.to(dtype).train()
     if not (execution.gradient_checkpointing and isinstance(model, ResNet)):
         return saved_bytes(model, images)
-    with _checkpointed(model) as blocks:
-        outside = saved_bytes(model, images)
-    # Backward recomputes one block at a time.
-    recomputed = max(saved_bytes(block, inputs) for block, inputs in blocks)
-    return outside + sum(inputs.untyped_storage().nbytes() for _, inputs in blocks) + recomputed
-
-
-@contextmanager
-def _checkpointed(model: ResNet) -> Iterator[list[tuple[nn.Module, Tensor]]]:
-    """Switch gradient checkpointing on, and record each block with its inputs, which it keeps."""
+    # Each block with its inputs, which it keeps.
     blocks: list[tuple[nn.Module, Tensor]] = []
-
-    def record(block: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        blocks.append((block, inputs[0].detach()))
-
     hooks = [
-        block.register_forward_pre_hook(record)
+        block.register_forward_pre_hook(lambda block, inputs: blocks.append((block, inputs[0].detach())))
         for stage in STAGES
         for block in model.get_submodule(stage).children()
     ]
     model.set_gradient_checkpointing()
-    try:
-        yield blocks
-    finally:
-        model.set_gradient_checkpointing(False)
-        for hook in hooks:
-            hook.remove()
+    outside = saved_bytes(model, images)
+    model.set_gradient_checkpointing(False)
+    for hook in hooks:
+        hook.remove()
+    # Backward recomputes one block at a time.
+    recomputed = max(saved_bytes(block, inputs) for block, inputs in blocks)
+    return outside + sum(inputs.untyped_storage().nbytes() for _, inputs in blocks) + recomputed

@@ -67,8 +67,6 @@ def slurm_script(
         config: The settings of the run.
         argv: Recipe and options of `lambdanets train`, which give these settings.
         command: The command that prints the script, for its head.
-        nodes: Number of machines.
-        gpus_per_node: Number of GPUs of each machine.
         time: Limit of one stay in the queue, as `sbatch` takes it.
     """
     check_positive("slurm", nodes=nodes, gpus_per_node=gpus_per_node)

@@ -21,13 +21,9 @@ Call = tuple[Any, ...]
 def test_batches(
     data: TestData, size: int = TEST_BATCH, *, ctx: DistributedContext = ALONE, num_workers: int = 0
 ) -> Iterator[Batch]:
-    """Give each image once, in stored order.
+    """Give each image once, in stored order, `size` at a time.
 
-    Args:
-        data: What to judge by.
-        size: Images at a time.
-        ctx: With n processes, each takes every n-th image; no shard is padded with repeated ones.
-        num_workers: Processes beside this one; 0: none.
+    Of n processes each takes every n-th image; no shard is padded with repeated ones.
     """
     indices = torch.arange(len(data))[ctx.rank :: ctx.size]
     return load_batches(data, [(part,) for part in indices.split(size) if len(part)], num_workers)
@@ -40,8 +36,8 @@ def load_batches(
 
     Args:
         data: What to train on or to judge by.
-        calls: Arguments of its method `batch`, read a few ahead of the batches, so that workers never wait
-            at the end of an epoch.
+        calls: Arguments of `data.batch`, read a few ahead of the batches, so that workers never wait at the
+            end of an epoch.
         num_workers: Processes beside this one; 0: none.
 
     Raises:

@@ -52,10 +52,6 @@ class Trainer:
     and continued ends bit for bit where an undisturbed one does.
 
     Attributes:
-        config: The settings.
-        data: The training images.
-        test: The test images.
-        num_classes: Number of classes.
         prepare: From images as the data give them to what the model takes, on its device.
         mix: Mixes the images of a batch; none without mixup and cutmix.
         ctx: This process among those of the run.
@@ -122,13 +118,7 @@ class Trainer:
         return self.data.order(epoch).tensor_split(self.steps_per_epoch)
 
     def fit(self, state: TrainState) -> Evaluation:
-        """Train from the step of the state to the end of the run.
-
-        Args:
-            state: Changed in place.
-
-        Returns:
-            The evaluation of the EMA model after the last epoch.
+        """Train a state in place, from its step to the end of the run; return the EMA model's evaluation.
 
         Raises:
             NumericError: The loss or the gradient is not finite; the weights are those of the last update.

@@ -115,7 +115,6 @@ def evaluate(
         model: Gives logits; its mode is put back afterwards.
         batches: Images and classes, each image once. A class of -1 is an image that could not be read:
             it is counted as left out, and its pixels are not used.
-        num_classes: Number of classes.
         prepare: From images to what the model takes; called on the device.
         precision: Precision of its products; none: that of its weights.
         ctx: The device of the model, and the processes that evaluate together.

@@ -17,9 +17,7 @@ from lambdanets.training.config import OptimConfig
 def make_optimizer(config: OptimConfig, groups: Iterable[dict[str, Any]]) -> Optimizer:
     """Make an optimiser: torch's SGD with Nesterov momentum or AdamW, timm's LAMB or TensorFlow-like RMSProp.
 
-    Args:
-        config: Its settings.
-        groups: Parameter groups, each with its own `weight_decay`.
+    Each of the parameter groups has its own `weight_decay`.
     """
     lr, momentum, betas = config.learning_rate, config.momentum, (config.momentum, config.beta2 or 0.999)
     if config.name == "sgd":
@@ -54,16 +52,9 @@ def scheduled_learning_rate(
     With s = step, w = warmup_steps and t = total_steps: peak · (s + 1) / (w + 1) for s < w, then
     peak · (1 + cos(π (s - w) / (t - w))) / 2, or peak · factor^⌊s / interval⌋ where both are given. The first
     step already moves, step w has the peak, and step t (never taken) would have zero under the cosine.
+    The interval, in steps, may be a fraction.
 
     Paper: §E.2 (linear warm-up, then cosine; MobileNet: 0.99 every 3 epochs).
-
-    Args:
-        step: Updates made so far.
-        peak: The largest learning rate.
-        warmup_steps: Length of the warm-up.
-        total_steps: Length of the run.
-        interval: Updates from one decay to the next; fractions are allowed.
-        factor: Multiplies the rate at each of them.
 
     Example:
         >>> scheduled_learning_rate(5, peak=0.5, warmup_steps=0, total_steps=10)

@@ -21,9 +21,6 @@ class RunFolder:
     `config.json · metrics.jsonl · train.log · report.md · curves.png · confusion.png · lambdas.png ·
     checkpoints/ · best.safetensors · best.json`, and `.lock`, which names the process at work and counts
     the sessions.
-
-    Attributes:
-        path: The folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -48,12 +45,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self, config: TrainConfig, allow: Collection[str] = ()) -> Iterator["RunFolder"]:
-        """Hold the folder for this process and this config.
-
-        Args:
-            config: The settings of this run.
-            allow: Dotted names of settings that may differ from the run that is there.
-        """
+        """Hold the folder for this process and config; settings in `allow` may differ from those there."""
         with storing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             lock = self.lock.open("a+")

@@ -67,10 +67,8 @@ class TrainState:
     """Everything that changes during a run.
 
     Attributes:
-        model: The network that is trained.
         ddp_model: The model as training calls it: in `DistributedDataParallel`, or the model itself.
         ema: Its exponential moving average, the one that is evaluated and kept.
-        optimizer: Updates the model.
         full_ema_model: Takes the full EMA weights for evaluation where processes hold shards of them.
         scaler: Keeps gradients within the range of float16; none in other precisions.
         step: Steps made; with the seed it decides all randomness.
@@ -126,14 +124,8 @@ class TrainState:
     ) -> list[str]:
         """Load a checkpoint of the same config and number of processes.
 
-        Args:
-            checkpoint: What was stored.
-            config: What runs now.
-            world_size: How many processes run now.
-            allow: Dotted names of settings that may have changed, `world_size` among them.
-
-        Returns:
-            The changes that were allowed, old -> new.
+        The settings named in `allow`, `world_size` among them, may have changed. Returns these changes,
+        old -> new.
         """
         record = checkpoint.record
         changes = _check_same_config(checkpoint, config, world_size, allow)
@@ -159,13 +151,9 @@ def init_train_state(
     ctx: DistributedContext,
     make_groups: Callable[[nn.Module], list[dict[str, Any]]],
 ) -> TrainState:
-    """Make the state at the beginning of a run, from a model with its first weights.
+    """Make the state at the beginning of a run, from a model with its first weights, equal in all processes.
 
-    Args:
-        model: On any device, equal in all processes.
-        config: The settings.
-        ctx: This process among the others.
-        make_groups: Makes the optimiser's parameter groups of the model.
+    The optimiser's parameter groups are made of the model on its device.
     """
     model = prepare_model(model, config.exec, ctx)
     ema = ExponentialMovingAverage(model, config.ema_decay)

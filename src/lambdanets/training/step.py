@@ -40,8 +40,6 @@ def train_step(
             batch.
         batch: This process's shard.
         num_images: Images of all shards together.
-        config: The settings.
-        ctx: This process among the others.
         prepare: From images as they come to what the model takes, on its device.
         mix: Mixes images and their classes; none without mixup and cutmix.
         flags: Summed over all processes, together with the loss.

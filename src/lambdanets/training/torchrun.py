@@ -41,13 +41,8 @@ def num_restarts() -> int:
 def launch(argv: Sequence[str], num_processes: int, max_restarts: int = 0) -> int:
     """Run one command of `lambdanets` in several processes, as `torchrun --standalone` does.
 
-    Args:
-        argv: The command and its arguments.
-        num_processes: Number of processes.
-        max_restarts: How often all are started again after one has died.
-
-    Returns:
-        0, or the exit code of the process that failed first; 75 when asked to stop.
+    When one dies, all are started again, `max_restarts` times. Returns 0, or the exit code of the process
+    that failed first; 75 when asked to stop.
     """
     # Who only asks for the rank needs no torch.
     from torch.distributed.elastic.multiprocessing.api import SignalException
