@@ -5,9 +5,9 @@ import signal
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from lambdanets.errors import DataError
-from lambdanets.training import loader as module
 from lambdanets.training.loader import load_batches
 from support.training import TinyData
 
@@ -43,7 +43,7 @@ def test_it_may_die_while_it_hands_a_batch_over(monkeypatch, error):
         raise error("planted")
         yield
 
-    monkeypatch.setattr(module, "_started", broken)
+    monkeypatch.setattr(DataLoader, "__iter__", broken)
     with pytest.raises(DataError, match="a process that reads images must live, got 'planted'"):
         next(load_batches(TinyData(), CALLS, num_workers=1))
 

@@ -54,7 +54,12 @@ def load_batches(
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
-    batches = _started(loader)
+    # Torch would raise the death of a worker wherever the program happens to be, in the middle of an update
+    # too. Without its handler the death is noticed where a batch is waited for.
+    handler = signal.getsignal(signal.SIGCHLD)
+    batches = iter(loader)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
     while True:
         try:
             batch = next(batches)
@@ -73,18 +78,6 @@ def load_batches(
         if isinstance(batch, Exception):
             raise batch
         yield batch
-
-
-def _started(loader: DataLoader[Any]) -> Iterator[Any]:
-    """Start the workers; the death of one is noticed where a batch is waited for.
-
-    Torch would let it raise an error wherever the program happens to be, in the middle of an update too.
-    """
-    before = signal.getsignal(signal.SIGCHLD)
-    batches = iter(loader)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, before or signal.SIG_DFL)
-    return batches
 
 
 class _Calls(Dataset[Any]):
