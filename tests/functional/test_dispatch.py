@@ -25,20 +25,7 @@ OPERATORS = {
     "content_summary": ("lambdanets.functional.content", content_summary, ("keys", "values")),
 }
 CASE = Case(size=(4, 3), scope=(3, 5), u=2, h=5, k=4)
-PROBLEM = Problem(
-    operation="some_output",
-    batch=2,
-    heads=4,
-    query_depth=16,
-    intra_depth=1,
-    value_depth=8,
-    size=(7, 5),
-    scope=(3, 23),
-    dtype=torch.float32,
-    device="cpu",
-    backward=False,
-    workspace=1 << 24,
-)
+PROBLEM = Problem("some_output", 2, 4, 16, 1, 8, (7, 5), (3, 23), torch.float32, "cpu", False, 1 << 24)
 
 each_operator = pytest.mark.parametrize("operator", OPERATORS)
 each_implementation = pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -170,20 +171,14 @@ def test_an_empty_batch(case: Case) -> None:
     assert not found["table"].any()
 
 
-def problem(size: tuple[int, ...] = (28, 28), **changes: object) -> Problem:
-    sizes: dict[str, object] = {
-        "batch": 128,
-        "heads": 4,
-        "query_depth": 16,
-        "intra_depth": 1,
-        "value_depth": 32,
-        "scope": (23, 23),
-        "dtype": torch.bfloat16,
-        "device": "cuda",
-        "backward": False,
-        "workspace": 64 << 20,
-    }
-    return Problem(operation="position_output", size=size, **(sizes | changes))
+# b h k u v of a layer on a GPU.
+LAYER = Problem(
+    "position_output", 128, 4, 16, 1, 32, (28, 28), (23, 23), torch.bfloat16, "cuda", False, 64 << 20
+)
+
+
+def problem(size: tuple[int, ...] = (28, 28), **changes: Any) -> Problem:
+    return LAYER._replace(size=size, **changes)
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,12 @@ class _LambdaLayerNd(nn.Module):
             raise ArgumentError(f"{who}: stride must be 1 or 2, got {stride}.")
         if not content and not positional:
             raise ArgumentError(f"{who}: content or positional must be True, got False for both.")
+        if position is not None and not positional:
+            raise ArgumentError(
+                f"{who}: position must be None when positional is False, got a {type(position).__name__}."
+            )
         if position is not None:
-            check_shared_position(who, position, self.num_axes, query_depth, intra_depth, positional)
+            check_shared_position(who, position, self.num_axes, query_depth, intra_depth)
         self.query_depth, self.num_heads, self.intra_depth = query_depth, num_heads, intra_depth
         self.value_depth = out_channels // num_heads
         self.key_normalization: KeyNormalization = key_normalization
@@ -225,17 +229,11 @@ def check_projections(who: str, d: int, out_channels: int, k: int, h: int, u: in
         )
 
 
-def check_shared_position(
-    who: str, position: RelativePosition, num_axes: int, k: int, u: int, positional: bool
-) -> None:
+def check_shared_position(who: str, position: RelativePosition, num_axes: int, k: int, u: int) -> None:
     """Raise unless a position module handed in fits the layer that is to use it.
 
     Paper: Table 4 (shared embeddings).
     """
-    if not positional:
-        raise ArgumentError(
-            f"{who}: position must be None when positional is False, got a {type(position).__name__}."
-        )
     got_u, got_k, *scope = position.table.shape
     if (got_u, got_k, len(scope)) != (u, k, num_axes):
         raise ArgumentError(

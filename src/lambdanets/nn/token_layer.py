@@ -180,7 +180,7 @@ def _resolve_position(
 ) -> RelativePosition | DensePosition | None:
     """The module that a name stands for, or the one that was handed in, if it fits."""
     if isinstance(position, RelativePosition):
-        check_shared_position("LambdaLayer", position, 1, k, u, positional=True)
+        check_shared_position("LambdaLayer", position, 1, k, u)
         if position.bias is not None:
             raise ArgumentError("LambdaLayer: position must have no bias, got one with bias=True.")
         return position
