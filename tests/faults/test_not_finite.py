@@ -3,7 +3,6 @@
 import pytest
 
 from lambdanets.errors import NumericError
-from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import ExecConfig, FaultConfig
 from lambdanets.training.distributed import DistributedContext
 from support.processes import run_ranks
@@ -36,16 +35,7 @@ def _train(ctx, folder, policy, always=True, most=10):
     """How a run with a bad image goes: what was noted, and whether all its numbers are finite."""
     config = _config(policy, most)
     data = _BadData(always)
-
-    def save(state):
-        tensors, record = state.tensors(), state.record(config, ctx.size)
-        ctx.from_main(lambda: save_checkpoint(folder, state.step, tensors, record, keep=3) and None)
-
-    def restore(state):
-        checkpoint = ctx.from_main(lambda: load_checkpoint(folder))
-        state.restore(checkpoint, config, world_size=ctx.size)
-
-    notes, state, error = Notes(save, restore), tiny_state(config, ctx=ctx), None
+    notes, state, error = Notes(config, folder, ctx), tiny_state(config, ctx=ctx), None
     try:
         tiny_trainer(config, data, ctx=ctx, callback=notes).fit(state)
     except NumericError as raised:

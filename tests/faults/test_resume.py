@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from lambdanets.errors import StoppedError
-from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from lambdanets.training.distributed import DistributedContext
 from support.processes import run_ranks
@@ -51,7 +50,7 @@ def _config(workers=0, accumulation=1, optimizer="sgd", parallel="ddp", precisio
 
 def _run(ctx, config, folder, stop=None):
     """A run to its end, or one that is stopped and continued; its records and, if whole, its state."""
-    notes = Notes(lambda state: _save(ctx, state, config, folder))
+    notes = Notes(config, folder, ctx)
     state = tiny_state(config, ctx=ctx)
     if stop is not None:
         with pytest.raises(StoppedError, match=f"stopped at step {stop} of {TOTAL_STEPS}"):
@@ -60,17 +59,12 @@ def _run(ctx, config, folder, stop=None):
             ).fit(state)
         # What another process would begin with: other weights.
         state = tiny_state(replace(config, seed=99), ctx=ctx)
-        state.restore(ctx.from_main(lambda: load_checkpoint(folder)), config, world_size=ctx.size)
+        notes.restore(state)
         assert state.step == stop
     tiny_trainer(config, TinyData(num=40), ctx=ctx, callback=notes).fit(state)
     tensors = {group: dict(tensors) for group, tensors in state.tensors().items()}
     numpy = {g: {n: t.detach().numpy().tobytes() for n, t in ts.items()} for g, ts in tensors.items()}
     return numpy, without_times(notes.records), state.best, state.ema.num_updates
-
-
-def _save(ctx, state, config, folder):
-    tensors, record = state.tensors(), state.record(config, ctx.size)
-    ctx.from_main(lambda: save_checkpoint(folder, state.step, tensors, record, keep=1) and None)
 
 
 @pytest.mark.parametrize(

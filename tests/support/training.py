@@ -7,6 +7,7 @@ from torch import nn
 
 from lambdanets.data.task import Batch
 from lambdanets.recipes import get_recipe
+from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.distributed import ALONE
 from lambdanets.training.loop import Callback, Trainer
@@ -101,14 +102,13 @@ def tiny_trainer(config, data=None, stop_requested=lambda: False, **more):
 
 
 class Notes(Callback):
-    """Remembers what it was called for."""
+    """Remembers what it was called for, and stores the state in a folder where there is one."""
 
-    def __init__(self, save=None, restore=None):
+    def __init__(self, config=None, folder=None, ctx=ALONE):
         self.records = []
         self.faults = []
         self.saved_steps = []
-        self._save = save
-        self._restore = restore
+        self._config, self._folder, self._ctx = config, folder, ctx
 
     def on_epoch_end(self, state, record, evaluation):
         self.records.append(record)
@@ -118,11 +118,15 @@ class Notes(Callback):
 
     def save(self, state, *, must=False):
         self.saved_steps.append(state.step)
-        if self._save:
-            self._save(state)
+        if self._folder:
+            tensors, record = state.tensors(), state.record(self._config, self._ctx.size)
+            self._ctx.from_main(
+                lambda: save_checkpoint(self._folder, state.step, tensors, record, keep=3) and None
+            )
 
     def restore(self, state):
-        self._restore(state)
+        checkpoint = self._ctx.from_main(lambda: load_checkpoint(self._folder))
+        state.restore(checkpoint, self._config, world_size=self._ctx.size)
 
 
 def assert_same_state(left, right):

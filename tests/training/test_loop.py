@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lambdanets.errors import ArgumentError, DataError, NumericError, StoppedError
-from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.checkpoint import load_checkpoint
 from lambdanets.training.config import CkptConfig, ExecConfig, OptimConfig, SchedConfig
 from support.training import (
     Notes,
@@ -64,7 +64,7 @@ def test_the_last_epoch_is_saved_whatever_the_interval():
 def test_stopped_after_any_step_and_continued_it_ends_bit_for_bit_the_same(tmp_path, undisturbed, stop):
     config = tiny_config()
     state = tiny_state(config)
-    first = Notes(lambda s: save_checkpoint(tmp_path, s.step, s.tensors(), s.record(config), keep=1))
+    first = Notes(config, tmp_path)
     with pytest.raises(StoppedError, match=f"stopped at step {stop} of 12; the same command continues there"):
         tiny_trainer(config, stop_requested=StopBefore(stop), callback=first).fit(state)
     # Another process: other weights, other random numbers.
