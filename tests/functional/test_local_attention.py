@@ -1,5 +1,7 @@
 """Attention in windows: the equations, laws, and what blocks and borders must not change."""
 
+from typing import get_args
+
 import pytest
 import torch
 from hypothesis import given
@@ -14,7 +16,7 @@ from lambdanets.functional import (
     window_values,
 )
 from lambdanets.functional.attention import blocks, local
-from lambdanets.functional.attention.local import _APPEARANCES
+from lambdanets.functional.attention.local import Appearance
 from support.attention import loop_attention, loop_relation, loop_vectors
 from support.compare import assert_close, assert_equal
 from support.oracles import assert_specified
@@ -44,7 +46,7 @@ def test_local_attention_is_the_softmax_over_the_window(
     assert_specified(relative, loop_attention(q, k, v, tables, window))
 
 
-@pytest.mark.parametrize("appearance", _APPEARANCES)
+@pytest.mark.parametrize("appearance", get_args(Appearance))
 @each_size
 def test_local_relation_is_the_softmax_of_likeness_and_geometry(
     size: tuple[int, ...], window: tuple[int, ...], appearance: str

@@ -35,8 +35,8 @@ class Problem(NamedTuple):
     scope: tuple[int, ...]
     dtype: torch.dtype
     device: str
-    backward: bool
-    workspace: int
+    backward: bool = False
+    workspace: int = 0
 
     @property
     def positions(self) -> int:

@@ -66,9 +66,7 @@ def causal_lambda_layer(
         >>> causal_lambda_layer(q, k, v, None)[0, 0, 0].tolist()
         [0.0, 1.0, 2.0, 3.0]
     """
-    _check("causal_lambda_layer", queries, keys, values, table, None, key_normalization)
-    with outside_autocast(queries):
-        return _advance(queries, keys, values, table, None, key_normalization)[0]
+    return _advance("causal_lambda_layer", queries, keys, values, table, None, key_normalization)[0]
 
 
 def causal_lambda_step(
@@ -90,12 +88,11 @@ def causal_lambda_step(
     Returns:
         The outputs of the new tokens, and the state after them.
     """
-    _check("causal_lambda_step", queries, keys, values, table, state, key_normalization)
-    with outside_autocast(queries):
-        return _advance(queries, keys, values, table, state, key_normalization)
+    return _advance("causal_lambda_step", queries, keys, values, table, state, key_normalization)
 
 
 def _advance(
+    who: str,
     queries: Float[Tensor, "b h k n"],
     keys: Float[Tensor, "b u k n"] | None,
     values: Float[Tensor, "b u v n"],
@@ -103,36 +100,34 @@ def _advance(
     state: CausalState | None,
     key_normalization: KeyNormalization,
 ) -> tuple[Float[Tensor, "b h v n"], CausalState]:
+    reach = (
+        0 if table is None else table.shape[2] // 2
+    )  # elements before its own that a query sees by position
+    _check(who, queries, keys, values, table, state, reach, key_normalization)
     dtype = torch.promote_types(queries.dtype, torch.float32)
-    q = normalize_queries(queries.to(dtype), key_normalization)
-    values = values.to(dtype)
-    if state is None:
-        state = _initial_state(values, queries.shape[2], _reach(table))
-    b, h, _, n = queries.shape
-    output = q.new_zeros(b, h, values.shape[2], n)
-    if n > 0 and keys is not None:
-        content, state = _content(q, keys.to(dtype), values, state, key_normalization)
-        output = output + content
-    if n > 0 and table is not None:
-        context = torch.cat([state.recent, values], dim=-1)
-        output = output + _position(q, context, table.to(dtype))
-        state = state._replace(recent=context[..., context.shape[-1] - _reach(table) :])
-    return output.to(queries.dtype), state
-
-
-def _reach(table: Tensor | None) -> int:
-    """How many elements before its own a query sees by position."""
-    return 0 if table is None else table.shape[2] // 2
-
-
-def _initial_state(values: Float[Tensor, "b u v n"], k: int, reach: int) -> CausalState:
-    b, u, v, _ = values.shape
-    return CausalState(
-        maximum=values.new_full((b, u, k), torch.finfo(values.dtype).min),
-        numerators=values.new_zeros(b, u, k, v),
-        denominators=values.new_zeros(b, u, k),
-        recent=values.new_zeros(b, u, v, reach),
-    )
+    with outside_autocast(queries):
+        q, values = normalize_queries(queries.to(dtype), key_normalization), values.to(dtype)
+        b, u, v, n = values.shape
+        k = q.shape[2]
+        if state is None:
+            state = CausalState(
+                maximum=values.new_full((b, u, k), torch.finfo(dtype).min),
+                numerators=values.new_zeros(b, u, k, v),
+                denominators=values.new_zeros(b, u, k),
+                recent=values.new_zeros(b, u, v, reach),
+            )
+        output = q.new_zeros(b, q.shape[1], v, n)
+        if n > 0 and keys is not None:
+            content, state = _content(q, keys.to(dtype), values, state, key_normalization)
+            output = output + content
+        if n > 0 and table is not None:
+            # A lambda convolution over the past half of the table; the context begins before the queries.
+            context = torch.cat([state.recent, values], dim=-1)
+            past = table.to(dtype)[..., : reach + 1].transpose(0, 1)  # k u past
+            lambdas = conv1d(context.transpose(1, 2).flatten(0, 1), past).unflatten(0, (b, v))  # b v k n
+            output = output + torch.einsum("bhkn,bvkn->bhvn", q, lambdas)
+            state = state._replace(recent=context[..., context.shape[-1] - reach :])
+        return output.to(queries.dtype), state
 
 
 def _content(
@@ -177,16 +172,6 @@ def _running_weights(
     return weights, decay, divisors, state._replace(maximum=maximum[..., -1], denominators=divisors[..., -1])
 
 
-def _position(
-    queries: Float[Tensor, "b h k n"], context: Float[Tensor, "b u v m"], table: Float[Tensor, "u k r"]
-) -> Float[Tensor, "b h v n"]:
-    """A lambda convolution over the past half of the table; `context` begins r // 2 before the queries."""
-    b, _, v, _ = context.shape
-    past = table[..., : table.shape[2] // 2 + 1].transpose(0, 1)  # k u past
-    lambdas = conv1d(context.transpose(1, 2).flatten(0, 1), past).unflatten(0, (b, v))  # b v k n
-    return torch.einsum("bhkn,bvkn->bhvn", queries, lambdas)
-
-
 def _check(
     who: str,
     queries: Tensor,
@@ -194,6 +179,7 @@ def _check(
     values: Tensor,
     table: Tensor | None,
     state: CausalState | None,
+    reach: int,
     key_normalization: str,
 ) -> None:
     if keys is None and table is None:
@@ -208,6 +194,6 @@ def _check(
         check_scope(who, (table.shape[2],), 1)
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     if state is not None:
-        sizes["r//2"] = (_reach(table), "table")
+        sizes["r//2"] = (reach, "table")
         bind_shape(who, "state.numerators", state.numerators, "b u k v", sizes)
         bind_shape(who, "state.recent", state.recent, "b u v r//2", sizes)

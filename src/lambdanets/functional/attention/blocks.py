@@ -30,7 +30,12 @@ def run(
     reach = tuple(side + around - 1 for side, around in zip(block, window, strict=True))
     q = _blocks(queries.to(dtype) * queries.shape[2] ** -0.5, block, block)
     k, v = (_blocks(tensor.to(dtype), block, reach) for tensor in (keys, values))
-    embeddings = None if tables is None else _embeddings(tables, block, reach, window, dtype)
+    embeddings = None
+    if tables is not None:
+        # A block begins half a window after what it reaches.
+        within = [slice(around // 2, around // 2 + side) for around, side in zip(window, block, strict=True)]
+        whole = axis_embeddings(tables, reach, reach, dtype)
+        embeddings = [places[part] for places, part in zip(whole, within, strict=True)]
     mask = _mask(size, block, reach, window, queries.device)  # blocks n m
     mask = mask.expand(queries.shape[0], -1, -1, -1).flatten(0, 1).unsqueeze(1)  # b·blocks 1 n m
     output = fused_attention(q, k, v, embeddings, mask).mT.unflatten(-1, block)
@@ -71,13 +76,6 @@ def _join(blocks: Float[Tensor, "blocks h v *rest"], b: int, size: Size) -> Floa
     return maps[(..., *(slice(length) for length in size))]
 
 
-def _embeddings(tables: Tables, block: Size, reach: Size, window: Size, dtype: torch.dtype) -> list[Tensor]:
-    """Embeddings of the places in a block's reach and in the block, which begins half a window later."""
-    whole = axis_embeddings(tables, reach, reach, dtype)
-    parts = zip(whole, window, block, strict=True)
-    return [places[around // 2 : around // 2 + side] for places, around, side in parts]
-
-
 def _mask(
     size: Size, block: Size, reach: Size, window: Size, device: torch.device
 ) -> Bool[Tensor, "blocks n m"]:
@@ -98,10 +96,6 @@ def _mask(
     return masks | ~masks.any(-1, keepdim=True)
 
 
-def _why_not(problem: Problem) -> str | None:
-    return None if problem.positions else "needs a map of one element or more"
-
-
 def _cost(problem: Problem) -> float:
     """2·b·h·n·|reach|·(k + v), with the reach of every block copied."""
     device, depth = rates(problem.device), problem.query_depth + problem.value_depth
@@ -115,4 +109,9 @@ def _cost(problem: Problem) -> float:
     return problem.batch * problem.heads * seconds + 20 * device.launch_seconds
 
 
-IMPLEMENTATION = Implementation("blocks", _why_not, _cost, run)
+IMPLEMENTATION = Implementation(
+    "blocks",
+    lambda problem: None if problem.positions else "needs a map of one element or more",
+    _cost,
+    run,
+)

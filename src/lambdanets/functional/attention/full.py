@@ -105,11 +105,14 @@ def axial_attention(
     check_tables(who, tables, 1, sizes)
     if not -axes <= axis < axes:
         raise ArgumentError(f"{who}: axis must be from {-axes} to {axes - 1}, got {axis}.")
-    q, k, v = (_lines(tensor, axis % axes) for tensor in (queries, keys, values))
+    place = 3 + axis % axes
+    moved = [one.movedim(place, -1).movedim((1, 2), (-3, -2)) for one in (queries, keys, values)]
+    q, k, v = (one.flatten(0, -4) for one in moved)  # lines h k n
     chosen = choose_again(IMPLEMENTATIONS, describe(who, q, k, v, relative=table is not None), impl)
     with outside_autocast(queries):
         output = chosen.run(q, k, v, tables)
-    return _map(output, queries, axis % axes)
+    by_line = output.unflatten(0, moved[0].shape[:-3])  # b *others h v n
+    return by_line.movedim((-3, -2), (1, 2)).movedim(-1, place)
 
 
 def linear_attention(
@@ -170,33 +173,10 @@ def describe(
 ) -> Problem:
     """The call as plain data; its context, or its window, in the place of the scope.
 
-    With relative positions the depth of a query is that with its logits of all places along each axis.
+    The logits of relative positions, one for each place along each axis, count as query depth.
     """
     b, h, k, *size = queries.shape
-    return Problem(
-        operation=operation,
-        batch=b,
-        heads=h,
-        query_depth=k + sum(keys.shape[3:]) * relative,
-        intra_depth=1,
-        value_depth=values.shape[2],
-        size=tuple(size),
-        scope=tuple(keys.shape[3:]) if window is None else window,
-        dtype=values.dtype,
-        device=values.device.type,
-        backward=False,
-        workspace=0,
-    )
-
-
-def _lines(tensor: Float[Tensor, "b h k *size"], axis: int) -> Float[Tensor, "lines h k n"]:
-    """Every line along an axis as a sequence of its own."""
-    return tensor.movedim(3 + axis, -1).movedim((1, 2), (-3, -2)).flatten(0, -4)
-
-
-def _map(
-    lines: Float[Tensor, "lines h v n"], like: Float[Tensor, "b h k *size"], axis: int
-) -> Float[Tensor, "b h v *size"]:
-    """Undo `_lines`."""
-    others = [length for place, length in enumerate(like.shape[3:]) if place != axis]
-    return lines.unflatten(0, (len(like), *others)).movedim((-3, -2), (1, 2)).movedim(-1, 3 + axis)
+    context, v = tuple(keys.shape[3:]), values.shape[2]
+    k += sum(context) * relative
+    scope = context if window is None else window
+    return Problem(operation, b, h, k, 1, v, tuple(size), scope, values.dtype, values.device.type)

@@ -1,7 +1,7 @@
 """`local_attention`, `local_relation`, `vector_attention`: with the window around each query."""
 
 import math
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -16,8 +16,6 @@ from lambdanets.functional.attention.logits import Tables, check_tables
 from lambdanets.functional.relative_position import Size, check_scope
 
 Appearance = Literal["squared_difference", "difference", "product"]
-
-_APPEARANCES: Final[tuple[Appearance, ...]] = ("squared_difference", "difference", "product")
 
 _ATTENTIONS: Final[tuple[Implementation, ...]] = (reference.ATTEND, blocks.IMPLEMENTATION)
 RELATIONS: Final[tuple[Implementation, ...]] = (reference.RELATE, shifts.RELATE)
@@ -104,7 +102,7 @@ def local_relation(
     bind_shape(who, "prior", prior, "h *scope", sizes)
     window = tuple(prior.shape[1:])
     check_scope(who, window, queries.ndim - 3, "prior")
-    check_choice(who, "appearance", appearance, _APPEARANCES)
+    check_choice(who, "appearance", appearance, get_args(Appearance))
     chosen = choose_again(RELATIONS, describe(who, queries, keys, values, window), impl)
     with outside_autocast(queries):
         return chosen.run(queries, keys, values, prior, appearance)
@@ -143,7 +141,13 @@ def vector_attention(
     sizes: Sizes = {}
     bind_shape(who, "values", values, "b h v *size", sizes)
     window = window_sides(who, window_size, values.ndim - 3)
-    _bind_window(who, weights, math.prod(window), sizes)
+    count = math.prod(window)
+    if weights.ndim < 4 or weights.shape[2] != count:
+        raise ArgumentError(
+            f"{who}: weights must have shape (b, h, r, *size) with r={count}, one for each offset of the "
+            f"window, got {tuple(weights.shape)}."
+        )
+    bind_shape(who, "weights", weights, "b h r *size", sizes)
     chosen = choose_again(_AGGREGATIONS, describe(who, weights[:, :, :1], values, values, window), impl)
     with outside_autocast(values):
         return chosen.run(weights, values, window, normalize)
@@ -174,13 +178,3 @@ def window_sides(who: str, window_size: int | Size, axes: int) -> Size:
     window = (window_size,) * axes if isinstance(window_size, int) else tuple(window_size)
     check_scope(who, window, axes, "window_size")
     return window
-
-
-def _bind_window(who: str, weights: Tensor, count: int, sizes: Sizes) -> None:
-    """Check "b h r *size" against the number of offsets of a window."""
-    if weights.ndim < 4 or weights.shape[2] != count:
-        raise ArgumentError(
-            f"{who}: weights must have shape (b, h, r, *size) with r={count}, one for each offset of the "
-            f"window, got {tuple(weights.shape)}."
-        )
-    bind_shape(who, "weights", weights, "b h r *size", sizes)

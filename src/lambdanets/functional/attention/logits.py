@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad, scaled_dot_product_attention
 
 from lambdanets.errors import ArgumentError, Sizes, bind_shape
-from lambdanets.functional.relative_position import Size, check_scope, dense_embeddings, relative_offsets
+from lambdanets.functional.relative_position import Size, check_scope, dense_embeddings
 
 Tables = Sequence[Float[Tensor, "k _"]]
 
@@ -32,29 +32,10 @@ def compare(queries: Tensor, keys: Tensor, appearance: str) -> Tensor:
     return -(differences.square() if appearance == "squared_difference" else differences.abs()).sum(2)
 
 
-def pair_embeddings(tables: Tables, size: Size, context_size: Size) -> Float[Tensor, "n m k"]:
-    """Write the tables out: one embedding for each pair, the sum of those of its offsets along the axes.
-
-    Zero along an axis where the offset is not in the table.
-
-    Paper: §C.4 (relative attention).
-    """
-    offsets = relative_offsets(size, context_size).to(tables[0].device)
-    embeddings = tables[0].new_zeros(*offsets.shape[:2], tables[0].shape[0])
-    for table, offset in zip(tables, offsets.unbind(-1), strict=True):
-        place = offset + table.shape[1] // 2
-        known = (place >= 0) & (place < table.shape[1])
-        embeddings = embeddings + table.T[place.where(known, 0)] * known[..., None]
-    return embeddings
-
-
 def axis_embeddings(
     tables: Tables, size: Size, context_size: Size, dtype: torch.dtype
 ) -> list[Float[Tensor, "_ _ k"]]:
-    """For each axis one embedding for each place of a query and each of a context element along it.
-
-    Paper: §C.4 (relative attention).
-    """
+    """For each axis one embedding for each place of a query and each of a context element along it."""
     return [
         dense_embeddings(table.to(dtype).unsqueeze(0), (length,), (context_length,))[:, :, 0]
         for table, length, context_length in zip(tables, size, context_size, strict=True)
@@ -67,8 +48,6 @@ def relative_logits(
     """For each axis the products of a query with the embeddings of all places along it: "b h *size places".
 
     The logit of a pair is the sum over the axes: n·places numbers an axis in the place of n·m.
-
-    Paper: §C.4 (relative attention).
     """
     logits = []
     for axis, places in enumerate(embeddings):
@@ -90,27 +69,18 @@ def fused_attention(
     The logit of a pair is qₙ·kₘ + Σ_axes ρ[n, place of m along the axis]. With the row ρₙ behind the query
     and the places of m, as ones at their indices, behind the key, one product gives all of it.
 
-    Args:
-        queries: Scaled.
-        keys: One key for each context element.
-        values: One value for each context element.
-        embeddings: Of the places along each axis, as from `axis_embeddings`.
-        mask: True where a query sees an element.
+    The queries are scaled, the embeddings those of `axis_embeddings`. The mask is true where a query sees.
     """
     q, k, v = (tensor.flatten(3).mT for tensor in (queries, keys, values))
     if embeddings is not None:
         logits = [axis.flatten(2, -2) for axis in relative_logits(queries, embeddings)]
         q = torch.cat([q, *logits], dim=-1)
-        places = _place_vectors(tuple(keys.shape[3:]), k)
+        lengths = keys.shape[3:]
+        axes = torch.meshgrid(*(torch.arange(length, device=k.device) for length in lengths), indexing="ij")
+        ones = [one_hot(axis.flatten(), length) for axis, length in zip(axes, lengths, strict=True)]
+        places = torch.cat(ones, dim=-1).to(k.dtype)  # m e
         k = torch.cat([k, places.expand(*k.shape[:2], -1, -1)], dim=-1)
     value_depth, depth = v.shape[-1], max(q.shape[-1], v.shape[-1])
     # The kernels want one depth for all three.
     q, k, v = (pad(rows, (0, depth - rows.shape[-1])) for rows in (q, k, v))
     return scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)[..., :value_depth]
-
-
-def _place_vectors(size: Size, like: Tensor) -> Float[Tensor, "m e"]:
-    """For each element of a map ones at its index along every axis, one axis behind the other."""
-    axes = torch.meshgrid(*(torch.arange(length, device=like.device) for length in size), indexing="ij")
-    ones = [one_hot(axis.flatten(), length) for axis, length in zip(axes, size, strict=True)]
-    return torch.cat(ones, dim=-1).to(like.dtype)

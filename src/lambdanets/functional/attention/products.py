@@ -5,7 +5,13 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._dispatch import Implementation, Problem, default_workspace, rates
+from lambdanets.functional._dispatch import (
+    Implementation,
+    Problem,
+    default_workspace,
+    rates,
+    runs_everything,
+)
 from lambdanets.functional._layout import in_order_of, product_precision
 from lambdanets.functional.attention.logits import (
     Tables,
@@ -15,7 +21,7 @@ from lambdanets.functional.attention.logits import (
 )
 
 # Measured on a CPU: how often the logits are moved, where a cache holds them and where they need new memory.
-PASSES, PASSES_BEYOND_CACHE = 10, 40
+_PASSES, _PASSES_BEYOND_CACHE = 10, 40
 
 
 def _run_products(
@@ -46,7 +52,7 @@ def _products_cost(problem: Problem) -> float:
     device = rates(problem.device)
     pairs = problem.batch * problem.heads * problem.positions * math.prod(problem.scope)
     moved = 4 * pairs
-    passes = PASSES if moved <= default_workspace(problem.device) else PASSES_BEYOND_CACHE
+    passes = _PASSES if moved <= default_workspace(problem.device) else _PASSES_BEYOND_CACHE
     flops = 2 * pairs * (problem.query_depth + problem.value_depth)
     return flops / device.product_flops + passes * moved / device.bytes + 10 * device.launch_seconds
 
@@ -66,10 +72,6 @@ def _run_sdpa(
     return in_order_of(output.mT.unflatten(-1, size), queries).to(queries.dtype)
 
 
-def _sdpa_why_not(problem: Problem) -> str | None:
-    return None if math.prod(problem.scope) else "needs a context of one element or more"
-
-
 def _sdpa_cost(problem: Problem) -> float:
     """4·b·h·n·m·(k with the places, or v), the depth of all three, and everything read once."""
     device = rates(problem.device)
@@ -80,5 +82,10 @@ def _sdpa_cost(problem: Problem) -> float:
     return problem.batch * problem.heads * seconds + 20 * device.launch_seconds
 
 
-PRODUCTS = Implementation("products", lambda problem: None, _products_cost, _run_products)
-SDPA = Implementation("sdpa", _sdpa_why_not, _sdpa_cost, _run_sdpa)
+PRODUCTS = Implementation("products", runs_everything, _products_cost, _run_products)
+SDPA = Implementation(
+    "sdpa",
+    lambda problem: None if math.prod(problem.scope) else "needs a context of one element or more",
+    _sdpa_cost,
+    _run_sdpa,
+)

@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._dispatch import Implementation, Problem, rates
-from lambdanets.functional.attention.logits import Tables, compare, pair_embeddings
+from lambdanets.functional._dispatch import Implementation, Problem, rates, runs_everything
+from lambdanets.functional.attention.logits import Tables, compare
 from lambdanets.functional.relative_position import Size, dense_embeddings, relative_offsets, scope_mask
 
 
@@ -22,9 +22,23 @@ def attend(
     q = queries.to(dtype).flatten(3) * queries.shape[2] ** -0.5
     logits = torch.einsum("bhkn,bhkm->bhnm", q, keys.to(dtype).flatten(3))
     if tables is not None:
-        embeddings = pair_embeddings([table.to(dtype) for table in tables], size, context)
+        embeddings = _pair_embeddings([table.to(dtype) for table in tables], size, context)
         logits = logits + torch.einsum("bhkn,nmk->bhnm", q, embeddings)
     return _weigh_values(logits, queries, values, window)
+
+
+def _pair_embeddings(tables: Tables, size: Size, context_size: Size) -> Float[Tensor, "n m k"]:
+    """Write the tables out: one embedding for each pair, the sum of those of its offsets along the axes.
+
+    Zero along an axis where the offset is not in the table.
+    """
+    offsets = relative_offsets(size, context_size).to(tables[0].device)
+    embeddings = tables[0].new_zeros(*offsets.shape[:2], tables[0].shape[0])
+    for table, offset in zip(tables, offsets.unbind(-1), strict=True):
+        place = offset + table.shape[1] // 2
+        known = (place >= 0) & (place < table.shape[1])
+        embeddings = embeddings + table.T[place.where(known, 0)] * known[..., None]
+    return embeddings
 
 
 def relate(
@@ -77,6 +91,6 @@ def _cost(problem: Problem) -> float:
     return 10 * (seconds + 20 * pairs / device.bytes + 20 * device.launch_seconds)
 
 
-ATTEND = Implementation("reference", lambda problem: None, _cost, attend)
-RELATE = Implementation("reference", lambda problem: None, _cost, relate)
-AGGREGATE = Implementation("reference", lambda problem: None, _cost, aggregate)
+ATTEND = Implementation("reference", runs_everything, _cost, attend)
+RELATE = Implementation("reference", runs_everything, _cost, relate)
+AGGREGATE = Implementation("reference", runs_everything, _cost, aggregate)

@@ -6,11 +6,11 @@ from itertools import product
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lambdanets.functional._dispatch import Implementation, Problem, rates
+from lambdanets.functional._dispatch import Implementation, Problem, rates, runs_everything
 from lambdanets.functional._layout import cache_signature, in_order_of, product_precision
 from lambdanets.functional.attention.logits import compare
 from lambdanets.functional.relative_position import Size
@@ -39,8 +39,9 @@ def aggregate(
     dtype = product_precision(values)
     weights = weights.to(dtype)
     if normalize:
-        outside = ~_on_map(tuple(values.shape[3:]), window, weights.device)
-        weights = weights.masked_fill(outside, -torch.inf).softmax(2)
+        everywhere = torch.ones(values.shape[3:], dtype=torch.bool, device=weights.device)
+        on_map = torch.stack(list(neighbours(everywhere, window)))  # r *size
+        weights = weights.masked_fill(~on_map, -torch.inf).softmax(2)
     weighted_sum: Any = _WeightedSum.forward if torch.compiler.is_compiling() else _WeightedSum.apply
     return in_order_of(weighted_sum(weights, values.to(dtype), window), values).to(values.dtype)
 
@@ -102,12 +103,6 @@ def _view(padded: Tensor, window: Size, offset: Size) -> Tensor:
     return padded
 
 
-def _on_map(size: Size, window: Size, device: torch.device) -> Bool[Tensor, "r *size"]:
-    """A mask of the neighbours that exist, for each offset."""
-    everywhere = torch.ones(size, dtype=torch.bool, device=device)
-    return torch.stack(list(neighbours(everywhere, window)))
-
-
 def _cost(problem: Problem) -> float:
     """Weights and maps read and written once for each offset."""
     device = rates(problem.device)
@@ -117,5 +112,5 @@ def _cost(problem: Problem) -> float:
     return numbers * depth * problem.item_bytes / device.bytes + 3 * window * device.launch_seconds
 
 
-RELATE = Implementation("shifts", lambda problem: None, _cost, relate)
-AGGREGATE = Implementation("shifts", lambda problem: None, _cost, aggregate)
+RELATE = Implementation("shifts", runs_everything, _cost, relate)
+AGGREGATE = Implementation("shifts", runs_everything, _cost, aggregate)

@@ -133,18 +133,5 @@ def apply_summary(
 def describe(keys: Tensor, values: Tensor, operation: str = "content_summary") -> Problem:
     """The call as plain data; the context is its only map."""
     b, u, k, *context = keys.shape
-    m = (math.prod(context),)
-    return Problem(
-        operation=operation,
-        batch=b,
-        heads=1,
-        query_depth=k,
-        intra_depth=u,
-        value_depth=values.shape[2],
-        size=m,
-        scope=m,
-        dtype=values.dtype,
-        device=values.device.type,
-        backward=False,
-        workspace=0,
-    )
+    v, m = values.shape[2], (math.prod(context),)
+    return Problem(operation, b, 1, k, u, v, m, m, values.dtype, values.device.type)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._dispatch import Implementation, Problem, default_workspace, rates
+from lambdanets.functional._dispatch import Implementation, default_workspace
 from lambdanets.functional._layout import cache_signature, chunks, in_order_of
 from lambdanets.functional.content import reference
 from lambdanets.functional.lambdas import L2_EPSILON, normalize_keys
@@ -65,8 +65,7 @@ class _ContentSummary(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         keys, values = ctx.saved_tensors
-        summary = _summarise(keys, values, ctx.key_normalization)
-        return (*_context_backward(grad_out.unsqueeze(1), summary, keys, values, ctx.key_normalization), None)
+        return (*_context_backward(grad_out.unsqueeze(1), keys, values, ctx.key_normalization), None)
 
 
 def _summarise(
@@ -78,19 +77,16 @@ def _summarise(
     for key_part, value_part in _parts(keys, values):
         if key_part.shape[3] == keys.shape[3:].numel() and key_normalization == "softmax":
             return _Summary(None, normalize_keys(key_part) @ value_part.mT)
-        norm = _norm(key_part, key_normalization)
+        if key_normalization == "softmax":
+            norm = key_part.logsumexp(-1, keepdim=True)
+        elif key_normalization == "l2":
+            norm = torch.linalg.vector_norm(key_part, dim=-1, keepdim=True)
+        else:
+            norm = key_part.new_ones(*key_part.shape[:3], 1)
         part = _Summary(norm, _weights(key_part, norm, key_normalization) @ value_part.mT)
         total = part if total is None else _join(total, part, key_normalization)
     assert total is not None
     return total
-
-
-def _norm(keys: Float[Tensor, "b u k m"], key_normalization: KeyNormalization) -> Float[Tensor, "b u k 1"]:
-    if key_normalization == "softmax":
-        return keys.logsumexp(-1, keepdim=True)
-    if key_normalization == "l2":
-        return torch.linalg.vector_norm(keys, dim=-1, keepdim=True)
-    return keys.new_ones(*keys.shape[:3], 1)
 
 
 def _weights(
@@ -120,20 +116,27 @@ def _join(total: _Summary, part: _Summary, key_normalization: KeyNormalization) 
 
 def _context_backward(
     grad_lambdas: Float[Tensor, "b 1 k v"],
-    summary: _Summary,
     keys: Float[Tensor, "b u k *context"],
     values: Float[Tensor, "b u v *context"],
     key_normalization: KeyNormalization,
 ) -> tuple[Tensor, Tensor]:
     """Gradients of the keys and of the values."""
+    summary = _summarise(keys, values, key_normalization)
     # What the normalisation takes from every key alike: Σₘ k̄ₘ dk̄ₘ.
     shared = (grad_lambdas * summary.lambdas).sum(-1, keepdim=True)
     grad_keys, grad_values = [], []
     for key_part, value_part in _parts(keys, values):
         weights = _weights(key_part, summary.norm, key_normalization)
         grad_values.append(weights.mT @ grad_lambdas)  # b u m v
-        grad_weights = (value_part.mT @ grad_lambdas.mT).mT  # b u k m
-        grad_keys.append(_grad_keys(grad_weights, weights, shared, summary.norm, key_normalization).mT)
+        grad_part = (value_part.mT @ grad_lambdas.mT).mT  # of the weights, b u k m
+        if key_normalization == "softmax":
+            grad_part = weights * (grad_part - shared)
+        elif key_normalization == "l2":
+            assert summary.norm is not None
+            # Below the smallest norm the keys are divided by a constant.
+            inside = torch.where(summary.norm > L2_EPSILON, grad_part - weights * shared, grad_part)
+            grad_part = inside / summary.norm.clamp_min(L2_EPSILON)
+        grad_keys.append(grad_part.mT)
     first, second = (
         in_order_of(torch.cat(parts, dim=2).mT.unflatten(3, like.shape[3:]), like).to(like.dtype)
         for parts, like in ((grad_keys, keys), (grad_values, values))
@@ -141,48 +144,20 @@ def _context_backward(
     return first, second
 
 
-def _grad_keys(
-    grad_weights: Float[Tensor, "b u k m"],
-    weights: Float[Tensor, "b u k m"],
-    shared: Float[Tensor, "b u k 1"],
-    norm: Float[Tensor, "b u k 1"] | None,
-    key_normalization: KeyNormalization,
-) -> Float[Tensor, "b u k m"]:
-    if key_normalization == "softmax":
-        return weights * (grad_weights - shared)
-    if key_normalization == "l2":
-        assert norm is not None
-        # Below the smallest norm the keys are divided by a constant.
-        inside = torch.where(norm > L2_EPSILON, grad_weights - weights * shared, grad_weights)
-        return inside / norm.clamp_min(L2_EPSILON)
-    return grad_weights
-
-
 def _parts(keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Keys "b u k m" and values "b u v m" of parts of the context, whose copies fit a workspace."""
     dtype = torch.promote_types(values.dtype, torch.float32)
     keys, values = keys.flatten(3), values.flatten(3)
     element_bytes = 2 * dtype.itemsize * keys.shape[0] * keys.shape[1] * (keys.shape[2] + values.shape[2])
-    workspace = default_workspace(keys.device.type)
-    if keys.shape[3] * element_bytes <= workspace:
-        yield keys.to(dtype), values.to(dtype)
-        return
-    for part in chunks(keys.shape[3], element_bytes, workspace):
+    for part in chunks(keys.shape[3], element_bytes, default_workspace(keys.device.type)):
         yield keys[..., part].to(dtype), values[..., part].to(dtype)
 
 
-def why_not(problem: Problem) -> str | None:
-    """There must be a largest key."""
-    return None if problem.positions else "needs a context of one element or more"
-
-
-def cost(problem: Problem) -> float:
-    """2·b·m·u·k·v, with everything read once and the keys' weights written."""
-    device, m = rates(problem.device), problem.positions
-    k, u, v = problem.query_depth, problem.intra_depth, problem.value_depth
-    flops = 2 * problem.batch * m * u * k * v
-    moved = 4 * problem.batch * m * u * (2 * k + v)
-    return flops / device.product_flops + moved / device.bytes + 4 * device.launch_seconds
-
-
-IMPLEMENTATION = Implementation("one_pass", why_not, cost, run)
+IMPLEMENTATION = Implementation(
+    "one_pass",
+    # There must be a largest key.
+    why_not=lambda problem: None if problem.positions else "needs a context of one element or more",
+    # The keys are read once and their weights written.
+    cost=lambda problem: reference.cost(problem, key_passes=2),
+    run=run,
+)
