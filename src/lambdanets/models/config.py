@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from lambdanets.errors import ArgumentError, check_choice, check_positive
+from lambdanets.errors import ArgumentError, check_choice, check_choices, check_positive
 from lambdanets.models.mixers import MixerName
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
@@ -65,9 +65,7 @@ class LambdaConfig:
             )
         if not self.content and not self.positional:
             raise ArgumentError(f"{who}: content or positional must be True, got False for both.")
-        check_choice(who, "key_normalization", self.key_normalization, get_args(KeyNormalization))
-        check_choice(who, "normalization", self.normalization, get_args(Normalization))
-        check_choice(who, "initialization", self.initialization, get_args(Initialization))
+        check_choices(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,9 +158,7 @@ class ResNetConfig(NetworkConfig):
                 )
         for stage, depth, width in zip(STAGES, self.depths, self.widths, strict=True):
             check_positive(who, **{f"depth of {stage}": depth, f"width of {stage}": width})
-        check_choice(who, "stem", self.stem, ("classic", "deep", "small"))
-        check_choice(who, "shortcut", self.shortcut, ("convolution", "pool"))
-        check_choice(who, "share_position", self.share_position, ("none", "stage"))
+        check_choices(self)
         for stage in self.squeeze_excitation:
             check_choice(who, "squeeze_excitation", stage, STAGES)
         self._check_layers(who)

@@ -98,7 +98,12 @@ class InvertedBottleneck(nn.Module):
         self.expand = _conv_norm_relu6(block.in_channels, width, 1) if reads_inputs else nn.Identity()
         projected = config.lambda_projection or not block.is_lambda
         mixed = width if projected else block.out_channels
-        self.mixer = _make_mixer(config, block, width, mixed)
+        stride, size = block.stride, block.map_size
+        if block.is_lambda:
+            options = asdict(config.lambda_layer)
+            self.mixer: nn.Module = LambdaLayer2d(width, mixed, feature_size=size, stride=stride, **options)
+        else:
+            self.mixer = nn.Conv2d(width, width, 3, stride=stride, padding=1, groups=width, bias=False)
         self.norm_mixer = nn.BatchNorm2d(mixed)
         # The end of a block is linear, as MobileNetV2 has it.
         self.activation = nn.ReLU6() if projected else nn.Identity()
@@ -113,14 +118,6 @@ class InvertedBottleneck(nn.Module):
         maps = self.activation(self.norm_mixer(self.mixer(self.expand(inputs))))
         maps = self.project(maps)
         return inputs + maps if self.has_shortcut else maps
-
-
-def _make_mixer(config: MobileNetConfig, block: BlockConfig, width: int, out_channels: int) -> nn.Module:
-    """What stands between the 1×1 convolutions."""
-    if not block.is_lambda:
-        return nn.Conv2d(width, width, 3, stride=block.stride, padding=1, groups=width, bias=False)
-    options = asdict(config.lambda_layer)
-    return LambdaLayer2d(width, out_channels, feature_size=block.map_size, stride=block.stride, **options)
 
 
 def _conv_norm_relu6(d: int, out_channels: int, side: int, stride: int = 1) -> nn.Sequential:

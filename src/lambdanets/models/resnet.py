@@ -1,7 +1,8 @@
 """The bottleneck ResNet with convolutions, lambda layers or attention, as its config says."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -39,13 +40,23 @@ class ResNet(nn.Module):
         self.gradient_checkpointing = False
         self.stem = _make_stem(config)
         channels = config.widths[0]
-        for stage in STAGES:
-            blocks = _make_stage(config, stage, channels)
+        for stage, stride in zip(STAGES, config.strides, strict=True):
+            position = _shared_position(config, stage, stride)
+            blocks = nn.Sequential()
+            for letter in config.mixers(stage):
+                shared = position if letter == "L" else None
+                blocks.append(Bottleneck(config, stage, letter, channels, stride, shared))
+                channels, stride = self.channels[stage], 1
             self.add_module(stage, blocks)
-            channels = self.channels[stage]
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(channels, config.num_classes)
-        _initialize(self)
+        bottlenecks = [block for block in self.modules() if isinstance(block, Bottleneck)]
+        mixers = [block.mixer for block in bottlenecks]
+        # Lambda layers and attentions keep their own initialisation.
+        initialize_layers(self, [mixer for mixer in mixers if not isinstance(mixer, nn.Conv2d)])
+        for block in bottlenecks:
+            if config.zero_gamma:
+                nn.init.zeros_(block.norm_expand.weight)
 
     @property
     def channels(self) -> dict[str, int]:
@@ -76,7 +87,7 @@ class ResNet(nn.Module):
         for stage in STAGES:
             for block in self.get_submodule(stage).children():
                 if self.gradient_checkpointing and torch.is_grad_enabled():
-                    maps = checkpoint(block, maps, use_reentrant=False, context_fn=_once(block))
+                    maps = checkpoint(block, maps, use_reentrant=False, context_fn=partial(_contexts, block))
                 else:
                     maps = block(maps)
             outputs[stage] = maps
@@ -95,12 +106,12 @@ class Bottleneck(nn.Module):
     Paper: §4, Appendix C.1.
 
     Args:
-        config: Of the whole network.
-        stage: Which stage the block is in.
-        letter: Its mixer.
-        in_channels: Of its inputs.
+        config: Config of the whole network.
+        stage: Stage of the block.
+        letter: Letter of its mixer: C, L or A.
+        in_channels: Channels of its inputs.
         stride: 1 or 2.
-        position: Position module its lambda layer shares, if any.
+        position: Position module that its lambda layer shares, if any.
     """
 
     def __init__(
@@ -162,22 +173,9 @@ def conv_norm_relu(
     return convolution, nn.BatchNorm2d(out_channels), activation()
 
 
-def _make_stage(config: ResNetConfig, stage: str, channels: int) -> nn.Sequential:
-    index = STAGES.index(stage)
-    mixers = config.mixers(stage)
-    stride = config.strides[index]
-    position = _shared_position(config, stage, mixers, stride)
-    blocks = []
-    for letter in mixers:
-        shared = position if letter == "L" else None
-        blocks.append(Bottleneck(config, stage, letter, channels, stride, shared))
-        channels, stride = EXPANSION * config.widths[index], 1
-    return nn.Sequential(*blocks)
-
-
-def _shared_position(config: ResNetConfig, stage: str, mixers: str, stride: int) -> RelativePosition | None:
+def _shared_position(config: ResNetConfig, stage: str, stride: int) -> RelativePosition | None:
     """One table for all lambda layers of a stage, sized for the largest map among theirs."""
-    options = config.lambda_layer
+    options, mixers = config.lambda_layer, config.mixers(stage)
     if config.share_position == "none" or not options.positional or "L" not in mixers:
         return None
     entering, leaving = config.map_sizes(stage)
@@ -201,18 +199,6 @@ def _make_shortcut(config: ResNetConfig, in_channels: int, channels: int, stride
     return nn.Sequential(*pool, convolution, nn.BatchNorm2d(channels))
 
 
-def _initialize(model: ResNet) -> None:
-    """He initialisation, and zero for the last scale of each branch.
-
-    Lambda layers and attentions keep their own. Paper: §4 (zero-gamma).
-    """
-    mixers = [block.mixer for block in model.modules() if isinstance(block, Bottleneck)]
-    initialize_layers(model, [mixer for mixer in mixers if not isinstance(mixer, nn.Conv2d)])
-    for module in model.modules():
-        if isinstance(module, Bottleneck) and model.config.zero_gamma:
-            nn.init.zeros_(module.norm_expand.weight)
-
-
 def initialize_layers(model: nn.Module, own: Iterable[nn.Module] = ()) -> None:
     """He initialisation for convolutions, 0.01 for linear layers; the modules of `own` keep theirs."""
     kept = {id(part) for layer in own for part in layer.modules()}
@@ -228,15 +214,9 @@ def initialize_layers(model: nn.Module, own: Iterable[nn.Module] = ()) -> None:
             nn.init.zeros_(module.bias)
 
 
-def _once(
-    block: nn.Module,
-) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
+def _contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Contexts for a checkpointed block's two runs: the second leaves running statistics alone."""
-
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _frozen_statistics(block)
-
-    return contexts
+    return nullcontext(), _frozen_statistics(block)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class GlobalAttention2d(ProjectedAttention2d):
         impl: str = "auto",
     ) -> None:
         out_channels = in_channels if out_channels is None else out_channels
-        k = depth_of("GlobalAttention2d", in_channels, out_channels, num_heads, query_depth)
+        k = depth_of("GlobalAttention2d", in_channels, out_channels, num_heads, query_depth, stride)
         product = GlobalProduct(k, feature_size, impl)
         super().__init__(in_channels, out_channels, num_heads, k, product, stride)
 
@@ -92,7 +92,7 @@ class AxialAttention2d(nn.Module):
     ) -> None:
         super().__init__()
         d = in_channels if out_channels is None else out_channels
-        k = depth_of("AxialAttention2d", in_channels, d, num_heads, query_depth)
+        k = depth_of("AxialAttention2d", in_channels, d, num_heads, query_depth, stride)
         height, width = feature_size
         within_rows, within_columns = LineProduct(k, 1, width, impl), LineProduct(k, 0, height, impl)
         self.rows = ProjectedAttention2d(in_channels, d, num_heads, k, within_rows)
@@ -138,8 +138,10 @@ class LinearAttention2d(nn.Module):
     ) -> None:
         super().__init__()
         d = in_channels if out_channels is None else out_channels
-        k = depth_of("LinearAttention2d", in_channels, d, num_heads, query_depth)
-        v = num_heads * (k if value_depth is None else value_depth)
+        k = depth_of("LinearAttention2d", in_channels, d, num_heads, query_depth, stride)
+        value_depth = k if value_depth is None else value_depth
+        check_positive("LinearAttention2d", value_depth=value_depth)
+        v = num_heads * value_depth
         self.attention = ProjectedAttention2d(in_channels, v, num_heads, k, LinearProduct(impl), stride)
         self.to_outputs = nn.Conv2d(v, d, 1, bias=False)
 

@@ -38,7 +38,6 @@ class ProjectedAttention2d(nn.Module):
         stride: int = 1,
     ) -> None:
         super().__init__()
-        check_attention(type(self).__name__, in_channels, out_channels, num_heads, query_depth, stride)
         self.num_heads = num_heads
         self.to_queries = nn.Conv2d(in_channels, num_heads * query_depth, 1, bias=False)
         self.to_keys = nn.Conv2d(in_channels, num_heads * query_depth, 1, bias=False)
@@ -56,11 +55,7 @@ class ProjectedAttention2d(nn.Module):
 
 
 class AttentionProduct(nn.Module):
-    """One of the attention functions as a module, whose only parameters are positions.
-
-    Args:
-        impl: Implementation of the function.
-    """
+    """One of the attention functions as a module, whose only parameters are positions."""
 
     def __init__(self, impl: str) -> None:
         super().__init__()
@@ -68,13 +63,7 @@ class AttentionProduct(nn.Module):
 
 
 class GlobalProduct(AttentionProduct):
-    """`global_attention`, with one table for the rows and one for the columns, or without positions.
-
-    Args:
-        query_depth: k.
-        feature_size: Map the tables are sized for; larger ones interpolate them. None for no positions.
-        impl: Implementation of `global_attention`.
-    """
+    """`global_attention`, with tables for the rows and columns of a map, or without positions."""
 
     def __init__(self, query_depth: int, feature_size: tuple[int, int] | None, impl: str) -> None:
         super().__init__(impl)
@@ -92,14 +81,7 @@ class GlobalProduct(AttentionProduct):
 
 
 class LineProduct(AttentionProduct):
-    """`axial_attention` along one axis, with its table.
-
-    Args:
-        query_depth: k.
-        axis: 0 within columns, 1 within rows.
-        length: Line the table is sized for; longer ones interpolate it.
-        impl: Implementation of `axial_attention`.
-    """
+    """`axial_attention` within columns (axis 0) or rows (axis 1), with a table for lines of a length."""
 
     def __init__(self, query_depth: int, axis: int, length: int, impl: str) -> None:
         super().__init__(impl)
@@ -121,13 +103,7 @@ class LinearProduct(AttentionProduct):
 
 
 class WindowProduct(AttentionProduct):
-    """`local_attention`, with rows and columns each in a half of the depth.
-
-    Args:
-        query_depth: k, at least 2.
-        window_size: Side of the window.
-        impl: Implementation of `local_attention`.
-    """
+    """`local_attention`, with rows and columns each in a half of the depth."""
 
     def __init__(self, query_depth: int, window_size: int, impl: str) -> None:
         super().__init__(impl)
@@ -137,21 +113,14 @@ class WindowProduct(AttentionProduct):
 
     def forward(self, queries: _Keys, keys: _Keys, values: _Values) -> _Values:
         """Weigh the window around each query."""
-        above, below = len(self.rows), len(self.columns)
-        tables = [
-            nn.functional.pad(self.rows, (0, 0, 0, below)),
-            nn.functional.pad(self.columns, (0, 0, above, 0)),
-        ]
-        return local_attention(queries, keys, values, tables, window_size=self.window_size, impl=self.impl)
+        rows = nn.functional.pad(self.rows, (0, 0, 0, len(self.columns)))
+        columns = nn.functional.pad(self.columns, (0, 0, len(self.rows), 0))
+        tables, window = [rows, columns], self.window_size
+        return local_attention(queries, keys, values, tables, window_size=window, impl=self.impl)
 
 
 class RelationProduct(AttentionProduct):
-    """`local_relation`, with the prior of the layer's network.
-
-    Args:
-        window_size: Side of the window.
-        impl: Implementation of `local_relation`.
-    """
+    """`local_relation`, with the prior of the layer's network."""
 
     def __init__(self, window_size: int, impl: str) -> None:
         super().__init__(impl)
@@ -163,13 +132,7 @@ class RelationProduct(AttentionProduct):
 
 
 class WindowSum(AttentionProduct):
-    """`vector_attention`, with the weights of the layer's network.
-
-    Args:
-        window_size: Side of the window.
-        normalize: Take a softmax of the weights.
-        impl: Implementation of `vector_attention`.
-    """
+    """`vector_attention`, with the weights of the layer's network."""
 
     def __init__(self, window_size: int, normalize: bool, impl: str) -> None:
         super().__init__(impl)
@@ -193,16 +156,15 @@ def _table_for(table: Float[Tensor, "k r"], length: int) -> Float[Tensor, "k _"]
 
 
 def make_pool(stride: int) -> nn.Module:
-    """The pool of a lambda layer, which stands behind the layer.
-
-    Paper: §4.
-    """
+    """The pool of a lambda layer, which stands behind the layer."""
     return nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False) if stride == 2 else nn.Identity()
 
 
-def depth_of(who: str, d: int, out_channels: int, num_heads: int, query_depth: int | None) -> int:
-    """k: what was asked for, or that of the values."""
-    check_attention(who, d, out_channels, num_heads, 1 if query_depth is None else query_depth, 1)
+def depth_of(
+    who: str, d: int, out_channels: int, num_heads: int, query_depth: int | None, stride: int
+) -> int:
+    """k as given, or that of the values; raise unless the arguments of a layer fit together."""
+    check_attention(who, d, out_channels, num_heads, 1 if query_depth is None else query_depth, stride)
     return out_channels // num_heads if query_depth is None else query_depth
 
 

@@ -59,7 +59,7 @@ class LocalAttention2d(ProjectedAttention2d):
         impl: str = "auto",
     ) -> None:
         who, d = "LocalAttention2d", in_channels if out_channels is None else out_channels
-        k = depth_of(who, in_channels, d, num_heads, query_depth)
+        k = depth_of(who, in_channels, d, num_heads, query_depth, stride)
         window_sides(who, window_size, 2)
         if k < 2:
             raise ArgumentError(f"{who}: query_depth must be at least 2, a half for each axis, got {k}.")
@@ -115,10 +115,7 @@ class LocalRelation2d(nn.Module):
 
     def prior(self) -> Float[Tensor, "h r r"]:
         """g of every offset, in halves of the window."""
-        like = self.to_queries.weight
-        side = torch.linspace(-1, 1, self.window_size, dtype=like.dtype, device=like.device)
-        offsets = torch.stack(torch.meshgrid(side, side, indexing="ij")).unsqueeze(0)  # 1 2 r r
-        return self.geometry(offsets)[0]
+        return self.geometry(_coordinates((self.window_size,) * 2, self.to_queries.weight))[0]
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Compare, weigh, pool."""
@@ -200,29 +197,21 @@ class VectorAttention2d(nn.Module):
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Weights of every window, then its sum."""
         if self.to_places is None:
-            weights = self._patch_weights(inputs)
+            patches = window_values(self.to_keys(inputs), self.window_size).flatten(1, 2)
+            weights = self.to_weights(torch.cat([self.to_queries(inputs), patches], dim=1))
+            weights = weights.unflatten(1, (self.num_groups, -1))  # b h r height width
         else:
-            weights = self._pair_weights(inputs, self.to_places)
+            queries, keys = self.to_queries(inputs), self.to_keys(inputs)
+            places = self.to_places(_coordinates(inputs.shape[2:], self.to_places.weight))
+            places = places.expand(len(inputs), -1, -1, -1)  # b 2 height width
+            queries, keys = torch.cat([queries, places], 1), torch.cat([keys, places], 1)
+            pairs = queries.unsqueeze(2) - window_values(keys, self.window_size)  # b e+2 r height width
+            weights = self.to_weights(pairs.flatten(3)).unflatten(3, inputs.shape[2:])
         values = self.to_values(inputs).unflatten(1, (self.num_groups, -1))
         return self.pool(self.product(weights, values).flatten(1, 2))
 
-    def _pair_weights(
-        self, inputs: Float[Tensor, "b d height width"], to_places: nn.Conv2d
-    ) -> Float[Tensor, "b h r height width"]:
-        queries, keys = self.to_queries(inputs), self.to_keys(inputs)
-        like = to_places.weight
-        sides = (
-            torch.linspace(-1, 1, side, dtype=like.dtype, device=like.device) for side in inputs.shape[2:]
-        )
-        places = to_places(torch.stack(torch.meshgrid(*sides, indexing="ij")).unsqueeze(0))
-        places = places.expand(len(inputs), -1, -1, -1)  # b 2 height width
-        queries, keys = torch.cat([queries, places], 1), torch.cat([keys, places], 1)
-        pairs = queries.unsqueeze(2) - window_values(keys, self.window_size)  # b e+2 r height width
-        return self.to_weights(pairs.flatten(3)).unflatten(3, inputs.shape[2:])
 
-    def _patch_weights(
-        self, inputs: Float[Tensor, "b d height width"]
-    ) -> Float[Tensor, "b h r height width"]:
-        patches = window_values(self.to_keys(inputs), self.window_size).flatten(1, 2)
-        weights = self.to_weights(torch.cat([self.to_queries(inputs), patches], dim=1))
-        return weights.unflatten(1, (self.num_groups, -1))
+def _coordinates(size: tuple[int, ...], like: Tensor) -> Float[Tensor, "1 2 height width"]:
+    """The row and the column of each place of a map, each from -1 to 1."""
+    sides = (torch.linspace(-1, 1, side, dtype=like.dtype, device=like.device) for side in size)
+    return torch.stack(torch.meshgrid(*sides, indexing="ij")).unsqueeze(0)
