@@ -19,6 +19,8 @@ from lambdanets.functional import (
     position_output,
 )
 from lambdanets.functional._dispatch import Problem
+from support.attention_calls import CALLS as ATTENTION_CALLS
+from support.attention_calls import AttentionCall
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
 from support.parameters import CONTENT_FORMS, POSITION_FORMS
@@ -36,13 +38,16 @@ class Call:
     other: Case
 
     def tensors(self, case: Case | None = None, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-        drawn = (case or self.case).draw(*self.names, dtype=dtype)
+        case = case or self.case
+        if isinstance(self.function, AttentionCall):
+            return self.function.draw(case.size, case.b, case.h, case.k, case.v, dtype)
+        drawn = case.draw(*self.names, dtype=dtype)
         if self.function is multihead_lambda_layer:
             drawn["embeddings"] = drawn["embeddings"].permute(2, 0, 1, 3)  # h n m k
         return drawn
 
 
-def calls() -> list[Call]:
+def operators() -> list[Call]:
     flat = Case(size=(5,), context=(4,), u=2, h=2, k=2), Case(size=(3,), context=(6,), u=2, h=2, k=2)
     mapped = Case(size=(4, 3), scope=(3, 5), k=2, u=2), Case(size=(2, 5), scope=(3, 5), k=2, u=2)
     line = Case(size=(7,), scope=(5,), k=2, u=2), Case(size=(8,), scope=(5,), k=2, u=2)
@@ -68,12 +73,20 @@ def calls() -> list[Call]:
     ]
 
 
+def attentions() -> list[Call]:
+    sizes = Case(size=(3, 2), k=2), Case(size=(2, 5), k=2)
+    return [Call(one.label, one, one.names, *sizes) for one in ATTENTION_CALLS]
+
+
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(causal, "_CHUNK", 4)
 
 
-each_call = pytest.mark.parametrize("call", calls(), ids=lambda call: call.label)
+each_call, each_operator = (
+    pytest.mark.parametrize("call", calls, ids=lambda call: call.label)
+    for calls in ([*operators(), *attentions()], operators())
+)
 
 
 def positional(call: Call, tensors: dict[str, Tensor]) -> tuple[Callable[..., Tensor], tuple[Tensor, ...]]:
@@ -88,7 +101,7 @@ def test_gradients_equal_finite_differences(call: Call) -> None:
 
 @pytest.mark.parametrize("key_normalization", ["softmax_keys_and_queries", "l2", "none"])
 @pytest.mark.parametrize(
-    "call", [call for call in calls() if "keys" in call.names], ids=lambda call: call.label
+    "call", [call for call in operators() if "keys" in call.names], ids=lambda call: call.label
 )
 def test_gradients_of_each_normalisation_equal_finite_differences(call: Call, key_normalization: str) -> None:
     normalized = replace(call, function=partial(call.function, key_normalization=key_normalization))
@@ -105,7 +118,7 @@ def test_gradients_under_a_mask_equal_finite_differences(key_normalization: str,
     torch.autograd.gradcheck(*positional(Call("masked", masked, names, case, case), case.draw(*names)))
 
 
-@each_call
+@each_operator
 def test_second_derivatives_equal_finite_differences(call: Call) -> None:
     torch.autograd.gradgradcheck(*positional(call, call.tensors(replace(call.case, b=1))), fast_mode=True)
 
@@ -115,7 +128,7 @@ def test_images_are_independent(call: Call) -> None:
     """NaN in one image leaves the others bit for bit what they were."""
     tensors = call.tensors()
     spoiled = {name: x.clone() for name, x in tensors.items()}
-    for name in {"queries", "keys", "values"} & tensors.keys():
+    for name in {"queries", "keys", "values", "weights"} & tensors.keys():
         spoiled[name][0] = torch.nan
     before, after = call.function(**tensors), call.function(**spoiled)
     assert after[0].isnan().all()
@@ -161,7 +174,7 @@ def test_autocast_changes_nothing(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [call for call in calls() if "table" in call.names], ids=lambda call: call.label
+    "call", [call for call in operators() if "table" in call.names], ids=lambda call: call.label
 )
 def test_a_float32_table_serves_activations_of_lower_precision(call: Call) -> None:
     tensors = call.tensors(dtype=torch.bfloat16) | {"table": call.tensors(dtype=torch.float32)["table"]}
@@ -193,11 +206,13 @@ def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "call",
     [
-        call
-        for call in calls()
-        if call.label not in {"position_output-reference", "position_output-convolution"}
+        *(
+            pytest.param(call, id=call.label)
+            for call in operators()
+            if call.label not in {"position_output-reference", "position_output-convolution"}
+        ),
+        *(pytest.param(call, id=call.label, marks=pytest.mark.slow) for call in attentions()),
     ],
-    ids=lambda call: call.label,
 )
 @pytest.mark.usefixtures("unchecked", "fresh_compiler")
 def test_compiles_whole_with_gradients(call: Call) -> None:
@@ -208,7 +223,7 @@ def test_compiles_whole_with_gradients(call: Call) -> None:
 
 
 @pytest.mark.slow
-@each_call
+@each_operator
 @pytest.mark.usefixtures("unchecked", "fresh_compiler")
 def test_compiles_for_sizes_that_change(call: Call) -> None:
     compiled = torch.compile(call.function, fullgraph=True, backend="aot_eager", dynamic=True)
@@ -220,7 +235,7 @@ def test_compiles_for_sizes_that_change(call: Call) -> None:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@each_call
+@each_operator
 @pytest.mark.usefixtures("unchecked", "fresh_compiler")
 def test_compiles_to_machine_code(call: Call) -> None:
     compiled = torch.compile(call.function, fullgraph=True, backend="inductor")

@@ -226,6 +226,11 @@ def test_compiles_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: GlobalAttention2d(12, stride=3, num_heads=2), "stride must be 1 or 2, got 3"),
         (lambda: GlobalAttention2d(0), "in_channels must be at least 1, got 0"),
         (lambda: LinearAttention2d(12, num_heads=0), "num_heads must be at least 1, got 0"),
+        (lambda: LinearAttention2d(12, num_heads=2, value_depth=0), "value_depth must be at least 1, got 0"),
+        (
+            lambda: AxialAttention2d(12, num_heads=2, feature_size=(2, 2), stride=3),
+            "AxialAttention2d: stride must be 1 or 2, got 3",
+        ),
         (
             lambda: LocalAttention2d(8, num_heads=8),
             "LocalAttention2d: query_depth must be at least 2, a half for each axis, got 1",

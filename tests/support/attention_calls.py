@@ -17,7 +17,7 @@ from lambdanets.functional import (
     vector_attention,
 )
 from lambdanets.functional.attention import full, local
-from lambdanets.functional.content import IMPLEMENTATIONS as CONTENT
+from support.parameters import CONTENT_FORMS
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ KINDS = {
         ("weights", "values"),
         local._AGGREGATIONS,
     ),
-    "linear": (linear_attention, QKV, CONTENT),
+    "linear": (linear_attention, QKV, CONTENT_FORMS),
 }
 CALLS = [
     AttentionCall(f"{kind}-{one.name}", function, names, one.name)
