@@ -59,7 +59,6 @@ OTHER_LETTERS = {
     "sides_c": "the two sides and any number as one axis",
     "e": "the other depth of a matrix",
     "blocks": "of a map, and images, as one axis",
-    "lines": "of a map along one axis, and images, as one axis",
 }
 
 # `Paper: §3.1, Figure 3; Tables 9 and 11 (scope).` References, each with a note at most.
