@@ -19,12 +19,12 @@ from lambdanets.data.digits import (
     Digits,
     _DigitSource,
     _MovedDigits,
-    choose,
     load_digits,
+    load_semi,
     normalize,
 )
 from lambdanets.data.sources import Source
-from lambdanets.errors import ArgumentError, DataError, DependencyError
+from lambdanets.errors import DataError, DependencyError
 
 TRAIN, TEST = load_digits()
 
@@ -152,12 +152,8 @@ def test_semi_puts_each_digit_into_one_part(seed):
 
 
 def test_the_seed_decides_which_digits_are_labelled():
-    assert torch.equal(choose(TRAIN, 20, 7), choose(TRAIN, 20, 7))
-    assert not torch.equal(choose(TRAIN, 20, 7), choose(TRAIN, 20, 8))
-    with pytest.raises(
-        ArgumentError, match=r"choose: num_each must be at most the images of a class, \d+ of \d, got 200\."
-    ):
-        choose(TRAIN, 200, 0)
+    first, again, other = (load_semi(SemiConfig(), seed).train.digits.images for seed in (7, 7, 8))
+    assert torch.equal(first, again) and not torch.equal(first, other)
 
 
 def test_digits_are_files_of_four_times_the_size():

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from lambdanets.data.digits import MEAN, STD
-from lambdanets.data.foreground import _fine_grid, _light_ink
+from lambdanets.data.digits import MEAN, STD, draw_digit
 from lambdanets.data.preprocessing import Foreground, Preprocessing
 from lambdanets.errors import DataError
 
@@ -92,11 +91,10 @@ def test_exif_rotation_is_undone(tmp_path, expected):
 @settings(max_examples=20, deadline=None)
 @given(left=st.integers(0, 200), above=st.integers(0, 200))
 def test_a_wider_margin_changes_nothing(left, above):
-    seven = np.asarray(_seven(), dtype=np.float32) / 255
-    page = np.ones((150 + 2 * above, 120 + 2 * left), dtype=np.float32)
-    page[above : above + 150, left : left + 120] = seven
-    near, far = _light_ink(seven)[0], _light_ink(page)[0]
-    assert np.array_equal(*(_fine_grid(ink, 32, 0.25) for ink in (near, far)))
+    page = Image.new("L", (120 + 2 * left, 150 + 2 * above), 255)
+    page.paste(_seven(), (left, above))
+    near, far = (draw_digit(image, 8, Foreground())[0] for image in (_seven(), page))
+    assert np.array_equal(near, far)
 
 
 @pytest.mark.parametrize("width", [2, 5, 25])

@@ -5,25 +5,25 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from lambdanets.data.config import AugmentConfig, DigitImagesConfig, MovedDigitsConfig, SemiConfig
-from lambdanets.data.foreground import enlarged
 from lambdanets.data.images import ImageTest, training_images
 from lambdanets.data.preprocessing import Foreground, Preprocessing
 from lambdanets.data.seeds import Purpose, generator, permutation
 from lambdanets.data.task import Batch, Task, Unlabelled
-from lambdanets.errors import ArgumentError, DataError, DependencyError
+from lambdanets.errors import DataError, DependencyError
 
 NUM_TEST: Final = 500
-NUM_CLASSES: Final = 10
-LABELS: Final = tuple(str(digit) for digit in range(NUM_CLASSES))
+LABELS: Final = tuple("0123456789")
 
-# Digits of `semi` that have labels, as many of each class.
-_NUM_LABELLED: Final = 200
+# Digits of each class that have labels in `semi`.
+_LABELLED_EACH: Final = 20
 
 # Mean and standard deviation of all pixels of the 1,297 training images, after division by 16.
 MEAN: Final = 0.3059
@@ -31,6 +31,7 @@ STD: Final = 0.3755
 
 Images = Float[Tensor, "n 1 8 8"]
 Labels = Int[Tensor, " n"]
+Plane = Float[np.ndarray, "_ _"]
 
 
 def load(config: MovedDigitsConfig, seed: int) -> Task:
@@ -42,16 +43,14 @@ def load(config: MovedDigitsConfig, seed: int) -> Task:
 def load_semi(config: SemiConfig, seed: int) -> Task:
     """Load the data set `semi`: the seed decides which digits are labelled, a teacher labels the others."""
     train, test = load_digits()
-    is_labelled = choose(train, _NUM_LABELLED // NUM_CLASSES, seed)
-    labelled, others = (train.select(chosen) for chosen in (is_labelled, ~is_labelled))
-    unlabelled = Unlabelled(
-        shown=_MovedDigits(digits=others, seed=seed, config=config),
-        clean=others,
-        labels=LABELS,
-        targets=others.labels,
+    is_labelled = _choose(train.labels, seed)
+    labelled, others = (
+        Digits(train.images[chosen], train.labels[chosen]) for chosen in (is_labelled, ~is_labelled)
     )
+    task = _task(_MovedDigits(digits=labelled, seed=seed, config=config), test)
+    shown = _MovedDigits(digits=others, seed=seed, config=config)
     return replace(
-        _task(_MovedDigits(digits=labelled, seed=seed, config=config), test), unlabelled=unlabelled
+        task, unlabelled=Unlabelled(shown=shown, clean=others, labels=LABELS, targets=others.labels)
     )
 
 
@@ -84,10 +83,6 @@ class Digits:
         """The images of these indices, normalised, as a network takes them."""
         return Batch(normalize(self.images[indices]), self.labels[indices])
 
-    def select(self, chosen: Bool[Tensor, " n"]) -> "Digits":
-        """Some of the digits."""
-        return Digits(self.images[chosen], self.labels[chosen])
-
 
 @dataclass(frozen=True, kw_only=True)
 class _MovedDigits:
@@ -95,11 +90,6 @@ class _MovedDigits:
 
     Each image is shifted, rotated and scaled about its centre by amounts drawn evenly between minus and
     plus the largest, with bilinear interpolation; what comes in from outside is paper.
-
-    Attributes:
-        digits: The images as they are stored.
-        seed: The seed of the run.
-        config: How far they move.
     """
 
     digits: Digits
@@ -110,11 +100,9 @@ class _MovedDigits:
         return len(self.digits)
 
     def order(self, epoch: int) -> Labels:
-        """The order of an epoch: each index once."""
         return permutation(len(self), Purpose.DIGITS_ORDER, self.seed, epoch)
 
     def batch(self, epoch: int, indices: Labels) -> Batch:
-        """The images of these indices as this epoch shows them, and their labels."""
         motions = torch.stack([self._motion(epoch, int(index)) for index in indices])  # n 2 3
         images = self.digits.images[indices]
         grid = affine_grid(motions, list(images.shape), align_corners=False)
@@ -136,33 +124,22 @@ class _MovedDigits:
 
 @dataclass(frozen=True, eq=False)
 class _DigitSource:
-    """The digits as PNG files of 32×32 pixels, paper black and ink white.
-
-    Attributes:
-        digits: Those for training, or those for the test.
-    """
+    """Digits as PNG files of 32×32 pixels, paper black and ink white."""
 
     digits: Digits
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The name of each class."""
-        return LABELS
+    labels: tuple[str, ...] = LABELS
 
     @property
     def targets(self) -> Labels:
-        """Which digit each one is."""
         return self.digits.labels
 
     def __len__(self) -> int:
         return len(self.digits)
 
     def name(self, index: int) -> str:
-        """Which of the digits it is."""
         return f"digit {index}"
 
     def read(self, index: int) -> bytes:
-        """The bytes of its file."""
         file = io.BytesIO()
         enlarged(self.digits.images[index, 0].numpy()).save(file, "PNG")
         return file.getvalue()
@@ -197,25 +174,62 @@ def normalize(images: Images) -> Images:
     return (images - MEAN) / STD
 
 
-def choose(digits: Digits, num_each: int, seed: int) -> Bool[Tensor, " n"]:
-    """Choose digits at random, as many of each class.
-
-    Returns:
-        True where a digit is chosen.
-    """
+def _choose(labels: Labels, seed: int) -> Bool[Tensor, " n"]:
+    """Choose the digits that have labels in `semi`, as many of each class."""
     rng = generator(Purpose.LABELLED_DIGITS, seed)
-    chosen = torch.zeros(len(digits), dtype=torch.bool)
-    for label in range(NUM_CLASSES):
-        (those,) = torch.nonzero(digits.labels == label, as_tuple=True)
-        if len(those) < num_each:
-            raise ArgumentError(
-                f"choose: num_each must be at most the images of a class, {len(those)} of"
-                f" {label}, got {num_each}."
-            )
-        chosen[those[rng.permutation(len(those))[:num_each]]] = True
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(len(LABELS)):
+        (those,) = torch.nonzero(labels == label, as_tuple=True)
+        chosen[those[rng.permutation(len(those))[:_LABELLED_EACH]]] = True
     return chosen
 
 
 def _task(train: _MovedDigits, test: Digits) -> Task:
     preprocessing = Preprocessing(size=8, mean=(MEAN,), std=(STD,), foreground=Foreground())
     return Task(train=train, test=test, labels=LABELS, in_channels=1, preprocessing=preprocessing)
+
+
+def draw_digit(image: Image.Image, side: int, steps: Foreground) -> tuple[Plane, bool]:
+    """Draw the digit of any image as the bundled digits are drawn.
+
+    Args:
+        image: The image.
+        side: Side of the result, in cells.
+        steps: How it is drawn.
+
+    Returns:
+        The digit, 0 for paper and 1 for ink, and whether dark and light were exchanged.
+
+    Raises:
+        DataError: The image is blank.
+    """
+    grey = np.asarray(image.convert("L"), dtype=np.float32) / 255
+    # The border decides what the paper is.
+    paper = float(np.median(np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])))
+    inverted = bool(paper - grey.min() > grey.max() - paper)
+    ink = np.clip(paper - grey if inverted else grey - paper, 0, None)
+    if ink.max() <= 0.02:
+        raise DataError("must show a digit, got an image of one brightness.")
+    fine = _fine_grid(ink / ink.max(), side * steps.oversampling, steps.min_coverage)
+    return fine.reshape(side, steps.oversampling, side, steps.oversampling).mean(axis=(1, 3)), inverted
+
+
+def _fine_grid(ink: Plane, side: int, min_coverage: float) -> Plane:
+    """Cut out the ink, pad it to a square, and draw it in black and white."""
+    cut = Image.fromarray(ink).crop(Image.fromarray(ink > 0.5).getbbox())
+    longest = max(cut.size)
+    before, above = (longest - cut.width) // 2, (longest - cut.height) // 2
+    # Outside of an image Pillow finds zeros, which is paper.
+    square = cut.crop((-before, -above, longest - before, longest - above))
+    grey = np.asarray(square.resize((side, side), Image.Resampling.BOX))
+    # A thin line spreads over whole cells of the grid and turns pale: half of the darkest is still ink.
+    strokes = Image.fromarray(np.where(grey > grey.max() / 2, 255, 0).astype(np.uint8))
+    while np.asarray(strokes).mean() / 255 < min_coverage:
+        strokes = strokes.filter(ImageFilter.MaxFilter(3))
+    return np.asarray(strokes, dtype=np.float32) / 255
+
+
+def enlarged(plane: Plane) -> Image.Image:
+    """Draw numbers between 0 and 1 as a grey image, each a square of 4×4 pixels."""
+    small = Image.fromarray(np.round(plane * 255).astype(np.uint8))
+    return ImageOps.scale(small, 4, Image.Resampling.NEAREST)

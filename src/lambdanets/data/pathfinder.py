@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import torch
@@ -34,8 +34,8 @@ MARGIN: Final = 3.0
 # Half the width of a dash, and of a dot.
 _DASH_RADIUS, _DOT_RADIUS = 0.5, 1.6
 
-# Places that are looked at for a path, and how many of the free ones are tried. In each, directions that are
-# tried for a dash, and how far they may turn from that of the dash before, in radians: sharply where it must.
+# Places that are looked at for a path, and how many of the free ones are tried. In each, how far directions
+# tried for a dash may turn from that of the dash before, in radians: sharply where it must.
 _PLACES, _TRIED = 24, 6
 _TURNS: Final = np.array([0.5, 0.5, 0.9, 1.2], dtype=np.float32)
 
@@ -86,14 +86,9 @@ class _Pathfinder:
     Every image has two paths of `path_length` dashes and `distractors` of half as many. Where they run does
     not depend on the class: two dots alone say it, at both ends of the first path, or at one end of the first
     and one of the second. The second begins where another path from the first dot would end, one that is not
-    drawn: so dots lie alike in both classes.
+    drawn: so dots lie alike in both classes. Dashes have one size in images of any.
 
     Paper: none (ours).
-
-    Attributes:
-        size: Side of an image, in pixels; dashes have one size in all.
-        path_length: Dashes of each of the two paths.
-        distractors: Paths beside the two.
     """
 
     size: int = 32
@@ -101,7 +96,6 @@ class _Pathfinder:
     distractors: int = 2
 
     def __post_init__(self) -> None:
-        """Check that there is room, and a dash between any two dots."""
         if self.path_length < 2:
             raise ArgumentError(f"Pathfinder: path_length must be at least 2, got {self.path_length}.")
         side = max(math.sqrt(sum(self._joints) * _ROOM), self.path_length * _STEP)
@@ -116,44 +110,32 @@ class _Pathfinder:
         """Joints of each path that is drawn: one more than it has dashes."""
         return (*(self.path_length + 1,) * 2, *(max(1, self.path_length // 2) + 1,) * self.distractors)
 
-    @property
-    def _num_numbers(self) -> int:
-        """Random numbers of one attempt at an image: places for each path, turns for each dash."""
-        dashes = sum(self._joints) - len(self._joints)
-        return 2 * _PLACES * len(self._joints) + _TRIED * len(_TURNS) * (dashes + self.path_length)
-
     def draw(self, seeds: Sequence[Seed], labels: Labels) -> Float[Tensor, "n 1 size size"]:
-        """Draw an image for each seed, dotted as its class has it.
-
-        Args:
-            seeds: Decide where the paths run.
-            labels: Indices in `LABELS`.
-        """
-        images = [
-            self._draw(seeds[start : start + _TOGETHER], labels.numpy()[start : start + _TOGETHER])
-            for start in range(0, len(seeds), _TOGETHER)
-        ]
+        """Draw an image for each seed, which decides where the paths run, dotted as its class has it."""
+        images = []
+        for start in range(0, len(seeds), _TOGETHER):
+            part = slice(start, start + _TOGETHER)
+            paths = self.paths(seeds[part])
+            first, second = paths[:2]
+            ends = np.where(labels.numpy()[part] == 1, first[:, -1], second[:, 0])
+            images.append(_render(paths, np.stack([first[:, 0], ends], axis=1), self.size))
         return torch.from_numpy(np.concatenate(images)).unsqueeze(1)
-
-    def _draw(self, seeds: Sequence[Seed], labels: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n size size"]:
-        paths = self.paths(seeds)
-        first, second = paths[:2]
-        dots = np.stack([first[:, 0], np.where(labels == 1, first[:, -1], second[:, 0])], axis=1)  # 2 2 n
-        marks = [*map(_dashes, paths), _Marks(dots, np.zeros_like(dots), _DOT_RADIUS)]
-        return _render(marks, len(seeds), self.size)
 
     def paths(self, seeds: Sequence[Seed]) -> list[_Points]:
         """The paths: joints of the first path, of the second, of each distractor, "2 joints n"."""
         generators = [np.random.default_rng(seed) for seed in seeds]
         found = [np.zeros((2, joints, len(seeds)), dtype=np.float32) for joints in self._joints]
         missing = np.arange(len(seeds))
+        # Random numbers of one attempt: places for each path, turns for each dash and for the unseen path's.
+        dashes = sum(self._joints) - len(self._joints) + self.path_length
+        num_numbers = 2 * _PLACES * len(self._joints) + _TRIED * len(_TURNS) * dashes
         num_attempts = 1
         for _ in range(_MOST_ROUNDS):
-            shape = (num_attempts, self._num_numbers)
+            shape = (num_attempts, num_numbers)
             numbers = np.stack(
                 [generators[index].random(shape, dtype=np.float32) for index in missing], axis=-1
             )
-            paths, whole = self._attempt(numbers.transpose(1, 2, 0).reshape(self._num_numbers, -1))
+            paths, whole = self._attempt(numbers.transpose(1, 2, 0).reshape(num_numbers, -1))
             # The first whole attempt of each image.
             whole = whole.reshape(len(missing), num_attempts)
             chosen = np.arange(len(missing)) * num_attempts + whole.argmax(axis=1)
@@ -172,25 +154,28 @@ class _Pathfinder:
 
     def _attempt(self, numbers: Numbers) -> tuple[list[_Points], _Truths]:
         """Paths from evenly distributed numbers, and which images are whole."""
-        draw = _Draw(numbers)
-        num = numbers.shape[-1]
+        num, taken = numbers.shape[-1], 0
+
+        def take(*shape: int) -> Numbers:
+            nonlocal taken
+            start, taken = taken, taken + math.prod(shape)
+            return numbers[start:taken].reshape(*shape, num)
+
         paths: list[_Points] = []
         whole = np.ones(num, dtype=bool)
         occupied = np.empty((2, 0, num), dtype=np.float32)
         for joints in self._joints:
-            starts = self._spread(draw.take(2, _PLACES))
+            turns = (joints - 1, len(_TURNS), _TRIED)
+            starts = MARGIN + take(2, _PLACES) * np.float32(self.size - 1 - 2 * MARGIN)
             may_begin = np.ones(starts.shape[1:], dtype=bool)
             if len(paths) == 1:
-                starts, may_begin = self._ends_of_unseen(paths[0], self._turns(draw, joints))
-            every, succeeded = self._grow(starts, may_begin, self._turns(draw, joints), occupied)
+                starts, may_begin = self._ends_of_unseen(paths[0], 2 * take(*turns) - 1)
+            every, succeeded = self._grow(starts, may_begin, 2 * take(*turns) - 1, occupied)
             first = succeeded.argmax(axis=0)[None, None, None]  # 1 1 1 n
             paths.append(np.take_along_axis(every, first, axis=2)[:, :, 0])
             whole &= succeeded.any(axis=0)
             occupied = np.concatenate([occupied, paths[-1]], axis=1)
         return paths, whole
-
-    def _turns(self, draw: "_Draw", joints: int) -> Numbers:
-        return 2 * draw.take(joints - 1, len(_TURNS), _TRIED) - 1
 
     def _ends_of_unseen(self, path: _Points, turns: Numbers) -> tuple[_Points, _Truths]:
         """The ends of other paths that begin where this one does, and which of these ends are of use.
@@ -206,9 +191,6 @@ class _Pathfinder:
         order = np.abs(_lengths(ends - path[:, :1]) - _lengths(path[:, -1:] - path[:, :1])).argsort(axis=0)
         return np.take_along_axis(ends, order[None], axis=1), np.take_along_axis(whole, order, axis=0)
 
-    def _spread(self, even: Numbers) -> _Points:
-        return MARGIN + even * np.float32(self.size - 1 - 2 * MARGIN)
-
     def _grow(
         self, starts: _Points, may_begin: _Truths, turns: Numbers, occupied: _Points
     ) -> tuple[_Points, _Truths]:
@@ -222,7 +204,8 @@ class _Pathfinder:
         for dash, turn in enumerate(turns):
             spread = _TURNS[:, None, None] if dash else np.float32(math.pi)
             every = ways + spread * turn  # turns tried n
-            tips = joints[:, dash, None] + _directions(every) * np.float32(_STEP)  # 2 turns tried n
+            directions = np.stack([np.cos(every), np.sin(every)])  # 2 turns tried n
+            tips = joints[:, dash, None] + directions * np.float32(_STEP)
             is_free = self._free(tips, occupied) & _clear(tips, joints[:, :dash, None])
             ways, tip = every[-1:], tips[:, -1]
             for way in reversed(range(len(_TURNS) - 1)):
@@ -240,30 +223,6 @@ class _Pathfinder:
         return (away <= middle - MARGIN) & _clear(points, occupied.reshape(2, -1, *axes, points.shape[-1]))
 
 
-class _Marks(NamedTuple):
-    """Strokes with round ends: where their middles are, from there to an end, and half their width."""
-
-    middles: _Points
-    halves: _Points
-    radius: float
-
-
-class _Draw:
-    """Random numbers in the order they are asked for."""
-
-    def __init__(self, numbers: Numbers) -> None:
-        self._numbers = numbers
-        self._taken = 0
-
-    def take(self, *shape: int) -> Numbers:
-        start, self._taken = self._taken, self._taken + math.prod(shape)
-        return self._numbers[start : self._taken].reshape(*shape, -1)
-
-
-def _directions(angles: Numbers) -> _Points:
-    return np.stack([np.cos(angles), np.sin(angles)])
-
-
 def _lengths(ways: _Points) -> Numbers:
     return np.sqrt((ways * ways).sum(axis=0))
 
@@ -275,25 +234,26 @@ def _clear(points: _Points, occupied: _Points) -> _Truths:
     return (down * down + across * across >= np.float32(_CLEARANCE**2)).all(axis=0)
 
 
-def _dashes(path: _Points) -> _Marks:
-    ways = path[:, 1:] - path[:, :-1]
-    return _Marks(path[:, :-1] + ways / 2, ways * np.float32(_DASH / _STEP / 2), _DASH_RADIUS)
+def _render(paths: Sequence[_Points], dots: _Points, size: int) -> Float[np.ndarray, "n size size"]:
+    """Draw each mark in a small square of its own; what overlaps is added, up to full ink.
 
-
-def _render(marks: Sequence[_Marks], num: int, size: int) -> Float[np.ndarray, "n size size"]:
-    """Each mark is drawn in a small square of its own; what overlaps is added, up to full ink."""
-    middles = np.concatenate([one.middles for one in marks], axis=1)  # 2 marks n
-    halves = np.concatenate([one.halves for one in marks], axis=1)
-    radii = np.concatenate([np.full(one.middles.shape[1], one.radius, np.float32) for one in marks])
+    A mark is a stroke with round ends; that of a dot has no length.
+    """
+    starts = np.concatenate([*(path[:, :-1] for path in paths), dots], axis=1)  # 2 marks n
+    ways = np.concatenate([*(np.diff(path, axis=1) for path in paths), np.zeros_like(dots)], axis=1)
+    # A dash lies in the middle between two joints.
+    middles, halves = starts + ways / 2, ways * np.float32(_DASH / _STEP / 2)
+    radii = np.full(middles.shape[1], _DASH_RADIUS, np.float32)
+    radii[-dots.shape[1] :] = _DOT_RADIUS
     corners = np.rint(middles)
     places = (corners - middles)[:, None] + _SQUARE[..., None, None]  # 2 pixels marks n
     # The nearest point of a stroke lies a fraction of the way to one of its ends.
     lengths = np.maximum((halves * halves).sum(axis=0), np.float32(1e-12))  # marks n
     fractions = (places * (halves / lengths)[:, None]).sum(axis=0)  # pixels marks n
     offsets = places - np.clip(fractions, -1, 1) * halves[:, None]
-    distances = _lengths(offsets)
-    ink = np.clip(radii[:, None] + np.float32(0.5) - distances, 0, 1)
+    ink = np.clip(radii[:, None] + np.float32(0.5) - _lengths(offsets), 0, 1)
     rows, columns = corners.astype(np.int64)[:, None] + _SQUARE.astype(np.int64)[..., None, None]
+    num = middles.shape[-1]
     flat = (np.arange(num) * size + rows) * size + columns  # pixels marks n
     summed = np.bincount(flat.ravel(), weights=ink.ravel(), minlength=num * size * size)
     return (np.minimum(summed, 1) / STD).astype(np.float32).reshape(num, size, size)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, CheckpointError, DataError, PathError, check_positive
+from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_positive, complaint
 
 if TYPE_CHECKING:
     # The record is read without Pillow and numpy, which only images need.
@@ -136,7 +136,7 @@ class Preprocessing:
             DataError: The file cannot be read, or shows no digit where there must be one.
         """
         from lambdanets.data.decode import decode
-        from lambdanets.data.foreground import draw, enlarged
+        from lambdanets.data.digits import draw_digit, enlarged
         from lambdanets.data.sources import read_file
 
         if not path.is_file():
@@ -144,13 +144,8 @@ class Preprocessing:
         data, inverted = read_file(bytes(path), str(path)), False
         image = decode(data, str(path), background="contrast" if self.foreground else "white")
         if self.foreground is not None:
-            try:
-                side = self.foreground.grid or self.size
-                digit, inverted = draw(
-                    image, side, self.foreground.oversampling, self.foreground.min_coverage
-                )
-            except DataError as error:
-                raise DataError(f"{path}: {error}") from error
+            with complaint(str(path)):
+                digit, inverted = draw_digit(image, self.foreground.grid or self.size, self.foreground)
             if self.channels == 1:
                 mean, std = _by_channel(self.mean), _by_channel(self.std)
                 return (torch.from_numpy(digit)[None] - mean) / std, inverted

@@ -45,10 +45,7 @@ def load(seed: int) -> Task:
 
 
 def places() -> tuple[tuple[Place, ...], tuple[Place, ...]]:
-    """The places of the first mark, in training and in the test.
-
-    The test's places, a fifth of all and spread evenly, are never shown in training.
-    """
+    """List the places of the first mark: of training, and a fifth, spread evenly, of the test alone."""
     height, width = SIZE
     every = [
         (row, column)
@@ -60,10 +57,7 @@ def places() -> tuple[tuple[Place, ...], tuple[Place, ...]]:
 
 
 def draw(first: Place, second: Place) -> Float[Tensor, "1 20 28"]:
-    """An image of two marks: one at the first place, the other at `_OFFSET` from the second place.
-
-    The marks are at the offset from each other when both places are one.
-    """
+    """Draw a mark at the first place, and one at `_OFFSET` from the second: related where both are one."""
     image = torch.zeros(1, *SIZE)
     image[0, first[0], first[1]] = 1
     image[0, second[0] + _OFFSET[0], second[1] + _OFFSET[1]] = 1
@@ -76,11 +70,6 @@ def _draw_all(where: Sequence[Place], seeds: Sequence[Seed], labels: Labels) -> 
     Of both classes, the first mark is at each of its places equally often, and so is the second: a mark by
     itself says nothing, the pair alone does. Without positions (content lambdas alone) every image therefore
     gets one and the same score.
-
-    Args:
-        where: Places of the first mark.
-        seeds: Decide which places the marks have.
-        labels: Indices in `LABELS`.
     """
     images = []
     for seed, is_related in zip(seeds, labels.tolist(), strict=True):

@@ -26,13 +26,7 @@ Draw = Callable[[Sequence[Seed], Int[Tensor, " b"]], Images]
 
 
 class Batch(NamedTuple):
-    """Images with what they show.
-
-    Attributes:
-        images: The images.
-        targets: Their classes.
-        unreadable: One sentence for each file that could not be read; another image stands in its place.
-    """
+    """Images with their classes, and a sentence for each file that could not be read and was replaced."""
 
     images: Images
     targets: Targets
@@ -100,10 +94,7 @@ class Task:
     """A data set ready for use: images to train and to test with, and how images from outside are read.
 
     Attributes:
-        train: The training images.
-        test: The test images.
         labels: The name of each class.
-        in_channels: Channels of an image.
         preprocessing: From an image file to what the network takes; None where there can be none.
         prepare: From images of a batch to what the network takes, on its device.
         unlabelled: Images for pseudo-labels; None where the data set has none.
@@ -154,70 +145,48 @@ def drawn_task(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _DrawnTraining:
-    """Training images that are drawn anew in each epoch: a pure function of (seed, epoch, index).
-
-    The class of an image is its index modulo the number of classes.
-
-    Attributes:
-        draw: Draws an image for each seed, of the class beside it.
-        num_images: Images of an epoch.
-        num_classes: Their classes.
-        seed: The seed of the run.
-        order_purpose: The purpose of the order of an epoch, as in `seeds`.
-        purpose: The purpose of the images.
-    """
+class _Drawn:
+    """Images that are drawn, from seeds that begin with their purpose."""
 
     draw: Draw
     num_images: int
     num_classes: int
-    seed: int
-    order_purpose: int
     purpose: int
 
     def __len__(self) -> int:
         return self.num_images
 
-    def order(self, epoch: int) -> Int[Tensor, " n"]:
-        """The order of an epoch: each index once."""
-        return permutation(self.num_images, self.order_purpose, self.seed, epoch)
-
-    def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
-        """The images of these indices in this epoch, and their classes."""
-        seeds = [(self.purpose, self.seed, epoch, index) for index in indices.tolist()]
+    def _batch(self, seed: Seed, indices: Int[Tensor, " b"]) -> Batch:
         classes = indices % self.num_classes
-        return Batch(self.draw(seeds, classes), classes)
+        return Batch(self.draw([(*seed, index) for index in indices.tolist()], classes), classes)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _DrawnTest:
-    """Test images that are drawn, the same ones for every seed of a run.
+class _DrawnTraining(_Drawn):
+    """Training images, new ones in each epoch: a pure function of (seed, epoch, index)."""
 
-    Attributes:
-        draw: Draws an image for each seed, of the class beside it.
-        num_images: How many there are.
-        num_classes: Their classes.
-        purpose: The purpose of the images, as in `seeds`.
-    """
+    seed: int
+    order_purpose: int
 
-    draw: Draw
-    num_images: int
-    num_classes: int
-    purpose: int
+    def order(self, epoch: int) -> Int[Tensor, " n"]:
+        return permutation(self.num_images, self.order_purpose, self.seed, epoch)
 
-    def __len__(self) -> int:
-        return self.num_images
+    def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
+        return self._batch((self.purpose, self.seed, epoch), indices)
+
+
+class _DrawnTest(_Drawn):
+    """Test images, the same ones for every seed of a run."""
 
     def batch(self, indices: Int[Tensor, " b"]) -> Batch:
-        """The images of these indices, and their classes."""
-        classes = indices % self.num_classes
-        return Batch(self.draw([(self.purpose, index) for index in indices.tolist()], classes), classes)
+        return self._batch((self.purpose,), indices)
 
 
 # The class of an image that could not be read: no evaluation counts it.
 NO_CLASS = -1
 
 
+@dataclass(frozen=True)
 class ReadableTest:
     """The images of a data set, where an unreadable one costs only itself.
 
@@ -225,30 +194,28 @@ class ReadableTest:
     batch, with the class -1 and pixels that mean nothing, so that the order is that of the data set; the
     sentence that names it is in `Batch.unreadable`.
 
-    Args:
+    Attributes:
         data: The images. Those that can be read must do so each time.
     """
 
-    def __init__(self, data: TestData) -> None:
-        self._data = data
+    data: TestData
 
     def __len__(self) -> int:
         """How many images there are, readable or not."""
-        return len(self._data)
+        return len(self.data)
 
     def batch(self, indices: Int[Tensor, " b"]) -> Batch:
         """The images of these indices; those that cannot be read have the class -1."""
         try:
-            return self._data.batch(indices)
+            return self.data.batch(indices)
         except DataError:
-            return self._one_by_one(indices)
-
-    def _one_by_one(self, indices: Tensor) -> Batch:
+            # One of them, so each is read by itself.
+            pass
         read: dict[int, Batch] = {}
         why: list[str] = []
         for place, index in enumerate(indices.split(1)):
             try:
-                read[place] = self._data.batch(index)
+                read[place] = self.data.batch(index)
             except DataError as error:
                 why.append(str(error))
         classes = torch.full((len(indices),), NO_CLASS)
