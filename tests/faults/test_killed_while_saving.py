@@ -1,5 +1,6 @@
 """R1: killed at any moment of a save, there is always a whole checkpoint and none that is half written."""
 
+import math
 import os
 import random
 import signal
@@ -120,11 +121,14 @@ def test_the_points_are_reached(tmp_path, monkeypatch):
 @pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_at_random_times(tmp_path, times):
     dice = random.Random(times)
-    step = INTERVAL
+    step, took = INTERVAL, math.inf
     _save(tmp_path, step)
-    started = time.monotonic()
-    _save(tmp_path, step + INTERVAL)
-    step, took = step + INTERVAL, time.monotonic() - started
+    # The quickest of five: on a busy machine a single one may take longer than most of those to come.
+    for _ in range(5):
+        started = time.monotonic()
+        step += INTERVAL
+        _save(tmp_path, step)
+        took = min(took, time.monotonic() - started)
     deaths = 0
     for _ in range(times):
         delay = dice.uniform(0, 1.5 * took)
