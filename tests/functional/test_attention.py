@@ -18,7 +18,7 @@ from lambdanets.functional import (
 from lambdanets.functional._dispatch import choose
 from lambdanets.functional.attention import full
 from lambdanets.functional.attention.full import describe
-from support.attention import loop_attention
+from support.attention import draw, loop_attention
 from support.attention_calls import CALLS, AttentionCall
 from support.compare import assert_close
 from support.gradients import assert_all_close, outputs_and_gradients
@@ -29,11 +29,6 @@ OTHERS = [call for call in CALLS if call.impl != "reference"]
 each_call = pytest.mark.parametrize("call", CALLS, ids=lambda call: call.label)
 each_other = pytest.mark.parametrize("call", OTHERS, ids=lambda call: call.label)
 each_implementation = pytest.mark.parametrize("impl", [one.name for one in full.IMPLEMENTATIONS])
-
-
-def draw(*shapes: tuple[int, ...], seed: int = 0) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
 @pytest.mark.parametrize("size", [(5,), (3, 4), (1, 1), (2, 1, 3)], ids=str)

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from lambdanets.functional import (
     global_attention,
@@ -17,7 +16,7 @@ from lambdanets.functional import (
 )
 from lambdanets.functional.attention import blocks, local
 from lambdanets.functional.attention.local import Appearance
-from support.attention import loop_attention, loop_relation, loop_vectors
+from support.attention import draw, loop_attention, loop_relation, loop_vectors
 from support.compare import assert_close, assert_equal
 from support.oracles import assert_specified
 
@@ -27,11 +26,6 @@ each_attention = pytest.mark.parametrize("impl", [one.name for one in local._ATT
 each_relation = pytest.mark.parametrize("impl", [one.name for one in local.RELATIONS])
 each_aggregation = pytest.mark.parametrize("impl", [one.name for one in local._AGGREGATIONS])
 sides = st.tuples(st.integers(1, 11), st.integers(1, 11))
-
-
-def draw(*shapes: tuple[int, ...], seed: int = 0) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
 @each_size

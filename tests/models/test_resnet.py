@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from lambdanets.analysis.memory import saved_bytes
 from lambdanets.models import ResNet, ResNetConfig, create_model, on_meta
 from lambdanets.models.mixers import MixerName
 from lambdanets.models.resnet import Bottleneck, _make_stem
@@ -106,20 +107,12 @@ def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
 
 
 def test_gradient_checkpointing_keeps_less() -> None:
-    def kept(model: ResNet) -> int:
-        sizes = []
-        with torch.autograd.graph.saved_tensors_hooks(
-            lambda one: sizes.append(one.nbytes) or one, lambda one: one
-        ):
-            model(torch.randn(2, 3, 32, 32))
-        return sum(sizes)
-
-    model = small(layers="LLLL")
-    whole = kept(model)
+    model, images = small(layers="LLLL", depths=(2, 2, 2, 2)), torch.randn(2, 3, 32, 32)
+    whole = saved_bytes(model, images)
     model.set_gradient_checkpointing()
-    assert kept(model) < whole / 3
+    assert saved_bytes(model, images) < whole / 3
     model.set_gradient_checkpointing(False)
-    assert kept(model) == whole
+    assert saved_bytes(model, images) == whole
 
 
 def test_stage_shares_one_position_table() -> None:

@@ -7,6 +7,12 @@ import torch
 from torch import Tensor
 
 
+def draw(*shapes: tuple[int, ...]) -> list[Tensor]:
+    """Normal tensors of these shapes: always the same ones."""
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
 def places(size: tuple[int, ...]) -> list[tuple[int, ...]]:
     return list(product(*map(range, size)))
 

@@ -79,8 +79,6 @@ class Complexity:
     """One row: a layer, and how its time and its memory grow.
 
     Attributes:
-        source: The table, or the section of what stands in the text alone.
-        layer: What the row shows.
         time: Multiply-adds.
         space: Numbers kept for backward, beside the layer's inputs.
         time_factor: Multiply-adds of a plain computation, over `time`.
@@ -104,16 +102,15 @@ class Complexity:
 
     def multiply_adds(self, **sizes: int) -> int | float:
         """Multiply-adds of a plain computation, exactly; FLOPs are twice as many."""
-        return _exact(self.time_factor, self.time, self.time_left_out, {**sizes, **self.sizes})
+        sizes |= self.sizes
+        rest = 0 if self.time_left_out is None else self.time_left_out.at(**sizes)
+        return self.time_factor * self.time.at(**sizes) + rest
 
     def numbers_kept(self, **sizes: int) -> int | float:
         """By a plain computation for backward, exactly, beside the layer's inputs."""
-        return _exact(self.space_factor, self.space, self.space_left_out, {**sizes, **self.sizes})
-
-
-def _exact(factor: int, form: Form, left_out: Form | None, sizes: Mapping[str, int]) -> int | float:
-    rest = 0 if left_out is None else left_out.at(**sizes)
-    return factor * form.at(**sizes) + rest
+        sizes |= self.sizes
+        rest = 0 if self.space_left_out is None else self.space_left_out.at(**sizes)
+        return self.space_factor * self.space.at(**sizes) + rest
 
 
 def paper_gibibytes(
@@ -139,8 +136,8 @@ def paper_gibibytes(
         h: Heads of the attentions.
         k: Query depth of the lambda layers.
         m: Positions in a local window.
-        sides: Of the map of each stage.
-        layers: Of each stage.
+        sides: Side of the map of each stage.
+        layers: Layers of each stage.
 
     Example:
         >>> {row.layer: round(paper_gibibytes(row), 2) for row in TABLE_4 if "axial" in row.layer}
@@ -180,27 +177,6 @@ TABLE_2: Final = (
         note="for m = n; left out are the normalised keys",
     ),
     _LAMBDA,
-)
-
-_SECTION_3: Final = (
-    Complexity(
-        source="§3.1",
-        layer="lambda layer, one query",
-        time=Form("b n m k v"),
-        space=Form("k n m + b n k v"),
-        time_left_out=Form("b m k v + b n k v"),
-        space_left_out=Form("b m k"),
-        note="h = 1, so v = d",
-    ),
-    Complexity(
-        source="§3.2",
-        layer="lambda convolution",
-        time=Form("b n r² k d / h"),
-        space=Form("k r² + b n k d / h"),
-        time_left_out=Form("b n k d / h + b n k d"),
-        space_left_out=Form("b n k"),
-        note="on images; the paper's r is the number of offsets, here r²",
-    ),
 )
 
 _NO_TIME: Final = "the paper prints no time here"
@@ -294,5 +270,3 @@ TABLE_7: Final = (
         space_left_out=Form("b m k u"),
     ),
 )
-
-_COMPLEXITIES: Final = (*TABLE_2, *_SECTION_3, *TABLE_4, *TABLE_6, *TABLE_7)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from lambdanets.analysis.memory import live_bytes_peak, saved_bytes
-from lambdanets.nn import attention_parts as parts
+from lambdanets.nn.attention import AttentionProduct, GlobalProduct, LinearProduct, LineProduct
 from lambdanets.nn.lambda_layer import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
+from lambdanets.nn.local_attention import RelationProduct, WindowProduct, WindowSum
 
 _LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d
 
@@ -21,14 +22,9 @@ _BATCHES = (8, 16)
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCount:
-    """One layer's part.
+    """A layer by its path in the model and its class, with its part of the whole, for one image.
 
-    Attributes:
-        name: Path in the model.
-        kind: Class of the layer.
-        output_shape: Of one image, channels first.
-        parameters: Its own, each shared one with the first layer that uses it.
-        flops: Twice the multiply-adds, for one image.
+    Parameters that layers share are the first one's. FLOPs are twice the multiply-adds.
     """
 
     name: str
@@ -43,8 +39,6 @@ class ModelCount:
     """What a model is and costs.
 
     Attributes:
-        parameters: Trainable numbers.
-        flops: Twice the multiply-adds, for one image.
         inference_bytes_per_image: Most activation bytes alive at a time, for each image of a batch.
         training_bytes_per_image: Activation bytes kept for backward, for each image of a batch.
         layers: Every layer with parameters or FLOPs, in the order of computation.
@@ -122,7 +116,7 @@ def _record_layers(model: nn.Module) -> tuple[list[LayerCount], dict[str, tuple[
     rows: list[LayerCount] = []
     shapes: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
-    # Lambda layers are counted whole, and otherwise what has no parts.
+    # Lambda layers are counted whole, and otherwise what has no
     whole = {layer for layer in model.modules() if isinstance(layer, _LambdaLayers)}
     within = {part for layer in whole for part in layer.modules()} - whole
     counted = whole | {one for one in model.modules() if one not in within and not list(one.children())}
@@ -159,29 +153,29 @@ def _layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: 
             return 2 * math.prod(output_shape) * module.in_features
         case LambdaLayer1d() | LambdaLayer2d() | LambdaLayer3d():
             return _lambda_flops(module, input_shape[1:])
-        case parts.AttentionProduct():
+        case AttentionProduct():
             return _attention_flops(module, input_shape, output_shape)
         case _:
             return 0
 
 
 def _attention_flops(
-    product: parts.AttentionProduct, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+    product: AttentionProduct, input_shape: tuple[int, ...], output_shape: tuple[int, ...]
 ) -> int:
     """Queries with the elements they reach, and the values by that; neither the softmax nor positions."""
     h, k, *size = input_shape
     v, n = output_shape[1], math.prod(size)
     match product:
-        case parts.LinearProduct():
+        case LinearProduct():
             return 2 * h * 2 * n * k * v
-        case parts.LineProduct():
+        case LineProduct():
             return 2 * h * n * size[product.axis] * (k + v)
-        case parts.GlobalProduct():
+        case GlobalProduct():
             return 2 * h * n * n * (k + v)
-        case parts.WindowProduct() | parts.RelationProduct() | parts.WindowSum():
+        case WindowProduct() | RelationProduct() | WindowSum():
             window = math.prod(min(product.window_size, length) for length in size)
             # The weights of a `WindowSum` come from a network, which is counted by itself.
-            return 2 * h * n * window * (v if isinstance(product, parts.WindowSum) else k + v)
+            return 2 * h * n * window * (v if isinstance(product, WindowSum) else k + v)
     raise AssertionError(f"{type(product).__name__} is not counted")
 
 

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
-from lambdanets.errors import ArgumentError, check_choice, check_choices, check_positive
+from lambdanets.errors import ArgumentError, check_choice, check_choices, check_positive, require
 from lambdanets.models.mixers import MixerName
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 STAGES: Final = ("c2", "c3", "c4", "c5")
-_LETTERS: Final = {"C": "3×3 convolution", "L": "lambda layer", "A": "attention, by the name in `mixer`"}
+# Convolution, lambda layer, and attention, by the name in `mixer`.
+_LETTERS: Final = ("C", "L", "A")
 
 # Channels out of a ResNet's bottleneck, over its width.
 EXPANSION: Final = 4
@@ -94,10 +95,8 @@ class NetworkConfig:
         check_positive(who, num_classes=self.num_classes, in_channels=self.in_channels)
         sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size
         check_positive(who, image_size=min(sides))
-        if not set(self.strides) <= {1, 2}:
-            raise ArgumentError(f"{who}: strides must be 1 or 2, got {self.strides}.")
-        if not 0 <= self.dropout < 1:
-            raise ArgumentError(f"{who}: dropout must be at least 0 and below 1, got {self.dropout}.")
+        require(self, "strides", set(self.strides) <= {1, 2}, "be 1 or 2")
+        require(self, "dropout", 0 <= self.dropout < 1, "be at least 0 and below 1")
 
     def _size_behind(self, *strides: int) -> tuple[int, int]:
         """Height and width of an image of `image_size` behind layers of these strides."""
@@ -117,7 +116,7 @@ class ResNetConfig(NetworkConfig):
         layers: One letter a stage: C convolution, L lambda layer, A attention.
         lambda_blocks: Stage -> blocks, counted from 1, that are lambda layers in a convolution stage.
         widths: Channels of the 3×3 convolution or lambda layer in each stage; blocks put out 4 times as many.
-        stem: `"classic"` (7×7 and max pool, stride 4), `"deep"` (five 3×3 layers' ResNet-RS stem, stride 4)
+        stem: `"classic"` (7×7 and max pool, stride 4), `"deep"` (four 3×3 layers, as in ResNet-RS, stride 4)
             or `"small"` (one 3×3, stride 1: for images of some 32 pixels and less).
         shortcut: `"convolution"` (strided 1×1) or `"pool"` (2×2 average pool, then 1×1: ResNet-D).
         squeeze_excitation: Stages whose convolution blocks end in squeeze-and-excitation.
@@ -152,10 +151,7 @@ class ResNetConfig(NetworkConfig):
         who = "ResNetConfig"
         super().__post_init__()
         for name in ("depths", "widths", "strides"):
-            if len(getattr(self, name)) != len(STAGES):
-                raise ArgumentError(
-                    f"{who}: {name} must have 4 numbers, one a stage, got {getattr(self, name)}."
-                )
+            require(self, name, len(getattr(self, name)) == len(STAGES), "have 4 numbers, one a stage")
         for stage, depth, width in zip(STAGES, self.depths, self.widths, strict=True):
             check_positive(who, **{f"depth of {stage}": depth, f"width of {stage}": width})
         check_choices(self)
@@ -165,13 +161,12 @@ class ResNetConfig(NetworkConfig):
         self._check_attention(who)
 
     def _check_layers(self, who: str) -> None:
-        letters = ", ".join(_LETTERS)
         if len(self.layers) != len(STAGES):
             raise ArgumentError(f"{who}: layers must have 4 letters, one a stage, got {self.layers!r}.")
         for stage, letter in zip(STAGES, self.layers, strict=True):
             if letter not in _LETTERS:
                 raise ArgumentError(
-                    f"{who}: layers must use the letters {letters}, got {self.layers!r} "
+                    f"{who}: layers must use the letters {', '.join(_LETTERS)}, got {self.layers!r} "
                     f"(unknown {letter!r} at {stage})."
                 )
         for stage, blocks in self.lambda_blocks.items():
@@ -191,10 +186,8 @@ class ResNetConfig(NetworkConfig):
                 f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(get_args(MixerName))}."
             )
         check_positive(who, attention_heads=self.attention_heads)
-        if self.attention_window < 1 or self.attention_window % 2 == 0:
-            raise ArgumentError(
-                f"{who}: attention_window must be positive and odd, got {self.attention_window}."
-            )
+        window = self.attention_window
+        require(self, "attention_window", window > 0 and window % 2 == 1, "be positive and odd")
 
     @property
     def stem_stride(self) -> int:
@@ -221,10 +214,7 @@ class BlockConfig:
 
     Attributes:
         number: Counted from 1 through the network.
-        in_channels: Of its inputs.
-        out_channels: Of its outputs.
         expansion: Channels of its depthwise convolution, over `in_channels`.
-        stride: 1 or 2.
         is_lambda: Whether a lambda layer stands where the depthwise convolution stood.
         map_size: Height and width of its inputs, at the config's `image_size`.
     """
@@ -270,16 +260,12 @@ class MobileNetConfig(NetworkConfig):
         super().__post_init__()
         for name in ("depths", "widths", "strides", "expansions"):
             numbers = getattr(self, name)
-            if len(numbers) != _NUM_GROUPS or min(numbers) < 1:
-                raise ArgumentError(
-                    f"{who}: {name} must have {_NUM_GROUPS} positive numbers, one a group, got {numbers}."
-                )
+            fits = len(numbers) == _NUM_GROUPS and min(numbers) > 0
+            require(self, name, fits, f"have {_NUM_GROUPS} positive numbers, one a group")
         check_positive(who, stem_width=self.stem_width, head_width=self.head_width)
         depth = sum(self.depths)
-        if not all(1 <= block <= depth for block in self.lambda_blocks):
-            raise ArgumentError(
-                f"{who}: lambda_blocks must be from 1 to {depth}, got {tuple(self.lambda_blocks)}."
-            )
+        inside = all(1 <= block <= depth for block in self.lambda_blocks)
+        require(self, "lambda_blocks", inside, f"be from 1 to {depth}")
 
     def blocks(self, stage: str) -> tuple[BlockConfig, ...]:
         """The blocks of a stage, c1 to c5."""

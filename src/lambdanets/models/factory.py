@@ -12,7 +12,7 @@ from lambdanets.models.config import MobileNetConfig
 from lambdanets.models.mobilenet import MobileNetV2
 from lambdanets.models.resnet import ResNet
 from lambdanets.models.variants import model_config
-from lambdanets.nn.attention_parts import AttentionProduct
+from lambdanets.nn.attention import AttentionProduct
 from lambdanets.nn.position import DensePosition, RelativePosition
 
 Network = ResNet | MobileNetV2

@@ -24,9 +24,6 @@ class MobileNetV2(nn.Module):
 
     Paper: Table 17; the network without lambda blocks is Sandler et al. 2018, Table 2.
 
-    Args:
-        config: What it is made of.
-
     Example:
         >>> from lambdanets.models import create_model
         >>> model = create_model("lambda_mobilenetv2", num_classes=10)
@@ -84,10 +81,6 @@ class InvertedBottleneck(nn.Module):
     `expansion` times as many channels, or a lambda layer of as many as come in.
 
     Paper: Table 17 (lambda blocks).
-
-    Args:
-        config: Of the whole network.
-        block: Of this block.
     """
 
     def __init__(self, config: MobileNetConfig, block: BlockConfig) -> None:

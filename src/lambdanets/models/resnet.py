@@ -23,9 +23,6 @@ class ResNet(nn.Module):
 
     Paper: §4, §5; Tables 12 and 19.
 
-    Args:
-        config: What it is made of.
-
     Example:
         >>> from lambdanets.models import create_model
         >>> model = create_model("lambda_resnet50", num_classes=10)
@@ -101,17 +98,10 @@ class ResNet(nn.Module):
 class Bottleneck(nn.Module):
     """1×1 convolution, mixer, 1×1 convolution, and a shortcut around them.
 
-    Each is followed by batch norm and ReLU, as in ResNet-v1, whatever the mixer.
+    Each is followed by batch norm and ReLU, as in ResNet-v1, whatever the mixer (its letter is C, L or A). A
+    lambda layer may share the position module of its stage.
 
     Paper: §4, Appendix C.1.
-
-    Args:
-        config: Config of the whole network.
-        stage: Stage of the block.
-        letter: Letter of its mixer: C, L or A.
-        in_channels: Channels of its inputs.
-        stride: 1 or 2.
-        position: Position module that its lambda layer shares, if any.
     """
 
     def __init__(

@@ -7,20 +7,44 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
-from lambdanets.functional.attention.local import window_sides, window_values
-from lambdanets.nn.attention_parts import (
+from lambdanets.functional.attention.local import (
+    local_attention,
+    local_relation,
+    vector_attention,
+    window_sides,
+    window_values,
+)
+from lambdanets.nn.attention import (
+    AttentionProduct,
+    Keys,
     ProjectedAttention2d,
-    RelationProduct,
-    WindowProduct,
-    WindowSum,
+    Values,
     check_attention,
     depth_of,
     make_pool,
+    make_table,
 )
 
 Relation = Literal["pairwise", "patchwise"]
 
 RELATIONS: Final[tuple[Relation, ...]] = ("pairwise", "patchwise")
+
+
+class WindowProduct(AttentionProduct):
+    """`local_attention`, with rows and columns each in a half of the depth."""
+
+    def __init__(self, query_depth: int, window_size: int, impl: str) -> None:
+        super().__init__(impl)
+        self.window_size = window_size
+        self.rows = make_table(query_depth - query_depth // 2, window_size)
+        self.columns = make_table(query_depth // 2, window_size)
+
+    def forward(self, queries: Keys, keys: Keys, values: Values) -> Values:
+        """Weigh the window around each query."""
+        rows = nn.functional.pad(self.rows, (0, 0, 0, len(self.columns)))
+        columns = nn.functional.pad(self.columns, (0, 0, len(self.rows), 0))
+        tables, window = [rows, columns], self.window_size
+        return local_attention(queries, keys, values, tables, window_size=window, impl=self.impl)
 
 
 class LocalAttention2d(ProjectedAttention2d):
@@ -64,6 +88,18 @@ class LocalAttention2d(ProjectedAttention2d):
         if k < 2:
             raise ArgumentError(f"{who}: query_depth must be at least 2, a half for each axis, got {k}.")
         super().__init__(in_channels, d, num_heads, k, WindowProduct(k, window_size, impl), stride)
+
+
+class RelationProduct(AttentionProduct):
+    """`local_relation`, with the prior of the layer's network."""
+
+    def __init__(self, window_size: int, impl: str) -> None:
+        super().__init__(impl)
+        self.window_size = window_size
+
+    def forward(self, queries: Keys, keys: Keys, values: Values, prior: Float[Tensor, "h r r"]) -> Values:
+        """Weigh the window around each query by appearance and geometry."""
+        return local_relation(queries, keys, values, prior, impl=self.impl)
 
 
 class LocalRelation2d(nn.Module):
@@ -125,6 +161,19 @@ class LocalRelation2d(nn.Module):
         groups = nn.functional.pad(values, (0, 0, 0, 0, 0, missing)).unflatten(1, (-1, self.shared_channels))
         output = self.product(queries, keys, groups, self.prior()).flatten(1, 2)
         return self.pool(output[:, : values.shape[1]])
+
+
+class WindowSum(AttentionProduct):
+    """`vector_attention`, with the weights of the layer's network."""
+
+    def __init__(self, window_size: int, normalize: bool, impl: str) -> None:
+        super().__init__(impl)
+        self.window_size, self.normalize = window_size, normalize
+
+    def forward(self, weights: Float[Tensor, "b h r height width"], values: Values) -> Values:
+        """Sum the window around each position."""
+        size, normalize = self.window_size, self.normalize
+        return vector_attention(weights, values, window_size=size, normalize=normalize, impl=self.impl)
 
 
 class VectorAttention2d(nn.Module):
