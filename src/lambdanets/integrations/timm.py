@@ -68,16 +68,29 @@ def load_timm(name: str, weights: Path | None = None) -> nn.Module:
         raise ArgumentError(
             f"load_timm: name must be a model of timm, got {name!r}.{did_you_mean(name, timm.list_models())}"
         )
-    if weights is not None:
-        return _load_file(timm, name, weights)
+    if weights is None:
+        try:
+            return timm.create_model(name, pretrained=True)
+        # Each layer of the download has errors of its own.
+        except Exception as error:
+            raise PathError(
+                f"load_timm: the weights of {name} must be within reach, got '{first_line(error)}'. Without a"
+                " network give them with --weights FILE.safetensors."
+            ) from error
+    if not weights.is_file():
+        raise PathError(f"load_timm: weights must be a file, got {weights}, which does not exist.")
     try:
-        return timm.create_model(name, pretrained=True)
-    # Each layer of the download has errors of its own.
-    except Exception as error:
-        raise PathError(
-            f"load_timm: the weights of {name} must be within reach, got '{first_line(error)}'. Without a"
-            " network give them with --weights FILE.safetensors."
+        tensors = load_file(weights)
+        roles = timm.create_model(name).pretrained_cfg
+        num_classes = len(_weight(tensors, roles["classifier"]))
+        in_channels = _weight(tensors, roles["first_conv"]).shape[1]
+        model: nn.Module = timm.create_model(name, num_classes=num_classes, in_chans=in_channels)
+        model.load_state_dict(tensors)
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise CheckpointError(
+            f"load_timm: {weights} must hold the weights of {name}, got '{first_line(error)}'."
         ) from error
+    return model
 
 
 def _import_timm(who: str) -> Any:
@@ -93,25 +106,6 @@ def _import_timm(who: str) -> Any:
         raise DependencyError(
             f"{who}: timm must be installed, got {str(error)!r}. pip install 'lambdanets[train]'."
         ) from error
-
-
-def _load_file(timm: Any, name: str, path: Path) -> nn.Module:
-    if not path.is_file():
-        raise PathError(f"load_timm: weights must be a file, got {path}, which does not exist.")
-    try:
-        tensors = load_file(path)
-        roles = timm.create_model(name).pretrained_cfg
-        model: nn.Module = timm.create_model(
-            name,
-            num_classes=len(_weight(tensors, roles["classifier"])),
-            in_chans=_weight(tensors, roles["first_conv"]).shape[1],
-        )
-        model.load_state_dict(tensors)
-    except (SafetensorError, KeyError, RuntimeError) as error:
-        raise CheckpointError(
-            f"load_timm: {path} must hold the weights of {name}, got '{first_line(error)}'."
-        ) from error
-    return model
 
 
 def _weight(tensors: dict[str, Tensor], name: str | tuple[str, ...]) -> Tensor:

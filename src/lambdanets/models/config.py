@@ -158,7 +158,16 @@ class ResNetConfig(NetworkConfig):
         for stage in self.squeeze_excitation:
             check_choice(who, "squeeze_excitation", stage, STAGES)
         self._check_layers(who)
-        self._check_attention(who)
+        if self.mixer is not None:
+            check_choice(who, "mixer", self.mixer, get_args(MixerName))
+        if ("A" in self.layers) != (self.mixer is not None):
+            raise ArgumentError(
+                f"{who}: mixer must be given when layers have the letter A, and then alone, "
+                f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(get_args(MixerName))}."
+            )
+        check_positive(who, attention_heads=self.attention_heads)
+        window = self.attention_window
+        require(self, "attention_window", window > 0 and window % 2 == 1, "be positive and odd")
 
     def _check_layers(self, who: str) -> None:
         if len(self.layers) != len(STAGES):
@@ -176,18 +185,6 @@ class ResNetConfig(NetworkConfig):
                 raise ArgumentError(
                     f"{who}: lambda_blocks of {stage} must be from 1 to {depth}, got {tuple(blocks)}."
                 )
-
-    def _check_attention(self, who: str) -> None:
-        if self.mixer is not None:
-            check_choice(who, "mixer", self.mixer, get_args(MixerName))
-        if ("A" in self.layers) != (self.mixer is not None):
-            raise ArgumentError(
-                f"{who}: mixer must be given when layers have the letter A, and then alone, "
-                f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(get_args(MixerName))}."
-            )
-        check_positive(who, attention_heads=self.attention_heads)
-        window = self.attention_window
-        require(self, "attention_window", window > 0 and window % 2 == 1, "be positive and odd")
 
     @property
     def stem_stride(self) -> int:

@@ -102,7 +102,7 @@ class RelationProduct(AttentionProduct):
         return local_relation(queries, keys, values, prior, impl=self.impl)
 
 
-class LocalRelation2d(nn.Module):
+class LocalRelation2d(ProjectedAttention2d):
     """Hu's (2019) local relation: windows weighed by how pixels look together and by a learned geometry.
 
     yₙ = Σₘ softmaxₘ(-(qₙ - kₘ)² + g(m - n)) vₘ, with numbers for queries and keys, one for each group of
@@ -133,21 +133,14 @@ class LocalRelation2d(nn.Module):
         stride: int = 1,
         impl: str = "auto",
     ) -> None:
-        super().__init__()
         who, d = "LocalRelation2d", in_channels if out_channels is None else out_channels
         check_attention(who, in_channels, d, 1, 1, stride)
         check_positive(who, shared_channels=shared_channels)
         window_sides(who, window_size, 2)
         groups = -(-d // shared_channels)
+        super().__init__(in_channels, d, groups, 1, RelationProduct(window_size, impl), stride)
         self.shared_channels, self.window_size = shared_channels, window_size
-        self.to_queries = nn.Conv2d(in_channels, groups, 1, bias=False)
-        self.to_keys = nn.Conv2d(in_channels, groups, 1, bias=False)
-        self.to_values = nn.Conv2d(in_channels, d, 1, bias=False)
-        for projection in (self.to_queries, self.to_keys, self.to_values):
-            nn.init.normal_(projection.weight, std=in_channels**-0.5)
         self.geometry = nn.Sequential(nn.Conv2d(2, groups, 1), nn.ReLU(), nn.Conv2d(groups, groups, 1))
-        self.product = RelationProduct(window_size, impl)
-        self.pool = make_pool(stride)
 
     def prior(self) -> Float[Tensor, "h r r"]:
         """g of every offset, in halves of the window."""

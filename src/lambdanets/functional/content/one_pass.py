@@ -64,8 +64,29 @@ class _ContentSummary(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        keys, values = ctx.saved_tensors
-        return (*_context_backward(grad_out.unsqueeze(1), keys, values, ctx.key_normalization), None)
+        (keys, values), key_normalization = ctx.saved_tensors, ctx.key_normalization
+        summary = _summarise(keys, values, key_normalization)
+        grad_lambdas = grad_out.unsqueeze(1)  # b 1 k v
+        # What the normalisation takes from every key alike: Σₘ k̄ₘ dk̄ₘ.
+        shared = (grad_lambdas * summary.lambdas).sum(-1, keepdim=True)
+        grad_keys, grad_values = [], []
+        for key_part, value_part in _parts(keys, values):
+            weights = _weights(key_part, summary.norm, key_normalization)
+            grad_values.append(weights.mT @ grad_lambdas)  # b u m v
+            grad_part = (value_part.mT @ grad_lambdas.mT).mT  # of the weights, b u k m
+            if key_normalization == "softmax":
+                grad_part = weights * (grad_part - shared)
+            elif key_normalization == "l2":
+                assert summary.norm is not None
+                # Below the smallest norm the keys are divided by a constant.
+                inside = torch.where(summary.norm > L2_EPSILON, grad_part - weights * shared, grad_part)
+                grad_part = inside / summary.norm.clamp_min(L2_EPSILON)
+            grad_keys.append(grad_part.mT)
+        first, second = (
+            in_order_of(torch.cat(parts, dim=2).mT.unflatten(3, like.shape[3:]), like).to(like.dtype)
+            for parts, like in ((grad_keys, keys), (grad_values, values))
+        )
+        return first, second, None
 
 
 def _summarise(
@@ -112,36 +133,6 @@ def _join(total: _Summary, part: _Summary, key_normalization: KeyNormalization) 
     else:
         norm, scales = total.norm, (total.norm, part.norm)
     return _Summary(norm, total.lambdas * scales[0] + part.lambdas * scales[1])
-
-
-def _context_backward(
-    grad_lambdas: Float[Tensor, "b 1 k v"],
-    keys: Float[Tensor, "b u k *context"],
-    values: Float[Tensor, "b u v *context"],
-    key_normalization: KeyNormalization,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the keys and of the values."""
-    summary = _summarise(keys, values, key_normalization)
-    # What the normalisation takes from every key alike: Σₘ k̄ₘ dk̄ₘ.
-    shared = (grad_lambdas * summary.lambdas).sum(-1, keepdim=True)
-    grad_keys, grad_values = [], []
-    for key_part, value_part in _parts(keys, values):
-        weights = _weights(key_part, summary.norm, key_normalization)
-        grad_values.append(weights.mT @ grad_lambdas)  # b u m v
-        grad_part = (value_part.mT @ grad_lambdas.mT).mT  # of the weights, b u k m
-        if key_normalization == "softmax":
-            grad_part = weights * (grad_part - shared)
-        elif key_normalization == "l2":
-            assert summary.norm is not None
-            # Below the smallest norm the keys are divided by a constant.
-            inside = torch.where(summary.norm > L2_EPSILON, grad_part - weights * shared, grad_part)
-            grad_part = inside / summary.norm.clamp_min(L2_EPSILON)
-        grad_keys.append(grad_part.mT)
-    first, second = (
-        in_order_of(torch.cat(parts, dim=2).mT.unflatten(3, like.shape[3:]), like).to(like.dtype)
-        for parts, like in ((grad_keys, keys), (grad_values, values))
-    )
-    return first, second
 
 
 def _parts(keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
