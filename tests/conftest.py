@@ -1,5 +1,6 @@
 """Seeds, one thread, and a switch for the shape checks."""
 
+import inspect
 import os
 from collections.abc import Iterator
 
@@ -25,3 +26,14 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forgets what was compiled, and unwraps properties: dynamo cannot read the checks around them."""
+    from lambdanets.functional._dispatch import Problem
+
+    torch._dynamo.reset()
+    for name, value in list(vars(Problem).items()):
+        if isinstance(value, property):
+            monkeypatch.setattr(Problem, name, property(inspect.unwrap(value.fget)))

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from lambdanets.analysis.memory import saved_bytes
 from lambdanets.functional import CausalState, causal, causal_lambda_layer, causal_lambda_step, lambda_layer
 from lambdanets.functional.relative_position import dense_embeddings
+from lambdanets.nn import LambdaLayer
 from support.compare import assert_close, assert_equal
 from support.gradients import assert_all_close, outputs_and_gradients
 from support.oracles import assert_specified, loop_embeddings, loop_lambda_layer
@@ -180,25 +182,9 @@ def test_the_state_does_not_grow() -> None:
     assert numbers == case.b * case.u * (case.k * case.v + 2 * case.k + 4 * case.v)
 
 
-def saved_bytes(case: Case) -> int:
-    """Bytes autograd keeps for the backward pass, each storage counted once."""
-    storages: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        storages[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    leaves = [x.requires_grad_() for x in case.draw(*NAMES).values()]
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        # The graph holds what was packed until the bytes are counted: no address is used twice.
-        output = causal_lambda_layer(*leaves)
-    assert output.requires_grad
-    return sum(storages.values())
-
-
 def test_memory_is_linear_in_n() -> None:
-    at_n, at_2n = (saved_bytes(Case(size=(n,), scope=(9,), k=4, v=4)) for n in (512, 1024))
+    layer = LambdaLayer(8, causal=True, query_depth=4, num_heads=2, scope_size=9, normalization="layer")
+    at_n, at_2n = (saved_bytes(layer, torch.randn(1, n, 8)) for n in (512, 1024))
     assert 1.8 < at_2n / at_n < 2.2
 
 

@@ -1,6 +1,5 @@
 """What every operator keeps, whatever it computes: derivatives, compilation, meta tensors, independence."""
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +17,6 @@ from lambdanets.functional import (
     multihead_lambda_layer,
     position_output,
 )
-from lambdanets.functional._dispatch import Problem
 from support.attention_calls import CALLS as ATTENTION_CALLS
 from support.attention_calls import AttentionCall
 from support.compare import assert_close, assert_equal
@@ -191,15 +189,6 @@ def test_meta_tensors_give_the_shape(call: Call) -> None:
     output = call.function(**{name: x.to("meta") for name, x in tensors.items()})
     assert output.is_meta
     assert output.shape == call.function(**tensors).shape
-
-
-@pytest.fixture
-def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forgets what was compiled, and unwraps properties: dynamo cannot read the checks around them."""
-    torch._dynamo.reset()
-    for name, value in list(vars(Problem).items()):
-        if isinstance(value, property):
-            monkeypatch.setattr(Problem, name, property(inspect.unwrap(value.fget)))
 
 
 # torch.compile sees one operator, whichever implementation of it runs.

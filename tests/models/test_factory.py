@@ -1,4 +1,4 @@
-"""What is made of a model's name: a network of shapes alone, and groups of parameters."""
+"""What is made of a model's name: a network of shapes alone, compiled code, and groups of parameters."""
 
 import pytest
 import torch
@@ -60,3 +60,15 @@ def test_bias_of_a_position_and_scales_of_other_layers_are_not_decayed() -> None
         decayed, _ = parameter_groups(layer, 1.0)
         weights = {id(module.weight) for module in (layer.to_queries, layer.to_keys, layer.to_values)}
         assert {id(one) for one in decayed["params"]} == weights | {id(layer.position.table)}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+@pytest.mark.parametrize("name", ["lambda_resnet_small", "lambda_mobilenet_small"])
+def test_compiles_without_graph_breaks(name: str, backend: str) -> None:
+    model, images = create_model(name).eval(), torch.randn(2, 3, 32, 32)
+    expected = model(images)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
+    assert (compiled(images) - expected).abs().max() < 1e-4 * expected.abs().max()

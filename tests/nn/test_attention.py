@@ -1,6 +1,5 @@
 """Attention layers against the loops of their equations, on any map; gradients, names, errors."""
 
-import inspect
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, unfold
 
-from lambdanets.functional._dispatch import Problem
 from lambdanets.nn import (
     AugmentedConvolution2d,
     AxialAttention2d,
@@ -204,13 +202,9 @@ def test_tables_of_a_larger_map_are_interpolated_and_of_a_smaller_one_cropped() 
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("unchecked")
+@pytest.mark.usefixtures("unchecked", "fresh_compiler")
 @each_layer
-def test_compiles_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch._dynamo.reset()
-    for key, value in list(vars(Problem).items()):
-        if isinstance(value, property):
-            monkeypatch.setattr(Problem, key, property(inspect.unwrap(value.fget)))
+def test_compiles_whole(name: str) -> None:
     layer, maps = make(name, 2), images(5, 4)
     assert_close(torch.compile(layer, fullgraph=True, backend="aot_eager")(maps), layer(maps))
 

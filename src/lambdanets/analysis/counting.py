@@ -79,18 +79,16 @@ def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
     inference = live_bytes_peak(model, many) - peak
     model.train()
     training = saved_bytes(model, many) - saved_bytes(model, few)
-    by_stage: dict[str, list[LayerCount]] = {}
-    for layer in layers:
-        by_stage.setdefault(layer.name.split(".")[0], []).append(layer)
     stages = [
         LayerCount(
             name=name,
             kind="stage",
-            output_shape=shapes[name],
+            output_shape=shape,
             parameters=sum(layer.parameters for layer in own),
             flops=sum(layer.flops for layer in own),
         )
-        for name, own in by_stage.items()
+        for name, shape in shapes.items()
+        if (own := [layer for layer in layers if layer.name.split(".")[0] == name])
     ]
     return ModelCount(
         parameters=sum(parameter.numel() for parameter in model.parameters()),
