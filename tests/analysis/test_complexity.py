@@ -24,7 +24,6 @@ from support import plain_layers as plain
 # What the text says and no table prints.
 SECTION_3 = (
     Complexity(
-        source="§3.1",
         layer="lambda layer, one query",
         time=Form("b n m k v"),
         space=Form("k n m + b n k v"),
@@ -33,7 +32,6 @@ SECTION_3 = (
         note="h = 1, so v = d",
     ),
     Complexity(
-        source="§3.2",
         layer="lambda convolution",
         time=Form("b n r² k d / h"),
         space=Form("k r² + b n k d / h"),
@@ -64,7 +62,7 @@ PLAIN = {
 BASE = {"b": 2, "n": 16, "m": 9, "h": 2, "k": 3, "d": 8, "u": 2, "r": 3, "l": 2}
 GROWN = {**dict.fromkeys("bhkdul", 2), "n": 4, "m": 9, "r": 3}
 
-each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.source}-{row.layer}".replace(" ", "_"))
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.layer.replace(" ", "_"))
 
 
 def settled(row: Complexity, sizes: dict[str, int]) -> dict[str, int]:

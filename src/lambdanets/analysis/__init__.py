@@ -1,1 +1,1 @@
-"""Counting, measuring and drawing what models are and do."""
+"""What models have and cost: counts, closed forms, memory."""

@@ -45,7 +45,7 @@ class Form:
 
     @property
     def letters(self) -> frozenset[str]:
-        """What it depends on."""
+        """The letters it depends on."""
         return frozenset(symbol.name for symbol in _parse(self.text).free_symbols)
 
     def at(self, **sizes: int) -> int | float:
@@ -89,7 +89,6 @@ class Complexity:
         note: What to know when reading it beside the paper.
     """
 
-    source: str
     layer: str
     time: Form
     space: Form
@@ -107,7 +106,7 @@ class Complexity:
         return self.time_factor * self.time.at(**sizes) + rest
 
     def numbers_kept(self, **sizes: int) -> int | float:
-        """By a plain computation for backward, exactly, beside the layer's inputs."""
+        """Numbers a plain computation keeps for backward, exactly, beside the layer's inputs."""
         sizes |= self.sizes
         rest = 0 if self.space_left_out is None else self.space_left_out.at(**sizes)
         return self.space_factor * self.space.at(**sizes) + rest
@@ -151,7 +150,6 @@ def paper_gibibytes(
 
 
 _LAMBDA: Final = Complexity(
-    source="Table 2",
     layer="lambda layer",
     time=Form("b n m k d / h"),
     space=Form("k n m + b n k d / h"),
@@ -161,14 +159,12 @@ _LAMBDA: Final = Complexity(
 
 TABLE_2: Final = (
     Complexity(
-        source="Table 2",
         layer="self-attention",
         time=Form("b n m (h k + d)"),
         space=Form("b h n m"),
         note="relative positions add scores and embeddings, of the same growth in n and m",
     ),
     Complexity(
-        source="Table 2",
         layer="linear attention",
         time=Form("b n k d"),
         space=Form("b k d"),
@@ -182,7 +178,6 @@ TABLE_2: Final = (
 _NO_TIME: Final = "the paper prints no time here"
 
 _LAMBDAS: Final = Complexity(
-    source="Table 4",
     layer="lambda layer",
     time=Form("b l n² k d / h"),
     space=Form("l k n²"),
@@ -193,14 +188,12 @@ _LAMBDAS: Final = Complexity(
 
 TABLE_4: Final = (
     Complexity(
-        source="Table 4",
         layer="global self-attention",
         time=Form("b l n² (h k + d)"),
         space=Form("b l h n²"),
         note=f"{_NO_TIME}; 122.8 GiB by its rule, printed 120",
     ),
     Complexity(
-        source="Table 4",
         layer="axial attention",
         time=Form("b l n √n (h k + d)"),
         space=Form("b l h n √n"),
@@ -209,7 +202,6 @@ TABLE_4: Final = (
         note=f"{_NO_TIME}; one map for rows and one for columns",
     ),
     Complexity(
-        source="Table 4",
         layer="local attention, 7×7",
         time=Form("b l n m (h k + d)"),
         space=Form("b l h n m"),
@@ -243,7 +235,6 @@ TABLE_4: Final = (
 
 TABLE_6: Final = (
     Complexity(
-        source="Table 6",
         layer="multi-head lambda layer",
         time=Form("b n m k d"),
         space=Form("h k n m + b n k d"),
@@ -253,16 +244,14 @@ TABLE_6: Final = (
     ),
     replace(
         _LAMBDA,
-        source="Table 6",
         layer="multi-query lambda layer",
         note="printed as Θ(h k n m + b n k d / h): the h belongs to the other row",
     ),
 )
 
 TABLE_7: Final = (
-    replace(_LAMBDA, source="Table 7"),
+    _LAMBDA,
     Complexity(
-        source="Table 7",
         layer="lambda layer with intra-depth",
         time=Form("b n m k u d / h"),
         space=Form("k n m u + b n k d / h"),

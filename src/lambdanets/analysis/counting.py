@@ -22,9 +22,9 @@ _BATCHES = (8, 16)
 
 @dataclass(frozen=True, kw_only=True)
 class LayerCount:
-    """A layer by its path in the model and its class, with its part of the whole, for one image.
+    """One layer of a model on one image, by its path and its class.
 
-    Parameters that layers share are the first one's. FLOPs are twice the multiply-adds.
+    Parameters that layers share are the first one's; FLOPs are twice the multiply-adds.
     """
 
     name: str

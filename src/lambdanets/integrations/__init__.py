@@ -1,1 +1,1 @@
-"""Other libraries: what they have and this one does not write again."""
+"""Models of other libraries."""

@@ -94,11 +94,7 @@ def load_timm(name: str, weights: Path | None = None) -> nn.Module:
 
 
 def _import_timm(who: str) -> Any:
-    """Import timm; what it prints meanwhile is no part of what a command prints.
-
-    Raises:
-        DependencyError: timm, or the torchvision it needs, cannot be imported.
-    """
+    """Import timm; what it prints meanwhile is no part of what a command prints."""
     try:
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module("timm")

@@ -39,7 +39,7 @@ class LambdaConfig:
         content: Use content lambdas.
         positional: Use position lambdas.
         key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
-        normalization: Of queries and values: `"batch"`, `"layer"` or `"none"`.
+        normalization: Normalisation of queries and values: `"batch"`, `"layer"` or `"none"`.
         initialization: `"paper"`, or `"unit"` for position outputs that start with the scale of the values.
     """
 
@@ -79,7 +79,7 @@ class NetworkConfig:
         dropout: Rate before the classifier.
         image_size: Images the tables of a global context are sized for; any size runs.
         num_classes: Width of the classifier.
-        in_channels: Of the images.
+        in_channels: Channels of the images.
     """
 
     lambda_layer: LambdaConfig = LambdaConfig()

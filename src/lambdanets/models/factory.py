@@ -1,4 +1,4 @@
-"""Models by name, built; networks of shapes alone; and the parameters of a model in groups."""
+"""Models built by their names, networks without memory, and parameters in groups for an optimizer."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +48,7 @@ def parameter_groups(
 
     Args:
         model: Any module.
-        weight_decay: Of the group that has it.
+        weight_decay: Weight decay of the group that has it.
         decay_position: Decay position tables like other weights; whether the paper did is not known.
 
     Returns:

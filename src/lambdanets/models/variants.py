@@ -169,7 +169,7 @@ def model_config(name: str, **overrides: Any) -> ResNetConfig | MobileNetConfig:
 
 
 def _tuples(value: Any) -> Any:
-    """JSON knows lists; the config wants tuples."""
+    """Replace the lists of JSON by tuples, as configs have them."""
     if isinstance(value, Mapping):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(value) if isinstance(value, list) else value

@@ -12,7 +12,7 @@ from lambdanets.functional.relative_position import resize_table
 Keys = Float[Tensor, "b h k height width"]
 Values = Float[Tensor, "b h v height width"]
 
-# Of a head's keys in attention-augmented convolutions, however few channels these have.
+# Depth of a head's keys in attention-augmented convolutions, however few channels these have.
 _SMALLEST_DEPTH = 20
 
 
@@ -231,7 +231,7 @@ class AugmentedConvolution2d(nn.Module):
         key_ratio: Channels of all keys together, in parts of `out_channels`; k is at least 20.
         value_ratio: Channels of all values together, in parts of `out_channels`.
         feature_size: Map behind the stride that the tables are sized for; they fit others.
-        stride: Of the convolution; 1 or 2.
+        stride: Stride of the convolution; 1 or 2.
         impl: Implementation of `global_attention`.
 
     Example:

@@ -183,7 +183,7 @@ class VectorAttention2d(nn.Module):
         in_channels: d of the inputs.
         out_channels: d of the outputs; as `in_channels` by default. A multiple of `shared_channels`.
         relation: `"pairwise"` or `"patchwise"`.
-        relation_channels: Of φ and ψ; a quarter of `out_channels` by default.
+        relation_channels: Channels of φ and ψ; a quarter of `out_channels` by default.
         shared_channels: Channels that share a weight.
         window_size: Side of the window; odd.
         stride: 2 adds a 3×3 average pool behind.

@@ -87,7 +87,7 @@ def axial_attention(
         keys: One key for each head and position.
         values: One value for each head and position.
         table: One embedding for each offset along the axis; None for no positions.
-        axis: Of positions: 0 is the first of them, -1 the last.
+        axis: Axis of positions: 0 is the first, -1 the last.
         impl: As in `global_attention`.
 
     Raises:

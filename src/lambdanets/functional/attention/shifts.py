@@ -48,7 +48,7 @@ def aggregate(
 
 @cache_signature
 class _WeightedSum(torch.autograd.Function):
-    """Autograd would write a whole map for the gradient of every view."""
+    """A weighted sum of views: autograd would write a whole map for the gradient of each."""
 
     generate_vmap_rule = True
 

@@ -25,7 +25,7 @@ def lambdas_by_part(
     values: Float[Tensor, "b u v *context"],
     key_normalization: KeyNormalization,
 ) -> Float[Tensor, "b u k v"]:
-    """The same before the sum over the intra-depth."""
+    """λ = K̄ᵀ V for each part of the intra-depth."""
     normalized_keys = normalize_keys(keys.flatten(3), key_normalization)
     return torch.einsum("bukm,buvm->bukv", normalized_keys, values.flatten(3).to(normalized_keys.dtype))
 

@@ -109,7 +109,7 @@ class _ContentLambdas(RecomputeOperator):
         needs_grad: Sequence[bool],
         key_normalization: str,
     ) -> tuple[Tensor, ...]:
-        """Both at once, in the order of keys and values: they share all that is computed."""
+        """Gradients of keys and values at once, which share all that is computed; in their order."""
         grad_keys, grad_values = self.fake_gradients(grad_out, keys, values)
         b, u, k, v = lambdas.shape
         if not lambdas.numel():
