@@ -127,11 +127,10 @@ class LineProduct(AttentionProduct):
 class AxialAttention2d(nn.Module):
     """Attention within rows, then within columns, each with its own projections and relative positions.
 
-    Every position reaches every other in two steps. Time b·h·n·√n on square maps.
+    Every position reaches every other in two steps. Time b·h·n·√n on square maps. The arguments are those of
+    `GlobalAttention2d`; positions are never left out.
 
     Paper: §2; Table 4 (axial self-attention).
-
-    The arguments are those of `GlobalAttention2d`; positions are never left out.
 
     Example:
         >>> AxialAttention2d(64, feature_size=(7, 7))(torch.ones(1, 64, 5, 9)).shape
