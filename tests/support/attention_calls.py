@@ -28,7 +28,6 @@ class AttentionCall:
     function: Callable[..., Tensor]
     names: tuple[str, ...]
     impl: str
-    window: int = 3
 
     def __call__(self, impl: str | None = None, **tensors: Tensor) -> Tensor:
         return self.function(**tensors, impl=impl or self.impl)
@@ -37,7 +36,7 @@ class AttentionCall:
         self, size: tuple[int, ...], b: int = 2, h: int = 3, k: int = 4, v: int = 5, dtype=torch.float64
     ) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(0)
-        window = (self.window,) * len(size)
+        window = (3,) * len(size)
         shapes = {
             "queries": (b, h, k, *size),
             "keys": (b, h, k, *size),
