@@ -172,10 +172,6 @@ def test_multi_query_is_h_times_cheaper_than_multi_head() -> None:
     assert multi_head.space.at(**sizes) == 4 * multi_query.space.at(**sizes)
 
 
-def test_what_a_row_settles_goes_before_the_arguments() -> None:
-    assert paper_gibibytes(TABLE_4[4], k=99) == paper_gibibytes(TABLE_4[4])
-
-
 @pytest.mark.parametrize(
     ("text", "value"),
     [

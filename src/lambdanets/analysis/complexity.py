@@ -112,39 +112,22 @@ class Complexity:
         return self.space_factor * self.space.at(**sizes) + rest
 
 
-def paper_gibibytes(
-    row: Complexity,
-    *,
-    b: int = 128,
-    h: int = 8,
-    k: int = 16,
-    m: int = 49,
-    sides: tuple[int, ...] = (56, 28, 14, 7),
-    layers: tuple[int, ...] = (3, 4, 6, 3),
-) -> float:
-    """The memory column of Table 4 as the paper counts it.
+def paper_gibibytes(row: Complexity, b: int = 128) -> float:
+    """The memory column of Table 4 as the paper counts it, for a batch of b images.
 
-    Attention maps alone, or embeddings of all pairs alone, as float32, over the stages of a ResNet-50 at
-    224 pixels. Left out are the lambdas (b·n·k·v), gradients, and the larger map a stage's first layer sees.
+    Attention maps alone, or embeddings of all pairs alone, as float32, over the stages of a ResNet-50 at 224
+    pixels, with 8 heads of attention and a query depth of 16 unless the row settles it. Left out are the
+    lambdas (b·n·k·v), gradients, and the larger map a stage's first layer sees.
 
     Paper: Table 4.
-
-    Args:
-        row: One of `TABLE_4`; what it settles itself goes before the arguments.
-        b: Batch.
-        h: Heads of the attentions.
-        k: Query depth of the lambda layers.
-        m: Positions in a local window.
-        sides: Side of the map of each stage.
-        layers: Layers of each stage.
 
     Example:
         >>> {row.layer: round(paper_gibibytes(row), 2) for row in TABLE_4 if "axial" in row.layer}
         {'axial attention': 4.82}
     """
     numbers = sum(
-        row.space.at(**{"b": b, "h": h, "k": k, "m": m, "l": count, "n": side * side, **row.sizes})
-        for side, count in zip(sides, layers, strict=True)
+        row.space.at(**{"b": b, "h": 8, "k": 16, "l": layers, "n": side * side, **row.sizes})
+        for side, layers in zip((56, 28, 14, 7), (3, 4, 6, 3), strict=True)
     )
     return _FLOAT32_BYTES * row.space_factor * numbers / 2**30
 
