@@ -173,17 +173,15 @@ class LinearAttention2d(nn.Module):
     """Shen's (2018) efficient attention, and with one head Chen's (2018) double attention.
 
     The softmax of keys over positions gathers features into one matrix for each head, the softmax of queries
-    over channels distributes them; a 1×1 convolution brings them back to d. Time b·n·h·k·v.
+    over channels distributes them; a 1×1 convolution brings them back to d. Time b·n·h·k·v. Arguments not
+    listed are those of `GlobalAttention2d`.
 
     Paper: §2, §C.4; Table 3 (linear attention).
 
     Args:
-        in_channels: d of the inputs.
-        out_channels: d of the outputs; as `in_channels` by default.
         num_heads: h; 1 for double attention.
         query_depth: k; out_channels / h by default. Double attention's number of gathered features.
         value_depth: v; as k by default. Double attention's channels of a feature.
-        stride: 2 adds a 3×3 average pool behind.
         impl: Implementation of `content_output`.
 
     Example:

@@ -51,19 +51,16 @@ class LocalAttention2d(ProjectedAttention2d):
     """Ramachandran's (2019) stand-alone self-attention: a window for each query, relative rows and columns.
 
     yₙ = Σₘ softmaxₘ(qₙ·(kₘ + [R_rows[m - n], R_columns[m - n]]) / √k) vₘ over the window, each table in
-    a half of the depth and shared by the heads. Time b·h·n·|window|·k.
+    a half of the depth and shared by the heads. Time b·h·n·|window|·k. Arguments not listed are those of
+    `GlobalAttention2d`.
 
     Paper: §2; Tables 3 and 4 (local self-attention).
     Departs: the published window is padded with zeros; here the softmax is over what is on the map, and the
         stride is that of the paper's lambda layers.
 
     Args:
-        in_channels: d of the inputs.
-        out_channels: d of the outputs; as `in_channels` by default.
-        num_heads: h.
         query_depth: k, at least 2; out_channels / h by default.
         window_size: Side of the window; odd.
-        stride: 2 adds a 3×3 average pool behind.
         impl: Implementation of `local_attention`.
 
     Example:
@@ -106,16 +103,14 @@ class LocalRelation2d(ProjectedAttention2d):
     """Hu's (2019) local relation: windows weighed by how pixels look together and by a learned geometry.
 
     yₙ = Σₘ softmaxₘ(-(qₙ - kₘ)² + g(m - n)) vₘ, with numbers for queries and keys, one for each group of
-    `shared_channels`, and g a network of the offset: two layers with a ReLU between.
+    `shared_channels`, and g a network of the offset: two layers with a ReLU between. Arguments not listed
+    are those of `GlobalAttention2d`.
 
     Paper: Table 3 (local relation).
 
     Args:
-        in_channels: d of the inputs.
-        out_channels: d of the outputs; as `in_channels` by default.
         shared_channels: Channels that share a weight; the last group may have fewer.
         window_size: Side of the window; odd.
-        stride: 2 adds a 3×3 average pool behind.
         impl: Implementation of `local_relation`.
 
     Example:

@@ -78,14 +78,11 @@ def axial_attention(
     """Weigh the elements of the line through each query along one axis.
 
     As `global_attention` of each line by itself: time b·h·n·length·(k + v), so b·h·n·√n·(k + v) on a
-    square map. Rows and then columns reach everything.
+    square map. Rows and then columns reach everything. Queries, keys and values are of one map.
 
     Paper: §2; Table 4 (axial self-attention).
 
     Args:
-        queries: One query for each head and position.
-        keys: One key for each head and position.
-        values: One value for each head and position.
         table: One embedding for each offset along the axis; None for no positions.
         axis: Axis of positions: 0 is the first, -1 the last.
         impl: As in `global_attention`.

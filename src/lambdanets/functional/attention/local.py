@@ -34,14 +34,12 @@ def local_attention(
     """Weigh the elements of the window around each query.
 
     As `global_attention`, with the softmax over the elements of the window that are on the map. Time
-    b·h·n·|window|·(k + v); `"blocks"` computes a few times as much and keeps no matrix of pairs.
+    b·h·n·|window|·(k + v); `"blocks"` computes a few times as much and keeps no matrix of pairs. Queries,
+    keys and values are of one map.
 
     Paper: §2; Table 4 (local self-attention); Table 3 for stand-alone self-attention.
 
     Args:
-        queries: One query for each head and position.
-        keys: One key for each head and position.
-        values: One value for each head and position.
         tables: For each axis one embedding for each offset along it, as in `global_attention`.
         window_size: Side of the window, or one for each axis; odd.
         impl: `"auto"`, `"blocks"` or `"reference"`. `"blocks"` has no second derivatives.
