@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets.cli.pseudo import _describe, _train_arguments, iterate, label
-from lambdanets.errors import ArgumentError
+from lambdanets.cli import pseudo
+from lambdanets.cli.pseudo import _describe, iterate, label
 from lambdanets.pseudo.iterations import train_student
 from lambdanets.pseudo.labelling import Summary
 from lambdanets.pseudo.settings import LabelRules
@@ -30,7 +30,14 @@ def test_the_actions_are_listed(capsys) -> None:
             ("labl",),
             "got 'pseudo labl'. Closest: pseudo label",
         ),
-        (("train", "semi"), "pseudo train: labels must be a folder of `lambdanets pseudo label`, got none."),
+        (
+            ("train", "semi", "--ratio", "2"),
+            "train: labels must be a folder of `lambdanets pseudo label`, got none. Give --labels DIR.",
+        ),
+        (
+            ("train", "--labels", "a"),
+            "lambdanets pseudo train: recipe must come first, got '--pseudo.labels'.",
+        ),
         (("label", "--teacher", "nowhere", "--out", "x"), "must be a folder of `lambdanets train`"),
         (
             ("label", "--teacher", "timm:resnet18", "--out", "x"),
@@ -56,14 +63,27 @@ def test_refusals_leave_torch_alone() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_train_has_short_names_for_two_settings() -> None:
-    words = ["semi", "--labels", "a", "--ratio=2", "--out", "b", "--optim.learning-rate", "1"]
-    assert _train_arguments(words) == [
-        *("semi", "--pseudo.labels", "a", "--pseudo.ratio=2", "--out", "b", "--optim.learning-rate", "1")
+def test_train_has_short_names_for_two_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[list[str]] = []
+    monkeypatch.setattr(pseudo, "call", lambda function, argv, command: calls.append(argv))
+    pseudo.train(("semi", "--labels", "a", "--ratio=2", "--out", "b", "--optim.learning-rate", "1"))
+    pseudo.train(("semi", "--pseudo.labels=a", "--data.labels", "c"))
+    assert calls == [
+        ["semi", "--pseudo.labels", "a", "--pseudo.ratio=2", "--out", "b", "--optim.learning-rate", "1"],
+        ["semi", "--pseudo.labels=a", "--data.labels", "c"],
     ]
-    with pytest.raises(ArgumentError, match=r"Give --labels DIR\."):
-        _train_arguments(["semi", "--ratio", "2"])
-    assert _train_arguments(["semi", "--help"]) == ["semi", "--help"]
+
+
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ((), "usage: lambdanets pseudo train RECIPE [options]"),
+        (("--help",), "usage: lambdanets pseudo train RECIPE [options]"),
+        (("semi", "--help"), "usage: lambdanets pseudo train semi [-h] "),
+    ],
+)
+def test_the_help_of_train_names_the_command_that_was_typed(words, usage: str, capsys) -> None:
+    assert printed(capsys, "pseudo", "train", *words).startswith(usage)
 
 
 def test_a_run_labels_its_own_data_set(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import tyro
 
-from lambdanets.cli._options import Argv, DefaultFrom, Recipe, named_data, value_of
+from lambdanets.cli._options import Argv, DefaultFrom, Recipe, call, named_data, value_of
+from lambdanets.cli.train import train as train_recipe
 from lambdanets.data.config import DataConfig, SemiConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
@@ -16,9 +17,6 @@ from lambdanets.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from lambdanets.pseudo.labelling import Summary
-
-# Option of `pseudo train` -> option of `train`.
-_LONG: Final = {"--labels": "--pseudo.labels", "--ratio": "--pseudo.ratio"}
 
 _RULES: Final = LabelRules()
 _Rules = Annotated[LabelRules, tyro.conf.arg(name="")]
@@ -75,11 +73,15 @@ def label(
     print(f"\nlambdanets pseudo train RECIPE --labels {out}")
 
 
-def train(argv: Argv) -> int:
+def train(argv: Argv) -> int | None:
     """Train a recipe on its own labels and a teacher's: train with --labels and --ratio."""
-    from lambdanets.cli import run
-
-    return run(["train", *_train_arguments(argv)])
+    arguments = [re.sub(r"^--(labels|ratio)(?==|$)", r"--pseudo.\1", argument) for argument in argv]
+    has_labels = any(argument.startswith("--pseudo.labels") for argument in arguments)
+    if argv and not has_labels and not {"-h", "--help"} & {*argv}:
+        raise ArgumentError(
+            "pseudo train: labels must be a folder of `lambdanets pseudo label`, got none. Give --labels DIR."
+        )
+    return call(train_recipe, arguments, "pseudo train")
 
 
 def iterate(
@@ -117,18 +119,6 @@ def iterate(
         fraction = one.summary.wrong_fraction
         wrong = "" if fraction is None else f", {fraction:.1%} of its labels wrong"
         print(f"iteration {one.number}: student {one.accuracy:.2%}{wrong} ({one.student})")
-
-
-def _train_arguments(argv: Sequence[str]) -> list[str]:
-    arguments = [
-        re.sub(r"^--\w+(?==|$)", lambda match: _LONG.get(match[0], match[0]), argument) for argument in argv
-    ]
-    has_labels = any(argument.startswith("--pseudo.labels") for argument in arguments)
-    if argv and not has_labels and not {"-h", "--help"} & {*argv}:
-        raise ArgumentError(
-            "pseudo train: labels must be a folder of `lambdanets pseudo label`, got none. Give --labels DIR."
-        )
-    return arguments
 
 
 def _describe(summary: "Summary") -> str:
