@@ -1,4 +1,4 @@
-"""Pseudo-labels: filter and balance against loops, what a folder holds, batches of both kinds."""
+"""Pseudo-labels: what a folder holds, and batches of both kinds."""
 
 import json
 import pickle
@@ -9,55 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets.data.pseudo import (
-    MANIFEST,
-    SELECTED,
-    MixedTraining,
-    PseudoLabels,
-    _count_occurrences,
-    select,
-    shard_name,
-)
+from lambdanets.data.pseudo import MANIFEST, SELECTED, MixedTraining, PseudoLabels, shard_name
 from lambdanets.data.task import TrainingData
 from lambdanets.errors import ArgumentError, DataError, PathError
 from support.pseudo import write_folder
 from support.training import NUM_CLASSES, TinyData
 
 
-def select_by_loops(classes, confidences, min_confidence, num_each):
-    chosen = []
-    for label in sorted(set(classes)):
-        sure = [i for i, c in enumerate(classes) if c == label and confidences[i] >= min_confidence]
-        sure.sort(key=lambda i: (-confidences[i], i))
-        if num_each is None:
-            chosen += sure
-        else:
-            place = 0
-            while sure and place < num_each:
-                chosen.append(sure[place % len(sure)])
-                place += 1
-    return sorted(chosen)
-
-
-@given(
-    images=st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0])), max_size=30),
-    num_each=st.none() | st.integers(1, 12),
-)
-@settings(max_examples=150, deadline=None)
-def test_the_surest_of_each_class_are_kept(images, num_each) -> None:
-    classes = [label for label, _ in images]
-    confidences = [confidence for _, confidence in images]
-    found = select(
-        torch.tensor(classes, dtype=torch.int64),
-        torch.tensor(confidences, dtype=torch.float32),
-        min_confidence=0.25,
-        num_each=num_each,
-    )
-    assert found.tolist() == select_by_loops(classes, confidences, 0.25, num_each)
-    seen: list[int] = []
-    for index, before in zip(found.tolist(), _count_occurrences(found).tolist(), strict=True):
-        assert before == seen.count(index)
-        seen.append(index)
+@given(indices=st.lists(st.integers(0, 6), min_size=1, max_size=20).map(sorted))
+@settings(max_examples=50, deadline=None)
+def test_occurrences_are_counted(tmp_path_factory, indices) -> None:
+    folder = tmp_path_factory.mktemp("pseudo") / "labels"
+    pseudo = write_folder(folder, torch.full((7, 4), 0.25), indices)
+    assert pseudo.occurrences.tolist() == [indices[:place].count(one) for place, one in enumerate(indices)]
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """A teacher's labels: against its own outputs, killed between shards, and refused where they cannot be."""
 
 import json
+import math
 import shutil
 import sys
 from dataclasses import replace
@@ -9,6 +10,8 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from lambdanets.data.config import DigitsConfig, PseudoConfig, SemiConfig
@@ -17,7 +20,7 @@ from lambdanets.data.pseudo import MANIFEST, PseudoLabels, shard_name
 from lambdanets.errors import ArgumentError, CheckpointError, DependencyError, PathError
 from lambdanets.integrations.timm import _import_timm, load_timm
 from lambdanets.pseudo import labelling
-from lambdanets.pseudo.labelling import Summary, _num_of_each, _read_summary, write_labels
+from lambdanets.pseudo.labelling import Summary, _read_summary, select, write_labels
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
 from lambdanets.pseudo.teachers import _Renormalized, load_teacher
 from lambdanets.recipes import get_recipe
@@ -154,12 +157,32 @@ def test_a_summary_of_old_is_read(finished: Path, tmp_path: Path) -> None:
     assert _read_summary(tmp_path) == _read_summary(finished)
 
 
-def test_the_number_of_each_class() -> None:
-    confident = torch.tensor([0, 0, 0, 4, 4, 7, 7])
-    assert _num_of_each("auto", confident) == 3
-    assert _num_of_each("none", confident) is None
-    assert _num_of_each(5, confident) == 5
-    assert _num_of_each(5, confident[:0]) is None
+def select_by_loops(classes, confidences, min_confidence, balance):
+    confident = [i for i in range(len(classes)) if confidences[i] >= min_confidence]
+    labels = {classes[i] for i in confident}
+    chosen = []
+    for label in labels:
+        those = [i for i in confident if classes[i] == label]
+        those.sort(key=lambda i: (-confidences[i], i))
+        num = {"none": len(those), "auto": math.ceil(len(confident) / len(labels))}.get(balance, balance)
+        chosen += [those[place % len(those)] for place in range(num)]
+    return sorted(chosen)
+
+
+@given(
+    images=st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.1, 0.25, 0.5, 0.75, 1.0])), max_size=30),
+    balance=st.sampled_from(["auto", "none"]) | st.integers(1, 12),
+)
+@settings(max_examples=150, deadline=None)
+def test_the_most_confident_of_each_class_are_kept(images, balance) -> None:
+    classes = [label for label, _ in images]
+    confidences = [confidence for _, confidence in images]
+    found = select(
+        torch.tensor(classes, dtype=torch.int64),
+        torch.tensor(confidences, dtype=torch.float32),
+        LabelRules(min_confidence=0.25, balance=balance),
+    )
+    assert found.tolist() == select_by_loops(classes, confidences, 0.25, balance)
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """Labels that a teacher gave, in a folder, and training on them beside labelled images."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch.nn.functional import one_hot
 
 from lambdanets.data.config import DataConfig, read_data_config
 from lambdanets.data.seeds import Purpose, permutation
-from lambdanets.data.task import Batch, TrainingData
+from lambdanets.data.task import Batch, Targets, TrainingData
 from lambdanets.errors import ArgumentError, DataError, PathError
 
 # Written last: without it the labels are not complete.
@@ -24,51 +25,14 @@ MANIFEST: Final = "manifest.json"
 # Which images were kept.
 SELECTED: Final = "selected.safetensors"
 
-Targets = Int[Tensor, " b"] | Float[Tensor, "b num_classes"]
+# Files are mapped into memory once for each process that reads them.
+_open_file: Callable[..., Any] = lru_cache(maxsize=1024)(safe_open)
+_permutation = lru_cache(maxsize=2)(permutation)
 
 
 def shard_name(number: int) -> str:
-    """The file of one shard of predictions."""
+    """Name the file of one shard of predictions."""
     return f"predictions-{number:05d}.safetensors"
-
-
-def select(
-    classes: Int[Tensor, " n"],
-    confidences: Float[Tensor, " n"],
-    *,
-    min_confidence: float,
-    num_each: int | None,
-) -> Int[Tensor, " m"]:
-    """Choose the images to learn from: those the teacher is confident of, as many of each class.
-
-    The most confident images of each class are kept. A class that has fewer is filled up with its own images
-    again, the most confident first; one that has none stays empty.
-
-    Paper: none (ours); filter and balance are Noisy Student's, which the paper follows.
-
-    Args:
-        classes: What the teacher takes each image for.
-        confidences: The probability it gives that class.
-        min_confidence: Least confidence of an image that is kept.
-        num_each: Images of each class; None: all that are confident.
-
-    Returns:
-        Indices of images, ascending, some of them repeatedly.
-    """
-    (kept,) = torch.nonzero(confidences >= min_confidence, as_tuple=True)
-    if num_each is None:
-        return kept
-    chosen = []
-    for label in classes[kept].unique():
-        those = kept[classes[kept] == label]
-        ranked = those[confidences[those].argsort(descending=True, stable=True)]
-        chosen.append(ranked[torch.arange(num_each) % len(ranked)])
-    return torch.cat(chosen).sort().values if chosen else kept
-
-
-def _count_occurrences(indices: Int[Tensor, " m"]) -> Int[Tensor, " m"]:
-    """How many times the same index came before, for ascending indices."""
-    return torch.arange(len(indices)) - torch.searchsorted(indices, indices)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -77,9 +41,8 @@ class PseudoLabels:
 
     Attributes:
         path: The folder.
-        settings: What was asked for: teacher, data, filter.
+        settings: What was asked for, as `LabelConfig.to_dict` gives it.
         labels: The name of each class; None where the teacher knows only their number.
-        num_classes: How many there are.
         num_images: Unlabelled images, kept or not.
         indices: Those that are kept, ascending; balanced classes may hold an image several times.
     """
@@ -148,20 +111,17 @@ class PseudoLabels:
             entries: Places in `indices`.
         """
         column = "probabilities" if self.soft else "classes"
-        return torch.cat([self._row(column, index) for index in self.indices[entries].tolist()])
+        rows = []
+        for index in self.indices[entries].tolist():
+            number, row = divmod(index, self.settings["shard_size"])
+            file = _open_file(str(self.path / shard_name(number)), framework="pt")
+            rows.append(file.get_slice(column)[row : row + 1])
+        return torch.cat(rows)
 
-    def _row(self, column: str, index: int) -> Tensor:
-        number, row = divmod(index, self.settings["shard_size"])
-        return _opened(str(self.path / shard_name(number))).get_slice(column)[row : row + 1]
-
-
-@lru_cache(maxsize=1024)
-def _opened(path: str) -> Any:
-    """A file, mapped into memory, once for each process that reads it."""
-    return safe_open(path, framework="pt")
-
-
-Indices = Int[Tensor, " b"]
+    @cached_property
+    def occurrences(self) -> Int[Tensor, " m"]:
+        """How many times the same image came before, for each of `indices`."""
+        return torch.arange(len(self)) - torch.searchsorted(self.indices, self.indices)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,7 +142,6 @@ class MixedTraining:
         unlabelled: The images that were labelled, as training shows them; their own labels are not used.
         pseudo: The labels a teacher gave to them.
         ratio: Pseudo-labelled images to each labelled one.
-        seed: The seed of the run.
     """
 
     labelled: TrainingData
@@ -192,7 +151,6 @@ class MixedTraining:
     seed: int
 
     def __post_init__(self) -> None:
-        """Check that the labels belong to the images."""
         if not len(self.pseudo):
             raise DataError(f"MixedTraining: pseudo must hold labels, got none kept in {self.pseudo.path}.")
         if len(self.unlabelled) != self.pseudo.num_images:
@@ -224,29 +182,37 @@ class MixedTraining:
         order[is_pseudo] = torch.arange(len(self.labelled), len(self))
         return order
 
-    def batch(self, epoch: int, indices: Indices) -> Batch:
+    def batch(self, epoch: int, indices: Int[Tensor, " b"]) -> Batch:
         """The images of these indices as this epoch shows them, and their labels."""
         is_pseudo = indices >= len(self.labelled)
         parts = []
         if not is_pseudo.all():
             own = self.labelled.batch(epoch, indices[~is_pseudo])
-            parts.append((~is_pseudo, own._replace(targets=self._as_pseudo(own.targets))))
+            if self.pseudo.soft and not own.targets.is_floating_point():
+                own = own._replace(targets=one_hot(own.targets, self.pseudo.num_classes).float())
+            parts.append((~is_pseudo, own))
         parts += self._pseudo_parts(epoch, indices, is_pseudo)
-        return _joined(parts, len(indices))
+        first = parts[0][1]
+        images = torch.empty(len(indices), *first.images.shape[1:], dtype=first.images.dtype)
+        targets = torch.empty(len(indices), *first.targets.shape[1:], dtype=first.targets.dtype)
+        for those, part in parts:
+            images[those], targets[those] = part.images, part.targets
+        return Batch(images, targets, tuple(sentence for _, part in parts for sentence in part.unreadable))
 
     def _pseudo_parts(
-        self, epoch: int, indices: Indices, is_pseudo: Bool[Tensor, " b"]
+        self, epoch: int, indices: Int[Tensor, " b"], is_pseudo: Bool[Tensor, " b"]
     ) -> list[tuple[Bool[Tensor, " b"], Batch]]:
+        """Pseudo-labelled images by the epoch that shows them, each with the places it takes in the batch."""
         # Each number of the endless sequence is (which pass, which place in its order).
         numbers = epoch * self._num_pseudo + indices - len(self.labelled)
         passes = numbers // len(self.pseudo)
         entries = torch.full_like(indices, -1)
         for number in passes[is_pseudo].unique().tolist():
             those = is_pseudo & (passes == number)
-            order = _permutation(self.seed, number, len(self.pseudo))
+            order = _permutation(len(self.pseudo), Purpose.PSEUDO_ORDER, self.seed, number)
             entries[those] = order[numbers[those] % len(self.pseudo)]
         # An image that a pass holds several times looks different each time.
-        times = _occurrences(self.pseudo)
+        times = self.pseudo.occurrences
         shown = passes * (int(times.max()) + 1) + times[entries]
         parts = []
         for number in shown[is_pseudo].unique().tolist():
@@ -254,29 +220,3 @@ class MixedTraining:
             images = self.unlabelled.batch(number, self.pseudo.indices[entries[those]])
             parts.append((those, images._replace(targets=self.pseudo.targets(entries[those]))))
         return parts
-
-    def _as_pseudo(self, targets: Tensor) -> Tensor:
-        """Labels in the form that the teacher's have."""
-        if self.pseudo.soft and not targets.is_floating_point():
-            return one_hot(targets, self.pseudo.num_classes).float()
-        return targets
-
-
-def _joined(parts: list[tuple[Bool[Tensor, " b"], Batch]], num: int) -> Batch:
-    """One batch of several, each with the places it takes."""
-    first = parts[0][1]
-    images = torch.empty(num, *first.images.shape[1:], dtype=first.images.dtype)
-    targets = torch.empty(num, *first.targets.shape[1:], dtype=first.targets.dtype)
-    for those, part in parts:
-        images[those], targets[those] = part.images, part.targets
-    return Batch(images, targets, tuple(sentence for _, part in parts for sentence in part.unreadable))
-
-
-@lru_cache(maxsize=2)
-def _permutation(seed: int, number: int, num: int) -> Int[Tensor, " m"]:
-    return permutation(num, Purpose.PSEUDO_ORDER, seed, number)
-
-
-@lru_cache(maxsize=1)
-def _occurrences(pseudo: PseudoLabels) -> Int[Tensor, " m"]:
-    return _count_occurrences(pseudo.indices)

@@ -15,10 +15,9 @@ from lambdanets.training.run_folder import RunFolder
 
 @dataclass(frozen=True, kw_only=True)
 class Iteration:
-    """The results of one iteration.
+    """The results of one iteration, counted from 1.
 
     Attributes:
-        number: From 1.
         labels: The folder of the teacher's labels.
         summary: The numbers of these labels.
         student: The run folder.
@@ -50,7 +49,7 @@ def iterate(
         student: The config of each student, without labels.
         labelling: The first one; the later ones differ in their teacher.
         num_iterations: The number of students.
-        out: The folder.
+        out: The folder of all iterations.
         log: Called with a line for each thing that begins.
         ratio: Pseudo-labelled images to each labelled one.
 

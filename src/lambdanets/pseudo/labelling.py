@@ -2,26 +2,26 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lambdanets.data.config import AugmentConfig, read_data_config
-from lambdanets.data.pseudo import MANIFEST, SELECTED, select, shard_name
+from lambdanets.data.pseudo import MANIFEST, SELECTED, shard_name
 from lambdanets.data.task import Batch, Task, TestData
 from lambdanets.errors import ArgumentError, first_line
 from lambdanets.files import replace_file, storing
-from lambdanets.pseudo.settings import LabelConfig
+from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.pseudo.teachers import load_teacher
 from lambdanets.runs.load import LoadedModel
 from lambdanets.training.distributed import select_device
-from lambdanets.training.loader import test_batches
+from lambdanets.training.loader import TEST_BATCH, load_batches
 from lambdanets.training.weights import tensor_bytes
 
 _SETTINGS: Final = "settings.json"
@@ -33,7 +33,7 @@ class Summary:
     """The numbers of a labelling.
 
     Attributes:
-        num_images: Unlabelled images.
+        num_images: How many images are unlabelled.
         confident: Of each class, the images taken for it with enough confidence.
         selected: Of each class, the labels after balancing, repeated images counted as often.
         wrong: How many labels are wrong of `all` images, of the `confident` ones and of the `selected`; None
@@ -64,21 +64,6 @@ class Summary:
     def wrong_fraction(self) -> float | None:
         """Fraction of the selected labels that are wrong, where that is known."""
         return self.wrong["selected"] / max(self.num_selected, 1) if self.wrong else None
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A range of the images of a data set."""
-
-    data: TestData
-    start: int
-    end: int
-
-    def __len__(self) -> int:
-        return self.end - self.start
-
-    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
-        return self.data.batch(self.start + indices)
 
 
 def write_labels(
@@ -119,17 +104,17 @@ def write_labels(
     images = task.unlabelled.clean
     num_classes = _num_classes(teacher, images, task)
     teacher.model.to(target)
-    size, num = config.rules.shard_size, len(images)
-    paths = [out / shard_name(number) for number in range(math.ceil(num / size))]
-    for number, path in enumerate(paths):
-        shard = _Shard(images, number * size, min(num, (number + 1) * size))
-        if _is_complete(path, len(shard)):
-            log(f"shard {number + 1} of {len(paths)}: there already")
+    paths = []
+    shards = torch.arange(len(images)).split(config.rules.shard_size)
+    for number, indices in enumerate(shards):
+        paths.append(out / shard_name(number))
+        if _is_complete(paths[-1], len(indices)):
+            log(f"shard {number + 1} of {len(shards)}: there already")
             continue
-        batches = test_batches(shard, num_workers=num_workers)
+        batches = load_batches(images, [(part,) for part in indices.split(TEST_BATCH)], num_workers)
         predictions = _predict(teacher, task, batches, target, config.rules.hard)
-        replace_file(path, tensor_bytes(predictions))
-        log(f"shard {number + 1} of {len(paths)}: {len(shard):,} images")
+        replace_file(paths[-1], tensor_bytes(predictions))
+        log(f"shard {number + 1} of {len(shards)}: {len(indices):,} images")
     labels = teacher.labels or tuple(map(str, range(num_classes)))
     same_labels = teacher.labels is not None and task.unlabelled.labels == labels
     summary = _select(config, out, paths, labels, task.unlabelled.targets if same_labels else None)
@@ -138,7 +123,7 @@ def write_labels(
         "settings": settings,
         "labels": teacher.labels,
         "num_classes": num_classes,
-        "num_images": num,
+        "num_images": len(images),
         "files": {path.name: path.stat().st_size for path in (*paths, out / SELECTED)},
         "summary": asdict(summary),
     }
@@ -190,7 +175,7 @@ def _num_classes(teacher: LoadedModel, data: TestData, task: Task) -> int:
 
 @torch.inference_mode()
 def _predict(
-    teacher: LoadedModel, task: Task, batches: Iterator[Batch], device: torch.device, hard: bool
+    teacher: LoadedModel, task: Task, batches: Iterable[Batch], device: torch.device, hard: bool
 ) -> dict[str, Tensor]:
     """The teacher's predictions; the probabilities of all classes only where they become labels."""
     probabilities = torch.cat(
@@ -227,37 +212,47 @@ def _select(
             for name, parts in columns.items():
                 parts.append(file.get_tensor(name))
     classes, confidences = (torch.cat(parts) for parts in columns.values())
-    is_confident = confidences >= config.rules.min_confidence
-    indices = select(
-        classes,
-        confidences,
-        min_confidence=config.rules.min_confidence,
-        num_each=_num_of_each(config.rules.balance, classes[is_confident]),
-    )
+    indices = select(classes, confidences, config.rules)
     replace_file(out / SELECTED, tensor_bytes({"indices": indices}))
-
-    def count(chosen: Int[Tensor, " m"]) -> dict[str, int]:
-        return dict(zip(labels, chosen.bincount(minlength=len(labels)).tolist(), strict=True))
-
-    def count_wrong(wrong: Bool[Tensor, " n"]) -> dict[str, int]:
-        parts = {"all": wrong, "confident": wrong[is_confident], "selected": wrong[indices]}
-        return {name: int(part.sum()) for name, part in parts.items()}
-
-    return Summary(
-        num_images=len(classes),
-        confident=count(classes[is_confident]),
-        selected=count(classes[indices]),
-        wrong=None if targets is None else count_wrong(classes != targets),
+    is_confident = confidences >= config.rules.min_confidence
+    confident, selected = (
+        dict(zip(labels, chosen.bincount(minlength=len(labels)).tolist(), strict=True))
+        for chosen in (classes[is_confident], classes[indices])
     )
+    wrong = None
+    if targets is not None:
+        is_wrong = classes != targets
+        counted = {"all": is_wrong, "confident": is_wrong[is_confident], "selected": is_wrong[indices]}
+        wrong = {name: int(part.sum()) for name, part in counted.items()}
+    return Summary(num_images=len(classes), confident=confident, selected=selected, wrong=wrong)
 
 
-def _num_of_each(balance: int | str, confident: Int[Tensor, " n"]) -> int | None:
-    """The number of labels of each class; None for as many as there are.
+def select(
+    classes: Int[Tensor, " n"], confidences: Float[Tensor, " n"], rules: LabelRules
+) -> Int[Tensor, " m"]:
+    """Choose the images to learn from: those the teacher is confident of, as many of each class.
+
+    The most confident images of each class are kept. A class that has fewer is filled up with its own images
+    again, the most confident first; one that has none stays empty.
+
+    Paper: none (ours); filter and balance are Noisy Student's, which the paper follows.
 
     Args:
-        balance: A number; auto: the mean over the classes that have any; none: as many as there are.
-        confident: Classes of the images of enough confidence.
+        classes: The most likely class of each image.
+        confidences: The probability of that class.
+        rules: Least confidence, and how many images of each class.
+
+    Returns:
+        Indices of images, ascending, some of them repeatedly.
     """
-    if balance == "none" or not len(confident):
-        return None
-    return math.ceil(len(confident) / len(confident.unique())) if balance == "auto" else int(balance)
+    (kept,) = torch.nonzero(confidences >= rules.min_confidence, as_tuple=True)
+    if rules.balance == "none" or not len(kept):
+        return kept
+    labels = classes[kept].unique()
+    num_each = math.ceil(len(kept) / len(labels)) if rules.balance == "auto" else rules.balance
+    chosen = []
+    for label in labels:
+        those = kept[classes[kept] == label]
+        ranked = those[confidences[those].argsort(descending=True, stable=True)]
+        chosen.append(ranked[torch.arange(num_each) % len(ranked)])
+    return torch.cat(chosen).sort().values

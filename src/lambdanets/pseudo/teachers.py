@@ -31,20 +31,14 @@ def load_teacher(config: LabelConfig) -> LoadedModel:
     """
     if config.teacher.startswith(TIMM):
         weights = Path(config.weights) if config.weights else None
-        return _from_timm(load_timm(config.teacher.removeprefix(TIMM), weights), config.teacher)
+        return _from_timm(config.teacher, config.teacher.removeprefix(TIMM), weights)
     if config.teacher.startswith(HUB):
         return _from_hub(config.teacher.removeprefix(HUB))
     return load_run(config.teacher)
 
 
 class _Renormalized(nn.Module):
-    """A network for images of another mean and std, which takes colour images of ImageNet's usual ones.
-
-    Args:
-        model: The network.
-        mean: The mean of its images, by channel.
-        std: Their standard deviation.
-    """
+    """A network for images of another mean and std, which takes colour images of ImageNet's usual ones."""
 
     def __init__(self, model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -58,13 +52,13 @@ class _Renormalized(nn.Module):
         return self.model(self.normalize(images) if images.shape[1] == len(IMAGENET_MEAN) else images)
 
 
-def _from_timm(model: nn.Module, source: str) -> LoadedModel:
-    digest = state_digest(model.state_dict())
+def _from_timm(source: str, name: str, weights: Path | None = None) -> LoadedModel:
+    model = load_timm(name, weights)
+    origin = Origin(source=source, model=source, sha256=state_digest(model.state_dict()))
     config = getattr(model, "pretrained_cfg", {})
     mean, std = tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
     if len(mean) == len(IMAGENET_MEAN) and (mean, std) != (IMAGENET_MEAN, IMAGENET_STD):
         model = _Renormalized(model, mean, std)
-    origin = Origin(source=source, model=source, sha256=digest)
     return LoadedModel(model=model.eval(), preprocessing=None, labels=None, origin=origin)
 
 
@@ -78,7 +72,7 @@ def _from_hub(repository: str) -> LoadedModel:
     try:
         config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text())
         if "architecture" in config:
-            return _from_timm(load_timm(f"hf-hub:{repository}"), f"{HUB}{repository}")
+            return _from_timm(f"{HUB}{repository}", f"hf-hub:{repository}")
         folder = Path(snapshot_download(repository, allow_patterns=list(_FILES)))
     except PathError:
         raise

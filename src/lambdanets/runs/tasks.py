@@ -29,26 +29,18 @@ def load_task(config: TrainConfig) -> Task:
         PathError: There are no finished labels.
     """
     task = _load(config.data, config)
-    return _with_pseudo_labels(task, config, Path(config.pseudo.labels)) if config.pseudo.labels else task
-
-
-def _load(data: DataConfig, config: TrainConfig) -> Task:
-    return data.load(
-        seed=config.seed, augment=config.augment, max_unreadable=config.faults.max_unreadable_in_a_row
-    )
-
-
-def _with_pseudo_labels(task: Task, config: TrainConfig, folder: Path) -> Task:
-    pseudo = PseudoLabels.open(folder)
+    if not config.pseudo.labels:
+        return task
+    pseudo = PseudoLabels.open(Path(config.pseudo.labels))
     labelled = pseudo.data
     if labelled.augmented != config.data.augmented:
         raise ArgumentError(
             f"load_task: pseudo.labels must be of images that can be shown as those of {config.data.name},"
             f" got labels of {labelled.name}."
         )
-    known = pseudo.labels if pseudo.labels is not None else task.labels
+    known = task.labels if pseudo.labels is None else pseudo.labels
     if known != task.labels or pseudo.num_classes != len(task.labels):
-        theirs = ", ".join(pseudo.labels) if pseudo.labels is not None else f"{pseudo.num_classes} classes"
+        theirs = f"{pseudo.num_classes} classes" if pseudo.labels is None else ", ".join(pseudo.labels)
         raise ArgumentError(
             f"load_task: pseudo.labels must be of the classes {', '.join(task.labels)}, got {theirs}."
         )
@@ -68,3 +60,9 @@ def _with_pseudo_labels(task: Task, config: TrainConfig, folder: Path) -> Task:
         seed=config.seed,
     )
     return replace(task, train=mixed)
+
+
+def _load(data: DataConfig, config: TrainConfig) -> Task:
+    return data.load(
+        seed=config.seed, augment=config.augment, max_unreadable=config.faults.max_unreadable_in_a_row
+    )
