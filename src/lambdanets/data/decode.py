@@ -2,8 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final, Literal
 
 import numpy as np
@@ -44,26 +43,21 @@ def decode(data: bytes, name: str, *, background: Literal["white", "contrast"] =
         DataError: The bytes cannot be decoded, or are of more than `_MAX_PIXELS` pixels; the message begins
             with the name.
     """
-    with _data_errors(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
-        most = _MAX_PIXELS // 2 if _HEAVY & {image.format, image.mode} else _MAX_PIXELS
-        if image.width * image.height > most:
-            raise DataError(f"{name}: must have at most {most:,} pixels, got {image.width}×{image.height}.")
-        image.load()
-        # The pixels are whole where the metadata are damaged.
-        with suppress(Exception):
-            ImageOps.exif_transpose(image, in_place=True)
-        return _rgb(image, background)
-
-
-@contextmanager
-def _data_errors(name: str) -> Iterator[None]:
-    """Turn whatever Pillow raises into a `DataError` that names the file."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(action="ignore"):
             # Oddities of metadata do not matter; an image larger than Pillow trusts is refused.
-            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            yield
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                most = _MAX_PIXELS // 2 if _HEAVY & {image.format, image.mode} else _MAX_PIXELS
+                if image.width * image.height > most:
+                    raise DataError(
+                        f"{name}: must have at most {most:,} pixels, got {image.width}×{image.height}."
+                    )
+                image.load()
+                # The pixels are whole where the metadata are damaged.
+                with suppress(Exception):
+                    ImageOps.exif_transpose(image, in_place=True)
+                return _rgb(image, background)
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -87,18 +81,17 @@ def _rgb(image: Image.Image, background: str) -> Image.Image:
         return Image.fromarray(numbers.round().astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        is_black = background == "contrast" and _is_light(image)
-        flat = Image.new("RGB", image.size, "black" if is_black else "white")
+        paper = "white"
+        if background == "contrast":
+            opacity = np.asarray(image.getchannel("A"), dtype=np.float32)
+            grey = np.asarray(image.convert("L"), dtype=np.float32)
+            # Whether the opaque part is nearer to white than to black.
+            if (grey * opacity).sum() > 255 / 2 * opacity.sum():
+                paper = "black"
+        flat = Image.new("RGB", image.size, paper)
         flat.paste(image, mask=image)
         return flat
     return image.convert("RGB")
-
-
-def _is_light(image: Image.Image) -> bool:
-    """Whether the opaque part of an image is nearer to white than to black."""
-    opacity = np.asarray(image.getchannel("A"), dtype=np.float32)
-    grey = np.asarray(image.convert("L"), dtype=np.float32)
-    return bool((grey * opacity).sum() > 255 / 2 * opacity.sum())
 
 
 def crop_and_resize(image: Image.Image, box: Box, size: tuple[int, int]) -> UInt8[Tensor, "c height width"]:

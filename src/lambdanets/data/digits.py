@@ -150,10 +150,6 @@ def load_digits() -> tuple[Digits, Digits]:
 
     The last 500 in stored order are the test: the writers follow one another there, and a shuffled split
     would put every writer on both sides.
-
-    Raises:
-        DependencyError: scikit-learn is not installed.
-        DataError: The installed scikit-learn bundles something else.
     """
     try:
         from sklearn.datasets import load_digits as load_bundled
@@ -190,18 +186,10 @@ def _task(train: _MovedDigits, test: Digits) -> Task:
 
 
 def draw_digit(image: Image.Image, side: int, steps: Foreground) -> tuple[Plane, bool]:
-    """Draw the digit of any image as the bundled digits are drawn.
-
-    Args:
-        image: The image.
-        side: Side of the result, in cells.
-        steps: How it is drawn.
+    """Draw the digit of any image, with so many cells to a side, as the bundled digits are drawn.
 
     Returns:
         The digit, 0 for paper and 1 for ink, and whether dark and light were exchanged.
-
-    Raises:
-        DataError: The image is blank.
     """
     grey = np.asarray(image.convert("L"), dtype=np.float32) / 255
     # The border decides what the paper is.

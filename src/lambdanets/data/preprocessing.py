@@ -125,9 +125,6 @@ class Preprocessing:
     def read(self, path: Path) -> tuple[Float[Tensor, "c height width"], bool]:
         """Read an image file.
 
-        Args:
-            path: The file.
-
         Returns:
             The input of a network, and whether dark and light were exchanged (only with `foreground`).
 

@@ -56,12 +56,7 @@ class PseudoLabels:
 
     @classmethod
     def open(cls, path: Path) -> "PseudoLabels":
-        """Open a folder.
-
-        Raises:
-            PathError: There are no labels, or they are not complete.
-            DataError: A file is damaged.
-        """
+        """Open a folder, whose files must be complete and of their sizes."""
         if not (path / MANIFEST).is_file():
             raise PathError(
                 f"PseudoLabels: {path} must be a finished folder of `lambdanets pseudo label`, got no"
@@ -103,13 +98,7 @@ class PseudoLabels:
         return not self.settings["hard"]
 
     def targets(self, entries: Int[Tensor, " b"]) -> Targets:
-        """The labels of kept images.
-
-        They are read where they are needed: probabilities of many images are more than memory holds.
-
-        Args:
-            entries: Places in `indices`.
-        """
+        """Read the labels of places in `indices`: probabilities of all images are more than memory holds."""
         column = "probabilities" if self.soft else "classes"
         rows = []
         for index in self.indices[entries].tolist():
@@ -140,7 +129,7 @@ class MixedTraining:
     Attributes:
         labelled: Images with their own labels.
         unlabelled: The images that were labelled, as training shows them; their own labels are not used.
-        pseudo: The labels a teacher gave to them.
+        pseudo: The labels that a teacher gave them.
         ratio: Pseudo-labelled images to each labelled one.
     """
 

@@ -123,7 +123,7 @@ def drawn_task(
     Args:
         train: Draws training images, new ones in each epoch.
         test: Draws test images, the same ones for every seed.
-        labels: The name of each class.
+        labels: The names of the classes.
         num_images: How many to train with, and how many to test with.
         seed: The seed of the run.
         purposes: What seeds are for, as in `seeds`: the order of an epoch, training images, test images.

@@ -28,12 +28,6 @@ if TYPE_CHECKING:
 _ASPECTS: Final = (3 / 4, 4 / 3)
 _TRIES: Final = 10
 
-# Magnitudes of RandAugment that are let through; timm would cut them off at 10.
-_MAX_MAGNITUDE: Final = 30
-
-# TensorFlow's operations move an image by up to 100 of the 224 pixels of a side.
-_TRANSLATION: Final = 100 / 224
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTransform:
@@ -47,10 +41,6 @@ class TrainTransform:
 
     Paper: §E.2.
     Departs: timm has no cutout among the operations, and adds at most 128 where it solarises.
-
-    Attributes:
-        size: Side of the result, in pixels.
-        augment: How the image is changed.
     """
 
     size: int
@@ -80,8 +70,9 @@ class TrainTransform:
                 " pip install 'lambdanets[train]'."
             ) from error
         settings = {
-            "translate_pct": _TRANSLATION,
-            "magnitude_max": _MAX_MAGNITUDE,
+            # TensorFlow's operations move an image by up to 100 of the 224 pixels of a side.
+            "translate_pct": 100 / 224,
+            "magnitude_max": 30,
             "interpolation": Image.Resampling.NEAREST,
         }
         operations = rand_augment_ops(self.augment.randaugment_magnitude, prob=1.0, hparams=settings)
@@ -89,15 +80,9 @@ class TrainTransform:
 
 
 def _crop_box(width: int, height: int, min_area: float, draws: list[float]) -> Box:
-    """The box of a random part of an image: its fraction of the area, then its aspect, are drawn evenly.
+    """Draw a part of an image: its fraction of the area evenly, and its aspect evenly in the logarithm.
 
-    The aspect evenly in its logarithm. After ten parts that do not fit, the middle of the image.
-
-    Args:
-        width: Width of the image.
-        height: Height of the image.
-        min_area: Least fraction of the area.
-        draws: Numbers between 0 and 1: two for the place, then two for each try.
+    Two draws are for the place, then two for each try. After ten parts that do not fit, it is the middle.
     """
     across, down, *tries = draws
     low, high = math.log(_ASPECTS[0]), math.log(_ASPECTS[1])
@@ -128,7 +113,7 @@ def mix(
     Args:
         images: The images, as the network takes them.
         targets: Their classes.
-        num_classes: Classes of the labels.
+        num_classes: How many classes there are.
         mixup: Alpha of mixup, which blends the two; 0 for none.
         cutmix: Alpha of cutmix, which pastes a part of one; 0 for none. With both, each batch takes one or
             the other, as the seed decides.

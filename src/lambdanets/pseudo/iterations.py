@@ -52,10 +52,6 @@ def iterate(
         out: The folder of all iterations.
         log: Called with a line for each thing that begins.
         ratio: Pseudo-labelled images to each labelled one.
-
-    Raises:
-        ArgumentError: A folder holds something else, or there is nothing to do.
-        StoppedError: A signal asked a training to stop; the same call continues.
     """
     if num_iterations < 1:
         raise ArgumentError(f"iterate: num_iterations must be at least 1, got {num_iterations}.")
@@ -70,11 +66,7 @@ def iterate(
 
 
 def train_student(config: TrainConfig, path: Path) -> float:
-    """Train a config in a folder, unless an earlier process has finished it there.
-
-    Returns:
-        The accuracy after the last epoch.
-    """
+    """Train a config in a folder, or find it finished there, and return the accuracy after the last epoch."""
     # Settings that differ from the recipe stand in the run's config.
     labels, ratio = config.pseudo.labels, config.pseudo.ratio
     command = f"lambdanets pseudo train {config.recipe} --labels {labels} --ratio {ratio:g} --out {path}"

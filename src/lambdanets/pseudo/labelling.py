@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -23,9 +23,6 @@ from lambdanets.runs.load import LoadedModel
 from lambdanets.training.distributed import select_device
 from lambdanets.training.loader import TEST_BATCH, load_batches
 from lambdanets.training.weights import tensor_bytes
-
-_SETTINGS: Final = "settings.json"
-_FORMAT: Final = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +79,6 @@ def write_labels(
         log: Called with a line for each shard.
         num_workers: Processes that read images, beside this one.
         device: cpu, cuda, or auto: cuda where there is one.
-
-    Raises:
-        ArgumentError: The folder holds another labelling, the data set has no unlabelled images, or the
-            teacher does not take them.
-        DependencyError: There is no GPU for cuda.
-        StorageError: The folder cannot be written.
     """
     target = select_device("pseudo label", device)
     teacher = load_teacher(config)
@@ -119,7 +110,7 @@ def write_labels(
     same_labels = teacher.labels is not None and task.unlabelled.labels == labels
     summary = _select(config, out, paths, labels, task.unlabelled.targets if same_labels else None)
     manifest = {
-        "format": _FORMAT,
+        "format": 1,
         "settings": settings,
         "labels": teacher.labels,
         "num_classes": num_classes,
@@ -144,7 +135,7 @@ def _read_summary(out: Path) -> Summary:
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Take the folder for these settings, or raise where it holds labels of others."""
-    path = out / _SETTINGS
+    path = out / "settings.json"
     with storing(out):
         out.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -178,12 +169,8 @@ def _predict(
     teacher: LoadedModel, task: Task, batches: Iterable[Batch], device: torch.device, hard: bool
 ) -> dict[str, Tensor]:
     """The teacher's predictions; the probabilities of all classes only where they become labels."""
-    probabilities = torch.cat(
-        [
-            teacher.model(task.prepare(batch.images.to(device))).float().softmax(dim=1).cpu()
-            for batch in batches
-        ]
-    )
+    inputs = (task.prepare(batch.images.to(device)) for batch in batches)
+    probabilities = torch.cat([teacher.model(images).float().softmax(dim=1).cpu() for images in inputs])
     confidences, classes = probabilities.max(dim=1)
     predictions = {"classes": classes, "confidences": confidences}
     return predictions if hard else {**predictions, "probabilities": probabilities}

@@ -78,11 +78,7 @@ class LabelConfig:
 
 
 def run_config(teacher: str) -> TrainConfig | None:
-    """The config of a teacher that is a run; None where it is another one.
-
-    Raises:
-        PathError: There is no such run.
-    """
+    """Read the config of a teacher that is a run; None where it is another one."""
     if teacher.startswith((TIMM, HUB)):
         return None
     return RunFolder.existing(Path(teacher)).read_config()

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Final
 
 import torch
 from jaxtyping import Float
@@ -16,19 +15,9 @@ from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig
 from lambdanets.runs.load import LoadedModel, Origin, load_run
 from lambdanets.training.weights import state_digest
 
-# The files of a run that a repository holds.
-_FILES: Final = ("config.json", "best.safetensors", "best.json")
-
 
 def load_teacher(config: LabelConfig) -> LoadedModel:
-    """Load the network that a labelling names. Of a model of timm no labels are known.
-
-    Raises:
-        PathError: There is no such run or file, or it cannot be downloaded.
-        CheckpointError: The weights are damaged or of another model.
-        ArgumentError: timm has no model of that name.
-        DependencyError: A library is missing.
-    """
+    """Load the network that a labelling names. The labels of a model of timm are not known."""
     if config.teacher.startswith(TIMM):
         weights = Path(config.weights) if config.weights else None
         return _from_timm(config.teacher, config.teacher.removeprefix(TIMM), weights)
@@ -73,7 +62,8 @@ def _from_hub(repository: str) -> LoadedModel:
         config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text())
         if "architecture" in config:
             return _from_timm(f"{HUB}{repository}", f"hf-hub:{repository}")
-        folder = Path(snapshot_download(repository, allow_patterns=list(_FILES)))
+        files = ["config.json", "best.safetensors", "best.json"]
+        folder = Path(snapshot_download(repository, allow_patterns=files))
     except PathError:
         raise
     # Each layer of the download has errors of its own.

@@ -21,13 +21,7 @@ def make_model(config: ModelConfig, task: Task) -> nn.Module:
 
 
 def load_task(config: TrainConfig) -> Task:
-    """Load the data set of a config, and beside it the images that a teacher labelled, if it names any.
-
-    Raises:
-        ArgumentError: The labels are of other classes, or of another seed's images.
-        DataError: The labels are damaged, or the images are others now.
-        PathError: There are no finished labels.
-    """
+    """Load the data set of a config, and beside it the images that a teacher labelled, if it names any."""
     task = _load(config.data, config)
     if not config.pseudo.labels:
         return task
