@@ -295,6 +295,13 @@ def test_a_repository_of_the_hub_teaches(
     def offline(*_):
         raise OSError("no network")
 
+    # A repository of timm's, whose library is missing: it is within reach all the same.
+    (tmp_path / "config.json").write_text('{"architecture": "test_resnet"}')
+    with monkeypatch.context() as patch:
+        patch.setattr(huggingface_hub, "hf_hub_download", lambda _, name: str(tmp_path / name))
+        patch.setitem(sys.modules, "timm", None)
+        with pytest.raises(DependencyError, match=r"load_timm: timm must be installed"):
+            load_teacher(config)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(PathError, match=r"hub:somebody/digits must be within reach, got 'no network'\."):
         load_teacher(config)

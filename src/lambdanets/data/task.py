@@ -59,11 +59,7 @@ class TestData(Protocol):
         ...
 
     def batch(self, indices: Int[Tensor, " b"]) -> Batch:
-        """The images of these indices, and their classes.
-
-        Raises:
-            DataError: A file cannot be read; nothing stands in for it.
-        """
+        """The images of these indices, and their classes; where a file cannot be read, a `DataError`."""
         ...
 
 
@@ -134,9 +130,9 @@ def drawn_task(
             draw=train,
             num_images=num_images[0],
             num_classes=len(labels),
+            purpose=training,
             seed=seed,
             order_purpose=order,
-            purpose=training,
         ),
         test=_DrawnTest(draw=test, num_images=num_images[1], num_classes=len(labels), purpose=testing),
         labels=labels,

@@ -60,16 +60,13 @@ def _from_hub(repository: str) -> LoadedModel:
         ) from error
     try:
         config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text())
-        if "architecture" in config:
-            return _from_timm(f"{HUB}{repository}", f"hf-hub:{repository}")
         files = ["config.json", "best.safetensors", "best.json"]
-        folder = Path(snapshot_download(repository, allow_patterns=files))
-    except PathError:
-        raise
+        is_run = "architecture" not in config
+        folder = snapshot_download(repository, allow_patterns=files) if is_run else None
     # Each layer of the download has errors of its own.
     except Exception as error:
         raise PathError(
             f"load_teacher: {HUB}{repository} must be within reach, got '{first_line(error)}'. Without a"
             " network give the folder of a run."
         ) from error
-    return load_run(folder)
+    return load_run(folder) if folder else _from_timm(f"{HUB}{repository}", f"hf-hub:{repository}")
