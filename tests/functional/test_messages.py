@@ -83,6 +83,9 @@ MESSAGES: dict[str, Callable[[], object]] = {
     "position_output: scope must be odd, got 24. An even window has no centre; use 23 or 25.": lambda: (
         position_output(MAP_Q, MAP_V, zeros(1, 4, 3, 24))
     ),
+    "position_output: queries must have a position along every axis, got (0, 3).": lambda: position_output(
+        torch.ones(1, 1, 2, 0, 3), torch.ones(1, 1, 4, 0, 3), torch.ones(1, 2, 3, 3)
+    ),
     "position_output: queries must have 1, 2 or 3 axes of positions, got 4.": lambda: position_output(
         zeros(1, 1, 1, 2, 2, 2, 2), zeros(1, 1, 1, 2, 2, 2, 2), zeros(1, 1, 1, 1, 1, 1)
     ),

@@ -75,6 +75,8 @@ def position_output(
     check_scope(who, tuple(table.shape[2:]), len(size))
     if len(size) > 3:
         raise ArgumentError(f"{who}: queries must have 1, 2 or 3 axes of positions, got {len(size)}.")
+    if 0 in size:
+        raise ArgumentError(f"{who}: queries must have a position along every axis, got {tuple(size)}.")
     if workspace is None:
         workspace = default_workspace(queries.device.type)
     else:
