@@ -27,12 +27,7 @@ Label = int | str
 
 
 class Stamp(NamedTuple):
-    """Size and time of a shard, which change when it is written anew.
-
-    Attributes:
-        size: Its bytes.
-        mtime_ns: When it was last written.
-    """
+    """Size and time of a shard, which change when it is written anew."""
 
     size: int
     mtime_ns: int
@@ -79,12 +74,7 @@ def read_index(shard: Path) -> ShardIndex:
 
 
 def _build_index(shard: Path) -> ShardIndex:
-    """Read the headers and the classes of a shard.
-
-    Raises:
-        PathError: There is no such file.
-        DataError: It is no tar archive to be trusted, or lacks an image or a class.
-    """
+    """Read the headers and the classes of a shard."""
     stamp = _stamp(shard)
     try:
         descriptor = os.open(shard, os.O_RDONLY)
@@ -115,18 +105,16 @@ def _index_places(shard: Path) -> tuple[Path, Path]:
     )
 
 
-def stamp_of(descriptor: int) -> Stamp:
-    """The stamp of an open file."""
-    status = os.fstat(descriptor)
+def stamp_of(status: os.stat_result) -> Stamp:
+    """The stamp of a file."""
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _stamp(shard: Path) -> Stamp:
     try:
-        status = shard.stat()
+        return stamp_of(shard.stat())
     except OSError as error:
         raise PathError(f"shards: {shard} must be a file, got '{error.strerror}'.") from error
-    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _samples(descriptor: int, shard: str) -> dict[str, dict[str, Member]]:
@@ -169,16 +157,19 @@ def _label(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> L
             f" {member.name}."
         )
     content = read_at(descriptor, member.offset, member.size)
-    label = _plain_label(content) if "cls" in files else _json_label(content)
-    if label is None:
-        what = "the number or the name of a class" if "cls" in files else 'an object with "label"'
-        raise DataError(f"shards: {shard} must hold {what} in {member.name}, got {_beginning(content)}.")
-    return label
-
-
-def _plain_label(content: bytes) -> Label | None:
     text = content.decode("utf-8", "backslashreplace").strip()
-    return _number(text) if re.fullmatch(r"[+-]?[0-9]+", text) else _class_name(text)
+    if "cls" not in files:
+        label = _json_label(content)
+    elif re.fullmatch(r"[+-]?[0-9]+", text):
+        label = _number(text)
+    else:
+        label = _class_name(text)
+    if label is None:
+        shown = printable(content[:40])
+        more = "…" if len(content) > 40 else ""
+        what = "the number or the name of a class" if "cls" in files else 'an object with "label"'
+        raise DataError(f"shards: {shard} must hold {what} in {member.name}, got '{shown}'{more}.")
+    return label
 
 
 def _json_label(content: bytes) -> Label | None:
@@ -198,11 +189,6 @@ def _number(text: str) -> int | None:
 
 def _class_name(text: str) -> str | None:
     return text if 0 < len(text) <= _MAX_NAME else None
-
-
-def _beginning(content: bytes) -> str:
-    shown = printable(content[:40].decode("utf-8", "backslashreplace"))
-    return f"'{shown}'" + ("…" if len(content) > 40 else "")
 
 
 def _kept(place: Path, stamp: Stamp) -> ShardIndex | None:

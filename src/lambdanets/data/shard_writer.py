@@ -6,7 +6,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -76,8 +76,7 @@ def write_shards(
     if shuffle_seed is not None:
         order = permutation(len(source), Purpose.SHARDS_ORDER, shuffle_seed)
     with _appearing(folder) as beside:
-        writer = _Writer(beside, prefix, max_bytes, max_count)
-        with writer.closing():
+        with closing(_Writer(beside, prefix, max_bytes, max_count)) as writer:
             for count, index in enumerate(order.tolist(), 1):
                 writer.add(count - 1, source.name(index), source.read(index), int(source.targets[index]))
                 progress(count)
@@ -85,13 +84,8 @@ def write_shards(
     return [folder / name for name in names]
 
 
-def _image_extension(content: bytes, name: str = "") -> str:
-    """The extension of an image: by its bytes, or by its name, or else `jpg`.
-
-    Args:
-        content: Its encoded bytes, whose beginning says what they are.
-        name: Where it comes from.
-    """
+def _image_extension(content: bytes, name: str) -> str:
+    """The extension of an image: by its bytes, or by its name, or else `jpg`."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "webp"
     if content[4:12] == b"ftypavif":
@@ -130,14 +124,6 @@ class _Writer:
         self._archive: tarfile.TarFile | None = None
         self._count = 0
 
-    @contextmanager
-    def closing(self) -> Iterator[None]:
-        """Close the last archive, whatever happens."""
-        try:
-            yield
-        finally:
-            self._close()
-
     def add(self, number: int, name: str, content: bytes, target: int) -> None:
         """Write an image and its class, in a new archive where the present one is full."""
         key = f"{number:08d}{_provenance(name)}"
@@ -145,7 +131,9 @@ class _Writer:
             f"{key}.cls": str(target).encode("ascii"),
             f"{key}.{_image_extension(content, name)}": content,
         }
-        archive = self._archive_for(sum(_padded(len(member)) for member in members.values()))
+        # A member has a header and stands in whole blocks.
+        blocks = sum(1 - (-len(data) // tarfile.BLOCKSIZE) for data in members.values())
+        archive = self._archive_for(blocks * tarfile.BLOCKSIZE)
         for member, data in members.items():
             header = tarfile.TarInfo(member)
             header.size = len(data)
@@ -153,32 +141,28 @@ class _Writer:
         self._count += 1
 
     def _archive_for(self, size: int) -> tarfile.TarFile:
-        if self._archive is None or self._is_full_for(self._archive, size):
-            self._close()
-            self.names.append(f"{self._prefix}-{len(self.names):06d}.tar")
-            self._archive = tarfile.open(  # noqa: SIM115
-                self._folder / self.names[-1], "w", format=tarfile.USTAR_FORMAT
-            )
-            self._count = 0
+        """The open archive where it has room for so many bytes, else a new one."""
+        if self._archive is not None:
+            # An archive ends with two empty blocks, and is filled up to a whole record.
+            end = self._archive.offset + size + 2 * tarfile.BLOCKSIZE
+            records = -(-end // tarfile.RECORDSIZE)
+            too_large = records * tarfile.RECORDSIZE > self._max_bytes
+            if self._count < self._max_count and (not too_large or self._count == 0):
+                return self._archive
+            self.close()
+        self.names.append(f"{self._prefix}-{len(self.names):06d}.tar")
+        self._archive = tarfile.open(  # noqa: SIM115
+            self._folder / self.names[-1], "w", format=tarfile.USTAR_FORMAT
+        )
+        self._count = 0
         return self._archive
 
-    def _is_full_for(self, archive: tarfile.TarFile, size: int) -> bool:
-        # An archive ends with two empty blocks, and is filled up to a whole record.
-        end = archive.offset + size + 2 * tarfile.BLOCKSIZE
-        records = -(-end // tarfile.RECORDSIZE)
-        too_large = records * tarfile.RECORDSIZE > self._max_bytes
-        return self._count >= self._max_count or (too_large and self._count > 0)
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Write the open archive to the disk."""
         if self._archive is not None:
             self._archive.close()
             flush(self._folder / self.names[-1])
             self._archive = None
-
-
-def _padded(size: int) -> int:
-    """Bytes of a member with its header, in whole blocks."""
-    return tarfile.BLOCKSIZE * (1 - (-size // tarfile.BLOCKSIZE))
 
 
 def _provenance(name: str) -> str:

@@ -1,12 +1,12 @@
 """Shards: images in tar archives of WebDataset's form, each read at its place in them."""
 
 import glob
-import itertools
+import math
 import os
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ class ShardSource:
         DataError: A shard is damaged or not to be trusted, or has a class that is none of `labels`.
 
     Attributes:
+        shards: The archives, in their order.
         labels: The name of each class.
         targets: The class of each image, " n", int64.
     """
@@ -59,28 +60,31 @@ class ShardSource:
         counts = [len(index.names) for index in indexes]
         if not sum(counts):
             raise DataError(f"shards: {root / pattern} must hold images, got {len(paths)} shards with none.")
-        self._shards = [_Shard(path, index.stamp) for path, index in zip(paths, indexes, strict=True)]
+        self.shards = paths
+        self._stamps = [index.stamp for index in indexes]
         self._shard = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
         self._offsets = np.concatenate([np.array(index.offsets, dtype=np.int64) for index in indexes])
         self._sizes = np.concatenate([np.array(index.sizes, dtype=np.int64) for index in indexes])
-        self._names = PackedNames(_encoded(name) for index in indexes for name in index.names)
+        self._names = PackedNames(
+            # An index that somebody made may hold what UTF-8 does not.
+            name.encode("utf-8", "backslashreplace")
+            for index in indexes
+            for name in index.names
+        )
         found = [label for index in indexes for label in index.labels]
         names = read_class_names(root)
-        self.labels = names or labels or _distinct(found)
+        # Numbers in their order, then names in theirs.
+        distinct = sorted(set(found), key=lambda label: (isinstance(label, str), label))
+        self.labels = names or labels or tuple(dict.fromkeys(map(str, distinct)))
         self.targets = torch.tensor(self._classes(found, are_indices=names is not None), dtype=torch.int64)
         self._opened = lru_cache(_most_open())(_OpenShard)
 
     def __len__(self) -> int:
         return len(self._offsets)
 
-    @property
-    def shards(self) -> list[Path]:
-        """The archives, in their order."""
-        return [shard.path for shard in self._shards]
-
     def name(self, index: int) -> str:
         """The name of an image, for messages: `train-0003.tar: 00000042.jpg`."""
-        return f"{self._shards[self._shard[index]].path.name}: {printable(self._names[index])}"
+        return f"{self.shards[self._shard[index]].name}: {printable(self._names[index])}"
 
     def size(self, index: int) -> int:
         """How many bytes an image has."""
@@ -94,9 +98,10 @@ class ShardSource:
         """
         size = self.size(index)
         try:
-            opened = self._opened(self._shards[self._shard[index]])
+            shard = self._shard[index]
+            opened = self._opened(self.shards[shard], self._stamps[shard])
             content = read_at(opened.descriptor, int(self._offsets[index]), size)
-        except _ChangedError as error:
+        except DataError as error:
             raise DataError(f"{self.name(index)}: {error}") from error
         except OSError as error:
             raise DataError(f"{self.name(index)}: cannot be read: {error.strerror}.") from error
@@ -133,15 +138,7 @@ class ShardSource:
 
 
 def _find_shards(root: Path, pattern: str) -> list[Path]:
-    """The shards that a pattern below root stands for, by name.
-
-    Args:
-        root: A folder.
-        pattern: A folder in it with `*.tar`, or names with `*`, `?` or ranges as `train-{0000..0019}.tar`.
-
-    Raises:
-        PathError: There are none, or one of a range is missing.
-    """
+    """The shards that a pattern below root stands for, by name."""
     if not root.is_dir():
         raise PathError(f"shards: root must be a folder, got {str(root) or repr('')}, which is none.")
     names = _expanded(pattern)
@@ -160,36 +157,16 @@ def _find_shards(root: Path, pattern: str) -> list[Path]:
 def _expanded(pattern: str) -> list[str]:
     """The names that ranges stand for; `{00..12}` has as many digits as its first number."""
     texts = _RANGE.split(pattern)
-    ranges = [
-        (int(first), int(last), len(first)) for first, last in zip(texts[1::3], texts[2::3], strict=True)
-    ]
-    count = 1
-    for first, last, _ in ranges:
-        count *= max(last - first + 1, 0)
+    ranges = [range(int(first), int(last) + 1) for first, last in zip(texts[1::3], texts[2::3], strict=True)]
+    count = math.prod(max(one.stop - one.start, 0) for one in ranges)
     if not 0 < count <= _MOST_IN_A_RANGE:
         raise PathError(
             f"shards: ranges of {pattern!r} must stand for 1 to {_MOST_IN_A_RANGE:,} names, got {count:,}."
         )
-    numbers = itertools.product(*(range(first, last + 1) for first, last, _ in ranges))
-    return [_filled(texts[::3], ranges, one) for one in numbers]
-
-
-def _filled(texts: list[str], ranges: list[tuple[int, int, int]], numbers: tuple[int, ...]) -> str:
-    filled = [f"{number:0{digits}}" for number, (_, _, digits) in zip(numbers, ranges, strict=True)]
-    return "".join(text + number for text, number in zip(texts, [*filled, ""], strict=True))
-
-
-def _distinct(found: list[Label]) -> tuple[str, ...]:
-    """The labels that occur: numbers in their order, then names in theirs."""
-    labels = set(found)
-    numbers = sorted(label for label in labels if isinstance(label, int))
-    names = sorted(label for label in labels if isinstance(label, str))
-    return tuple(dict.fromkeys(map(str, (*numbers, *names))))
-
-
-def _encoded(name: str) -> bytes:
-    # An index that somebody made may hold what UTF-8 does not.
-    return name.encode("utf-8", "backslashreplace")
+    names = [texts[0]]
+    for first, numbers, text in zip(texts[1::3], ranges, texts[3::3], strict=True):
+        names = [f"{name}{number:0{len(first)}}{text}" for name in names for number in numbers]
+    return names
 
 
 def _most_open() -> int:
@@ -198,22 +175,13 @@ def _most_open() -> int:
     return min(_MOST_OPEN, max(1, allowed // 4)) if allowed > 0 else _MOST_OPEN
 
 
-class _Shard(NamedTuple):
-    path: Path
-    stamp: Stamp
-
-
-class _ChangedError(Exception):
-    """A shard is another than when it was indexed."""
-
-
 class _OpenShard:
     """A shard that is open as long as somebody holds this."""
 
-    def __init__(self, shard: _Shard) -> None:
-        self.descriptor = os.open(shard.path, os.O_RDONLY)
-        if stamp_of(self.descriptor) != shard.stamp:
-            raise _ChangedError("its shard must stay as it was indexed, got another size or time.")
+    def __init__(self, path: Path, stamp: Stamp) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY)
+        if stamp_of(os.fstat(self.descriptor)) != stamp:
+            raise DataError("its shard must stay as it was indexed, got another size or time.")
 
     def __del__(self) -> None:
         if hasattr(self, "descriptor"):

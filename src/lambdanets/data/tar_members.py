@@ -35,13 +35,7 @@ _COMPRESSED: Final = {
 
 
 class Member(NamedTuple):
-    """One file of an archive.
-
-    Attributes:
-        name: Printable, whatever bytes the archive has.
-        offset: Where its bytes begin in the archive.
-        size: How many there are.
-    """
+    """One file of an archive: its printable name, and the place and number of its bytes."""
 
     name: str
     offset: int
@@ -82,12 +76,20 @@ def tar_members(descriptor: int, shard: str) -> Iterator[Member]:
         if announces:
             ahead |= _announced(descriptor, position, header, shard)
         else:
-            _check_name(shard, name)
+            if not name or name.startswith("/") or ".." in name.split("/"):
+                raise DataError(f"shards: {shard} must hold names inside it, got {printable(name)!r}.")
             if not header.isdir():
                 yield Member(printable(name), position, size)
             ahead = {}
         position += -(-size // _BLOCK) * _BLOCK
-    _check_end(descriptor, position, shard)
+    # Behind the first empty block stands nothing: two archives in one file would lose the second.
+    while piece := os.pread(descriptor, _PIECE, position):
+        if piece.count(0) < len(piece):
+            raise DataError(
+                f"shards: {shard} must end after its end mark, got more at byte {position:,}."
+                " Are two archives in one file?"
+            )
+        position += len(piece)
 
 
 def read_at(descriptor: int, offset: int, size: int) -> bytes:
@@ -126,11 +128,6 @@ def _check_kind(shard: str, name: str, kind: bytes) -> None:
     if kind not in (*_FILES, *_ANNOUNCING, tarfile.DIRTYPE):
         what = _REFUSED.get(kind, f"a member of kind {kind!r}")
         raise DataError(f"shards: {shard} must hold plain files, got {what}, {printable(name)}.")
-
-
-def _check_name(shard: str, name: str) -> None:
-    if not name or name.startswith("/") or ".." in name.split("/"):
-        raise DataError(f"shards: {shard} must hold names inside it, got {printable(name)!r}.")
 
 
 def _announced(descriptor: int, position: int, header: tarfile.TarInfo, shard: str) -> dict[str, str]:
@@ -180,14 +177,3 @@ def _damaged(shard: str, name: str) -> DataError:
 
 def _text(content: bytes) -> str:
     return content.decode("utf-8", "backslashreplace")
-
-
-def _check_end(descriptor: int, position: int, shard: str) -> None:
-    """Behind the first empty block stands nothing: two archives in one file would lose the second."""
-    while piece := os.pread(descriptor, _PIECE, position):
-        if piece.count(0) < len(piece):
-            raise DataError(
-                f"shards: {shard} must end after its end mark, got more at byte {position:,}."
-                " Are two archives in one file?"
-            )
-        position += len(piece)
