@@ -90,7 +90,9 @@ def test_check_names_what_cannot_be_read(images, capsys):
 
 def test_check_without_permission(images, capsys, monkeypatch):
     # Root may read everything; so the system's answer stands in.
-    monkeypatch.setattr("lambdanets.data.check.os.access", lambda path, how: not path.endswith(b"cat/0.jpg"))
+    monkeypatch.setattr(
+        "lambdanets.data.folders.os.access", lambda path, how: not path.endswith(b"cat/0.jpg")
+    )
     text = printed(capsys, "data", "check", images, "--test", "", code=4)
     assert f"{images}/train/cat/0.jpg: cannot be read: Permission denied.\n" in text
     assert "1 of 7 images" in text

@@ -1,7 +1,5 @@
 """Check data sets, write them as shards, and index shards: the jobs of `lambdanets data`."""
 
-import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -78,10 +76,12 @@ class DataReport:
         if len(self.parts) < 2:
             return {}
         first, second = self.parts
-        lonely = [(label, first.part) for label in first.counts if label not in second.counts]
-        return dict(
-            [*lonely, *((label, second.part) for label in second.counts if label not in first.counts)]
-        )
+        return {
+            label: part.part
+            for part, other in ((first, second), (second, first))
+            for label in part.counts
+            if label not in other.counts
+        }
 
     @property
     def is_fit(self) -> bool:
@@ -162,30 +162,13 @@ def _listed(source: Source, part: str) -> Iterator[_Checked]:
     with counting(f"listing {part}", len(source)) as show:
         for index in range(len(source)):
             try:
-                num_bytes = _num_bytes(source, index)
+                num_bytes = source.size(index) if isinstance(source, FolderSource | ShardSource) else None
                 if num_bytes == 0:
                     raise DataError(f"{source.name(index)}: must not be empty.")
                 yield _Checked(num_bytes)
             except DataError as error:
                 yield _Checked(reason=str(error))
             show(index + 1)
-
-
-def _num_bytes(source: Source, index: int) -> int | None:
-    if isinstance(source, ShardSource):
-        return source.size(index)
-    if not isinstance(source, FolderSource):
-        return None
-    path = os.path.join(os.fsencode(source.folder), source.paths[index])  # noqa: PTH118
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError as error:
-        raise DataError(f"{source.name(index)}: cannot be read: {error.strerror}.") from error
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError(f"{source.name(index)}: must be a file, got a folder, a pipe or a device.")
-    if not os.access(path, os.R_OK):
-        raise DataError(f"{source.name(index)}: cannot be read: Permission denied.")
-    return status.st_size
 
 
 def _decoded(source: Source, part: str, num_workers: int) -> Iterator[_Checked]:
@@ -218,15 +201,14 @@ def _in_processes(source: Source, pieces: list[range], num_workers: int) -> Iter
 
 
 def _decode_all(source: Source, indices: range) -> list[_Checked]:
-    return [_decode_one(source, index) for index in indices]
-
-
-def _decode_one(source: Source, index: int) -> _Checked:
-    try:
-        content = source.read(index)
-        return _Checked(len(content), decode(content, source.name(index)).size)
-    except DataError as error:
-        return _Checked(reason=str(error))
+    checked = []
+    for index in indices:
+        try:
+            content = source.read(index)
+            checked.append(_Checked(len(content), decode(content, source.name(index)).size))
+        except DataError as error:
+            checked.append(_Checked(reason=str(error)))
+    return checked
 
 
 # What a process decodes: given once, when it starts, and not with each piece.
@@ -282,15 +264,8 @@ def find_files(
     return config
 
 
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """A part that was written as shards.
-
-    Attributes:
-        part: Its name.
-        num_images: All of its images.
-        shards: The archives.
-    """
+class Written(NamedTuple):
+    """A part that was written as shards."""
 
     part: str
     num_images: int
@@ -344,19 +319,12 @@ def shard_data(
             # So that the first reader need not.
             for shard in shards:
                 read_index(shard)
-        written.append(Written(part=part, num_images=len(source), shards=shards))
+        written.append(Written(part, len(source), shards))
     return written
 
 
-@dataclass(frozen=True, kw_only=True)
-class Indexed:
-    """A shard with its index.
-
-    Attributes:
-        shard: The archive.
-        num_images: How many are in it.
-        place: Where the index is; none where it could not be kept.
-    """
+class Indexed(NamedTuple):
+    """A shard, and the place of its index; none where it could not be kept."""
 
     shard: Path
     num_images: int
@@ -377,8 +345,6 @@ def index_data(root: Path) -> list[Indexed]:
     with counting("indexing", len(shards)) as show:
         for number, shard in enumerate(shards, 1):
             index = read_index(shard)
-            indexed.append(
-                Indexed(shard=shard, num_images=len(index.names), place=index_place(shard, index.stamp))
-            )
+            indexed.append(Indexed(shard, len(index.names), index_place(shard, index.stamp)))
             show(number)
     return indexed

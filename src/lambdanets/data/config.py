@@ -295,17 +295,20 @@ class FilesConfig(SizedConfig):
                 f" {self.train} and {self.test}."
             )
 
-    @abstractmethod
     def open_train(self) -> "Source":
         """The images to train with."""
+        return self._open(self.train, None)
 
-    @abstractmethod
     def open_test(self, labels: tuple[str, ...] | None = None) -> "Source":
         """The images to test with.
 
         Args:
             labels: The classes of the training, where these must be the same.
         """
+        return self._open(self.test, labels)
+
+    @abstractmethod
+    def _open(self, part: str, labels: tuple[str, ...] | None) -> "Source": ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,13 +337,13 @@ class FolderConfig(FilesConfig):
 
     def open_train(self) -> "Source":
         """The images to train with."""
-        return self._open(self.train, self.train_labels, None)
+        return self._open(self.train, None, self.train_labels)
 
     def open_test(self, labels: tuple[str, ...] | None = None) -> "Source":
         """The images to test with."""
-        return self._open(self.test, self.test_labels, labels)
+        return self._open(self.test, labels, self.test_labels)
 
-    def _open(self, part: str, label_file: str | None, labels: tuple[str, ...] | None) -> "Source":
+    def _open(self, part: str, labels: tuple[str, ...] | None, label_file: str | None = None) -> "Source":
         from lambdanets.data.folders import open_folder
 
         root = Path(self.root)
@@ -353,14 +356,6 @@ class ShardsConfig(FilesConfig):
 
     name: Literal["shards"] = "shards"
 
-    def open_train(self) -> "Source":
-        """The images to train with."""
-        return self._open(self.train, None)
-
-    def open_test(self, labels: tuple[str, ...] | None = None) -> "Source":
-        """The images to test with."""
-        return self._open(self.test, labels)
-
     def _open(self, part: str, labels: tuple[str, ...] | None) -> "Source":
         from lambdanets.data.shards import ShardSource
 
@@ -372,14 +367,6 @@ class HuggingFaceConfig(FilesConfig):
     """A data set that the library `datasets` loads, from the Hub or a folder."""
 
     name: Literal["huggingface"] = "huggingface"
-
-    def open_train(self) -> "Source":
-        """The images to train with."""
-        return self._open(self.train, None)
-
-    def open_test(self, labels: tuple[str, ...] | None = None) -> "Source":
-        """The images to test with."""
-        return self._open(self.test, labels)
 
     def _open(self, part: str, labels: tuple[str, ...] | None) -> "Source":
         from lambdanets.data.huggingface import HuggingFaceSource

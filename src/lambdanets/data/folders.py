@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,7 @@ Entries = list[tuple[str, bytes]]
 
 
 class _LabelLine(NamedTuple):
-    """One line of a label file: an image and its class.
-
-    Attributes:
-        path: Path of the image, relative to its folder.
-        label: Class of the image.
-        where: The place in the label file, for messages.
-    """
+    """One line of a label file: an image, its class, and the place in the file for messages."""
 
     path: str
     label: str
@@ -71,6 +66,23 @@ class FolderSource:
             DataError: They cannot be read.
         """
         return read_file(self._path(index), self.name(index))
+
+    def size(self, index: int) -> int:
+        """How many bytes an image has.
+
+        Raises:
+            DataError: It is no file, or cannot be read.
+        """
+        path = self._path(index)
+        try:
+            status = os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            raise DataError(f"{self.name(index)}: cannot be read: {error.strerror}.") from error
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{self.name(index)}: must be a file, got a folder, a pipe or a device.")
+        if not os.access(path, os.R_OK):
+            raise DataError(f"{self.name(index)}: cannot be read: Permission denied.")
+        return status.st_size
 
     def _path(self, index: int) -> bytes:
         return os.path.join(os.fsencode(self.folder), self.paths[index])  # noqa: PTH118
@@ -153,7 +165,11 @@ def _by_file(folder: Path, label_file: Path) -> Entries:
     entries: Entries = []
     first: dict[bytes, str] = {}
     for line in _read_label_file(label_file):
-        path = _normal(line)
+        try:
+            path = os.path.normpath(line.path.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:
+            # JSON can spell names that no file has.
+            path = b""
         if path not in present:
             raise DataError(
                 f"folder: {line.where} must name a file of {folder}, got {printable(line.path)!r}, which is"
@@ -167,14 +183,6 @@ def _by_file(folder: Path, label_file: Path) -> Entries:
         first[path] = line.where
         entries.append((printable(line.label), path))
     return sorted(entries)
-
-
-def _normal(line: _LabelLine) -> bytes:
-    try:
-        return os.path.normpath(line.path.encode("utf-8", "surrogateescape"))
-    except UnicodeEncodeError:
-        # JSON can spell names that no file has.
-        return b""
 
 
 def _files(root: bytes, inside: bytes, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[bytes]:
@@ -227,10 +235,6 @@ def _read_label_file(path: Path) -> list[_LabelLine]:
 
     CSV: two columns, path and label, or a header that names them (`path` or `file`, and `label`; others are
     skipped). JSON: an object from path to label, or a list of objects with those names.
-
-    Raises:
-        PathError: There is no such file.
-        DataError: It cannot be understood, or says something of no image.
     """
     if not path.is_file():
         raise PathError(f"folder: label file must be a file, got {path}, which does not exist.")
@@ -308,14 +312,17 @@ def read_class_names(root: Path) -> tuple[str, ...] | None:
     Raises:
         DataError: The file is none of these, or has a name twice.
     """
-    for file, parse in ((root / "classes.txt", _lines), (root / "classes.json", _json)):
+    for file in (root / "classes.txt", root / "classes.json"):
         try:
             text = file.read_text(encoding="utf-8")
         except FileNotFoundError:
             continue
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"classes: {file} must be a text in UTF-8, got '{error}'.") from error
-        names = parse(text)
+        if file.suffix == ".json":
+            names = _json(text)
+        else:
+            names = [line.strip() for line in text.split("\n") if line.strip()]
         if not names:
             raise DataError(
                 f"classes: {file} must hold the name of each class: one a line in classes.txt; in"
@@ -340,10 +347,6 @@ def write_class_names(root: Path, labels: tuple[str, ...]) -> Path:
         file, text = root / "classes.txt", "\n".join(labels)
     file.write_text(text + "\n", encoding="utf-8")
     return file
-
-
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n") if line.strip()]
 
 
 def _json(text: str) -> list[str]:

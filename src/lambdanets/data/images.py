@@ -19,7 +19,13 @@ from lambdanets.errors import DataError
 
 def load(config: FilesConfig, seed: int, augment: AugmentConfig, max_unreadable: int) -> Task:
     """Images from files as a data set."""
-    train, test = _parts(config)
+    train: Source = config.open_train()
+    test: Source
+    if config.holdout:
+        rest, aside = holdout_split(len(train), config.holdout)
+        train, test = Subset(train, rest), Subset(train, aside)
+    else:
+        test = config.open_test(train.labels)
     shown = training_images(train, config, seed, augment, max_unreadable)
     preprocessing = Preprocessing(size=config.test_size)
     return Task(
@@ -32,14 +38,6 @@ def load(config: FilesConfig, seed: int, augment: AugmentConfig, max_unreadable:
         # A teacher is not told the classes of the folders.
         unlabelled=Unlabelled(shown=shown, clean=ImageTest(source=train, preprocessing=preprocessing)),
     )
-
-
-def _parts(config: FilesConfig) -> tuple[Source, Source]:
-    whole = config.open_train()
-    if not config.holdout:
-        return whole, config.open_test(whole.labels)
-    rest, aside = holdout_split(len(whole), config.holdout)
-    return Subset(whole, rest), Subset(whole, aside)
 
 
 def training_images(
