@@ -1,9 +1,12 @@
 """`lambdanets info`, `models` and `bench`: what they print, and one sentence for each mistake."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from lambdanets.cli import commands
 from support.commands import printed, refused
 
 
@@ -89,6 +92,25 @@ def test_bench_explains_the_choice(capsys: pytest.CaptureFixture[str]) -> None:
         times = [row["milliseconds"] for row in own if row["reason"] is None]
         assert chosen["milliseconds"] == min(times)
         assert chosen["implementation"] == "dense"
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(commands()) - {"train", "slurm", "pseudo train", "pseudo iterate"})
+)
+def test_no_argument_is_said_to_be_empty(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "(default: )" not in printed(capsys, *name.split(), "--help")
+
+
+@pytest.mark.parametrize("words", [("eval", "RUNS"), ("compare", "RUNS"), ("predict", "IMAGES")])
+def test_runs_and_images_are_required(words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    (line,) = re.findall(rf"^\W*{words[1]} .*$", printed(capsys, words[0], "--help"), re.MULTILINE)
+    assert "(required)" in line
+
+
+def test_the_page_has_the_exit_codes_of_the_doctor(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).resolve().parents[2] / "docs/recipes.md"
+    (codes,) = re.findall(r"Exit codes: .*?\.", printed(capsys, "doctor", "--help"), re.DOTALL)
+    assert " ".join(codes.split()) in " ".join(page.read_text().split())
 
 
 @pytest.mark.parametrize(

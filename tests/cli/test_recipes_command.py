@@ -18,6 +18,15 @@ def test_every_recipe_has_a_line(capsys):
     assert [line.split()[0][-3:] for line in lines[:-1]] == ["224", "256", "288"]
 
 
+@pytest.mark.parametrize("words", [("recipes",), ("train",), ("slurm", "--help")])
+def test_the_list_fits_the_terminal(words, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    lines = printed(capsys, *words).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {*RECIPES} <= {line.split()[0] for line in lines if line.strip()}
+
+
 def test_the_page_has_the_table(capsys):
     assert printed(capsys, "recipes", "--format", "markdown") in PAGE.read_text()
 

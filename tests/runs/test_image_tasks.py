@@ -13,12 +13,12 @@ from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.explain.explain import explain
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.load import load_run
-from lambdanets.runs.predict import predict
 from lambdanets.runs.recorder import _save_best
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import first_state
 from lambdanets.training.config import FaultConfig
 from lambdanets.training.run_folder import RunFolder
+from support.commands import printed
 from support.images import encoded, make_folder, photo
 
 
@@ -125,19 +125,20 @@ def run(request, root, tmp_path):
     return folder.path
 
 
-def test_a_run_s_network_takes_files(run, tmp_path):
+def test_a_run_s_network_takes_files(run, tmp_path, capsys):
     stroke = np.full((70, 60, 3), 255, np.uint8)
     stroke[10:60, 25:35] = 0
     (tmp_path / "one.png").write_bytes(encoded(stroke, "PNG"))
-    (prediction,) = predict(run, [tmp_path / "one.png"])
+    (prediction,) = json.loads(printed(capsys, "predict", run, tmp_path / "one.png", "--json"))
     stored = json.loads((run / "best.json").read_text())["preprocessing"]
-    assert (stored["foreground"] is not None) == prediction.inverted
+    assert (stored["foreground"] is not None) == prediction["inverted"]
     trained = load_run(run)
     image, _ = trained.preprocessing.read(tmp_path / "one.png")
     with torch.inference_mode():
         expected = trained.model(image[None]).softmax(dim=1)[0]
-    for label, probability in prediction.top:
-        assert probability == pytest.approx(expected[trained.labels.index(label)].item(), abs=1e-6)
+    for guess in prediction["top"]:
+        probability = expected[trained.labels.index(guess["label"])].item()
+        assert guess["probability"] == pytest.approx(probability, abs=1e-6)
 
 
 @pytest.mark.slow

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets.errors import ArgumentError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.evaluate import evaluate_run
-from lambdanets.runs.predict import predict
 from lambdanets.runs.train import train
 from lambdanets.training.config import SchedConfig
 from lambdanets.training.run_folder import RunFolder
+from support.commands import refused
 
 pytestmark = pytest.mark.slow
 
@@ -33,9 +32,11 @@ def test_it_is_evaluated_on_the_test_s_places(finished: Path) -> None:
     assert found.evaluation.confusion.sum(dim=1).tolist() == [240, 240]
 
 
-def test_it_takes_no_images_from_outside(finished: Path, tmp_path: Path) -> None:
+def test_it_takes_no_images_from_outside(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert json.loads((finished / "best.json").read_text())["preprocessing"] is None
     (tmp_path / "image.png").write_bytes(b"")
-    message = r"predict: run must be one that files can be given to, got .*best\.safetensors, whose images"
-    with pytest.raises(ArgumentError, match=message):
-        predict(finished, [tmp_path / "image.png"])
+    message = refused(capsys, "predict", finished, tmp_path / "image.png")
+    assert message.startswith("lambdanets predict: run must be one that files can be given to, got ")
+    assert message.endswith("best.safetensors, whose images are drawn or not described.")

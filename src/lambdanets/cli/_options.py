@@ -13,6 +13,7 @@ import tyro
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.errors import ArgumentError
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
+from lambdanets.terminal import pairs, terminal_width
 from lambdanets.training.config import TrainConfig
 
 
@@ -79,7 +80,9 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
                 raise ArgumentError(f"{command}: {parameter.name} must be given, got none.")
             positional.append(value)
     if recipe:
-        values["config"] = _with_settings(recipe, values["config"])
+        settings = values["config"]
+        model = replace(settings.model, overrides={**recipe.model.overrides, **settings.model.overrides})
+        values["config"] = replace(recipe, **{**vars(settings), "model": model})
     return function(*positional, **values)
 
 
@@ -117,10 +120,15 @@ def _field(
         hint = Annotated[type(default), tyro.conf.arg(name="")]
     if parameter.kind is _POSITIONAL:
         positional: Any = tyro.conf.Positional
-        hint = positional[Annotated[hint, tyro.conf.arg(metavar=parameter.name.upper())]]
+        # Tyro calls any number of values optional, and shows an empty default.
+        behaviour = {parameter.empty: "(required)", (): "(optional)"}.get(default)
+        argument = tyro.conf.arg(metavar=parameter.name.upper(), help_behavior_hint=behaviour)
+        hint = positional[Annotated[hint, argument]]
     for marker in getattr(hint, "__metadata__", ()):
         if isinstance(marker, DefaultFrom):
             default = marker.make(argv)
+    if parameter.kind is not _POSITIONAL and default in ((), {}):
+        hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="(optional)")]
     if default is parameter.empty:
         return parameter.name, hint, dataclasses.field()
     return parameter.name, hint, dataclasses.field(default_factory=lambda: default)
@@ -137,20 +145,13 @@ def _settings(recipe: TrainConfig) -> Any:
     return kind(**{name: getattr(recipe, name) for name in hints} | changed)
 
 
-def _with_settings(recipe: TrainConfig, settings: Any) -> TrainConfig:
-    overrides = {**recipe.model.overrides, **settings.model.overrides}
-    changed = {"model": replace(settings.model, overrides=overrides)}
-    return replace(recipe, **vars(settings) | changed)
-
-
 def _usage(command: str) -> str:
-    width = max(map(len, RECIPES))
-    lines = [f"usage: lambdanets {command} RECIPE [options]", "", "recipes:"]
-    for name in RECIPES:
-        fields = describe_recipe(name)
-        lines.append(f"  {name:<{width}}  {fields['Summary']}")
-        lines.append(f"  {'':<{width}}  {fields['Expected']} {fields['Cost']}")
-    return "\n".join([*lines, "", f"The options of one: lambdanets {command} {next(iter(RECIPES))} --help"])
+    recipes = {name: "{Summary}\n{Expected} {Cost}".format(**describe_recipe(name)) for name in RECIPES}
+    return (
+        f"usage: lambdanets {command} RECIPE [options]\n\nrecipes:\n"
+        f"{pairs(recipes, width=terminal_width(), indent=2)}\n\n"
+        f"The options of one: lambdanets {command} {next(iter(RECIPES))} --help"
+    )
 
 
 def print_json(value: object) -> None:

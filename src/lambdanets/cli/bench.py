@@ -35,7 +35,7 @@ def bench(
         query_depth: Depth of queries and keys.
         num_heads: Number of heads.
         intra_depth: Intra-depth.
-        dtype: Of the tensors.
+        dtype: Type of the tensors.
         device: cpu or cuda, which need not be there.
         format: text or json; --json is short for the latter.
     """

@@ -18,12 +18,13 @@ def doctor(
 ) -> int:
     """Check versions, devices, disk and processes, with advice for what is wrong.
 
-    Exit codes: 0 all is well, 1 processes cannot reach one another, 3 a library is missing, 7 the disk fails.
+    Exit codes: 0 all is well, 1 the processes cannot reach one another, 3 a library is missing or too old, 7
+    the folder cannot be written.
 
     Args:
         out: The run folder.
         dist: Try collectives between the processes that torchrun has started, or two that this starts.
-        backend: Of the collectives.
+        backend: Backend of the collectives.
         limit: Longest time of each collective, in seconds.
     """
     from lambdanets.launch import collectives

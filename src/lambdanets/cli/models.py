@@ -1,14 +1,15 @@
-"""`lambdanets models` and `info`: the models by name; parameters, FLOPs and memory of one."""
+"""`lambdanets models`, `recipes` and `info`: models and recipes by name; parameters and FLOPs of a model."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from fnmatch import fnmatchcase
+from typing import Any, Literal
 
 from lambdanets.cli._options import Format, Overrides, parse_size, print_json
+from lambdanets.errors import ArgumentError
 from lambdanets.models.config import STAGES
 from lambdanets.models.variants import list_models, model_config
-
-if TYPE_CHECKING:
-    from lambdanets.analysis.counting import ModelCount
+from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
+from lambdanets.terminal import pairs, table, terminal_width
 
 
 def models(pattern: str = "*", /, *, format: Format = "text") -> None:
@@ -22,8 +23,6 @@ def models(pattern: str = "*", /, *, format: Format = "text") -> None:
     if format == "json":
         print_json(names)
         return
-    from lambdanets.terminal import table
-
     rows = []
     for name in names:
         mixers = [model_config(name).mixers(stage) for stage in STAGES]
@@ -31,6 +30,36 @@ def models(pattern: str = "*", /, *, format: Format = "text") -> None:
         rows.append((name, blocks, "-".join(str(letters.count("L")) for letters in mixers)))
     print(table(("model", "blocks of c2 to c5", "lambda layers among them"), rows))
     print(f"{len(names)} models")
+
+
+def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown"] = "text") -> None:
+    """List the recipes.
+
+    Args:
+        pattern: A shell's pattern, such as 'imagenet-*-256'.
+        format: text: one line each; markdown: a table with what is expected of them.
+    """
+    names = [name for name in RECIPES if fnmatchcase(name, pattern)]
+    if not names:
+        raise ArgumentError(
+            f"recipes: pattern must fit one of {len(RECIPES)} recipes, got {pattern!r}."
+            " `lambdanets recipes` lists them all."
+        )
+    if format == "text":
+        summaries = {name: describe_recipe(name)["Summary"] for name in names}
+        print(pairs(summaries, width=terminal_width()))
+        print(f"{len(names)} recipes")
+        return
+    print("| recipe | network | pixels | epochs | batch | expected | paper |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for name in names:
+        config, described = get_recipe(name), describe_recipe(name)
+        pixels = getattr(config.data, "image_size", "as stored")
+        expected, paper = described["Expected"].rstrip("."), described["Paper"].rstrip(".")
+        print(
+            f"| `{name}` | `{config.model.name}` | {pixels} | {config.sched.epochs}"
+            f" | {config.global_batch_size} | {expected} | {paper} |"
+        )
 
 
 def info(
@@ -67,13 +96,6 @@ def info(
         origin = {"model": model, "image_size": side, "overrides": changed}
         print_json(origin | asdict(counted))
         return
-    print(f"{model} at {height}x{width}")
-    print(_summary(counted, per_layer))
-
-
-def _summary(counted: "ModelCount", per_layer: bool) -> str:
-    from lambdanets.terminal import pairs, table
-
     totals = {
         "parameters": f"{counted.parameters:,}",
         "FLOPs": f"{counted.flops / 1e9:.2f} G (2 x multiply-adds, by the paper's rule)",
@@ -90,7 +112,7 @@ def _summary(counted: "ModelCount", per_layer: bool) -> str:
         for layer in (counted.layers if per_layer else counted.stages)
     ]
     headings = ("layer" if per_layer else "stage", "output", "parameters", "MFLOPs")
-    return "\n".join([pairs(totals, indent=2), "", table(headings, rows, indent=2)])
+    print(f"{model} at {height}x{width}\n{pairs(totals, indent=2)}\n\n{table(headings, rows, indent=2)}")
 
 
 def _megabytes(size: int) -> str:

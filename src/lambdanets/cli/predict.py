@@ -1,9 +1,10 @@
 """`lambdanets predict` and `explain`: classify image files; draw what a network looks at in one."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from lambdanets.cli._options import Format, print_json
+from lambdanets.errors import PathError, complaint
 
 _BAR: Final = 30
 
@@ -16,17 +17,26 @@ def predict(run: Path, images: tuple[Path, ...], /, *, format: Format = "text") 
         images: Image files, each with one object.
         format: text or json; --json is short for the latter.
     """
-    from lambdanets.runs.predict import predict
+    from lambdanets.runs.load import load_run
 
-    predictions = predict(run, images)
+    missing = [str(path) for path in images if not path.is_file()]
+    if missing:
+        raise PathError(f"predict: images must be files, got {', '.join(missing)}, which do not exist.")
+    loaded = load_run(run)
+    found: list[dict[str, Any]] = []
+    with complaint("predict"):
+        for path in images:
+            pixels, inverted = loaded.read(path)
+            top = [{"label": label, "probability": chance} for label, chance in loaded.classify(pixels)]
+            found.append({"image": str(path), "inverted": inverted, "top": top})
     if format == "json":
-        print_json([prediction.to_dict() for prediction in predictions])
+        print_json(found)
         return
-    for prediction in predictions:
-        note = " (dark ink on light paper: inverted)" if prediction.inverted else ""
-        print(f"{prediction.path}{note}")
-        for label, probability in prediction.top:
-            print(f"  {label:<3}{probability:>7.1%}  {'█' * round(probability * _BAR)}".rstrip())
+    for one in found:
+        print(f"{one['image']}{' (dark ink on light paper: inverted)' if one['inverted'] else ''}")
+        for guess in one["top"]:
+            bar = "█" * round(guess["probability"] * _BAR)
+            print(f"  {guess['label']:<3}{guess['probability']:>7.1%}  {bar}".rstrip())
 
 
 def explain(

@@ -82,7 +82,7 @@ def figure(
     """Draw the paper's Figure 4, speed against accuracy, with our points.
 
     Args:
-        number: The paper has others, which show nothing that can be computed.
+        number: 4, the only figure of the paper that can be computed.
         out: The image file.
         results: As in `lambdanets tables`.
         machine: As in `lambdanets tables`.
