@@ -130,8 +130,20 @@ def check_data(data: FilesConfig, *, decoding: bool = False, num_workers: int = 
     reports = []
     for part, open_part in parts:
         source = open_part()
-        checked = _decoded(source, part, num_workers) if decoding else _listed(source, part)
-        reports.append(_report(source, part, list(checked)))
+        checked = list(_decoded(source, part, num_workers) if decoding else _listed(source, part))
+        counts = Counter(source.targets.tolist())
+        known = [one.num_bytes for one in checked if one.num_bytes is not None]
+        sizes = sorted((one.size for one in checked if one.size), key=lambda size: size[0] * size[1])
+        reports.append(
+            PartReport(
+                part=part,
+                counts={source.labels[target]: counts[target] for target in sorted(counts)},
+                empty=tuple(label for target, label in enumerate(source.labels) if target not in counts),
+                num_bytes=sum(known) if known else None,
+                pixels=(sizes[0], sizes[-1]) if sizes else None,
+                unreadable=tuple(one.reason for one in checked if one.reason),
+            )
+        )
     return DataReport(root=data.root, kind=data.name, decoded=decoding, parts=tuple(reports))
 
 
@@ -141,20 +153,6 @@ class _Checked(NamedTuple):
     num_bytes: int | None = None
     size: tuple[int, int] | None = None
     reason: str | None = None
-
-
-def _report(source: Source, part: str, checked: list[_Checked]) -> PartReport:
-    counts = Counter(source.targets.tolist())
-    known = [one.num_bytes for one in checked if one.num_bytes is not None]
-    sizes = sorted((one.size for one in checked if one.size), key=lambda size: size[0] * size[1])
-    return PartReport(
-        part=part,
-        counts={source.labels[target]: counts[target] for target in sorted(counts)},
-        empty=tuple(label for target, label in enumerate(source.labels) if target not in counts),
-        num_bytes=sum(known) if known else None,
-        pixels=(sizes[0], sizes[-1]) if sizes else None,
-        unreadable=tuple(one.reason for one in checked if one.reason),
-    )
 
 
 def _listed(source: Source, part: str) -> Iterator[_Checked]:
@@ -232,15 +230,15 @@ def find_files(
     train_labels: str | None = None,
     test_labels: str | None = None,
 ) -> FilesConfig:
-    """The data set of a folder, by how the folder looks.
+    """The config of a data set, by how its folder looks: shards where `train` holds tar archives.
 
     Args:
         root: The folder, or the name of a Hugging Face data set.
-        kind: folder, shards or huggingface; None: shards where `train` holds tar archives, else folder.
-        train: A folder or a pattern of shards below root, or a split.
-        test: The same; empty where there is none.
-        train_labels: A label file for a flat folder, below root.
-        test_labels: The same for the test.
+        kind: folder, shards or huggingface, where that is known.
+        train: As in `FolderConfig`, like the other parts.
+        test: Empty where there is none.
+        train_labels: For a folder alone.
+        test_labels: For a folder alone.
 
     Raises:
         ArgumentError: `train` is empty, or label files are given for something else than a folder.
@@ -282,12 +280,7 @@ def shard_data(
 ) -> list[Written]:
     """Write a data set as shards: `train/` and `val/` in a new folder, with the names of the classes.
 
-    Args:
-        data: Where it is.
-        out: The folder; nothing may be in it.
-        max_bytes: Size of a shard at most.
-        max_count: Images in a shard at most.
-        shuffle_seed: Decides the order in the shards; none: the order of the source.
+    The options are those of `write_shards`.
 
     Raises:
         ArgumentError: Something is in the folder.

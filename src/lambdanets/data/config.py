@@ -422,11 +422,7 @@ _COMMON_ONCE: Final[dict[str, Any]] = {
 
 
 def _data_set(name: str) -> type[DataConfig]:
-    """The class of a data set's settings, by its name.
-
-    Raises:
-        ArgumentError: There is none of that name; the message has the nearest.
-    """
+    """The class of a data set's settings."""
     check_choice("DataConfig", "name", name, DATA_SETS)
     return DATA_SETS[name]
 

@@ -110,7 +110,12 @@ def open_folder(
     if not folder.is_dir():
         raise PathError(f"folder: {folder} must be a folder, got none.")
     entries = _by_folders(folder) if label_file is None else _by_file(folder, label_file)
-    classes = labels or _classes(folder, entries)
+    counts = Counter({label: 0 for label, _ in entries})
+    counts.update(label for label, path in entries if path)
+    empty = [label for label, count in counts.items() if not count]
+    if not labels and empty and len(empty) < len(counts):
+        raise DataError(f"folder: each class of {folder} must have images, got none in {_listed(empty)}.")
+    classes = labels or tuple(counts)
     numbers = {label: number for number, label in enumerate(classes)}
     unknown = sorted({label for label, _ in entries} - numbers.keys())
     if unknown:
@@ -127,16 +132,6 @@ def open_folder(
         targets=torch.tensor([numbers[label] for label, _ in images], dtype=torch.int64),
         paths=PackedNames(path for _, path in images),
     )
-
-
-def _classes(folder: Path, entries: Entries) -> tuple[str, ...]:
-    """The classes that are found, in their order, each with at least one image."""
-    counts = Counter({label: 0 for label, _ in entries})
-    counts.update(label for label, path in entries if path)
-    empty = [label for label, count in counts.items() if not count]
-    if empty and len(empty) < len(counts):
-        raise DataError(f"folder: each class of {folder} must have images, got none in {_listed(empty)}.")
-    return tuple(counts)
 
 
 def _by_folders(folder: Path) -> Entries:
@@ -262,21 +257,18 @@ def _from_csv(text: str, file: Path) -> Iterator[_LabelLine]:
         if not row:
             continue
         if columns is None:
-            columns = _columns([cell.strip().lower() for cell in row])
-            if columns != (-1, -1):
+            header = [cell.strip().lower() for cell in row]
+            paths = [header.index(name) for name in _PATHS if name in header]
+            if paths and "label" in header:
+                columns = (paths[0], header.index("label"))
                 continue
+            columns = (-1, -1)
         if columns == (-1, -1) and len(row) != 2:
             raise DataError(f"folder: {where} must have two columns, path and label, got {len(row)}.")
         if len(row) <= max(columns):
             raise DataError(f"folder: {where} must have as many columns as the header, got {len(row)}.")
         path, label = row if columns == (-1, -1) else (row[columns[0]], row[columns[1]])
         yield _line(path, label, where)
-
-
-def _columns(header: list[str]) -> tuple[int, int]:
-    """Which columns are path and label; minus one for both where the row is no header."""
-    paths = [header.index(name) for name in _PATHS if name in header]
-    return (paths[0], header.index("label")) if paths and "label" in header else (-1, -1)
 
 
 def _from_json(text: str, file: Path) -> Iterator[_LabelLine]:

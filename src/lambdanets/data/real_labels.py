@@ -38,7 +38,16 @@ def read_real_labels(path: Path, names: Sequence[str], num_classes: int) -> Int[
         PathError: There is no such file.
         DataError: It does not fit the images.
     """
-    content = _parse(path)
+    if not path.is_file():
+        raise PathError(f"real: {path} must be a file, got none.")
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"real: {path} must be JSON, got '{error}'.") from error
+    if not isinstance(content, list | dict):
+        raise DataError(
+            f"real: {path} must hold a list of lists or an object name -> list, got {content!r:.40}."
+        )
     paths = [re.split(r"[/\\]|: ", name) for name in names]
     sets = _by_name(path, content, paths) if isinstance(content, dict) else _in_order(path, content, paths)
     for parts, classes in zip(paths, sets, strict=True):
@@ -53,20 +62,6 @@ def read_real_labels(path: Path, names: Sequence[str], num_classes: int) -> Int[
     return torch.tensor([classes + [NO_CLASS] * (most - len(classes)) for classes in sets])
 
 
-def _parse(path: Path) -> list[Any] | dict[str, Any]:
-    if not path.is_file():
-        raise PathError(f"real: {path} must be a file, got none.")
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"real: {path} must be JSON, got '{error}'.") from error
-    if not isinstance(content, list | dict):
-        raise DataError(
-            f"real: {path} must hold a list of lists or an object name -> list, got {content!r:.40}."
-        )
-    return content
-
-
 def _in_order(path: Path, content: Sequence[Any], paths: Sequence[Sequence[str]]) -> list[Any]:
     files = [parts[-1] for parts in paths]
     if len(content) != len(files):
@@ -79,21 +74,23 @@ def _in_order(path: Path, content: Sequence[Any], paths: Sequence[Sequence[str]]
 
 
 def _by_name(path: Path, content: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> list[Any]:
-    keys = [_longest_known(parts, content) for parts in paths]
-    missing = [parts[-1] for parts, key in zip(paths, keys, strict=True) if key is None]
+    known: list[str] = []
+    missing: list[str] = []
+    for parts in paths:
+        # The longest end of the path that the file knows.
+        ends = ("/".join(parts[first:]) for first in range(len(parts)))
+        key = next((end for end in ends if end in content), None)
+        if key is None:
+            missing.append(parts[-1])
+        else:
+            known.append(key)
     if missing:
         raise DataError(
             f"real: {path} must have an entry for each of the {len(paths)} test images, got none for"
             f" {len(missing)}: {', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}."
         )
-    known = [key for key in keys if key is not None]
     _require_different(path, known)
     return [content[key] for key in known]
-
-
-def _longest_known(parts: Sequence[str], content: Mapping[str, Any]) -> str | None:
-    ends = ("/".join(parts[first:]) for first in range(len(parts)))
-    return next((end for end in ends if end in content), None)
 
 
 def _require_different(path: Path, files: Sequence[str]) -> None:

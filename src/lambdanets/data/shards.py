@@ -98,7 +98,7 @@ class ShardSource:
         """
         size = self.size(index)
         try:
-            shard = self._shard[index]
+            shard = int(self._shard[index])
             opened = self._opened(self.shards[shard], self._stamps[shard])
             content = read_at(opened.descriptor, int(self._offsets[index]), size)
         except DataError as error:
