@@ -9,10 +9,9 @@ import torch
 
 from lambdanets.errors import ArgumentError
 from lambdanets.paper import measure
-from lambdanets.paper.captions import CAPTIONS
 from lambdanets.paper.measure import MEASURED, _job_of, _result_of, measure_tables, run
 from lambdanets.paper.measure_one import OUT_OF_MEMORY, Job, Measurement
-from lambdanets.paper.tables import rows_of
+from lambdanets.paper.tables import _CAPTIONS, rows_of
 
 TINY = Job(model="lambda_resnet_digits", image_size=8, mode="training", batch=4, seconds=0.01)
 FOUND = Measurement(seconds=0.5, fastest=0.4, slowest=0.7, repeats=3, peak_bytes=2**30, threads=2)
@@ -90,8 +89,8 @@ def test_equal_networks_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> No
     child = Child(fits=99)
     monkeypatch.setattr(measure, "_start", child)
     said: list[str] = []
-    results = list(measure_tables((12, 3), device="cpu", rows="*o*", log=said.append))
-    plain = list(measure_tables((3, 12), device="cpu", rows="[cC]*[nC]", log=said.append))
+    results = list(measure_tables((12, 3), batch=8, rows="*o*", log=said.append))
+    plain = list(measure_tables((3, 12), batch=8, rows="[cC]*[nC]", log=said.append))
     assert {one.table for one in results} == {3}
     places = {(one.table, one.row) for one in plain}
     assert {(3, "convolution"), (12, "C-C-C-C")} <= places
@@ -101,7 +100,7 @@ def test_equal_networks_are_measured_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_is_measured_has_a_column() -> None:
     for number, quantities in MEASURED.items():
-        assert set(quantities) <= {column.key for column in CAPTIONS[number].columns}
+        assert set(quantities) <= {column.key for column in _CAPTIONS[number].columns}
 
 
 @pytest.mark.parametrize(
@@ -164,4 +163,4 @@ def test_the_papers_settings() -> None:
 def test_tables_without_anything_to_measure_are_named() -> None:
     message = r"numbers to measure must be among 3, 4, 5, 12, 13, 18 with rows that fit '\*', got 8\."
     with pytest.raises(ArgumentError, match=message):
-        list(measure_tables((8,), device="cpu", log=print))
+        list(measure_tables((8,), log=print))

@@ -8,7 +8,8 @@ import pytest
 
 from lambdanets.cli import run
 from lambdanets.errors import DataError, StorageError
-from lambdanets.paper.page import Image, _render_page, _write_page
+from lambdanets.paper import page
+from lambdanets.paper.page import Image, _render_page, write_report
 from lambdanets.paper.schema import NOT_RUN, Cell, Column, Table
 from lambdanets.paper.tables import NUMBERS, table
 from lambdanets.published import Row
@@ -131,10 +132,12 @@ def test_an_image_must_be_a_png(tables: list[Table]) -> None:
         _render_page(tables[:1], [Image(title="Figure", caption="", png=b"GIF8")])
 
 
-def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_page_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "NUMBERS", ())
+    monkeypatch.setattr(page, "draw_figure_4", lambda known, path: str(path.write_bytes(PNG)))
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"report: .* must be writable, got '.*'. Use another --out."):
-        _write_page(tmp_path / "file" / "page.html", "")
+        write_report(tmp_path / "file" / "page.html", results=tmp_path)
 
 
 @pytest.mark.slow

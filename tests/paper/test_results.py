@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from lambdanets.errors import DataError, StorageError
-from lambdanets.paper.results import Result, Results, _read_results, append_result
+from lambdanets.paper.results import Result, _choose_results, _read_results, append_result
 from support.tables import measured, trained
 
 PLACE = (12, "C-C-C-C", "inference_images_per_s")
 
 
 def values(results: list[Result], **options: str) -> list[object]:
-    return [one.value for one in Results(results, **options).find(*PLACE)]
+    return [one.value for one in _choose_results(results, **options).get(PLACE, ())]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_every_data_set_is_shown_with_mean_and_spread() -> None:
         trained((98.0, 99.0, 100.0)),
         trained((1.0,), date="2026-01-01T00:00:00"),
     )
-    digits, relation = Results(results).find(12, "C-C-C-C", "top1")
+    digits, relation = _choose_results(results)[12, "C-C-C-C", "top1"]
     assert (digits.value, digits.spread, digits.how) == (99.0, 1.0, "trained on digits, 3 seeds")
     assert (relation.value, relation.spread, relation.how) == (50.0, None, "trained on relation, 1 seed")
     assert digits.provenance == (

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lambdanets.errors import ArgumentError
+from lambdanets.paper import train
 from lambdanets.paper.train import _config_of, _folder_of, train_tables
 from lambdanets.published import TABLES, Row
 from lambdanets.training.config import SchedConfig, TrainConfig
@@ -64,23 +65,15 @@ def quick(row: Row, dataset: str, seed: int) -> TrainConfig | None:
 
 
 @pytest.mark.slow
-def test_a_training_fills_the_column(tmp_path: Path) -> None:
+def test_a_training_fills_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
+    monkeypatch.setattr(train, "_config_of", quick)
 
-    def train() -> list:
-        return list(
-            train_tables(
-                (9, 11, 13),
-                "digits",
-                (0, 1),
-                runs=tmp_path,
-                log=said.append,
-                rows="content and *",
-                configure=quick,
-            )
-        )
+    def trained() -> list:
+        given = {"runs": tmp_path, "log": said.append, "rows": "content and *"}
+        return list(train_tables((9, 11, 13), "digits", (0, 1), **given))
 
-    (found,) = train()
+    (found,) = trained()
     assert (found.table, found.row, found.column) == (9, "content and position", "top1")
     assert (found.kind, found.dataset, found.seeds.keys()) == ("trained", "digits", {"0", "1"})
     assert 0 <= found.value == sum(found.seeds.values()) / 2 <= 100
@@ -91,7 +84,7 @@ def test_a_training_fills_the_column(tmp_path: Path) -> None:
     assert said[-1].startswith("[2 of 2] digits-seed")
     # What is there is not trained again.
     reports = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/report.md")}
-    assert train()[0].seeds == found.seeds
+    assert trained()[0].seeds == found.seeds
     assert reports == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/report.md")}
 
 

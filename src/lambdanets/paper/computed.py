@@ -37,8 +37,8 @@ _NAMES: Final = {
     "lambdas": "apply_lambdas",
 }
 
-# The closed forms stand in the order of the published rows.
-_COMPLEXITY: Final[dict[tuple[int, str], Complexity]] = {
+# The closed forms by table and label; they stand in the order of the published rows.
+COMPLEXITY: Final[dict[tuple[int, str], Complexity]] = {
     (number, row.label): form
     for number, forms in (
         (2, complexity.TABLE_2),
@@ -59,10 +59,9 @@ def compute(row: Row, key: str) -> Result | None:
     if key not in _COMPUTED:
         return None
     kind, value_of = _COMPUTED[key]
-    value = value_of(row)
-    return (
-        value if value is None else Result(table=row.table, row=row.label, column=key, value=value, kind=kind)
-    )
+    if (value := value_of(row)) is None:
+        return None
+    return Result(table=row.table, row=row.label, column=key, value=value, kind=kind)
 
 
 def build_model(name: str, image_size: int, overrides: Mapping[str, Any]) -> nn.Module:
@@ -72,13 +71,8 @@ def build_model(name: str, image_size: int, overrides: Mapping[str, Any]) -> nn.
     return create_model(name, image_size=image_size, **overrides)
 
 
-def growth_note(row: Row) -> str:
-    """Say what the closed form of a row of Table 2 or 7 leaves out."""
-    return _form(row).note
-
-
 def _form(row: Row) -> Complexity:
-    return _COMPLEXITY[row.table, row.label]
+    return COMPLEXITY[row.table, row.label]
 
 
 def _example(row: Row) -> Mapping[str, int]:
@@ -90,29 +84,20 @@ def _parameters_m(row: Row) -> float | None:
         return None
     # Only the tables of a global scope depend on the size of the image.
     is_global = row.overrides.get("scope_size", 0) is None
-    return _count_parameters(row.model, row.image_size if is_global else 224, _hashable(row.overrides)) / 1e6
-
-
-def _flops(row: Row) -> int:
-    return _count_flops(row.model, row.image_size, _hashable(row.overrides))
-
-
-def _hashable(overrides: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    return tuple(sorted(overrides.items()))
+    return _count_parameters(row.model, row.image_size if is_global else 224, **row.overrides) / 1e6
 
 
 @cache
-def _count_parameters(model: str, image_size: int, overrides: tuple[tuple[str, Any], ...]) -> int:
+def _count_parameters(model: str, image_size: int, **overrides: Any) -> int:
     with on_meta():
-        parts = PARTS[model]() if model in PARTS else [build_model(model, image_size, dict(overrides))]
+        parts = PARTS[model]() if model in PARTS else [build_model(model, image_size, overrides)]
     return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
-@cache
-def _count_flops(model: str, image_size: int, overrides: tuple[tuple[str, Any], ...]) -> int:
+def _count_flops(row: Row) -> int:
     with on_meta():
-        network = build_model(model, image_size, dict(overrides))
-    return sum(layer.flops for layer in count_layers(network, (3, image_size, image_size)))
+        network = build_model(row.model, row.image_size, row.overrides)
+    return sum(layer.flops for layer in count_layers(network, (3, row.image_size, row.image_size)))
 
 
 def _c4_lambdas(row: Row) -> str:
@@ -150,8 +135,8 @@ _COMPUTED: Final[dict[str, tuple[Kind, Callable[[Row], Value | None]]]] = {
         lambda row: _regularization(row.model, row.image_size)["stochastic_depth"],
     ),
     "parameters_m": ("counted", _parameters_m),
-    "flops_g": ("counted", lambda row: _flops(row) / 1e9),
-    "flops_m": ("counted", lambda row: _flops(row) / 1e6),
+    "flops_g": ("counted", lambda row: _count_flops(row) / 1e9),
+    "flops_m": ("counted", lambda row: _count_flops(row) / 1e6),
     "blocks": (
         "counted",
         lambda row: "-".join(str(len(model_config(row.model).mixers(stage))) for stage in STAGES),

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
@@ -21,8 +20,8 @@ _CAPTION: Final = (
     " has EfficientNets as well, whose numbers it does not print."
 )
 _DPI: Final = 130
-_COLORS: Final = ("tab:red", "tab:blue", "tab:green")
-_MARKERS: Final = ("o", "s", "^")
+_COLORS: Final = ("tab:red", "tab:blue")
+_MARKERS: Final = ("o", "s")
 
 
 class Point(NamedTuple):
@@ -75,7 +74,27 @@ def plot(panels: Panels, caption: str) -> Figure:
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, families) in zip(row, panels.items(), strict=True):
         for place, (family, points) in enumerate(families.items()):
-            _plot_family(axes, family, points, place)
+            color, ordered = _COLORS[place], sorted(points, key=lambda point: point.seconds)
+            axes.plot(
+                [point.seconds for point in ordered],
+                [point.accuracy for point in ordered],
+                color=color,
+                marker=_MARKERS[place],
+                markersize=5,
+                label=family,
+            )
+            # The faster family is labelled on its left, the slower on its right.
+            offset, side = ((-6, 4), "right") if place == 0 else ((6, -9), "left")
+            for point in ordered:
+                axes.annotate(
+                    point.label,
+                    (point.seconds, point.accuracy),
+                    xytext=offset,
+                    textcoords="offset points",
+                    ha=side,
+                    fontsize=7,
+                    color=color,
+                )
         axes.set_xscale("log")
         axes.set_xlabel("seconds of training on 1024 images")
         axes.set_title(title)
@@ -89,27 +108,3 @@ def plot(panels: Panels, caption: str) -> Figure:
     row[0].set_ylabel("published ImageNet top-1, %")
     figure.supxlabel("\n".join(textwrap.wrap(caption, 95 * len(panels))), fontsize=8)
     return figure
-
-
-def _plot_family(axes: Axes, family: str, points: list[Point], place: int) -> None:
-    ordered = sorted(points, key=lambda point: point.seconds)
-    axes.plot(
-        [point.seconds for point in ordered],
-        [point.accuracy for point in ordered],
-        color=_COLORS[place],
-        marker=_MARKERS[place],
-        markersize=5,
-        label=family,
-    )
-    # The faster family is labelled on its left, the slower on its right.
-    offset, side = ((-6, 4), "right") if place == 0 else ((6, -9), "left")
-    for point in ordered:
-        axes.annotate(
-            point.label,
-            (point.seconds, point.accuracy),
-            xytext=offset,
-            textcoords="offset points",
-            ha=side,
-            fontsize=7,
-            color=_COLORS[place],
-        )

@@ -9,7 +9,6 @@ from itertools import zip_longest
 from typing import Any, Final
 
 from lambdanets.paper.schema import NOT_RUN, Cell, Column, Table
-from lambdanets.published import Row
 from lambdanets.terminal import table as text_table
 
 # Width of captions and notes.
@@ -32,21 +31,13 @@ def _text(table: Table, width: int | None) -> str:
     grids = [_text_grid(table, table.columns)]
     if width is not None and max(map(len, grids[0].splitlines())) > width:
         grids = [_text_grid(table, (column,)) for column in table.columns]
-    most = min(width or _WIDTH, _WIDTH)
-    caption = textwrap.fill(table.caption, most)
+    wrap = textwrap.TextWrapper(min(width or _WIDTH, _WIDTH), break_long_words=False, break_on_hyphens=False)
+    caption = textwrap.fill(table.caption, wrap.width)
     footnotes = []
     for number, note in enumerate(table.footnotes, start=1):
-        mark = f"[{number}] "
-        footnotes.append(
-            textwrap.fill(
-                note,
-                most,
-                initial_indent=mark,
-                subsequent_indent=" " * len(mark),
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        )
+        wrap.initial_indent = f"[{number}] "
+        wrap.subsequent_indent = " " * len(wrap.initial_indent)
+        footnotes.append(wrap.fill(note))
     parts = [f"{_title(table)}\n{caption}", *grids, "\n".join(footnotes)]
     return "\n\n".join(filter(None, parts))
 
@@ -75,11 +66,11 @@ def _cell_lines(table: Table, cell: Cell) -> list[tuple[str, str, str]]:
     if not cell.results:
         return [(cell.paper_text, "-", NOT_RUN + _marks(table, cell.note))]
     lines = []
-    for place, (text, result) in enumerate(zip(cell.our_texts, cell.results, strict=True)):
-        paper, note, different = "", "", ""
-        if place == 0:
-            paper, note, different = cell.paper_text, cell.note, " ≠" if cell.agrees is False else ""
+    paper, note, different = cell.paper_text, cell.note, " ≠" if cell.agrees is False else ""
+    for text, result in zip(cell.our_texts, cell.results, strict=True):
         lines.append((paper, text, f"{result.how}{different}{_marks(table, note, result.provenance)}"))
+        # Only the first line speaks of the published value.
+        paper, note, different = "", "", ""
     return lines
 
 
@@ -93,20 +84,14 @@ def _title(table: Table) -> str:
 
 def to_markdown(tables: Sequence[Table]) -> str:
     """Write tables for a Markdown page."""
-    return "\n\n".join(_markdown(table) for table in tables)
-
-
-def _markdown(table: Table) -> str:
-    headings = [table.row_heading]
-    for column in table.columns:
-        headings += [f"{column.title}: paper", "ours", "how"]
-    footnotes = [f"- [{number}] {note}" for number, note in enumerate(table.footnotes, start=1)]
-    parts = [
-        f"### {_title(table)}",
-        table.caption,
-        _markdown_table(headings, list(_lines(table, table.columns))),
-        "\n".join(footnotes),
-    ]
+    parts = []
+    for table in tables:
+        headings = [table.row_heading]
+        for column in table.columns:
+            headings += [f"{column.title}: paper", "ours", "how"]
+        footnotes = [f"- [{number}] {note}" for number, note in enumerate(table.footnotes, start=1)]
+        grid = _markdown_table(headings, list(_lines(table, table.columns)))
+        parts += [f"### {_title(table)}", table.caption, grid, "\n".join(footnotes)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -117,29 +102,29 @@ def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> s
 
 def _to_csv(tables: Sequence[Table]) -> str:
     """Write one line for each number of ours, and for each cell that was not run; numbers in full."""
-    records = [record for table in tables for cell in table.cells for record in _csv_records(cell)]
+    records: list[dict[str, object]] = []
+    for cell in (cell for table in tables for cell in table.cells):
+        for result in cell.results or (None,):
+            records.append(
+                {
+                    "table": cell.row.table,
+                    "row": cell.row.label,
+                    "quantity": cell.column.key,
+                    "unit": cell.column.unit,
+                    "paper": cell.paper,
+                    "ours": result and result.value,
+                    "spread": result and result.spread,
+                    "how": result.how if result else NOT_RUN,
+                    "agrees": {True: "yes", False: "no", None: ""}[cell.agrees],
+                    "note": "; ".join(filter(None, (cell.note, cell.row.note))),
+                    "provenance": result.provenance if result else "",
+                }
+            )
     file = io.StringIO()
     writer = csv.DictWriter(file, records[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
     return file.getvalue().rstrip("\n")
-
-
-def _csv_records(cell: Cell) -> Iterator[dict[str, object]]:
-    for result in cell.results or (None,):
-        yield {
-            "table": cell.row.table,
-            "row": cell.row.label,
-            "quantity": cell.column.key,
-            "unit": cell.column.unit,
-            "paper": cell.paper,
-            "ours": result and result.value,
-            "spread": result and result.spread,
-            "how": result.how if result else NOT_RUN,
-            "agrees": {True: "yes", False: "no", None: ""}[cell.agrees],
-            "note": "; ".join(filter(None, (cell.note, cell.row.note))),
-            "provenance": result.provenance if result else "",
-        }
 
 
 def to_json(tables: Sequence[Table]) -> str:
@@ -155,39 +140,34 @@ def _table_dict(table: Table) -> dict[str, Any]:
         "columns": [
             {"key": column.key, "heading": column.heading, "unit": column.unit} for column in table.columns
         ],
-        "rows": [_row_dict(row, cells) for row, cells in table.rows],
-    }
-
-
-def _row_dict(row: Row, cells: Sequence[Cell]) -> dict[str, Any]:
-    return {
-        "label": row.label,
-        "note": row.note,
-        "cells": {cell.column.key: _cell_dict(cell) for cell in cells if not cell.is_empty},
+        "rows": [
+            {
+                "label": row.label,
+                "note": row.note,
+                "cells": {cell.column.key: _cell_dict(cell) for cell in cells if not cell.is_empty},
+            }
+            for row, cells in table.rows
+        ],
     }
 
 
 def _cell_dict(cell: Cell) -> dict[str, Any]:
-    return {
-        "paper": cell.paper,
-        "ours": [
-            {
-                "value": result.value,
-                "origin": result.kind,
-                "how": result.how,
-                "spread": result.spread,
-                "provenance": result.provenance,
-            }
-            for result in cell.results
-        ],
-        "how": cell.results[0].how if cell.results else NOT_RUN,
-        "agrees": cell.agrees,
-        "note": cell.note,
-    }
+    ours = [
+        {
+            "value": result.value,
+            "origin": result.kind,
+            "how": result.how,
+            "spread": result.spread,
+            "provenance": result.provenance,
+        }
+        for result in cell.results
+    ]
+    how = cell.results[0].how if cell.results else NOT_RUN
+    return {"paper": cell.paper, "ours": ours, "how": how, "agrees": cell.agrees, "note": cell.note}
 
 
+# All but text, which depends on the terminal.
 FORMATS: Final[dict[str, Callable[[Sequence[Table]], str]]] = {
-    "text": to_text,
     "markdown": to_markdown,
     "csv": _to_csv,
     "json": to_json,

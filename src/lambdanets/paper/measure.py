@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Final
 
 import torch
@@ -36,8 +35,6 @@ _BFLOAT16: Final = (5, 18)
 
 # The first batch; one that is too large is halved until it fits.
 _BATCHES: Final = {"cuda": 128, "cpu": 8}
-# What a result keeps of its job, beside the measurement.
-_SETTINGS: Final = ("model", "image_size", "overrides", "mode", "batch", "precision", "device")
 # The images of a step of Table 18.
 _STEP_IMAGES: Final = 1024
 
@@ -45,17 +42,15 @@ _STEP_IMAGES: Final = 1024
 def measure_tables(
     numbers: Sequence[int],
     *,
-    device: Device | None = None,
     batch: int | None = None,
     time_limit_s: float = 300.0,
     rows: str = "*",
     log: Callable[[str], None],
 ) -> Iterator[Result]:
-    """Measure the networks of some tables, one after the other; equal ones once.
+    """Measure the networks of some tables, one after the other, on CUDA where there is one; equal ones once.
 
     Args:
         numbers: Tables; those without anything to measure are skipped.
-        device: None for CUDA where there is one.
         batch: The first to try; None for 128 on an accelerator and 8 on a processor.
         time_limit_s: For all tries of one network; it is left out when it takes longer.
         rows: Shell pattern of the labels of rows.
@@ -78,26 +73,19 @@ def measure_tables(
         )
     # Asked at the start: later the files may differ from the code that runs.
     commit()
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device: Device = "cuda" if torch.cuda.is_available() else "cpu"
     known: dict[str, tuple[Job, Measurement] | None] = {}
     for index, (row, quantity) in enumerate(chosen, start=1):
         job = _job_of(row, quantity, device, batch)
         key = json.dumps(dataclasses.asdict(job), sort_keys=True)
         if key not in known:
-            log_job = partial(
-                _log, log, f"[{index} of {len(chosen)}] table {row.table}, {row.label}, {job.mode}"
-            )
-            known[key] = run(job, time_limit_s, log_job)
+            prefix = f"[{index} of {len(chosen)}] table {row.table}, {row.label}, {job.mode}"
+            known[key] = run(job, time_limit_s, lambda text: log(f"{prefix}: {text}"))  # noqa: B023
         if (found := known[key]) is not None:
             yield _result_of(row, quantity, *found)
 
 
-def _log(log: Callable[[str], None], prefix: str, text: str) -> None:
-    log(f"{prefix}: {text}")
-
-
 def _job_of(row: Row, quantity: str, device: Device, batch: int | None = None) -> Job:
-    """The job that measures one quantity of a row."""
     is_half = row.table in _BFLOAT16 and device == "cuda"
     return Job(
         model=row.model,
@@ -113,8 +101,7 @@ def _job_of(row: Row, quantity: str, device: Device, batch: int | None = None) -
 def run(job: Job, time_limit_s: float, log: Callable[[str], None]) -> tuple[Job, Measurement] | None:
     """Measure in a new process, and halve the batch while memory is short.
 
-    Returns:
-        The job as it ran and its measurement; None when it takes too long or one image does not fit.
+    None when it takes too long or one image does not fit.
     """
     end = time.monotonic() + time_limit_s
     while True:
@@ -148,20 +135,21 @@ def _start(job: Job, timeout_s: float) -> subprocess.CompletedProcess[str]:
 
 
 def _result_of(row: Row, quantity: str, job: Job, measurement: Measurement) -> Result:
-    """Write one quantity of a measurement as a line of a result file."""
     values = {
         "inference_images_per_s": job.batch / measurement.seconds,
         "training_images_per_s": job.batch / measurement.seconds,
         "step_s": measurement.seconds * _STEP_IMAGES / job.batch,
         "peak_gib": measurement.peak_bytes / 2**30,
     }
-    settings = {name: getattr(job, name) for name in _SETTINGS}
+    settings = dataclasses.asdict(job) | dataclasses.asdict(measurement)
+    # The limit of memory is the machine's.
+    del settings["memory_bytes"]
     return new_result(
         row,
         quantity,
         values[quantity],
         "measured",
         device=job.device,
-        settings={**settings, **dataclasses.asdict(measurement)},
+        settings=settings,
         command=f"lambdanets tables {row.table} --measure --batch {job.batch}",
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lambdanets.analysis.memory import peak_bytes_of_process
 from lambdanets.paper.computed import build_model
@@ -89,9 +89,20 @@ def measure(job: Job) -> Measurement:
         _limit_memory(job.memory_bytes)
     model = build_model(job.model, job.image_size, job.overrides).to(job.device)
     images = torch.randn(job.batch, 3, job.image_size, job.image_size, device=job.device)
-    call = _inference(model, images) if job.mode == "inference" else _training(model, images)
-    autocast = torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16")
-    with autocast:
+    labels = torch.zeros(job.batch, dtype=torch.int64, device=job.device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    model.train(job.mode == "training")
+
+    def call() -> None:
+        if job.mode == "inference":
+            with torch.inference_mode():
+                model(images)
+        else:
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(images), labels).backward()
+            optimizer.step()
+
+    with torch.autocast(job.device, torch.bfloat16, enabled=job.precision == "bfloat16"):
         times = _times(call, job)
     return Measurement(
         seconds=statistics.median(times),
@@ -101,29 +112,6 @@ def measure(job: Job) -> Measurement:
         peak_bytes=peak_bytes_of_process(job.device) - before,
         threads=torch.get_num_threads(),
     )
-
-
-def _inference(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    model.eval()
-
-    def call() -> object:
-        with torch.inference_mode():
-            return model(images)
-
-    return call
-
-
-def _training(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    model.train()
-    labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-
-    def call() -> None:
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(images), labels).backward()
-        optimizer.step()
-
-    return call
 
 
 def _times(call: Callable[[], object], job: Job) -> list[float]:
@@ -141,7 +129,7 @@ def _times(call: Callable[[], object], job: Job) -> list[float]:
 
 
 def _reset_peak(device: Device) -> int:
-    """Reset the peak, and return the memory in use."""
+    """Reset the peak, and return the bytes in use."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()

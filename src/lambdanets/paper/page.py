@@ -5,11 +5,10 @@ import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lambdanets.errors import DataError
 from lambdanets.files import storing
@@ -31,18 +30,10 @@ _RUN_CAPTIONS: Final = {
     "content": "Explained on an image: what the content's summary is made of, for each key.",
 }
 
-_PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """An image inside the page.
-
-    Attributes:
-        title: In a few words; read aloud in its place.
-        caption: Its content and the origin of its numbers.
-        png: The file.
-    """
+    """A PNG file inside the page; its title is read aloud in its place."""
 
     title: str
     caption: str
@@ -50,12 +41,8 @@ class Image:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, as the file says.
-
-        Raises:
-            DataError: It is no PNG.
-        """
-        if not self.png.startswith(_PNG_SIGNATURE) or len(self.png) < 24:
+        """Width and height in pixels, as the file says."""
+        if not self.png.startswith(b"\x89PNG\r\n\x1a\n") or len(self.png) < 24:
             raise DataError(
                 f"report: '{self.title}' must be a PNG file, got {self.png[:8]!r} at its beginning."
             )
@@ -86,35 +73,25 @@ def write_report(out: Path, *, results: Path, machine: str | None = None, runs: 
         path = Path(folder) / "figure_4.png"
         caption = draw_figure_4(known, path)
         figure = Image(title="Figure 4: speed and accuracy", caption=caption, png=path.read_bytes())
-    _write_page(out, _render_page([table(number, known) for number in NUMBERS], [figure], summaries))
-
-
-def _write_page(path: Path, text: str) -> None:
-    """Write the page, and its folder where there is none.
-
-    Raises:
-        StorageError: It cannot be written.
-    """
-    with storing(path, "report", "Use another --out."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    text = _render_page([table(number, known) for number in NUMBERS], [figure], summaries)
+    with storing(out, "report", "Use another --out."):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
 
 
 def _render_page(
     tables: Sequence[Table], images: Sequence[Image] = (), runs: Sequence[RunSummary] = ()
 ) -> str:
-    """Render the page.
-
-    Args:
-        tables: In the order wanted.
-        images: The figures of the paper, with ours beside the published.
-        runs: Finished runs; their images are in their folders.
-
-    Raises:
-        DataError: An image is no PNG.
-    """
+    environment = Environment(
+        loader=PackageLoader("lambdanets.paper"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters["duration"] = format_duration
     agreements = Counter(cell.agrees for table in tables for cell in table.cells)
-    return _template().render(
+    return environment.get_template("paper.html").render(
         made_on=now(),
         commit=commit(),
         versions=versions(),
@@ -126,19 +103,6 @@ def _render_page(
         runs=[(run, _run_images(run.path)) for run in runs],
         not_run=NOT_RUN,
     )
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("lambdanets.paper"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters["duration"] = format_duration
-    return environment.get_template("paper.html")
 
 
 def _column_styles(table: Table) -> list[tuple[str, int]]:

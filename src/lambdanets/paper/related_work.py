@@ -55,19 +55,15 @@ def _self_attention_network(blocks: tuple[int, ...], relation: Relation) -> list
     before = 64
     for channels, count, window_size in zip((64, 256, 512, 1024, 2048), blocks, (3, 7, 7, 7, 7), strict=True):
         modules += [nn.Conv2d(before, channels, 1, bias=False), nn.BatchNorm2d(channels)]
+        narrow = channels // 4
         for _ in range(count):
-            modules += _self_attention_block(channels, window_size, relation)
+            attention = VectorAttention2d(
+                channels, narrow, relation=relation, relation_channels=channels // 16, window_size=window_size
+            )
+            modules += [nn.BatchNorm2d(channels), attention, nn.BatchNorm2d(narrow)]
+            modules.append(nn.Conv2d(narrow, channels, 1))
         before = channels
     return modules
-
-
-def _self_attention_block(channels: int, window_size: int, relation: Relation) -> list[nn.Module]:
-    narrow = channels // 4
-    attention = VectorAttention2d(
-        channels, narrow, relation=relation, relation_channels=channels // 16, window_size=window_size
-    )
-    projection = nn.Conv2d(narrow, channels, 1)
-    return [nn.BatchNorm2d(channels), attention, nn.BatchNorm2d(narrow), projection]
 
 
 # By the names of the published rows; of Zhao's networks the largest is the one of Table 3.

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -96,56 +96,43 @@ def new_result(
     )
 
 
-@dataclass(frozen=True)
-class Results:
-    """Results of several machines and data sets; the newest of each cell counts.
+# What each cell shows, by table, row and column: one result for each data set and, if wanted, each machine.
+Results = Mapping[tuple[int, str, str], tuple[Result, ...]]
 
-    Attributes:
+
+def _choose_results(results: Iterable[Result], machine: str | None = None, here: str = "") -> Results:
+    """Choose the results that each cell shows; of each machine and data set the newest counts.
+
+    Args:
         results: In any order.
         machine: Whose measurements are shown: a part of its name, `"all"`, or None for this machine's where
             there are any and otherwise the newest.
         here: The name of this machine.
     """
-
-    results: Sequence[Result] = ()
-    machine: str | None = None
-    here: str = ""
-
-    def find(self, table: int, row: str, column: str) -> tuple[Result, ...]:
-        """The results of one cell: one for each data set and, with `"all"`, each machine."""
-        place = (table, row, column)
-        found = [one for one in self.results if (one.table, one.row, one.column) == place]
-        measured = _newest(one for one in found if one.kind == "measured")
-        # An accuracy does not depend on the machine: one for each data set, by name.
-        trained = {one.dataset: one for one in _newest(one for one in found if one.kind == "trained")}
-        return (*self._of_machine(measured), *(trained[name] for name in sorted(trained)))
-
-    def _of_machine(self, measured: list[Result]) -> list[Result]:
-        if self.machine == "all":
-            return measured
-        if self.machine is not None:
-            return [one for one in measured if self.machine.lower() in one.machine.lower()]
-        own = [one for one in measured if one.machine == self.here]
-        return (own or measured)[-1:]
+    cells: dict[tuple[int, str, str], list[Result]] = {}
+    for result in sorted(results, key=lambda one: one.date):
+        cells.setdefault((result.table, result.row, result.column), []).append(result)
+    return {place: _choose(found, machine, here) for place, found in cells.items()}
 
 
-def _newest(results: Iterable[Result]) -> list[Result]:
-    """The newest result of each machine and data set, the newest last."""
-    newest = {(one.machine, one.dataset): one for one in sorted(results, key=lambda one: one.date)}
-    return sorted(newest.values(), key=lambda one: one.date)
+def _choose(found: list[Result], machine: str | None, here: str) -> tuple[Result, ...]:
+    newest = {one.machine: one for one in found if one.kind == "measured"}
+    measured = sorted(newest.values(), key=lambda one: one.date)
+    if machine is None:
+        measured = ([one for one in measured if one.machine == here] or measured)[-1:]
+    elif machine != "all":
+        measured = [one for one in measured if machine.lower() in one.machine.lower()]
+    # An accuracy does not depend on the machine: one for each data set, by name.
+    trained = {one.dataset: one for one in found if one.kind == "trained"}
+    return (*measured, *(trained[name] for name in sorted(trained)))
 
 
 def load_results(folder: Path, machine: str | None = None) -> Results:
-    """Read a folder of result files, to show the measurements of `machine` (see `Results`)."""
-    return Results(_read_results(folder), machine, here=machine_name())
+    """Read a folder of result files, to show the measurements of `machine`, as in `lambdanets tables`."""
+    return _choose_results(_read_results(folder), machine, here=machine_name())
 
 
 def _read_results(folder: Path) -> tuple[Result, ...]:
-    """Read all results of a folder, from its files `*.jsonl`; none where there is no folder.
-
-    Raises:
-        DataError: A line is no result.
-    """
     results = []
     for path in sorted(folder.glob("*.jsonl")):
         for number, line in enumerate(path.read_text().splitlines(), start=1):

@@ -7,14 +7,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, check_choice
 from lambdanets.models import list_models, on_meta
-from lambdanets.models.config import NetworkConfig
+from lambdanets.models.config import LambdaConfig, NetworkConfig
 from lambdanets.models.variants import model_config
 from lambdanets.paper.results import Result, new_result
 from lambdanets.published import TABLES, Row
@@ -32,29 +32,15 @@ _TRAINED: Final = (3, 4, 8, 9, 10, 11, 12)
 _DATASETS: Final = tuple(name for name in RECIPES if f"{name}-conv" in RECIPES)
 
 # The settings of a network that a row of these tables may change.
-_LAYER_SETTINGS: Final = (
-    "layers",
-    "query_depth",
-    "num_heads",
-    "intra_depth",
-    "scope_size",
-    "content",
-    "positional",
-    "share_position",
-    "key_normalization",
-    "normalization",
-    "mixer",
-)
+_LAYER_SETTINGS: Final = ("layers", *(one.name for one in fields(LambdaConfig)), "share_position", "mixer")
 
 
 def _config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     """Make the recipe of a data set with the layers of a row.
 
     Only the settings by which the row differs from an all-lambda or plain ResNet-50 change: the small network
-    keeps its own depths, widths and window otherwise.
-
-    Returns:
-        None where the row differs in more than its layers, or its network cannot be made as small.
+    keeps its own depths, widths and window otherwise. None where the row differs in more than its layers, or
+    its network cannot be made as small.
     """
     if row.model not in list_models("resnet50*"):
         return None
@@ -94,7 +80,6 @@ def train_tables(
     log: Callable[[str], None],
     rows: str = "*",
     num_processes: int | None = None,
-    configure: Callable[[Row, str, int], TrainConfig | None] = _config_of,
 ) -> Iterator[Result]:
     """Train the rows of tables on a data set, once for each seed, as many at a time as there are cores.
 
@@ -108,7 +93,6 @@ def train_tables(
         log: Receives a line about each run.
         rows: Shell pattern of the labels of rows.
         num_processes: Trainings at a time; None for one per core.
-        configure: Makes the config of (row, data set, seed), or None where there can be none.
 
     Raises:
         ArgumentError: None of the tables has anything to train.
@@ -117,7 +101,7 @@ def train_tables(
     planned: list[tuple[Row, list[TrainConfig]]] = []
     for row in (row for number in numbers if number in _TRAINED for row in TABLES[number]):
         if fnmatchcase(row.label, rows):
-            configs = [config for seed in seeds if (config := configure(row, dataset, seed))]
+            configs = [config for seed in seeds if (config := _config_of(row, dataset, seed))]
             if configs:
                 planned.append((row, configs))
             else:
@@ -133,7 +117,22 @@ def train_tables(
     accuracies = _train_all(folders, log, num_processes or len(os.sched_getaffinity(0)))
     for row, configs in planned:
         by_seed = {str(config.seed): accuracies[_folder_of(config, runs)] for config in configs}
-        yield _result_of(row, dataset, configs[0], by_seed)
+        config = configs[0]
+        yield new_result(
+            row,
+            "top1",
+            sum(by_seed.values()) / len(by_seed),
+            "trained",
+            dataset=dataset,
+            seeds=by_seed,
+            settings={
+                "recipe": config.recipe,
+                "model": config.model.name,
+                "overrides": config.model.overrides,
+                "epochs": config.sched.epochs,
+            },
+            command=f"lambdanets tables {row.table} --train {dataset} --seeds {len(by_seed)}",
+        )
 
 
 def _folder_of(config: TrainConfig, runs: Path) -> Path:
@@ -166,21 +165,3 @@ def _train_one(config: TrainConfig, folder: Path) -> float:
             with contextlib.redirect_stdout(io.StringIO()):
                 train(config, run, command=f"lambdanets train {config.recipe}")
         return 100 * float(run.read_metrics()[-1]["test_accuracy"])
-
-
-def _result_of(row: Row, dataset: str, config: TrainConfig, accuracies: Mapping[str, float]) -> Result:
-    return new_result(
-        row,
-        "top1",
-        sum(accuracies.values()) / len(accuracies),
-        "trained",
-        dataset=dataset,
-        seeds=accuracies,
-        settings={
-            "recipe": config.recipe,
-            "model": config.model.name,
-            "overrides": config.model.overrides,
-            "epochs": config.sched.epochs,
-        },
-        command=f"lambdanets tables {row.table} --train {dataset} --seeds {len(accuracies)}",
-    )
