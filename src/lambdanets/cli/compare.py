@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lambdanets.cli._options import Format, print_json
-from lambdanets.runs.compare import RunSummary, Seeds, seeds_of, summarize
+from lambdanets.runs.compare import RunSummary, seeds_of, summarize
 from lambdanets.terminal import table, terminal_width
 
 
@@ -26,7 +26,13 @@ def compare(runs: tuple[Path, ...], /, *, format: Format = "text") -> None:
         return
     print("\n\n".join(_blocks([_column(summary) for summary in summaries], terminal_width())))
     for group in groups:
-        print(f"\n{_together(group)}")
+        seeds = ", ".join(str(run.config.seed) for run in group.runs)
+        lowest, highest = min(group.accuracies), max(group.accuracies)
+        print(
+            f"\n{group.runs[0].recipe} with seeds {seeds}:\n"
+            f"  mean {group.mean:.2%}, standard deviation {group.std:.2%},"
+            f" from {lowest:.2%} to {highest:.2%}"
+        )
 
 
 def _blocks(columns: Sequence[Mapping[str, str]], width: int | None) -> list[str]:
@@ -59,13 +65,3 @@ def _column(summary: RunSummary) -> dict[str, str]:
         "training time": f"{summary.seconds:.1f} s",
         "training images/s": f"{summary.images_per_s:,.0f}",
     }
-
-
-def _together(group: Seeds) -> str:
-    seeds = ", ".join(str(run.config.seed) for run in group.runs)
-    lowest, highest = min(group.accuracies), max(group.accuracies)
-    return (
-        f"{group.runs[0].recipe} with seeds {seeds}:\n"
-        f"  mean {group.mean:.2%}, standard deviation {group.std:.2%},"
-        f" from {lowest:.2%} to {highest:.2%}"
-    )

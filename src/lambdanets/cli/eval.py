@@ -114,8 +114,10 @@ def _print_one(result: "RunEvaluation", as_json: bool) -> None:
     rows["speed"] = f"{result.images_per_s:,.0f} images/s on {result.device}"
     print(f"{result.run}: {result.config.recipe}, {result.config.model.name}")
     print(pairs(rows))
-    for sentence in _shortened(evaluation.unreadable):
+    for sentence in evaluation.unreadable[:_MOST_NAMED]:
         print(f"  {sentence}")
+    if len(evaluation.unreadable) > _MOST_NAMED:
+        print(f"  and {len(evaluation.unreadable) - _MOST_NAMED} more")
     print()
     for line in class_lines(result.per_class()):
         print(line)
@@ -135,12 +137,6 @@ def _images(result: "RunEvaluation") -> str:
         return f"{evaluation.total}{size}"
     full = evaluation.total + evaluation.left_out
     return f"{evaluation.total} of {full}{size}; {evaluation.left_out} cannot be read and are left out"
-
-
-def _shortened(sentences: Sequence[str]) -> Iterator[str]:
-    yield from sentences[:_MOST_NAMED]
-    if len(sentences) > _MOST_NAMED:
-        yield f"and {len(sentences) - _MOST_NAMED} more"
 
 
 def _warn(result: "RunEvaluation") -> None:

@@ -122,12 +122,16 @@ def explain(
             view = view_layer(model, name, pixels[None], position)
         except NumericError as error:
             raise NumericError(f"{error}, from {origin.model} with {_weights(origin)}.") from error
+    prediction = None
+    if loaded.labels is not None:
+        ((label, probability),) = loaded.classify(pixels, 1)
+        prediction = f"taken for {label} ({probability:.1%})"
     header = {
         "model": origin.model,
         "weights": _weights(origin),
         "image": str(image),
         "image_size": list(pixels.shape[1:]),
-        "prediction": _prediction(loaded, pixels),
+        "prediction": prediction,
         "layers": list(layers),
     }
     title = _title(view, header)
@@ -171,13 +175,6 @@ def _weights(origin: Origin) -> str:
         accuracy = f"{origin.metric['test_accuracy']:.1%} of its test images"
         return f"trained ({origin.recipe}, epoch {origin.epoch}, {accuracy})"
     return origin.source if origin.source == RANDOM else f"weights of {Path(origin.source).name}"
-
-
-def _prediction(loaded: LoadedModel, pixels: Float[Tensor, "c height width"]) -> str | None:
-    if loaded.labels is None:
-        return None
-    ((label, probability),) = loaded.classify(pixels, 1)
-    return f"taken for {label} ({probability:.1%})"
 
 
 def _title(view: LayerView, header: Mapping[str, Any]) -> str:

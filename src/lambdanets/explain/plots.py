@@ -92,7 +92,10 @@ def content_figure(panels: Sequence[Panel], image: ImageArray, title: str, softm
         softmax: Whether weights are positive and sum to one.
     """
     figure, grid = _panel_grid(panels, title)
-    maps = [_log2_of_mean(panel.values) if softmax else panel.values for panel in panels]
+    maps = [panel.values for panel in panels]
+    if softmax:
+        # Over their mean, as powers of two.
+        maps = [np.log2(np.maximum(plane * plane.size, 2.0**-_MOST_DOUBLINGS)) for plane in maps]
     norm = _symmetric(maps)
     if softmax:
         reach = min(max(math.ceil(norm.vmax or 0), 1), _MOST_DOUBLINGS)
@@ -232,9 +235,3 @@ def _upsampled(plane: Plane, sides: Sequence[int]) -> Plane:
 def _symmetric(maps: Sequence[Plane]) -> Normalize:
     limit = max(float(np.abs(plane).max()) for plane in maps) or 1.0
     return Normalize(-limit, limit)
-
-
-def _log2_of_mean(weights: Plane) -> Plane:
-    """Weights over their mean, as powers of two."""
-    powers: Plane = np.log2(np.maximum(weights * weights.size, 2.0**-_MOST_DOUBLINGS))
-    return powers

@@ -86,31 +86,22 @@ def _row_of(attempt: Attempt, settings: EvalSettings) -> dict[str, object]:
         "commit": commit(),
         "date": now(),
     }
-    result = attempt.result
-    if result is None:
+    if attempt.result is None:
         return row | {"error": attempt.reason()}
-    evaluation = result.evaluation
-    height, width = result.image_size or (None, None)
-    return row | {
-        "recipe": result.config.recipe,
-        "model": result.config.model.name,
-        "epoch": result.origin.epoch,
-        "step": result.origin.step,
-        "image_height": height,
-        "image_width": width,
-        "top1": evaluation.accuracy,
-        "correct": evaluation.correct,
-        "top5": evaluation.top5_accuracy,
-        "top5_correct": evaluation.top5_correct,
-        "real": evaluation.real_accuracy,
-        "real_correct": evaluation.real_correct,
-        "real_total": evaluation.real_total,
-        "loss": evaluation.loss,
-        "total": evaluation.total,
-        "left_out": evaluation.left_out,
-        "images_per_s": round(result.images_per_s, 1),
-        "device": result.device,
-    }
+    found = attempt.result.to_dict()
+    height, width = found["image_size"] or (None, None)
+    return (
+        {name: found[name] for name in _COLUMNS if name in found}
+        | row
+        | {
+            "image_height": height,
+            "image_width": width,
+            "top1": found["accuracy"],
+            "top5": found["top5_accuracy"],
+            "real": found["real_accuracy"],
+            "images_per_s": round(found["images_per_s"], 1),
+        }
+    )
 
 
 def _check_table(path: Path) -> None:

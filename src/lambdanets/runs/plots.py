@@ -85,21 +85,15 @@ def confusion(
         axes.imshow(mistakes, cmap="Reds", norm=PowerNorm(0.5, vmin=-0.2 * most, vmax=most))
     else:
         axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=most)
-        _write_counts(axes, counts, labels)
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            weight = "bold" if row == column else "normal"
+            axes.text(column, row, str(counts[row, column]), ha="center", va="center", weight=weight)
+        axes.set_xticks(range(num), labels, rotation=90 if max(map(len, labels)) > 3 else 0)
+        axes.set_yticks(range(num), labels)
     axes.set_xlabel("taken for")
     axes.set_ylabel("is")
     axes.set_title(title)
     return figure
-
-
-def _write_counts(
-    axes: Axes, counts: Int[np.ndarray, "num_classes num_classes"], labels: Sequence[str]
-) -> None:
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        weight = "bold" if row == column else "normal"
-        axes.text(column, row, str(counts[row, column]), ha="center", va="center", weight=weight)
-    axes.set_xticks(range(len(labels)), labels, rotation=90 if max(map(len, labels)) > 3 else 0)
-    axes.set_yticks(range(len(labels)), labels)
 
 
 def position_tables(tables: Mapping[str, Float[np.ndarray, "u k height width"]], title: str) -> Figure:

@@ -50,8 +50,12 @@ class TensorBoardSink:
         try:
             self._writer = self._writer or self._make(str(self._folder), purge_step=step)
             for name, value in record.items():
-                if name != "step" and _is_finite(value):
-                    self._writer.add_scalar(_tag(name), value, global_step=step)
+                is_number = isinstance(value, int | float) and not isinstance(value, bool)
+                if name != "step" and is_number and math.isfinite(value):
+                    # Training and tests have sections of their own.
+                    section, _, rest = name.partition("_")
+                    tag = f"{section}/{rest}" if section in ("train", "test") else f"run/{name}"
+                    self._writer.add_scalar(tag, value, global_step=step)
             self._writer.flush()
         except OSError:
             # The next record tries a new file.
@@ -63,13 +67,3 @@ class TensorBoardSink:
         if writer is not None:
             with suppress(OSError):
                 writer.close()
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _tag(name: str) -> str:
-    """The name of a scalar: those of training and of tests have sections of their own."""
-    section, _, rest = name.partition("_")
-    return f"{section}/{rest}" if section in ("train", "test") else f"run/{name}"

@@ -148,6 +148,8 @@ def _banner(state: TrainState, trainer: Trainer, task: Task) -> str:
     precision = autocast_dtype(config.exec.precision, ctx.device)
     base = config.optim.base_batch_size
     scaled = f" ({config.optim.learning_rate:g} × {config.global_batch_size} / {base})" if base else ""
+    name = torch.cuda.get_device_name(ctx.device) if ctx.device.type == "cuda" else "CPU"
+    devices = f"{ctx.size} processes, {name} each" if ctx.size > 1 else name
     sched = config.sched
     falls = f"× {sched.step_factor} every {sched.step_epochs} epochs"
     rows = {
@@ -158,15 +160,10 @@ def _banner(state: TrainState, trainer: Trainer, task: Task) -> str:
         "learning rate": f"{config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps} steps of"
         f" warm-up, then {falls if sched.step_epochs else 'cosine to 0'}",
         "EMA": f"decay {config.ema_decay:g}, half-life {half_life:.1f} epochs",
-        "machine": f"{_devices(ctx)}, {torch.get_num_threads()} threads of {os.cpu_count()} cores,"
+        "machine": f"{devices}, {torch.get_num_threads()} threads of {os.cpu_count()} cores,"
         f" {'float32' if precision is None else str(precision).removeprefix('torch.')},"
         f" torch {torch.__version__}",
     }
     short = sched.epochs < 3 * half_life
     warning = ["warning: the run is shorter than three half-lives of the EMA"] if short else []
     return "\n".join([pairs(rows), *warning])
-
-
-def _devices(ctx: DistributedContext) -> str:
-    name = torch.cuda.get_device_name(ctx.device) if ctx.device.type == "cuda" else "CPU"
-    return f"{ctx.size} processes, {name} each" if ctx.size > 1 else name
