@@ -18,14 +18,11 @@ def machine_name(device: str = "cpu") -> str:
     """The accelerator, or the processor and its cores."""
     if device == "cuda":
         return torch.cuda.get_device_name()
-    return f"{_processor()}, {len(os.sched_getaffinity(0))} cores"
-
-
-def _processor() -> str:
     information = Path("/proc/cpuinfo")
     lines = information.read_text().splitlines() if information.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{processor}, {len(os.sched_getaffinity(0))} cores"
 
 
 def versions() -> dict[str, str]:
