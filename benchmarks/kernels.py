@@ -1,7 +1,6 @@
 """What the compiler makes of the Triton kernels for an H200, without one: registers, spills, loops.
 
-Times are predictions, from what the inner loop of each kernel issues, multiplies and loads, against rates
-of data sheets: they rank tiles, and have not been compared with a GPU. `--search` compiles other tiles too.
+`--search` compiles other tiles too.
 """
 
 import collections
@@ -31,17 +30,6 @@ from lambdanets.functional.position._tiles import KERNELS, Tiles
 TARGET = GPUTarget("cuda", 90, 32)
 PROGRAMS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 TYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32", torch.float64: "fp64"}
-
-# Origin: data sheet and the usual figures for an H200, not measured.
-MULTIPROCESSORS, CLOCK = 132, 1.7e9
-ISSUED_A_CLOCK = 4
-MULTIPLIED_A_CLOCK = 1280
-L2_BYTES_A_CLOCK = 24
-L1_BYTES_A_CLOCK = 64
-SHARED_BYTES_A_CLOCK = 128
-# Of one mma instruction of 16 by 8 by 16, and of one warp's load of 16 bytes a thread.
-MULTIPLIED, LOADED = 2048, 512
-REGISTERS, SHARED_BYTES = 65536, 227 << 10
 
 
 class Launch(NamedTuple):
@@ -147,64 +135,6 @@ def _innermost_loop(assembly: str) -> collections.Counter[str]:
     return collections.Counter(min(multiplying, key=len, default=[]))
 
 
-def clocks(compiled: Compiled, constants: dict[str, Any], kernel: str) -> dict[str, float]:
-    """Of one step of the inner loop on one multiprocessor, by what it is limited by."""
-    count, warps = compiled.loop, constants["num_warps"]
-    shared = count["LDSM"] + count["STSM"] + count["LDGSTS"] + count["LDS"] / 2 + count["STS"]
-    # Loads that are copied to shared memory behind the program's back go past L1; the others find there
-    # the embeddings, and of neighbouring rows all but one, which the step before has left.
-    missed = warps * (count["LDGSTS"] + count["LDG"]) * LOADED
-    if not count["LDGSTS"] and kernel != "table_gradient_kernel":
-        missed -= 2 * constants["BLOCK_M"] * constants["BLOCK_N"] * constants["BLOCK_K"]
-        missed /= 1 if constants["BY_IMAGE"] else constants["BLOCK_L"]
-    return {
-        "issue": warps * count.total() / ISSUED_A_CLOCK,
-        "multiply": warps * count["HMMA"] * MULTIPLIED / MULTIPLIED_A_CLOCK,
-        "L2": missed / L2_BYTES_A_CLOCK,
-        "L1": warps * count["LDG"] * LOADED / L1_BYTES_A_CLOCK,
-        "shared memory": warps * LOADED * shared / SHARED_BYTES_A_CLOCK,
-    }
-
-
-def predict(launch: Launch, compiled: Compiled, steps: float) -> dict[str, Any]:
-    """Microseconds, if the programs that fit a multiprocessor hide each other's waiting."""
-    warps = launch.constants["num_warps"]
-    by_limit = clocks(compiled, launch.constants, launch.kernel)
-    limit = max(by_limit, key=by_limit.__getitem__)
-    resident = min(
-        REGISTERS // (32 * warps * max(compiled.registers, 1)), SHARED_BYTES // compiled.shared_bytes
-    )
-    # One program alone waits for its own loads, barriers and products in turn.
-    waiting = {0: 4.0, 1: 2.0, 2: 1.5}.get(resident, 1.3)
-    programs = 1
-    for count in launch.grid:
-        programs *= count
-    waves = -(-programs // (MULTIPROCESSORS * max(resident, 1))) * max(resident, 1)
-    return {
-        "limit": limit,
-        "resident": resident,
-        "predicted_us": waves * steps * by_limit[limit] * waiting / CLOCK * 1e6,
-    }
-
-
-def steps_of(launch: Launch, shape: Shape, batch: int) -> float:
-    """Steps of the inner loop that a program goes through, in the mean."""
-    one, side = launch.constants, shape.side
-    reach = min(shape.table_side // 2, side - 1)
-    seen = (side * (2 * reach + 1) - reach * (reach + 1)) / side
-    if launch.kernel == "table_gradient_kernel":
-        lines = -(-batch // one["BLOCK_L"]) * seen / (2 * reach + 1) * side
-        if not one["BY_IMAGE"]:
-            lines = batch * seen / (2 * reach + 1) * side / one["BLOCK_L"]
-        return lines * -(-side // one["BLOCK_M"]) / launch.grid[1]
-    own, other = (one["BLOCK_M"], one["BLOCK_N"])
-    if launch.kernel == "values_gradient_kernel":
-        own, other = other, own
-    tiles = 1 if own >= side else min(-(-(own + 2 * reach) // other), -(-side // other) + 1)
-    tiles = tiles if own < side else -(-side // other)
-    return tiles * (seen if one["BY_IMAGE"] else min(2 * reach + 1, seen + one["BLOCK_L"] / 2))
-
-
 def measure(shape: Shape, batch: int, dtype: torch.dtype, tiles: Tiles | None = None) -> Iterator[Result]:
     """One line a kernel."""
     for launch in launches(shape, batch, dtype, tiles):
@@ -224,7 +154,6 @@ def measure(shape: Shape, batch: int, dtype: torch.dtype, tiles: Tiles | None = 
             "shared_bytes": compiled.shared_bytes,
             "loop": compiled.loop.total(),
             "products": compiled.loop["HMMA"],
-            **predict(launch, compiled, steps_of(launch, shape, batch)),
         }
 
 
@@ -240,8 +169,7 @@ def show(row: Result) -> None:
         f"{row['shape']:18} {row['kernel']:17} {tiles:12} {row['warps']:2}w {row['stages']}s "
         f"{'image' if row['by_image'] else 'row':5} {row['registers']:4} registers "
         f"{row['spilled_bytes']:5} B spilled {row['shared_bytes'] // 1024:4} KiB "
-        f"{row['products']:4}/{row['loop']:4} {row['limit']:13} "
-        f"{row['resident']} resident {row['predicted_us']:8.1f} us predicted",
+        f"{row['products']:4}/{row['loop']:4}",
         flush=True,
     )
 
