@@ -33,7 +33,7 @@ PARTS: Final = 64
 
 # Numbers of a lambda that one program sums up, and bytes of context that it loads in one step.
 _HELD: Final = 8192
-LOADED: Final = 32768
+_LOADED: Final = 32768
 
 # The fewest programs that fill a GPU.
 FULL: Final = 1024
@@ -163,7 +163,7 @@ def _kernels() -> Any:
 def _options(keys: Tensor, values: Tensor, key_normalization: str) -> dict[str, Any]:
     """How much a program works on at once, and in what precision: from depths and type alone."""
     kernels, k, v = _kernels(), *(power_of_two(one.shape[2], SMALLEST_DEPTH) for one in (keys, values))
-    fitting = LOADED // (values.element_size() * power_of_two(k + v))
+    fitting = _LOADED // (values.element_size() * power_of_two(k + v))
     m = min(128, max(SMALLEST_DEPTH, fitting))
     return {
         "BLOCK_M": m,
