@@ -67,7 +67,7 @@ def assert_right(tensors: dict[str, Tensor], key_normalization: str = "softmax")
 def short_spans(monkeypatch: pytest.MonkeyPatch) -> None:
     """A context of 77 elements in 3 parts, and more than one step in each."""
     monkeypatch.setattr(triton, "_SPAN", 32)
-    monkeypatch.setattr(triton, "LOADED", 1)
+    monkeypatch.setattr(triton, "_LOADED", 1)
     monkeypatch.setattr(triton, "FULL", 4)
 
 
@@ -110,7 +110,7 @@ def test_every_normalisation_of_every_problem(case: Case, key_normalization: str
 def test_a_long_context_has_few_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as one program of the last kernel can add."""
     monkeypatch.setattr(triton, "_SPAN", 16)
-    monkeypatch.setattr(triton, "LOADED", 1)
+    monkeypatch.setattr(triton, "_LOADED", 1)
     monkeypatch.setattr(triton, "PARTS", 2)
     assert_right(drawn(IN_PARTS))
 
