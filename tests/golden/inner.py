@@ -22,14 +22,10 @@ def train_view(path, seed, epoch, index, size, **augment):
     )
 
 
-def test_view(path, size, fraction=None):
+def eval_view(path, size, fraction=None):
     """What a test shows of an image file: RGB bytes "3 size size"."""
     image = decoding.decode(path.read_bytes(), path.name)
     return _bytes(Preprocessing(size=size, crop_fraction=fraction).pixels(image))
-
-
-# Pytest collects what is called so.
-test_view.__test__ = False
 
 
 def _bytes(pixels: torch.Tensor) -> np.ndarray:

@@ -64,7 +64,7 @@ def digest_of(spec):
 
 def views_of(path):
     """Every stored view of an image file, by name."""
-    views = {f"{path.name} test": inner.test_view(path, **TEST_VIEW)}
+    views = {f"{path.name} test": inner.eval_view(path, **TEST_VIEW)}
     for kind, options in TRAIN_VIEWS.items():
         for triple in TRIPLES:
             views[f"{path.name} {kind} {triple}"] = inner.train_view(path, *triple, **options)

@@ -2,6 +2,8 @@
 
 import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -73,9 +75,8 @@ def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
     few, many = (torch.empty(batch, *image_shape, device="meta") for batch in _BATCHES)
     images = many.shape[0] - few.shape[0]
     model.eval()
-    rows, shapes = _record_layers(model)
-    peak = live_bytes_peak(model, few)
-    layers = tuple(rows)  # The passes below are recorded too.
+    with _record_layers(model) as (layers, shapes):
+        peak = live_bytes_peak(model, few)
     inference = live_bytes_peak(model, many) - peak
     model.train()
     training = saved_bytes(model, many) - saved_bytes(model, few)
@@ -95,7 +96,7 @@ def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
         flops=sum(layer.flops for layer in layers),
         inference_bytes_per_image=inference // images,
         training_bytes_per_image=training // images,
-        layers=layers,
+        layers=tuple(layers),
         stages=tuple(stages),
     )
 
@@ -103,18 +104,18 @@ def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
 def count_layers(model: nn.Module, image_shape: tuple[int, ...]) -> tuple[LayerCount, ...]:
     """The rows of `count` alone: parameters and FLOPs of each layer, in one pass."""
     model = copy.deepcopy(model).to("meta").eval()
-    rows, _ = _record_layers(model)
-    with torch.no_grad():
+    with _record_layers(model) as (layers, _), torch.no_grad():
         model(torch.empty(1, *image_shape, device="meta"))
-    return tuple(rows)
+    return tuple(layers)
 
 
-def _record_layers(model: nn.Module) -> tuple[list[LayerCount], dict[str, tuple[int, ...]]]:
-    """A list that fills with the layers as the model runs, and the shape each of its children puts out."""
+@contextmanager
+def _record_layers(model: nn.Module) -> Iterator[tuple[list[LayerCount], dict[str, tuple[int, ...]]]]:
+    """Record the layers that run inside the context, and the output shape of each child of the model."""
     rows: list[LayerCount] = []
     shapes: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
-    # Lambda layers are counted whole, and otherwise what has no
+    # Lambda layers are counted whole, other modules where they have no children.
     whole = {layer for layer in model.modules() if isinstance(layer, _LambdaLayers)}
     within = {part for layer in whole for part in layer.modules()} - whole
     counted = whole | {one for one in model.modules() if one not in within and not list(one.children())}
@@ -137,9 +138,14 @@ def _record_layers(model: nn.Module) -> tuple[list[LayerCount], dict[str, tuple[
                 LayerCount(name=name, kind=kind, output_shape=shape, parameters=parameters, flops=flops)
             )
 
-    for name, module in model.named_modules():
-        module.register_forward_hook(partial(record, name=name))
-    return rows, shapes
+    hooks = [
+        module.register_forward_hook(partial(record, name=name)) for name, module in model.named_modules()
+    ]
+    try:
+        yield rows, shapes
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
