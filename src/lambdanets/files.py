@@ -40,7 +40,7 @@ def flush(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a whole new file in the place of an old one; a crash leaves either, never a mixture."""
+    """Replace a file by a whole new one; a crash leaves either, never a mixture."""
     with storing(path):
         beside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
         try:

@@ -33,7 +33,7 @@ _RUN_CAPTIONS: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """A PNG file inside the page; its title is read aloud in its place."""
+    """A PNG file inside the page; its title is the alternative text."""
 
     title: str
     caption: str
