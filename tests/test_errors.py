@@ -9,7 +9,9 @@ from torch import Tensor
 from lambdanets import errors
 from lambdanets.errors import (
     ArgumentError,
+    ArgumentTypeError,
     bind_shape,
+    bind_tensor,
     check_choice,
     check_positive,
     complaint,
@@ -87,3 +89,27 @@ def test_a_complaint_names_the_function_and_keeps_the_error() -> None:
     assert raised.__notes__ == ["a note"] and isinstance(raised.__cause__, OSError)
     with pytest.raises(KeyError, match=r"^'x'$"), complaint("explain"):
         raise KeyError("x")
+
+
+def test_tensors_hold_floating_point_numbers_of_one_type() -> None:
+    sizes: errors.Sizes = {}
+    bind_tensor("f", "x", zeros(2, 3), "b d", sizes)
+    bind_tensor("f", "y", zeros(2).half(), "b", sizes, own_type=True)
+    wanted = "must be a tensor of float16, bfloat16, float32 or float64, got "
+    for came, words in [
+        (zeros(2).to(torch.uint8), "torch.uint8"),
+        (zeros(2).bool(), "torch.bool"),
+        (zeros(2).cfloat(), "torch.complex64"),
+        (zeros(2).to(torch.float8_e5m2), "torch.float8_e5m2"),
+        ([0.0], "a list"),
+        (None, "a NoneType"),
+    ]:
+        with pytest.raises(ArgumentTypeError, match=f"^{re.escape(f'f: z {wanted}{words}.')}$"):
+            bind_tensor("f", "z", came, "b", sizes)
+    message = (
+        "f: z must be torch.float32 as x, got torch.float16. Convert one of them, or use torch.autocast."
+    )
+    with pytest.raises(ArgumentTypeError, match=f"^{re.escape(message)}$"):
+        bind_tensor("f", "z", zeros(2).half(), "b", sizes)
+    with torch.autocast("cpu"):
+        bind_tensor("f", "z", zeros(2).half(), "b", sizes)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
 if TYPE_CHECKING:
     from torch import Tensor
 
-Sizes = dict[str, tuple[int | tuple[int, ...], str]]
+# Letter -> (size, argument it was taken from); "dtype" -> (type, argument it was taken from).
+Sizes = dict[str, tuple[Any, str]]
 
 
 class ArgumentError(ValueError):
@@ -72,19 +73,46 @@ class LostProcessError(RuntimeError):
     exit_code: ClassVar[int] = 1
 
 
-def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: Sizes) -> None:
-    """Check a tensor against letters, and remember the size of each new letter.
+def bind_tensor(
+    who: str, argument: str, tensor: "Tensor", letters: str, sizes: Sizes, *, own_type: bool = False
+) -> None:
+    """Check that a tensor holds floating-point numbers, of the type of those before, and its shape.
+
+    Types may be mixed where a convolution takes them mixed: under autocast.
 
     Args:
         who: The public function or class that complains.
         argument: The argument's name.
         tensor: What came.
         letters: Such as `"b h k *size"`; a starred name takes all the axes that are left.
-        sizes: Letter -> (size, argument it was taken from); filled by this call.
+        sizes: Letter -> (size, argument it was taken from); filled by this call, with the type too.
+        own_type: It may be of another floating-point type than the tensors before.
     """
+    bind_type(who, argument, tensor, sizes, own_type=own_type)
+    bind_shape(who, argument, tensor, letters, sizes)
+
+
+def bind_type(who: str, argument: str, tensor: "Tensor", sizes: Sizes, *, own_type: bool = False) -> None:
+    """The part of `bind_tensor` that looks at the type."""
+    dtype: Any = getattr(tensor, "dtype", None)
+    if not getattr(dtype, "is_floating_point", False) or dtype.itemsize < 2:
+        came = dtype if hasattr(dtype, "is_floating_point") else f"a {type(tensor).__name__}"
+        raise ArgumentTypeError(
+            f"{who}: {argument} must be a tensor of float16, bfloat16, float32 or float64, got {came}."
+        )
+    wanted, first = sizes.setdefault("dtype", (dtype, argument))
+    if dtype != wanted and not own_type and not _under_autocast(tensor):
+        raise ArgumentTypeError(
+            f"{who}: {argument} must be {wanted} as {first}, got {dtype}. "
+            "Convert one of them, or use torch.autocast."
+        )
+
+
+def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: Sizes) -> None:
+    """The part of `bind_tensor` that looks at the shape."""
     names = letters.split()
     shape = tuple(tensor.shape)
-    found: list[int | tuple[int, ...]] = list(shape)
+    found: list[Any] = list(shape)
     if names[-1].startswith("*"):
         found[len(names) - 1 :] = [shape[len(names) - 1 :]]
     if len(shape) < len(names) or len(found) != len(names):
@@ -105,6 +133,14 @@ def _shape_message(who: str, argument: str, names: list[str], shape: tuple[int, 
     known = ", ".join(f"{', '.join(bound)} taken from {source}" for source, bound in sources.items())
     needed = f"({', '.join(names)})" + (f" with {known}" if known else "")
     return f"{who}: {argument} must have shape {needed}, got {shape}."
+
+
+def _under_autocast(tensor: "Tensor") -> bool:
+    """Whether autocast is on for the tensor's device."""
+    from torch import amp, is_autocast_enabled  # this module is imported without torch
+
+    device = tensor.device.type
+    return amp.is_autocast_available(device) and is_autocast_enabled(device)
 
 
 def check_choice(who: str, argument: str, value: str, choices: Iterable[str]) -> None:

@@ -145,7 +145,7 @@ def test_dense_positions_read_their_own_pairs() -> None:
         ),
         (
             lambda: LambdaLayer(8, context_channels=5)(torch.ones(1, 6, 8), torch.ones(1, 6, 7)),
-            r"context must have shape \(b, m, d\) with b=1 taken from inputs, d=5 taken from context_ch",
+            r"context must have shape \(b, m, c\) with b=1 taken from inputs, c=5 taken from context_ch",
         ),
     ],
 )

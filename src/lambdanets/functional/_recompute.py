@@ -81,7 +81,8 @@ class RecomputeOperator(ABC):
 
     def __call__(self, *arguments: Any) -> Any:
         """The outputs of the operator, the first differentiable."""
-        run = self.operator if torch.compiler.is_compiling() else self._function.apply
+        is_recorded = torch.compiler.is_compiling() or is_traced()
+        run = self.operator if is_recorded else self._function.apply
         return run(*arguments)
 
     def _keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -141,6 +142,11 @@ class RecomputeOperator(ABC):
             return _looped(run, info.batch_size, in_dims, arguments)
         batched = range(1 + len(self.tensors) + self.num_kept)
         return _folded(run, info.batch_size, in_dims, arguments, batched)
+
+
+def is_traced() -> bool:
+    """Whether `torch.jit.trace` records what is called, as graph viewers and counters make it do."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _register(

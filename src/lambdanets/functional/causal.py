@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv1d
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
+from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_choice
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, L2_EPSILON, normalize_queries
 from lambdanets.functional.relative_position import check_scope
@@ -185,15 +185,15 @@ def _check(
     if keys is None and table is None:
         raise ArgumentError(f"{who}: keys or table must be given, got None for both.")
     sizes: Sizes = {}
-    bind_shape(who, "queries", queries, "b h k n", sizes)
+    bind_tensor(who, "queries", queries, "b h k n", sizes)
     if keys is not None:
-        bind_shape(who, "keys", keys, "b u k n", sizes)
-    bind_shape(who, "values", values, "b u v n", sizes)
+        bind_tensor(who, "keys", keys, "b u k n", sizes)
+    bind_tensor(who, "values", values, "b u v n", sizes)
     if table is not None:
-        bind_shape(who, "table", table, "u k r", sizes)
+        bind_tensor(who, "table", table, "u k r", sizes)
         check_scope(who, (table.shape[2],), 1)
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     if state is not None:
         sizes["r//2"] = (reach, "table")
-        bind_shape(who, "state.numerators", state.numerators, "b u k v", sizes)
-        bind_shape(who, "state.recent", state.recent, "b u v r//2", sizes)
+        bind_tensor(who, "state.numerators", state.numerators, "b u k v", sizes, own_type=True)
+        bind_tensor(who, "state.recent", state.recent, "b u v r//2", sizes, own_type=True)

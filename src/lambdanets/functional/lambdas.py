@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from lambdanets.errors import Sizes, bind_shape, check_choice, check_positive
+from lambdanets.errors import Sizes, bind_shape, bind_tensor, bind_type, check_choice, check_positive
 from lambdanets.notation import KeyNormalization
 
 KEY_NORMALIZATIONS: Final[tuple[KeyNormalization, ...]] = get_args(KeyNormalization)
@@ -62,8 +62,8 @@ def content_lambda(
         A k×v linear map for each image.
     """
     sizes: Sizes = {}
-    bind_shape("content_lambda", "normalized_keys", normalized_keys, "b u k m", sizes)
-    bind_shape("content_lambda", "values", values, "b u v m", sizes)
+    bind_tensor("content_lambda", "normalized_keys", normalized_keys, "b u k m", sizes)
+    bind_tensor("content_lambda", "values", values, "b u v m", sizes)
     return torch.einsum("bukm,buvm->bkv", normalized_keys, values)
 
 
@@ -84,8 +84,8 @@ def position_lambdas(
         A k×v linear map for every query position: b·n·k·v numbers, the largest tensor of the layer.
     """
     sizes: Sizes = {}
-    bind_shape("position_lambdas", "values", values, "b u v m", sizes)
-    bind_shape("position_lambdas", "embeddings", embeddings, "n m u k", sizes)
+    bind_tensor("position_lambdas", "values", values, "b u v m", sizes)
+    bind_tensor("position_lambdas", "embeddings", embeddings, "n m u k", sizes)
     return torch.einsum("nmuk,buvm->bnkv", embeddings, values)
 
 
@@ -101,7 +101,8 @@ def apply_lambdas(
         lambdas: One linear map for all positions, or one for each.
     """
     sizes: Sizes = {}
-    bind_shape("apply_lambdas", "queries", queries, "b h k n", sizes)
+    bind_tensor("apply_lambdas", "queries", queries, "b h k n", sizes)
+    bind_type("apply_lambdas", "lambdas", lambdas, sizes)
     if lambdas.ndim == 3:
         bind_shape("apply_lambdas", "lambdas", lambdas, "b k v", sizes)
         return torch.einsum("bhkn,bkv->bhvn", queries, lambdas)
@@ -116,7 +117,7 @@ def channel_lambda(weights: Float[Tensor, "b k"]) -> Float[Tensor, "b k k"]:
 
     Paper: §C.4.
     """
-    bind_shape("channel_lambda", "weights", weights, "b k", {})
+    bind_tensor("channel_lambda", "weights", weights, "b k", {})
     return torch.diag_embed(weights)
 
 
@@ -131,7 +132,7 @@ def spatial_lambdas(weights: Float[Tensor, "b n"], query_depth: int) -> Float[Te
         weights: One weight for each position.
         query_depth: k.
     """
-    bind_shape("spatial_lambdas", "weights", weights, "b n", {})
+    bind_tensor("spatial_lambdas", "weights", weights, "b n", {})
     check_positive("spatial_lambdas", query_depth=query_depth)
     identity: Shaped[Tensor, "k k"] = torch.eye(query_depth, dtype=weights.dtype, device=weights.device)
     return weights[:, :, None, None] * identity

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_shape, check_choice
+from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_shape, bind_tensor, check_choice
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.lambdas import (
     KEY_NORMALIZATIONS,
@@ -117,10 +117,10 @@ def multihead_lambda_layer(
     """
     who = "multihead_lambda_layer"
     sizes: Sizes = {}
-    bind_shape(who, "queries", queries, "b h k n", sizes)
-    bind_shape(who, "keys", keys, "b h k m", sizes)
-    bind_shape(who, "values", values, "b h v m", sizes)
-    bind_shape(who, "embeddings", embeddings, "h n m k", sizes)
+    bind_tensor(who, "queries", queries, "b h k n", sizes)
+    bind_tensor(who, "keys", keys, "b h k m", sizes)
+    bind_tensor(who, "values", values, "b h v m", sizes)
+    bind_tensor(who, "embeddings", embeddings, "h n m k", sizes)
     heads = [
         lambda_layer(
             queries[:, i : i + 1],
@@ -141,16 +141,17 @@ def _check(
     if keys is None and embeddings is None:
         raise ArgumentError(f"{who}: keys or embeddings must be given, got None for both.")
     sizes: Sizes = {}
-    bind_shape(who, "queries", queries, "b h k n", sizes)
+    bind_tensor(who, "queries", queries, "b h k n", sizes)
     if keys is not None:
-        bind_shape(who, "keys", keys, "b u k m", sizes)
-    bind_shape(who, "values", values, "b u v m", sizes)
+        bind_tensor(who, "keys", keys, "b u k m", sizes)
+    bind_tensor(who, "values", values, "b u v m", sizes)
     if embeddings is not None:
-        bind_shape(who, "embeddings", embeddings, "n m u k", sizes)
+        bind_tensor(who, "embeddings", embeddings, "n m u k", sizes)
     if mask is None:
         return
-    if mask.dtype != torch.bool:
+    if getattr(mask, "dtype", None) != torch.bool:
+        came = getattr(mask, "dtype", f"a {type(mask).__name__}")
         raise ArgumentTypeError(
-            f"{who}: mask must be boolean, True where a query sees an element, got {mask.dtype}."
+            f"{who}: mask must be boolean, True where a query sees an element, got {came}."
         )
     bind_shape(who, "mask", mask, "n m" if mask.ndim == 2 else "b n m", sizes)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape
+from lambdanets.errors import ArgumentError, bind_tensor
 
 Size = tuple[int, ...]
 
@@ -127,11 +127,11 @@ def table_from_embeddings(
         pair are zero.
     """
     context = size if context_size is None else context_size
-    bound: Sizes = {
+    known = {
         "n": (math.prod(size), "size"),
         "m": (math.prod(context), "size" if context_size is None else "context_size"),
     }
-    bind_shape("table_from_embeddings", "embeddings", embeddings, "n m u k", bound)
+    bind_tensor("table_from_embeddings", "embeddings", embeddings, "n m u k", known)
     scope = tuple(2 * max(a, b) - 1 for a, b in zip(size, context, strict=True))
     pairs = fold_embeddings(torch.ones_like(embeddings[..., :1, :1]), size, scope, context)
     return fold_embeddings(embeddings, size, scope, context) / pairs.clamp(min=1)

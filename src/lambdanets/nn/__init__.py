@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from lambdanets.nn.attention import AxialAttention2d as AxialAttention2d
     from lambdanets.nn.attention import GlobalAttention2d as GlobalAttention2d
     from lambdanets.nn.attention import LinearAttention2d as LinearAttention2d
+    from lambdanets.nn.children import ChannelLayerNorm as ChannelLayerNorm
     from lambdanets.nn.lambda_layer import LambdaLayer1d as LambdaLayer1d
     from lambdanets.nn.lambda_layer import LambdaLayer2d as LambdaLayer2d
     from lambdanets.nn.lambda_layer import LambdaLayer3d as LambdaLayer3d
     from lambdanets.nn.local_attention import LocalAttention2d as LocalAttention2d
     from lambdanets.nn.local_attention import LocalRelation2d as LocalRelation2d
     from lambdanets.nn.local_attention import VectorAttention2d as VectorAttention2d
-    from lambdanets.nn.normalization import ChannelLayerNorm as ChannelLayerNorm
     from lambdanets.nn.position import DensePosition as DensePosition
     from lambdanets.nn.position import RelativePosition as RelativePosition
     from lambdanets.nn.position import set_implementation as set_implementation

@@ -3,21 +3,25 @@
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, check_choice, check_positive
-from lambdanets.functional._layout import channels_are_last, project_rows, to_channels_first
+from lambdanets.errors import ArgumentError, bind_type, check_choice, check_positive
+from lambdanets.functional._layout import channels_are_last, to_channels_first
 from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
-from lambdanets.nn.normalization import BatchNorm, fold_batch_norm, make_normalization, normalize_rows
+from lambdanets.nn.children import (
+    CONVOLUTIONS,
+    Branch,
+    can_join,
+    make_normalization,
+    project_by_calls,
+    project_jointly,
+)
 from lambdanets.nn.position import RelativePosition
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
-_CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
-_NO_NORM: Final = nn.Identity()
 
 
 class _LambdaLayerNd(nn.Module):
@@ -63,7 +67,7 @@ class _LambdaLayerNd(nn.Module):
         self.query_depth, self.num_heads, self.intra_depth = query_depth, num_heads, intra_depth
         self.value_depth = out_channels // num_heads
         self.key_normalization: KeyNormalization = key_normalization
-        convolution = _CONVOLUTIONS[self.num_axes - 1]
+        convolution = CONVOLUTIONS[self.num_axes - 1]
         value_channels = intra_depth * self.value_depth
         self.to_queries = convolution(in_channels, num_heads * query_depth, 1, bias=False)
         self.to_keys = convolution(in_channels, intra_depth * query_depth, 1, bias=False) if content else None
@@ -94,10 +98,12 @@ class _LambdaLayerNd(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b out *pooled"]:
         """Summarise the map into one linear map per position, and apply it to the position's queries."""
-        if inputs.ndim != self.num_axes + 2 or inputs.shape[1] != self.to_queries.in_channels:
+        who = type(self).__name__
+        bind_type(who, "inputs", inputs, {})
+        if inputs.ndim != self.num_axes + 2:
             raise ArgumentError(
-                f"{type(self).__name__}: inputs must have shape (b, d, *size) with d="
-                f"{self.to_queries.in_channels} and {self.num_axes} axes, got {tuple(inputs.shape)}."
+                f"{who}: inputs must have shape (b, d, *size) with {self.num_axes} axes, "
+                f"got {tuple(inputs.shape)}."
             )
         queries, keys, values = self._project(inputs)
         queries = normalize_queries(queries, self.key_normalization)
@@ -116,27 +122,18 @@ class _LambdaLayerNd(nn.Module):
     ) -> tuple[
         Float[Tensor, "b h k *size"], Float[Tensor, "b u k *size"] | None, Float[Tensor, "b u v *size"]
     ]:
-        """Queries, keys and values as one matrix product with channels last; eval mode folds the norms in."""
-        layers = [
-            (self.to_queries, self.norm_queries, self.query_depth),
-            (self.to_values, self.norm_values, self.value_depth),
-        ]
+        """Queries, keys and values: by calling the children, or the same by one matrix product."""
+        k, v, u = self.query_depth, self.value_depth, self.intra_depth
+        branches = {
+            "queries": Branch(self.to_queries, self.norm_queries, k, self.num_heads * k),
+            "values": Branch(self.to_values, self.norm_values, v, u * v),
+        }
         if self.to_keys is not None:
-            layers.append((self.to_keys, _NO_NORM, self.query_depth))
-        weights, bias = [projection.weight.flatten(1) for projection, _, _ in layers], None
-        if not self.training:
-            folded = [
-                fold_batch_norm(weight, layer[1]) for weight, layer in zip(weights, layers, strict=True)
-            ]
-            weights, bias = [weight for weight, _ in folded], torch.cat([shift for _, shift in folded])
-        rows = project_rows(inputs, torch.cat(weights), bias)
-        maps = []
-        parts = rows.split([len(weight) for weight in weights], dim=-1)
-        for part, (_, norm, depth) in zip(parts, layers, strict=True):
-            if self.training or not isinstance(norm, BatchNorm):
-                part = normalize_rows(part, norm)
-            by_position = part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:])
-            maps.append(by_position.movedim((-2, -1), (1, 2)))
+            branches["keys"] = Branch(self.to_keys, None, k, u * k)
+        if can_join([*branches.values()], inputs, self.training):
+            maps = project_jointly([*branches.values()], inputs, self.training)
+        else:
+            maps = project_by_calls(type(self).__name__, branches, inputs)
         queries, values, *keys = maps
         return queries, keys[0] if keys else None, values
 

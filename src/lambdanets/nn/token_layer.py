@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
+from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_choice
 from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
 from lambdanets.functional.layer import lambda_layer
+from lambdanets.nn.children import call_child, make_normalization, taken_channels
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
-from lambdanets.nn.normalization import make_normalization
 from lambdanets.nn.position import DensePosition, RelativePosition
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
@@ -88,9 +88,10 @@ class LambdaLayer(nn.Module):
         if position == "none" and not content:
             raise ArgumentError("LambdaLayer: content must be True when position is 'none', got False.")
         self.query_depth, self.num_heads, self.intra_depth = query_depth, num_heads, intra_depth
+        self.value_depth = out_channels // num_heads
         self.key_normalization: KeyNormalization = key_normalization
         self.causal = causal
-        value_channels = intra_depth * out_channels // num_heads
+        value_channels = intra_depth * self.value_depth
         self.to_queries = nn.Linear(in_channels, num_heads * query_depth, bias=False)
         self.to_keys = nn.Linear(context_channels, intra_depth * query_depth, bias=False) if content else None
         self.to_values = nn.Linear(context_channels, value_channels, bias=False)
@@ -157,16 +158,28 @@ class LambdaLayer(nn.Module):
     def _project(
         self, inputs: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"]
     ) -> tuple[Float[Tensor, "b h k n"], Float[Tensor, "b u k m"] | None, Float[Tensor, "b u v m"]]:
-        sizes: Sizes = {"d": (self.to_queries.in_features, "in_channels")}
-        bind_shape("LambdaLayer", "inputs", inputs, "b n d", sizes)
-        sizes = {"b": sizes["b"], "d": (self.to_values.in_features, "context_channels")}
-        bind_shape("LambdaLayer", "context", context, "b m d", sizes)
-        queries = self.norm_queries(self.to_queries(inputs).mT).unflatten(1, (-1, self.query_depth))
-        keys = None
-        if self.to_keys is not None:
-            keys = self.to_keys(context).mT.unflatten(1, (self.intra_depth, -1))
-        values = self.norm_values(self.to_values(context).mT).unflatten(1, (self.intra_depth, -1))
+        sizes: Sizes = {}
+        d, c = taken_channels(self.to_queries), taken_channels(self.to_keys, self.to_values)
+        if d is not None:
+            sizes["d"] = (d, "in_channels")
+        bind_tensor("LambdaLayer", "inputs", inputs, "b n d", sizes)
+        if c is not None:
+            sizes["c"] = (c, "context_channels")
+        bind_tensor("LambdaLayer", "context", context, "b m c", sizes)
+        h, k, u, v = self.num_heads, self.query_depth, self.intra_depth, self.value_depth
+        queries = self._branch("queries", inputs, h * k).unflatten(1, (h, k))
+        keys = None if self.to_keys is None else self._branch("keys", context, u * k).unflatten(1, (u, k))
+        values = self._branch("values", context, u * v).unflatten(1, (u, v))
         return queries, keys, values
+
+    def _branch(self, name: str, tokens: Float[Tensor, "b n d"], channels: int) -> Float[Tensor, "b c n"]:
+        """A projection, and the norm behind it where there is one."""
+        b, n, _ = tokens.shape
+        projection, norm = getattr(self, f"to_{name}"), getattr(self, f"norm_{name}", None)
+        projected = call_child("LambdaLayer", f"to_{name}", projection, tokens, (b, n, channels)).mT
+        if norm is None:
+            return projected
+        return call_child("LambdaLayer", f"norm_{name}", norm, projected, (b, channels, n))
 
 
 def _resolve_position(

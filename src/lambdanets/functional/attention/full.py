@@ -5,7 +5,7 @@ from typing import Final
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape
+from lambdanets.errors import ArgumentError, Sizes, bind_tensor
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.attention import products, reference
@@ -95,9 +95,10 @@ def axial_attention(
         >>> axial_attention(q, q, q, torch.ones(8, 9), axis=-1).shape
         torch.Size([2, 4, 8, 7, 5])
     """
-    who, axes = "axial_attention", queries.ndim - 3
+    who = "axial_attention"
     sizes: Sizes = {}
     check_heads(who, queries, keys, values, sizes, "*size")
+    axes = queries.ndim - 3
     tables = None if table is None else [table]
     check_tables(who, tables, 1, sizes)
     if not -axes <= axis < axes:
@@ -155,9 +156,9 @@ def check_heads(
     who: str, queries: Tensor, keys: Tensor, values: Tensor, sizes: Sizes, context: str = "*context"
 ) -> None:
     """Raise unless queries, keys and values fit together, head by head."""
-    bind_shape(who, "queries", queries, "b h k *size", sizes)
-    bind_shape(who, "keys", keys, f"b h k {context}", sizes)
-    bind_shape(who, "values", values, f"b h v {context}", sizes)
+    bind_tensor(who, "queries", queries, "b h k *size", sizes)
+    bind_tensor(who, "keys", keys, f"b h k {context}", sizes)
+    bind_tensor(who, "values", values, f"b h v {context}", sizes)
 
 
 def describe(

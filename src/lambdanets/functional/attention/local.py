@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_choice
+from lambdanets.errors import ArgumentError, Sizes, bind_shape, bind_tensor, bind_type, check_choice
 from lambdanets.functional._dispatch import Implementation, choose_again
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.attention import blocks, reference, shifts
@@ -97,7 +97,7 @@ def local_relation(
     who = "local_relation"
     sizes: Sizes = {}
     check_heads(who, queries, keys, values, sizes, "*size")
-    bind_shape(who, "prior", prior, "h *scope", sizes)
+    bind_tensor(who, "prior", prior, "h *scope", sizes)
     window = tuple(prior.shape[1:])
     check_scope(who, window, queries.ndim - 3, "prior")
     check_choice(who, "appearance", appearance, get_args(Appearance))
@@ -137,9 +137,10 @@ def vector_attention(
     """
     who = "vector_attention"
     sizes: Sizes = {}
-    bind_shape(who, "values", values, "b h v *size", sizes)
+    bind_tensor(who, "values", values, "b h v *size", sizes)
     window = window_sides(who, window_size, values.ndim - 3)
     count = math.prod(window)
+    bind_type(who, "weights", weights, sizes)
     if weights.ndim < 4 or weights.shape[2] != count:
         raise ArgumentError(
             f"{who}: weights must have shape (b, h, r, *size) with r={count}, one for each offset of the "
@@ -166,7 +167,7 @@ def window_values(maps: Float[Tensor, "b d *size"], window_size: int | Size) -> 
         >>> window_values(torch.arange(1.0, 4.0).view(1, 1, 3), 3)[0, 0].tolist()
         [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0], [2.0, 3.0, 0.0]]
     """
-    bind_shape("window_values", "maps", maps, "b d *size", {})
+    bind_tensor("window_values", "maps", maps, "b d *size", {})
     window = window_sides("window_values", window_size, maps.ndim - 2)
     return torch.stack(list(shifts.neighbours(maps, window)), dim=2)
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot, pad, scaled_dot_product_attention
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape
+from lambdanets.errors import ArgumentError, Sizes, bind_tensor
 from lambdanets.functional.relative_position import Size, check_scope, dense_embeddings
 
 Tables = Sequence[Float[Tensor, "k _"]]
@@ -20,7 +20,8 @@ def check_tables(who: str, tables: Tables | None, axes: int, sizes: Sizes) -> No
     if len(tables) != axes:
         raise ArgumentError(f"{who}: tables must be {axes}, one for each axis, got {len(tables)}.")
     for table in tables:
-        bind_shape(who, "tables", table, "k r", {"k": sizes["k"]})
+        # Each has a length of its own.
+        bind_tensor(who, "tables", table, "k r", {"k": sizes["k"], "dtype": sizes["dtype"]})
         check_scope(who, (table.shape[1],), 1, "length of tables")
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.errors import Sizes, bind_shape, check_choice
+from lambdanets.errors import Sizes, bind_tensor, check_choice
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again
 from lambdanets.functional._layout import (
     channels_are_last,
@@ -62,8 +62,8 @@ def content_summary(
     """
     who = "content_summary"
     sizes: Sizes = {}
-    bind_shape(who, "keys", keys, "b u k *context", sizes)
-    bind_shape(who, "values", values, "b u v *context", sizes)
+    bind_tensor(who, "keys", keys, "b u k *context", sizes)
+    bind_tensor(who, "values", values, "b u v *context", sizes)
     return _summarise(who, keys, values, key_normalization, impl)
 
 
@@ -101,9 +101,9 @@ def content_output(
     """
     who = "content_output"
     sizes: Sizes = {}
-    bind_shape(who, "queries", queries, "b h k *size", sizes)
-    bind_shape(who, "keys", keys, "b u k *context", sizes)
-    bind_shape(who, "values", values, "b u v *context", sizes)
+    bind_tensor(who, "queries", queries, "b h k *size", sizes)
+    bind_tensor(who, "keys", keys, "b u k *context", sizes)
+    bind_tensor(who, "values", values, "b u v *context", sizes)
     return apply_summary(queries, _summarise(who, keys, values, key_normalization, impl))
 
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape, check_positive
+from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_positive
 from lambdanets.functional._dispatch import Implementation, choose_again, default_workspace, describe
 from lambdanets.functional._layout import from_rows, in_order_of, outside_autocast, product_precision, to_rows
 from lambdanets.functional._recompute import RecomputeOperator
@@ -66,11 +66,11 @@ def position_output(
     """
     who = "position_output"
     sizes: Sizes = {}
-    bind_shape(who, "queries", queries, "b h k *size", sizes)
-    bind_shape(who, "values", values, "b u v *size", sizes)
-    bind_shape(who, "table", table, "u k *scope", sizes)
+    bind_tensor(who, "queries", queries, "b h k *size", sizes)
+    bind_tensor(who, "values", values, "b u v *size", sizes)
+    bind_tensor(who, "table", table, "u k *scope", sizes)
     if shared is not None:
-        bind_shape(who, "shared", shared, "b k v", sizes)
+        bind_tensor(who, "shared", shared, "b k v", sizes, own_type=True)
     size = queries.shape[3:]
     check_scope(who, tuple(table.shape[2:]), len(size))
     if len(size) > 3:

@@ -1,0 +1,255 @@
+"""Projections and norms of a layer: made, called, or read and joined where nothing would notice.
+
+A lambda layer may read the tensors of its children in the place of calling them, since one matrix product is
+faster than three and a folded norm costs nothing. `can_join` alone decides where: only where every child is
+exactly the plain module, in its plain state, with nothing attached to it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeGuard, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
+from torch.nn.modules.module import _has_any_global_hook
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from lambdanets.errors import ArgumentError, check_choice, first_line
+from lambdanets.functional._layout import project_rows
+from lambdanets.functional._recompute import is_traced
+from lambdanets.notation import Normalization
+
+_NORMALIZATIONS: Final[tuple[Normalization, ...]] = get_args(Normalization)
+
+CONVOLUTIONS: Final = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_BATCH_NORMS: Final = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+class ChannelLayerNorm(nn.LayerNorm):
+    """Layer normalisation over the channels of each position, for maps with channels before space.
+
+    It looks at one position at a time, so it suits causal layers.
+
+    Paper: none (ours).
+    """
+
+    def forward(self, input: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d *size"]:
+        """Normalise each position's channels to mean 0 and variance 1, then scale and shift them."""
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+
+
+def make_normalization(normalization: Normalization, channels: int, num_axes: int) -> nn.Module:
+    """A module for maps "b channels *size" with `num_axes` axes.
+
+    Paper: §3.1 (batch normalisation of queries and values); Table 11 (none).
+
+    Args:
+        normalization: `"batch"` (the paper's), `"layer"` (over the channels of a position) or `"none"`.
+        channels: Channels of the map.
+        num_axes: 1, 2 or 3.
+    """
+    check_choice("make_normalization", "normalization", normalization, _NORMALIZATIONS)
+    if normalization == "batch":
+        return _BATCH_NORMS[num_axes - 1](channels)
+    return ChannelLayerNorm(channels) if normalization == "layer" else nn.Identity()
+
+
+# What a call of a plain module runs. Anything else than this is seen, and called.
+_CALL: Final = nn.Module.__call__
+_FORWARDS: Final[dict[type[nn.Module], Callable[..., Tensor]]] = {
+    kind: kind.forward
+    for kind in (*CONVOLUTIONS, *_BATCH_NORMS, nn.SyncBatchNorm, ChannelLayerNorm, nn.Identity)
+}
+
+
+class Branch(NamedTuple):
+    """A projection and the norm behind it, if there is one.
+
+    Attributes:
+        projection: From the inputs to one vector for each part, such as a head.
+        norm: Of the projected map.
+        depth: Channels of one part.
+        channels: Channels of all.
+    """
+
+    projection: nn.Module
+    norm: nn.Module | None
+    depth: int
+    channels: int
+
+
+def can_join(branches: Sequence[Branch], inputs: Float[Tensor, "b d *size"], training: bool) -> bool:
+    """Whether the projections may be read as one, and the norms applied to rows or folded.
+
+    Everything that acts when a child is called stands in the way: hooks of the child or of all modules, a
+    parametrisation or pruning, a wrapper, an adapter, a replaced `forward`, a bias, a tracer that records
+    calls. So does a norm that is in another mode than the layer, or has no scale or no running statistics.
+    """
+    if is_traced() or nn.Module.__call__ is not _CALL or _has_any_global_hook():
+        return False
+    num_axes = inputs.ndim - 2
+    return all(
+        _is_plain_projection(projection, channels, inputs, num_axes)
+        and (norm is None or _is_plain_norm(norm, channels, num_axes, training))
+        for projection, norm, _, channels in branches
+    )
+
+
+def _is_plain_projection(module: nn.Module, channels: int, inputs: Tensor, num_axes: int) -> bool:
+    """Whether it is an untouched 1×1 convolution without a bias, from the inputs to the channels."""
+    if type(module) is not CONVOLUTIONS[num_axes - 1] or not _is_untouched(module):
+        return False
+    assert isinstance(module, CONVOLUTIONS)
+    weight, ones = module._parameters.get("weight"), (1,) * num_axes
+    return (
+        _is_plain_tensor(weight)
+        and module._parameters.get("bias") is None
+        and weight.shape == (channels, inputs.shape[1], *ones)
+        and module.stride == ones
+        and module.padding in ((0,) * num_axes, "valid")
+        # Mixed types are the convolution's to refuse, or autocast's to cast.
+        and (weight.dtype == inputs.dtype or torch.is_autocast_enabled(inputs.device.type))
+    )
+
+
+def _is_plain_norm(module: nn.Module, channels: int, num_axes: int, training: bool) -> bool:
+    """Whether it is untouched, and a norm that looks at the channels of rows as it does at those of maps."""
+    kind = type(module)
+    if kind is nn.Identity or kind is ChannelLayerNorm:
+        return _is_untouched(module)
+    if kind is not _BATCH_NORMS[num_axes - 1] and kind is not nn.SyncBatchNorm:
+        return False
+    scale = module._parameters.get("weight")
+    return (
+        module.training == training
+        and _is_untouched(module)
+        and _is_plain_tensor(scale)
+        and len(scale) == channels
+        and _is_plain_tensor(module._parameters.get("bias"))
+        and module._buffers.get("running_mean") is not None
+        and module._buffers.get("running_var") is not None
+    )
+
+
+def _is_plain_tensor(tensor: Tensor | None) -> TypeGuard[Tensor]:
+    """Whether it is a tensor of no special kind: those of compilers stand for such a one."""
+    return type(tensor) in (nn.Parameter, Tensor) or (
+        torch.compiler.is_compiling() and tensor is not None and not is_traceable_wrapper_subclass(tensor)
+    )
+
+
+def _is_untouched(module: nn.Module) -> bool:
+    """Whether a call of the module runs the `forward` of its class, and nothing beside it."""
+    return not (
+        type(module).forward is not _FORWARDS[type(module)]
+        or "forward" in module.__dict__
+        or module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or module._compiled_call_impl is not None
+        or module._modules
+    )
+
+
+def project_jointly(
+    branches: Sequence[Branch], inputs: Float[Tensor, "b d *size"], training: bool
+) -> list[Float[Tensor, "b _ _ *size"]]:
+    """All branches as one matrix product with channels last; in eval mode norms are folded into it."""
+    weights: list[Tensor] = [branch.projection.get_parameter("weight").flatten(1) for branch in branches]
+    bias = None
+    if not training:
+        folded = [_fold_batch_norm(weight, one.norm) for weight, one in zip(weights, branches, strict=True)]
+        weights, bias = [weight for weight, _ in folded], torch.cat([shift for _, shift in folded])
+    rows = project_rows(inputs, torch.cat(weights), bias)
+    maps = []
+    parts = rows.split([branch.channels for branch in branches], dim=-1)
+    for part, (_, norm, depth, _) in zip(parts, branches, strict=True):
+        if training or not isinstance(norm, BatchNorm):
+            part = normalize_rows(part, norm)
+        by_position = part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:])
+        maps.append(by_position.movedim((-2, -1), (1, 2)))
+    return maps
+
+
+def project_by_calls(
+    who: str, branches: dict[str, Branch], inputs: Float[Tensor, "b d *size"]
+) -> list[Float[Tensor, "b _ _ *size"]]:
+    """The same by calling the children, with the maps they would see in a plain network."""
+    d = taken_channels(*(branch.projection for branch in branches.values()))
+    if d is not None and inputs.shape[1] != d:
+        raise ArgumentError(
+            f"{who}: inputs must have shape (b, d, *size) with d={d}, got {tuple(inputs.shape)}."
+        )
+    maps = []
+    for name, (projection, norm, depth, channels) in branches.items():
+        wanted = (inputs.shape[0], channels, *inputs.shape[2:])
+        projected = call_child(who, f"to_{name}", projection, inputs, wanted)
+        if norm is not None:
+            projected = call_child(who, f"norm_{name}", norm, projected, wanted)
+        maps.append(projected.unflatten(1, (-1, depth)))
+    return maps
+
+
+def _fold_batch_norm(
+    weight: Float[Tensor, "out d"], norm: nn.Module | None
+) -> tuple[Float[Tensor, "out d"], Float[Tensor, " out"]]:
+    """The weights and biases of a projection followed by a batch norm with its running statistics.
+
+    Computed in float32 at least. Other norms, which look at their input, change nothing here.
+    """
+    if not isinstance(norm, BatchNorm):
+        return weight, weight.new_zeros(len(weight))
+    assert norm.running_mean is not None and norm.running_var is not None
+    dtype = torch.promote_types(weight.dtype, torch.float32)
+    scale = norm.weight.to(dtype) * (norm.running_var.to(dtype) + norm.eps).rsqrt()
+    bias = norm.bias.to(dtype) - norm.running_mean.to(dtype) * scale
+    return (weight.to(dtype) * scale[:, None]).to(weight.dtype), bias.to(weight.dtype)
+
+
+def normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module | None) -> Float[Tensor, "b n d"]:
+    """A norm of maps applied to positions, each as a map of one element: only the channels matter to it."""
+    if norm is None or isinstance(norm, nn.Identity):
+        return rows
+    axes = 2 if isinstance(norm, nn.BatchNorm2d) else 3 if isinstance(norm, nn.BatchNorm3d) else 0
+    # Norms of channels that are not beside each other are several times slower.
+    flat = rows.contiguous().flatten(0, 1)
+    return norm(flat.view(*flat.shape, *(1,) * axes)).view(rows.shape)
+
+
+def taken_channels(*projections: nn.Module | None) -> int | None:
+    """The channels that all projections say they take; None where they differ, or one does not say."""
+    taken = {
+        getattr(one, "in_features", getattr(one, "in_channels", None))
+        for one in projections
+        if one is not None
+    }
+    return taken.pop() if len(taken) == 1 else None
+
+
+def call_child(who: str, name: str, child: nn.Module, inputs: Tensor, wanted: tuple[int, ...]) -> Tensor:
+    """Call a child, and see that it gives what the layer needs.
+
+    Args:
+        who: The layer that complains.
+        name: The child's name.
+        child: A projection or a norm, whatever became of it.
+        inputs: What it would see in a plain network.
+        wanted: The shape that the layer needs.
+    """
+    if torch.compiler.is_compiling() or is_traced():
+        return child(inputs)
+    try:
+        output = child(inputs)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
+        # Errors of a kind of their own, such as of memory that is full, say more than we could.
+        if type(error).__module__ != "builtins":
+            raise
+        raise ArgumentError(
+            f"{who}: {name} must take a tensor of shape {tuple(inputs.shape)}, got '{first_line(error)}'."
+        ) from error
+    if getattr(output, "shape", None) != wanted:
+        came = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise ArgumentError(f"{who}: {name} must give a tensor of shape {wanted}, got {came}.")
+    return output
