@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lambdanets.functional._layout import _SMALL_MAP, channels_are_last, project_rows, to_channels_first
 from lambdanets.nn import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
-from lambdanets.nn.children import make_normalization, normalize_rows
+from lambdanets.nn.children import make_normalization, _normalize_rows
 from support.compare import assert_close, assert_equal
 
 SMALL, LARGE = (3, 4), (_SMALL_MAP, 2)
@@ -90,7 +90,7 @@ def test_norms_of_rows_are_norms_of_maps(size: tuple[int, ...], normalization: s
     expected = norm(maps)
     if isinstance(norm, nn.modules.batchnorm._BatchNorm):
         norm.reset_running_stats()
-    rows = normalize_rows(maps.flatten(2).transpose(1, 2), norm)
+    rows = _normalize_rows(maps.flatten(2).transpose(1, 2), norm)
     assert_close(rows.transpose(1, 2).unflatten(2, size), expected)
 
 

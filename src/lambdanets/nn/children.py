@@ -167,7 +167,7 @@ def project_jointly(
     parts = rows.split([branch.channels for branch in branches], dim=-1)
     for part, (_, norm, depth, _) in zip(parts, branches, strict=True):
         if training or not isinstance(norm, BatchNorm):
-            part = normalize_rows(part, norm)
+            part = _normalize_rows(part, norm)
         by_position = part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:])
         maps.append(by_position.movedim((-2, -1), (1, 2)))
     return maps
@@ -208,7 +208,7 @@ def _fold_batch_norm(
     return (weight.to(dtype) * scale[:, None]).to(weight.dtype), bias.to(weight.dtype)
 
 
-def normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module | None) -> Float[Tensor, "b n d"]:
+def _normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module | None) -> Float[Tensor, "b n d"]:
     """A norm of maps applied to positions, each as a map of one element: only the channels matter to it."""
     if norm is None or isinstance(norm, nn.Identity):
         return rows
