@@ -96,16 +96,32 @@ def bind_type(who: str, argument: str, tensor: "Tensor", sizes: Sizes, *, own_ty
     """The part of `bind_tensor` that looks at the type."""
     dtype: Any = getattr(tensor, "dtype", None)
     if not getattr(dtype, "is_floating_point", False) or dtype.itemsize < 2:
-        came = dtype if hasattr(dtype, "is_floating_point") else f"a {type(tensor).__name__}"
         raise ArgumentTypeError(
-            f"{who}: {argument} must be a tensor of float16, bfloat16, float32 or float64, got {came}."
+            f"{who}: {argument} must be a tensor of float16, bfloat16, float32 or float64, "
+            f"got {_kind_of(tensor)}."
         )
     wanted, first = sizes.setdefault("dtype", (dtype, argument))
-    if dtype != wanted and not own_type and not _under_autocast(tensor):
+    if dtype != wanted and not own_type and not may_be_mixed(tensor, wanted):
+        hint = "" if 8 in (dtype.itemsize, wanted.itemsize) else ", or use torch.autocast"
         raise ArgumentTypeError(
-            f"{who}: {argument} must be {wanted} as {first}, got {dtype}. "
-            "Convert one of them, or use torch.autocast."
+            f"{who}: {argument} must be {wanted} as {first}, got {dtype}. Convert one of them{hint}."
         )
+
+
+def check_mask(who: str, mask: "Tensor") -> None:
+    """Raise unless a mask is a tensor of bools."""
+    from torch import bool as boolean  # this module is imported without torch
+
+    if getattr(mask, "dtype", None) != boolean:
+        raise ArgumentTypeError(
+            f"{who}: mask must be boolean, True where a query sees an element, got {_kind_of(mask)}."
+        )
+
+
+def _kind_of(value: object) -> str:
+    """The type of a tensor's numbers, or the class of what is no tensor."""
+    dtype = getattr(value, "dtype", None)
+    return str(dtype) if hasattr(dtype, "is_floating_point") else f"a {type(value).__name__}"
 
 
 def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: Sizes) -> None:
@@ -135,10 +151,12 @@ def _shape_message(who: str, argument: str, names: list[str], shape: tuple[int, 
     return f"{who}: {argument} must have shape {needed}, got {shape}."
 
 
-def _under_autocast(tensor: "Tensor") -> bool:
-    """Whether autocast is on for the tensor's device."""
-    from torch import amp, is_autocast_enabled  # this module is imported without torch
+def may_be_mixed(tensor: "Tensor", dtype: Any) -> bool:
+    """Whether a convolution takes the tensor with weights of the type: under autocast, and no float64."""
+    from torch import amp, float64, is_autocast_enabled
 
+    if float64 in (tensor.dtype, dtype):
+        return False
     device = tensor.device.type
     return amp.is_autocast_available(device) and is_autocast_enabled(device)
 

@@ -190,6 +190,9 @@ MESSAGES: dict[str, Callable[[], object]] = {
     ): lambda: causal_lambda_step(
         Q, PAST_K, PAST_V, None, causal_lambda_step(Q[:1], PAST_K[:1], PAST_V[:1], None, None)[1]
     ),
+    "causal_lambda_step: state must be a CausalState or None, got a tuple.": lambda: causal_lambda_step(
+        Q, PAST_K, PAST_V, None, tuple(causal_lambda_step(Q, PAST_K, PAST_V, None, None)[1])
+    ),
     (
         "multihead_lambda_layer: values must have shape (b, h, v, m) with b=2, h=3 taken from queries, m=7 "
         "taken from keys, got (2, 1, 5, 7)."
@@ -302,6 +305,7 @@ MESSAGES: dict[str, Callable[[], object]] = {
 # All are an `ArgumentError` but these.
 OTHER_ERRORS = {
     "mask must be boolean": ArgumentTypeError,
+    "state must be a CausalState": ArgumentTypeError,
     "no implementation can run": NotImplementedError,
 }
 

@@ -323,7 +323,9 @@ def mean_distance(weights: Float[Tensor, "height width"], position: Position) ->
         1.5
     """
     weights = weights.abs()
-    rows, columns = (torch.arange(length).to(weights) for length in weights.shape)
+    rows, columns = (
+        torch.arange(length, dtype=weights.dtype, device=weights.device) for length in weights.shape
+    )
     distance = torch.hypot(rows[:, None] - position[0], columns - position[1])
     total = float(weights.sum())
     return float((weights * distance).sum()) / total if total > 0 else 0.0

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv1d
 
-from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_choice
+from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_tensor, check_choice
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, L2_EPSILON, normalize_queries
 from lambdanets.functional.relative_position import check_scope
@@ -33,6 +33,14 @@ class CausalState(NamedTuple):
     numerators: Float[Tensor, "b u k v"]
     denominators: Float[Tensor, "b u k"]
     recent: Float[Tensor, "b u v past"]
+
+
+_STATE_LETTERS: Final = {
+    "numerators": "b u k v",
+    "maximum": "b u k",
+    "denominators": "b u k",
+    "recent": "b u v r//2",
+}
 
 
 def causal_lambda_layer(
@@ -61,6 +69,10 @@ def causal_lambda_layer(
             position lambdas.
         key_normalization: As in `lambda_layer`.
 
+    Raises:
+        ArgumentError: Shapes that do not fit, neither keys nor a table, an unknown normalisation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
+
     Example:
         >>> q, k, v = torch.ones(1, 1, 2, 4), torch.zeros(1, 1, 2, 4), torch.arange(4.0).view(1, 1, 1, 4)
         >>> causal_lambda_layer(q, k, v, None)[0, 0, 0].tolist()
@@ -83,10 +95,15 @@ def causal_lambda_step(
     Paper: §B.2.
 
     Args:
-        state: What the last call returned; None before the first token.
+        state: What the last call returned; None before the first token. It may be of another
+            floating-point type than the tokens.
 
     Returns:
-        The outputs of the new tokens, and the state after them.
+        The outputs of the new tokens, and the state after them, in float32 at least.
+
+    Raises:
+        ArgumentError: Shapes that do not fit, neither keys nor a table, an unknown normalisation.
+        ArgumentTypeError: Tensors that are not of one floating-point type; a state that is none.
     """
     return _advance("causal_lambda_step", queries, keys, values, table, state, key_normalization)
 
@@ -100,10 +117,7 @@ def _advance(
     state: CausalState | None,
     key_normalization: KeyNormalization,
 ) -> tuple[Float[Tensor, "b h v n"], CausalState]:
-    reach = (
-        0 if table is None else table.shape[2] // 2
-    )  # elements before its own that a query sees by position
-    _check(who, queries, keys, values, table, state, reach, key_normalization)
+    reach = _check(who, queries, keys, values, table, state, key_normalization)
     dtype = torch.promote_types(queries.dtype, torch.float32)
     with outside_autocast(queries):
         q, values = normalize_queries(queries.to(dtype), key_normalization), values.to(dtype)
@@ -116,6 +130,8 @@ def _advance(
                 denominators=values.new_zeros(b, u, k),
                 recent=values.new_zeros(b, u, v, reach),
             )
+        else:
+            state = CausalState(*(one.to(dtype) for one in state))
         output = q.new_zeros(b, q.shape[1], v, n)
         if n > 0 and keys is not None:
             content, state = _content(q, keys.to(dtype), values, state, key_normalization)
@@ -179,9 +195,9 @@ def _check(
     values: Tensor,
     table: Tensor | None,
     state: CausalState | None,
-    reach: int,
     key_normalization: str,
-) -> None:
+) -> int:
+    """Raise unless all fits; return how many elements before its own a query sees by position."""
     if keys is None and table is None:
         raise ArgumentError(f"{who}: keys or table must be given, got None for both.")
     sizes: Sizes = {}
@@ -193,7 +209,13 @@ def _check(
         bind_tensor(who, "table", table, "u k r", sizes)
         check_scope(who, (table.shape[2],), 1)
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    reach = 0 if table is None else table.shape[2] // 2
     if state is not None:
+        if not isinstance(state, CausalState):
+            raise ArgumentTypeError(
+                f"{who}: state must be a CausalState or None, got a {type(state).__name__}."
+            )
         sizes["r//2"] = (reach, "table")
-        bind_tensor(who, "state.numerators", state.numerators, "b u k v", sizes, own_type=True)
-        bind_tensor(who, "state.recent", state.recent, "b u v r//2", sizes, own_type=True)
+        for name, letters in _STATE_LETTERS.items():
+            bind_tensor(who, f"state.{name}", getattr(state, name), letters, sizes, own_type=True)
+    return reach

@@ -28,7 +28,12 @@ def normalize_keys(
         keys: One key vector per context element.
         key_normalization: `"softmax"` over m (also for `"softmax_keys_and_queries"`, whose queries
             `normalize_queries` serves), `"l2"` over m, or `"none"`.
+
+    Raises:
+        ArgumentError: Another shape, an unknown normalisation.
+        ArgumentTypeError: Keys that are no tensor of floating-point numbers.
     """
+    bind_tensor("normalize_keys", "keys", keys, "b u k m", {})
     check_choice("normalize_keys", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
     if key_normalization == "none":
@@ -44,7 +49,12 @@ def normalize_queries(
     """Softmax over k for `"softmax_keys_and_queries"`; the queries as they are for every other choice.
 
     Paper: Table 11 (as in linear attention).
+
+    Raises:
+        ArgumentError: Another shape, an unknown normalisation.
+        ArgumentTypeError: Queries that are no tensor of floating-point numbers.
     """
+    bind_tensor("normalize_queries", "queries", queries, "b h k *size", {})
     check_choice("normalize_queries", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     return queries.softmax(dim=2) if key_normalization == "softmax_keys_and_queries" else queries
 
@@ -60,6 +70,10 @@ def content_lambda(
 
     Returns:
         A k×v linear map for each image.
+
+    Raises:
+        ArgumentError: Shapes that do not fit.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
     """
     sizes: Sizes = {}
     bind_tensor("content_lambda", "normalized_keys", normalized_keys, "b u k m", sizes)
@@ -82,6 +96,10 @@ def position_lambdas(
 
     Returns:
         A k×v linear map for every query position: b·n·k·v numbers, the largest tensor of the layer.
+
+    Raises:
+        ArgumentError: Shapes that do not fit.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
     """
     sizes: Sizes = {}
     bind_tensor("position_lambdas", "values", values, "b u v m", sizes)
@@ -99,6 +117,10 @@ def apply_lambdas(
     Args:
         queries: h queries per position.
         lambdas: One linear map for all positions, or one for each.
+
+    Raises:
+        ArgumentError: Shapes that do not fit.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
     """
     sizes: Sizes = {}
     bind_tensor("apply_lambdas", "queries", queries, "b h k n", sizes)
@@ -116,6 +138,10 @@ def channel_lambda(weights: Float[Tensor, "b k"]) -> Float[Tensor, "b k k"]:
     A diagonal map shared by all positions.
 
     Paper: §C.4.
+
+    Raises:
+        ArgumentError: Another shape.
+        ArgumentTypeError: Weights that are no tensor of floating-point numbers.
     """
     bind_tensor("channel_lambda", "weights", weights, "b k", {})
     return torch.diag_embed(weights)
@@ -131,6 +157,10 @@ def spatial_lambdas(weights: Float[Tensor, "b n"], query_depth: int) -> Float[Te
     Args:
         weights: One weight for each position.
         query_depth: k.
+
+    Raises:
+        ArgumentError: Another shape, a depth below 1.
+        ArgumentTypeError: Weights that are no tensor of floating-point numbers.
     """
     bind_tensor("spatial_lambdas", "weights", weights, "b n", {})
     check_positive("spatial_lambdas", query_depth=query_depth)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_shape, bind_tensor, check_choice
+from lambdanets.errors import ArgumentError, Sizes, bind_shape, bind_tensor, check_choice, check_mask
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.lambdas import (
     KEY_NORMALIZATIONS,
@@ -47,7 +47,7 @@ def lambda_layer(
 
     Raises:
         ArgumentError: Shapes that do not fit, neither keys nor embeddings, an unknown normalisation.
-        ArgumentTypeError: A mask that is not boolean.
+        ArgumentTypeError: Tensors that are not of one floating-point type; a mask that is not boolean.
 
     Example:
         >>> q, k, v = torch.ones(1, 2, 3, 5), torch.zeros(1, 1, 3, 4), torch.ones(1, 1, 6, 4)
@@ -110,6 +110,10 @@ def multihead_lambda_layer(
 
     Paper: §B.3; Table 6.
 
+    Raises:
+        ArgumentError: Shapes that do not fit, an unknown normalisation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
+
     Example:
         >>> q, k, v = torch.ones(1, 2, 3, 5), torch.zeros(1, 2, 3, 4), torch.ones(1, 2, 6, 4)
         >>> multihead_lambda_layer(q, k, v, torch.zeros(2, 5, 4, 3)).shape
@@ -149,9 +153,5 @@ def _check(
         bind_tensor(who, "embeddings", embeddings, "n m u k", sizes)
     if mask is None:
         return
-    if getattr(mask, "dtype", None) != torch.bool:
-        came = getattr(mask, "dtype", f"a {type(mask).__name__}")
-        raise ArgumentTypeError(
-            f"{who}: mask must be boolean, True where a query sees an element, got {came}."
-        )
+    check_mask(who, mask)
     bind_shape(who, "mask", mask, "n m" if mask.ndim == 2 else "b n m", sizes)

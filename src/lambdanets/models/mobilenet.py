@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,7 +14,10 @@ from lambdanets.models.config import (
     MobileNetConfig,
 )
 from lambdanets.models.resnet import conv_norm_relu, initialize_layers
+from lambdanets.nn.children import bind_inputs, plain_weight
 from lambdanets.nn.lambda_layer import LambdaLayer2d
+
+torch.fx.wrap("bind_inputs")
 
 
 class MobileNetV2(nn.Module):
@@ -62,6 +66,7 @@ class MobileNetV2(nn.Module):
 
     def features(self, images: Float[Tensor, "b c height width"]) -> dict[str, Float[Tensor, "b d _ _"]]:
         """The output of each stage from c2, by name; see `channels` and `strides`."""
+        bind_inputs("MobileNetV2", "images", images, plain_weight(next(self.stem.children(), self.stem)))
         maps = self.stem(images)
         outputs = {}
         for stage in STAGE_GROUPS:

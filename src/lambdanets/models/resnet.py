@@ -11,8 +11,12 @@ from torch.utils.checkpoint import checkpoint
 
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
 from lambdanets.models.mixers import make_mixer
+from lambdanets.nn.children import bind_inputs, plain_weight
 from lambdanets.nn.position import RelativePosition
 from lambdanets.nn.scaling import SqueezeExcitation, StochasticDepth
+
+# A tracer keeps the check as one call: it asks for the type of images that are not there yet.
+torch.fx.wrap("bind_inputs")
 
 
 class ResNet(nn.Module):
@@ -79,6 +83,7 @@ class ResNet(nn.Module):
 
     def features(self, images: Float[Tensor, "b c height width"]) -> dict[str, Float[Tensor, "b d _ _"]]:
         """The output of each stage, by name; see `channels` and `strides`."""
+        bind_inputs("ResNet", "images", images, plain_weight(next(self.stem.children(), self.stem)))
         maps = self.stem(images)
         outputs = {}
         for stage in STAGES:

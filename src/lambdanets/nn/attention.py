@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.functional.attention.full import axial_attention, global_attention, linear_attention
 from lambdanets.functional.relative_position import resize_table
+from lambdanets.nn.children import bind_inputs, plain_weight
 
 # Queries and keys, and values, by head.
 Keys = Float[Tensor, "b h k height width"]
@@ -109,6 +110,11 @@ class GlobalAttention2d(ProjectedAttention2d):
         product = GlobalProduct(k, feature_size, impl)
         super().__init__(in_channels, out_channels, num_heads, k, product, stride)
 
+    def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
+        """Project, weigh the map, concatenate the heads, pool."""
+        bind_inputs("GlobalAttention2d", "inputs", inputs, plain_weight(self.to_queries))
+        return super().forward(inputs)
+
 
 class LineProduct(AttentionProduct):
     """`axial_attention` within columns (axis 0) or rows (axis 1), with a table for lines of a length."""
@@ -158,6 +164,7 @@ class AxialAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Rows, then columns."""
+        bind_inputs("AxialAttention2d", "inputs", inputs, plain_weight(self.rows.to_queries))
         return self.columns(self.rows(inputs))
 
 
@@ -211,6 +218,7 @@ class LinearAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Gather, distribute, project."""
+        bind_inputs("LinearAttention2d", "inputs", inputs, plain_weight(self.attention.to_queries))
         return self.to_outputs(self.attention(inputs))
 
 
@@ -268,6 +276,7 @@ class AugmentedConvolution2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """The convolution's channels, then the attention's."""
+        bind_inputs("AugmentedConvolution2d", "inputs", inputs, plain_weight(self.convolution))
         attended = self.to_outputs(self.attention(self.pool(inputs)))
         return torch.cat([self.convolution(inputs), attended], dim=1)
 

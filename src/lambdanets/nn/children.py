@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from lambdanets.errors import ArgumentError, check_choice, first_line
+from lambdanets.errors import ArgumentError, bind_type, check_choice, first_line, may_be_mixed
 from lambdanets.functional._layout import project_rows
 from lambdanets.functional._recompute import is_traced
 from lambdanets.notation import Normalization
@@ -36,6 +36,7 @@ class ChannelLayerNorm(nn.LayerNorm):
 
     def forward(self, input: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d *size"]:
         """Normalise each position's channels to mean 0 and variance 1, then scale and shift them."""
+        bind_inputs(type(self).__name__, "input", input, self.weight)
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 
 
@@ -59,7 +60,7 @@ def make_normalization(normalization: Normalization, channels: int, num_axes: in
 _CALL: Final = nn.Module.__call__
 _FORWARDS: Final[dict[type[nn.Module], Callable[..., Tensor]]] = {
     kind: kind.forward
-    for kind in (*CONVOLUTIONS, *_BATCH_NORMS, nn.SyncBatchNorm, ChannelLayerNorm, nn.Identity)
+    for kind in (*CONVOLUTIONS, nn.Linear, *_BATCH_NORMS, nn.SyncBatchNorm, ChannelLayerNorm, nn.Identity)
 }
 
 
@@ -109,7 +110,7 @@ def _is_plain_projection(module: nn.Module, channels: int, inputs: Tensor, num_a
         and module.stride == ones
         and module.padding in ((0,) * num_axes, "valid")
         # Mixed types are the convolution's to refuse, or autocast's to cast.
-        and (weight.dtype == inputs.dtype or torch.is_autocast_enabled(inputs.device.type))
+        and (weight.dtype == inputs.dtype or may_be_mixed(inputs, weight.dtype))
     )
 
 
@@ -184,6 +185,7 @@ def project_by_calls(
         )
     maps = []
     for name, (projection, norm, depth, channels) in branches.items():
+        bind_inputs(who, "inputs", inputs, plain_weight(projection))
         wanted = (inputs.shape[0], channels, *inputs.shape[2:])
         projected = call_child(who, f"to_{name}", projection, inputs, wanted)
         if norm is not None:
@@ -226,6 +228,20 @@ def taken_channels(*projections: nn.Module | None) -> int | None:
         if one is not None
     }
     return taken.pop() if len(taken) == 1 else None
+
+
+def plain_weight(child: nn.Module) -> Tensor | None:
+    """The weight of a plain layer with nothing attached; None where the type it takes is its own affair."""
+    weight = child._parameters.get("weight") if type(child) in _FORWARDS else None
+    return weight if _is_plain_tensor(weight) and _is_untouched(child) else None
+
+
+def bind_inputs(who: str, argument: str, inputs: Tensor, weight: Tensor | None = None) -> None:
+    """`bind_type` with the type of the weights that read the inputs, where these are known.
+
+    A function that torch.fx may keep as a call: see `torch.fx.wrap`.
+    """
+    bind_type(who, argument, inputs, {} if weight is None else {"dtype": (weight.dtype, "the weights")})
 
 
 def call_child(who: str, name: str, child: nn.Module, inputs: Tensor, wanted: tuple[int, ...]) -> Tensor:

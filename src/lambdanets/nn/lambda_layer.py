@@ -190,6 +190,7 @@ class LambdaLayer2d(_LambdaLayerNd):
 
     Raises:
         ArgumentError: Sizes that do not fit together; unknown choices; inputs of another shape.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
 
     Example:
         >>> layer = LambdaLayer2d(64, 128, stride=2)

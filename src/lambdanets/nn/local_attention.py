@@ -24,6 +24,7 @@ from lambdanets.nn.attention import (
     make_pool,
     make_table,
 )
+from lambdanets.nn.children import bind_inputs, plain_weight
 
 Relation = Literal["pairwise", "patchwise"]
 
@@ -86,6 +87,11 @@ class LocalAttention2d(ProjectedAttention2d):
             raise ArgumentError(f"{who}: query_depth must be at least 2, a half for each axis, got {k}.")
         super().__init__(in_channels, d, num_heads, k, WindowProduct(k, window_size, impl), stride)
 
+    def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
+        """Project, weigh the windows, concatenate the heads, pool."""
+        bind_inputs("LocalAttention2d", "inputs", inputs, plain_weight(self.to_queries))
+        return super().forward(inputs)
+
 
 class RelationProduct(AttentionProduct):
     """`local_relation`, with the prior of the layer's network."""
@@ -143,6 +149,7 @@ class LocalRelation2d(ProjectedAttention2d):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Compare, weigh, pool."""
+        bind_inputs("LocalRelation2d", "inputs", inputs, plain_weight(self.to_queries))
         queries, keys = (one(inputs).unsqueeze(2) for one in (self.to_queries, self.to_keys))
         values = self.to_values(inputs)
         missing = -values.shape[1] % self.shared_channels
@@ -233,6 +240,7 @@ class VectorAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Weights of every window, then its sum."""
+        bind_inputs("VectorAttention2d", "inputs", inputs, plain_weight(self.to_queries))
         if self.to_places is None:
             patches = window_values(self.to_keys(inputs), self.window_size).flatten(1, 2)
             weights = self.to_weights(torch.cat([self.to_queries(inputs), patches], dim=1))

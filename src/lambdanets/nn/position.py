@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, check_choice, check_positive
+from lambdanets.errors import ArgumentError, bind_type, check_choice, check_positive
 from lambdanets.functional.position import position_output
 from lambdanets.functional.relative_position import check_scope, dense_embeddings, resize_table
 from lambdanets.notation import Initialization
@@ -105,8 +105,14 @@ class RelativePosition(nn.Module):
         shared: Float[Tensor, "b k v"] | None = None,
     ) -> Float[Tensor, "b h v *size"]:
         """Apply each position's lambda to its queries, and with it the lambda that all positions share."""
+        # `position_output` looks at what is handed on to it as it came.
+        if self.is_global:
+            bind_type("RelativePosition", "queries", queries, {})
         table = self.table_for(tuple(queries.shape[3:])) if self.is_global else self.table
         if self.bias is not None:  # a lambda too, the same for all value channels
+            bind_type("RelativePosition", "values", values, {})
+            if shared is not None:
+                bind_type("RelativePosition", "shared", shared, {})
             bias = self.bias[:, None]
             shared = bias.expand(len(values), -1, values.shape[2]) if shared is None else shared + bias
         return position_output(queries, values, table, shared=shared, impl=self.impl)

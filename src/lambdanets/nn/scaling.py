@@ -6,6 +6,9 @@ from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.functional.lambdas import channel_lambda
+from lambdanets.nn.children import bind_inputs, plain_weight
+
+torch.fx.wrap("bind_inputs")
 
 
 class SqueezeExcitation(nn.Module):
@@ -28,6 +31,7 @@ class SqueezeExcitation(nn.Module):
 
     def weights(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b d 1 1"]:
         """One weight for each channel."""
+        bind_inputs("SqueezeExcitation", "inputs", inputs, plain_weight(self.squeeze))
         means = inputs.mean((2, 3), keepdim=True)
         return torch.sigmoid(self.excite(torch.relu(self.squeeze(means))))
 
@@ -68,12 +72,16 @@ class FiLM(nn.Module):
 
     def lambdas(self, condition: Float[Tensor, "b e"]) -> Float[Tensor, "b d d"]:
         """The linear map that the layer applies to each position before the shifts."""
+        bind_inputs("FiLM", "condition", condition, plain_weight(self.to_scales))
         return channel_lambda(self.to_scales(condition))
 
     def forward(
         self, inputs: Float[Tensor, "b d height width"], condition: Float[Tensor, "b e"]
     ) -> Float[Tensor, "b d height width"]:
         """Scale and shift the channels."""
+        weight = plain_weight(self.to_scales)
+        bind_inputs("FiLM", "inputs", inputs, weight)
+        bind_inputs("FiLM", "condition", condition, weight)
         scales, shifts = self.to_scales(condition), self.to_shifts(condition)
         return torch.addcmul(shifts[:, :, None, None], scales[:, :, None, None], inputs)
 
@@ -95,6 +103,7 @@ class StochasticDepth(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *rest"]:
         """Drop whole images."""
+        bind_inputs("StochasticDepth", "inputs", inputs)
         if not self.training or self.rate == 0:
             return inputs
         keep = 1 - self.rate

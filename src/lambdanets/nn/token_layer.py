@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_choice
+from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_choice, check_mask
 from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
 from lambdanets.functional.layer import lambda_layer
-from lambdanets.nn.children import call_child, make_normalization, taken_channels
+from lambdanets.nn.children import call_child, make_normalization, plain_weight, taken_channels
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
 from lambdanets.nn.position import DensePosition, RelativePosition
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
@@ -49,6 +49,8 @@ class LambdaLayer(nn.Module):
 
     Raises:
         ArgumentError: Sizes or choices that do not fit together; inputs of another shape.
+        ArgumentTypeError: Inputs or a context that are not of the weights' floating-point type; a mask that
+            is not boolean.
 
     Example:
         >>> layer = LambdaLayer(64, context_channels=32)
@@ -118,6 +120,8 @@ class LambdaLayer(nn.Module):
         normalization, n, m = self.key_normalization, queries.shape[-1], values.shape[-1]
         if context is not None or mask is not None or isinstance(self.position, DensePosition):
             if self.causal:
+                if mask is not None:
+                    check_mask("LambdaLayer", mask)
                 past = torch.ones(n, m, dtype=torch.bool, device=queries.device).tril()
                 mask = past if mask is None else mask & past
             embeddings = None if self.position is None else self.position.embeddings((n,), (m,))
@@ -162,6 +166,9 @@ class LambdaLayer(nn.Module):
         d, c = taken_channels(self.to_queries), taken_channels(self.to_keys, self.to_values)
         if d is not None:
             sizes["d"] = (d, "in_channels")
+        weight = plain_weight(self.to_queries)
+        if weight is not None:
+            sizes["dtype"] = (weight.dtype, "the weights")
         bind_tensor("LambdaLayer", "inputs", inputs, "b n d", sizes)
         if c is not None:
             sizes["c"] = (c, "context_channels")

@@ -32,7 +32,7 @@ def _pair_embeddings(tables: Tables, size: Size, context_size: Size) -> Float[Te
 
     Zero along an axis where the offset is not in the table.
     """
-    offsets = relative_offsets(size, context_size).to(tables[0].device)
+    offsets = relative_offsets(size, context_size, device=tables[0].device)
     embeddings = tables[0].new_zeros(*offsets.shape[:2], tables[0].shape[0])
     for table, offset in zip(tables, offsets.unbind(-1), strict=True):
         place = offset + table.shape[1] // 2
@@ -59,7 +59,7 @@ def relate(
 def _weigh_values(logits: Tensor, queries: Tensor, values: Tensor, window: Size | None) -> Tensor:
     size = queries.shape[3:]
     if window is not None:
-        mask = scope_mask(tuple(size), window).to(logits.device)
+        mask = scope_mask(tuple(size), window, device=logits.device)
         logits = logits.masked_fill(~mask, -torch.inf)
     output = torch.einsum("bhnm,bhvm->bhvn", logits.softmax(-1), values.to(logits.dtype).flatten(3))
     return output.unflatten(-1, size).to(queries.dtype)
@@ -71,9 +71,10 @@ def aggregate(
     """yₙ = Σₘ w[m - n, n] vₘ over the window; under `normalize` a softmax over what is on the map first."""
     dtype = torch.promote_types(weights.dtype, torch.float32)
     size = tuple(values.shape[3:])
-    mask = scope_mask(size, window).to(weights.device)
+    mask = scope_mask(size, window, device=weights.device)
     place = mask.new_zeros(mask.shape, dtype=torch.long)
-    for side, offset in zip(window, relative_offsets(size).to(weights.device).unbind(-1), strict=True):
+    offsets = relative_offsets(size, device=weights.device).unbind(-1)
+    for side, offset in zip(window, offsets, strict=True):
         place = place * side + offset + side // 2
     b, h = weights.shape[:2]
     pairs = weights.to(dtype).flatten(3).mT.gather(-1, place.where(mask, 0).expand(b, h, -1, -1))  # b h n m

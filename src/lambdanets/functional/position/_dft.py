@@ -41,18 +41,19 @@ def frequencies(width: int, side: int) -> int:
 
 
 @lru_cache(maxsize=32)
+@torch.inference_mode(False)
 def dft_matrices(width: int, side: int, dtype: torch.dtype, device: torch.device) -> DFT:
-    """The matrices, computed in float64."""
+    """The matrices, computed in float64 on a processor, and kept: whatever the first call ran under."""
     f, half = frequencies(width, side), (width + 1) // 2
-    columns = torch.arange(width, dtype=torch.float64) - half + 0.5
+    columns = torch.arange(width, dtype=torch.float64, device="cpu") - half + 0.5
     real, imaginary = _cosines_and_sines(f, columns)
     imaginary[1:] *= -1
-    right = torch.arange(half, dtype=torch.float64) + 0.5
+    right = torch.arange(half, dtype=torch.float64, device="cpu") + 0.5
     even, odd = (wave.T / f for wave in _cosines_and_sines(f, right))
     even[:, 0] /= 2
     odd[:, 0] /= 2
     odd[:, 1:] *= -1
-    offsets = torch.arange(side, dtype=torch.float64) - side // 2
+    offsets = torch.arange(side, dtype=torch.float64, device="cpu") - side // 2
     cosines, sines = _cosines_and_sines(f, offsets)
     sines[0] = torch.cos(math.pi * offsets)
     matrices = (_beside(real, imaginary), even, odd, _beside(cosines, sines))
@@ -62,7 +63,8 @@ def dft_matrices(width: int, side: int, dtype: torch.dtype, device: torch.device
 def _cosines_and_sines(
     f: int, places: Float[Tensor, " n"]
 ) -> tuple[Float[Tensor, "f n"], Float[Tensor, "f n"]]:
-    angles = math.pi / f * torch.arange(f, dtype=torch.float64)[:, None] * places
+    indices = torch.arange(f, dtype=torch.float64, device=places.device)
+    angles = math.pi / f * indices[:, None] * places
     sines = angles.sin()
     sines[0] = torch.sin(math.pi * places)
     return angles.cos(), sines
