@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lambdanets.functional._layout import _SMALL_MAP, channels_are_last, project_rows, to_channels_first
 from lambdanets.nn import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
-from lambdanets.nn.children import make_normalization, _normalize_rows
+from lambdanets.nn.children import _normalize_rows, make_normalization
 from support.compare import assert_close, assert_equal
 
 SMALL, LARGE = (3, 4), (_SMALL_MAP, 2)
