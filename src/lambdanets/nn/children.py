@@ -6,7 +6,7 @@ exactly the plain module, in its plain state, with nothing attached to it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeGuard, get_args
+from typing import Final, NamedTuple, TypeGuard, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -158,7 +158,8 @@ def project_jointly(
     branches: Sequence[Branch], inputs: Float[Tensor, "b d *size"], training: bool
 ) -> list[Float[Tensor, "b _ _ *size"]]:
     """All branches as one matrix product with channels last; in eval mode norms are folded into it."""
-    weights: list[Tensor] = [branch.projection.get_parameter("weight").flatten(1) for branch in branches]
+    # Not by `get_parameter`, which refuses the plain tensors that `torch.func.functional_call` puts there.
+    weights = [cast(Tensor, branch.projection.weight).flatten(1) for branch in branches]
     bias = None
     if not training:
         folded = [_fold_batch_norm(weight, one.norm) for weight, one in zip(weights, branches, strict=True)]

@@ -107,13 +107,14 @@ class _LambdaLayerNd(nn.Module):
             )
         queries, keys, values = self._project(inputs)
         queries = normalize_queries(queries, self.key_normalization)
-        content = None
+        content: tuple[Tensor, ...] = ()
         if keys is not None:  # λᶜ = Σₘ k̄ₘ vₘᵀ
-            content = content_summary(keys, values, key_normalization=self.key_normalization)
+            content = (content_summary(keys, values, key_normalization=self.key_normalization),)
+        # Hooks of others, such as those that keep inputs, expect every one to be a tensor.
         if self.position is not None:  # yₙ = (λᶜ + Σₘ R[m - n] vₘᵀ)ᵀ qₙ
-            output = self.position(queries, values, content)
-        elif content is not None:  # yₙ = λᶜᵀ qₙ
-            output = apply_summary(queries, content)
+            output = self.position(queries, values, *content)
+        else:  # yₙ = λᶜᵀ qₙ
+            output = apply_summary(queries, *content)
         output = self.pool(output.flatten(1, 2))
         return output if channels_are_last(inputs, axis=1) else to_channels_first(output)
 

@@ -130,13 +130,14 @@ class LambdaLayer(nn.Module):
             table = None if self.position is None else self.position.table_for((n,))
             output = causal_lambda_layer(queries, keys, values, table, key_normalization=normalization)
         else:  # the form of maps, which never stores the position lambdas
-            queries, content = normalize_queries(queries, normalization), None
+            queries = normalize_queries(queries, normalization)
+            content: tuple[Tensor, ...] = ()
             if keys is not None:
-                content = content_summary(keys, values, key_normalization=normalization)
+                content = (content_summary(keys, values, key_normalization=normalization),)
             if self.position is not None:
-                output = self.position(queries, values, content)
-            elif content is not None:
-                output = apply_summary(queries, content)
+                output = self.position(queries, values, *content)
+            else:
+                output = apply_summary(queries, *content)
         return output.flatten(1, 2).transpose(1, 2)
 
     def step(
