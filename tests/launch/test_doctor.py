@@ -37,7 +37,7 @@ def test_libraries_are_those_of_the_project(monkeypatch):
     for extra in _EXTRAS:
         own = {line.split(">")[0] for line in extras[extra] if not line.startswith("lambdanets")}
         assert own == {name for name, (_, brought_by) in found.items() if brought_by == extra}
-    assert extras.keys() - {*_EXTRAS} == {"demo", "bench", "dev", "all"}
+    assert extras.keys() - {*_EXTRAS} == {"demo", "bench", "interop", "dev", "all"}
 
 
 def test_a_missing_library_names_its_extra_and_is_bad_where_training_needs_it(tmp_path, monkeypatch):
