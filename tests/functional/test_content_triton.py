@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from lambdanets.functional import content_output, content_summary
+from lambdanets.functional import content, content_output, content_summary
 from lambdanets.functional._dispatch import choose
 from lambdanets.functional._layout import channels_last, in_order_of
 from lambdanets.functional.content import IMPLEMENTATIONS, describe, reference, triton
@@ -48,7 +48,7 @@ def assert_right(tensors: dict[str, Tensor], key_normalization: str = "softmax")
     """The output and both gradients, against the reference in float64."""
     actual = outputs_and_gradients(summary, tensors, key_normalization=key_normalization)
     exact = {name: one.double() for name, one in tensors.items()}
-    wanted = outputs_and_gradients(reference.run, exact, key_normalization=key_normalization)
+    wanted = outputs_and_gradients(reference.summary, exact, key_normalization=key_normalization)
     dtype = tensors["values"].dtype
     assert actual["output"].dtype == torch.promote_types(dtype, torch.float32)
     for name, one in actual.items():
@@ -232,14 +232,15 @@ def test_can_be_differentiated_twice(key_normalization: str) -> None:
 
 
 @pytest.mark.usefixtures("unchecked")
-def test_opcheck() -> None:
+@pytest.mark.parametrize("impl", ["triton", "one_pass", "reference"])
+def test_opcheck(impl: str) -> None:
     keys, values = (channels_last(one).requires_grad_() for one in drawn(PLAIN, torch.bfloat16).values())
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    operator = triton._content_lambdas
-    torch.library.opcheck(operator.operator, (keys, values, "softmax"), test_utils=checks)
-    lambdas, norms = operator.operator(keys.detach(), values.detach(), "softmax")
+    operator = content._content_lambdas
+    torch.library.opcheck(operator.operator, (keys, values, "softmax", impl), test_utils=checks)
+    lambdas, norms = operator.operator(keys.detach(), values.detach(), "softmax", impl)
     gradient = torch.randn_like(lambdas)
-    arguments = (gradient, keys.detach(), values.detach(), lambdas, norms, [True, True], "softmax")
+    arguments = (gradient, keys.detach(), values.detach(), lambdas, norms, [True, True], "softmax", impl)
     torch.library.opcheck(operator.gradients_operator, arguments, test_utils=checks)
 
 

@@ -136,8 +136,9 @@ def test_a_problem_describes_the_call(operator: str) -> None:
     module, _, names = OPERATORS[operator]
     problem = import_module(module).describe(**CASE.draw(*names))
     letters = (problem.batch, problem.heads, problem.query_depth, problem.intra_depth, problem.value_depth)
-    h = CASE.h if "queries" in names else 1
-    assert letters == (CASE.b, h, CASE.k, CASE.u, CASE.v)
+    # Of a content lambda, which has no queries, one image is described.
+    b, h = (CASE.b, CASE.h) if "queries" in names else (1, 1)
+    assert letters == (b, h, CASE.k, CASE.u, CASE.v)
     assert (problem.operation, problem.positions) == (operator, CASE.n)
     assert math.prod(problem.scope) == (CASE.m if operator == "content_summary" else 15)
     assert (problem.dtype, problem.device, problem.backward) == (torch.float64, "cpu", False)

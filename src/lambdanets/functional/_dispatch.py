@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -49,6 +49,11 @@ class Problem(NamedTuple):
         return tuple(min(scope, 2 * size - 1) for scope, size in zip(self.scope, self.size, strict=True))
 
     @property
+    def is_global(self) -> bool:
+        """Whether the window of every position is the whole map."""
+        return self.reachable_scope == tuple(2 * size - 1 for size in self.size)
+
+    @property
     def item_bytes(self) -> int:
         """Bytes of one number."""
         return self.dtype.itemsize
@@ -72,9 +77,11 @@ class Implementation:
         name: What `impl=` calls it.
         why_not: Why it cannot run a problem, in a few words, or None. Never raises.
         cost: Estimated seconds for a problem.
-        run: The computation; the operator's tensors in, its output out.
-        gradients: The gradient of the output first, then what `run` takes; out come the gradients of the
-            tensors. None where autograd differentiates `run`.
+        run: The computation; the operator's tensors in, its outputs out.
+        gradients: The gradient of the output first, then what `run` takes and keeps; out come the gradients
+            of the tensors. None where autograd differentiates `run`.
+        suits: For which images the result is exact, by the problem and, for each tensor that is summed over
+            windows, the largest number at each position. None where it is for any numbers.
         adds_shared: Whether both take a lambda that all positions share, and add it by themselves.
         alias: A former name that `impl=` still accepts.
     """
@@ -82,8 +89,9 @@ class Implementation:
     name: str
     why_not: Callable[[Problem], str | None]
     cost: Callable[[Problem], float]
-    run: Callable[..., Tensor]
+    run: Callable[..., Any]
     gradients: Callable[..., tuple[Tensor, ...]] | None = None
+    suits: Callable[[Problem, Sequence[Tensor]], Tensor] | None = None
     adds_shared: bool = False
     alias: str | None = None
 
@@ -132,20 +140,27 @@ def choose(implementations: Sequence[Implementation], problem: Problem, name: st
         ArgumentError: The name is unknown.
         NotImplementedError: The named one, or every one, has a reason why it cannot run.
     """
-    known = [implementation.name for implementation in implementations]
-    name = next((one.name for one in implementations if one.alias == name), name)
-    if name != "auto" and name not in known:
-        listed = ", ".join(["auto", *known])
-        raise ArgumentError(
-            f"{problem.operation}: impl must be one of {listed}, got {name!r}.{did_you_mean(name, known)}"
-        )
-    named = [one for one in implementations if name in ("auto", one.name)]
+    check_implementation(problem.operation, implementations, name)
+    named = [one for one in implementations if name in ("auto", one.name, one.alias)]
     able = [one for one in named if one.why_not(problem) is None]
     if not able:
         reasons = "\n".join(f"  {one.name}: {one.why_not(problem)}" for one in named)
         raise NotImplementedError(f"{problem.operation}: no implementation can run this call.\n{reasons}")
     costs = [one.cost(problem) for one in able]
     return able[costs.index(min(costs))]
+
+
+def check_implementation(who: str, implementations: Sequence[Implementation], name: str) -> None:
+    """Raise unless one has the name, or had it formerly.
+
+    Raises:
+        ArgumentError: The name is unknown.
+    """
+    if name == "auto" or any(name in (one.name, one.alias) for one in implementations):
+        return
+    known = [one.name for one in implementations]
+    listed = ", ".join(["auto", *known])
+    raise ArgumentError(f"{who}: impl must be one of {listed}, got {name!r}.{did_you_mean(name, known)}")
 
 
 _remembered = lru_cache(maxsize=1024)(choose)

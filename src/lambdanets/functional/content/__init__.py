@@ -1,21 +1,25 @@
 """`content_summary`, the content lambda that all positions share, and `content_output`, which applies it."""
 
 import math
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.errors import Sizes, bind_tensor, check_choice
-from lambdanets.functional._dispatch import Implementation, Problem, choose_again
+from lambdanets.functional._dispatch import Implementation, Problem, check_implementation, choose_again
 from lambdanets.functional._layout import (
     channels_are_last,
+    empty_in_order_of,
     from_rows,
+    in_order_of,
     outside_autocast,
     product_precision,
     to_rows,
 )
+from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional.content import one_pass, reference, triton
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS
 from lambdanets.notation import KeyNormalization
@@ -37,8 +41,7 @@ def content_summary(
     """Summarise the context once for all positions, by what its elements are.
 
     λᶜ = Σₘ k̄ₘ vₘᵀ with K̄ normalised over the whole context, summed over the intra-depth. Time linear
-    in m; for backward `"one_pass"` keeps its inputs and nothing else, `"triton"` in addition numbers
-    whose count does not depend on m.
+    in m; for backward the inputs are kept, and numbers whose count does not depend on m.
 
     Paper: §3.1, §B.4; Table 9 (content only); Table 11 for the normalisations.
 
@@ -111,10 +114,66 @@ def _summarise(
     who: str, keys: Tensor, values: Tensor, key_normalization: KeyNormalization, impl: str
 ) -> Float[Tensor, "b k v"]:
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    check_implementation(who, IMPLEMENTATIONS, impl)
     normalization = "softmax" if key_normalization == "softmax_keys_and_queries" else key_normalization
-    chosen = choose_again(IMPLEMENTATIONS, describe(keys, values, who), impl)
-    with outside_autocast(values):
-        return chosen.run(keys, values, normalization)
+    lambdas: Tensor = _content_lambdas(keys, values, normalization, impl)[0]
+    return lambdas.squeeze(1) if keys.shape[1] == 1 else lambdas.sum(1)
+
+
+class _ContentLambdas(RecomputeOperator):
+    """λ = K̄ᵀ V for each part of the intra-depth, "b u k v", and what is kept of the keys, "b u 2 k"."""
+
+    name = "content_lambdas"
+    tensors = ("Tensor keys", "Tensor values")
+    options = ("str key_normalization", "str impl")
+    num_kept = 2
+
+    def run(self, keys: Tensor, values: Tensor, key_normalization: str, impl: str) -> tuple[Tensor, Tensor]:
+        chosen = choose_again(IMPLEMENTATIONS, describe(keys, values), impl)
+        with outside_autocast(values):
+            return chosen.run(keys, values, key_normalization)
+
+    def gradients(
+        self,
+        grad_out: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        lambdas: Tensor,
+        norms: Tensor,
+        needs_grad: Sequence[bool],
+        key_normalization: str,
+        impl: str,
+    ) -> tuple[Tensor, ...]:
+        """By the implementation that kept the norms: it is chosen for the same problem."""
+        chosen = choose_again(IMPLEMENTATIONS, describe(keys, values), impl)
+        assert chosen.gradients is not None
+        with outside_autocast(values):
+            grads = chosen.gradients(grad_out, keys, values, lambdas, norms, key_normalization)
+        first, second = (
+            in_order_of(grad, like).to(like.dtype) for grad, like in zip(grads, (keys, values), strict=True)
+        )
+        return first, second
+
+    def fake(self, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+        b, u, k = keys.shape[:3]
+        dtype = torch.promote_types(values.dtype, torch.float32)
+        lambdas = values.new_empty(b, u, k, values.shape[2], dtype=dtype)
+        return lambdas, values.new_empty(b, u, 2, k, dtype=dtype)
+
+    def fake_gradients(self, grad_out: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
+        return tuple(empty_in_order_of(one, *one.shape[1:3]) for one in arguments[:2])
+
+    def reference(
+        self, keys: Tensor, values: Tensor, key_normalization: KeyNormalization, impl: str
+    ) -> Tensor:
+        return reference.lambdas_by_part(keys, values, key_normalization)
+
+    def flops(self, keys: Any, values: Any, *_: Any, **__: Any) -> int:
+        """One product; its backward has two."""
+        return 2 * math.prod(keys) * values[2]
+
+
+_content_lambdas: Final = _ContentLambdas()
 
 
 def apply_summary(
@@ -130,8 +189,8 @@ def apply_summary(
         return output.unflatten(-1, queries.shape[3:]).to(queries.dtype)
 
 
-def describe(keys: Tensor, values: Tensor, operation: str = "content_summary") -> Problem:
-    """The call as plain data; the context is its only map."""
-    b, u, k, *context = keys.shape
+def describe(keys: Tensor, values: Tensor) -> Problem:
+    """The call as plain data, for one image: each gets the same whatever else is in its batch."""
+    _, u, k, *context = keys.shape
     v, m = values.shape[2], (math.prod(context),)
-    return Problem(operation, b, 1, k, u, v, m, m, values.dtype, values.device.type)
+    return Problem("content_summary", 1, 1, k, u, v, m, m, values.dtype, values.device.type)

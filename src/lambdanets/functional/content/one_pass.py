@@ -1,14 +1,14 @@
 """One pass over the context, in parts that are joined by their norms; backward from the inputs."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, default_workspace
-from lambdanets.functional._layout import cache_signature, chunks, in_order_of
+from lambdanets.functional._layout import chunks
 from lambdanets.functional.content import reference
 from lambdanets.functional.lambdas import L2_EPSILON, normalize_keys
 from lambdanets.notation import KeyNormalization
@@ -31,62 +31,42 @@ def run(
     keys: Float[Tensor, "b u k *context"],
     values: Float[Tensor, "b u v *context"],
     key_normalization: KeyNormalization,
-) -> Float[Tensor, "b k v"]:
-    """λᶜ = K̄ᵀ V; keys and values are kept for backward and nothing else.
-
-    A compiler gets the reference: it fuses the passes and chooses what to keep itself.
-    """
-    if torch.compiler.is_compiling():
-        return reference.run(keys, values, key_normalization)
-    if not torch.is_grad_enabled():
-        return _ContentSummary.forward(keys, values, key_normalization)
-    apply: Any = _ContentSummary.apply
-    summary: Tensor = apply(keys, values, key_normalization)
-    return summary
+) -> tuple[Float[Tensor, "b u k v"], Float[Tensor, "b u 2 k"]]:
+    """λ = K̄ᵀ V; the norms are computed again in backward, so what is kept of them is not read."""
+    lambdas = _summarise(keys, values, key_normalization).lambdas
+    return lambdas, lambdas.new_zeros(*keys.shape[:2], 2, keys.shape[2])
 
 
-@cache_signature
-class _ContentSummary(torch.autograd.Function):
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(
-        keys: Float[Tensor, "b u k *context"],
-        values: Float[Tensor, "b u v *context"],
-        key_normalization: KeyNormalization,
-    ) -> Float[Tensor, "b k v"]:
-        return _summarise(keys, values, key_normalization).lambdas.sum(1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.key_normalization = inputs[2]
-
-    @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
-        (keys, values), key_normalization = ctx.saved_tensors, ctx.key_normalization
-        summary = _summarise(keys, values, key_normalization)
-        grad_lambdas = grad_out.unsqueeze(1)  # b 1 k v
-        # What the normalisation takes from every key alike: Σₘ k̄ₘ dk̄ₘ.
-        shared = (grad_lambdas * summary.lambdas).sum(-1, keepdim=True)
-        grad_keys, grad_values = [], []
-        for key_part, value_part in _parts(keys, values):
-            weights = _weights(key_part, summary.norm, key_normalization)
-            grad_values.append(weights.mT @ grad_lambdas)  # b u m v
-            grad_part = (value_part.mT @ grad_lambdas.mT).mT  # of the weights, b u k m
-            if key_normalization == "softmax":
-                grad_part = weights * (grad_part - shared)
-            elif key_normalization == "l2":
-                assert summary.norm is not None
-                # Below the smallest norm the keys are divided by a constant.
-                inside = torch.where(summary.norm > L2_EPSILON, grad_part - weights * shared, grad_part)
-                grad_part = inside / summary.norm.clamp_min(L2_EPSILON)
-            grad_keys.append(grad_part.mT)
-        first, second = (
-            in_order_of(torch.cat(parts, dim=2).mT.unflatten(3, like.shape[3:]), like).to(like.dtype)
-            for parts, like in ((grad_keys, keys), (grad_values, values))
-        )
-        return first, second, None
+def gradients(
+    grad_out: Float[Tensor, "b u k v"],
+    keys: Float[Tensor, "b u k *context"],
+    values: Float[Tensor, "b u v *context"],
+    lambdas: Float[Tensor, "b u k v"],
+    norms: Float[Tensor, "b u 2 k"],
+    key_normalization: KeyNormalization,
+) -> tuple[Tensor, Tensor]:
+    """dv = k̄ᵀ dλ; dk̄ = dλ v, and of it the gradient of the normalisation."""
+    norm = _summarise(keys, values, key_normalization).norm
+    # What the normalisation takes from every key alike: Σₘ k̄ₘ dk̄ₘ.
+    shared = (grad_out * lambdas).sum(-1, keepdim=True)
+    grad_keys, grad_values = [], []
+    for key_part, value_part in _parts(keys, values):
+        weights = _weights(key_part, norm, key_normalization)
+        grad_values.append(weights.mT @ grad_out)  # b u m v
+        grad_part = (value_part.mT @ grad_out.mT).mT  # of the weights, b u k m
+        if key_normalization == "softmax":
+            grad_part = weights * (grad_part - shared)
+        elif key_normalization == "l2":
+            assert norm is not None
+            # Below the smallest norm the keys are divided by a constant.
+            inside = torch.where(norm > L2_EPSILON, grad_part - weights * shared, grad_part)
+            grad_part = inside / norm.clamp_min(L2_EPSILON)
+        grad_keys.append(grad_part.mT)
+    first, second = (
+        torch.cat(parts, dim=2).mT.unflatten(3, like.shape[3:])
+        for parts, like in ((grad_keys, keys), (grad_values, values))
+    )
+    return first, second
 
 
 def _summarise(
@@ -151,4 +131,5 @@ IMPLEMENTATION = Implementation(
     # The keys are read once and their weights written.
     cost=lambda problem: reference.cost(problem, key_passes=2),
     run=run,
+    gradients=gradients,
 )

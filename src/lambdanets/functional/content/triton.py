@@ -1,7 +1,5 @@
 """The context read once by Triton kernels, its weights never written; backward reads it once more."""
 
-import math
-from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
@@ -10,7 +8,6 @@ from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem
 from lambdanets.functional._layout import empty_in_order_of
-from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional._triton import (
     SMALLEST_DEPTH,
     acc_dtype,
@@ -19,7 +16,6 @@ from lambdanets.functional._triton import (
     kernel_rates,
     power_of_two,
 )
-from lambdanets.functional.content.reference import lambdas_by_part
 from lambdanets.notation import KeyNormalization
 
 # What a program holds whole, the depths and the bytes of a lambda: more would not fit its registers.
@@ -43,114 +39,82 @@ def run(
     keys: Float[Tensor, "b u k *context"],
     values: Float[Tensor, "b u v *context"],
     key_normalization: KeyNormalization,
-) -> Float[Tensor, "b k v"]:
-    """λᶜ = K̄ᵀ V, summed over the intra-depth."""
-    lambdas: Tensor = _content_lambdas(keys, values, key_normalization)[0]
-    return lambdas.squeeze(1) if keys.shape[1] == 1 else lambdas.sum(1)
-
-
-class _ContentLambdas(RecomputeOperator):
-    """λ = K̄ᵀ V for each part of the intra-depth, "b u k v", and the norms of the keys, "b u 2 k"."""
-
-    name = "content_lambdas"
-    tensors = ("Tensor keys", "Tensor values")
-    options = ("str key_normalization",)
-    num_kept = 2
-
-    def run(self, keys: Tensor, values: Tensor, key_normalization: str) -> tuple[Tensor, Tensor]:
-        lambdas, norms = self.fake(keys, values)
-        b, u, k, v = lambdas.shape
-        flat_keys, flat_values = keys.flatten(3), values.flatten(3)
-        m = flat_keys.shape[3]
-        span = _SPAN * -(-m // (_SPAN * PARTS))
-        parts = -(-m // span)
-        if not lambdas.numel():
-            return lambdas, norms
-        kernels, options = _kernels(), _options(keys, values, key_normalization)
-        block_v = min(options["BLOCK_V"], _HELD // options["BLOCK_K"])
-        partial, partial_norms = (
-            one if parts == 1 else one.new_empty(b, u, parts, *one.shape[2:]) for one in (lambdas, norms)
+) -> tuple[Float[Tensor, "b u k v"], Float[Tensor, "b u 2 k"]]:
+    """λ = K̄ᵀ V, with the norms of the keys: peak and total of a softmax, or the l2 norm."""
+    (b, u, k), v = keys.shape[:3], values.shape[2]
+    dtype = torch.promote_types(values.dtype, torch.float32)
+    lambdas, norms = values.new_empty(b, u, k, v, dtype=dtype), values.new_empty(b, u, 2, k, dtype=dtype)
+    flat_keys, flat_values = keys.flatten(3), values.flatten(3)
+    m = flat_keys.shape[3]
+    span = _SPAN * -(-m // (_SPAN * PARTS))
+    parts = -(-m // span)
+    if not lambdas.numel():
+        return lambdas, norms
+    kernels, options = _kernels(), _options(keys, values, key_normalization)
+    block_v = min(options["BLOCK_V"], _HELD // options["BLOCK_K"])
+    partial, partial_norms = (
+        one if parts == 1 else one.new_empty(b, u, parts, *one.shape[2:]) for one in (lambdas, norms)
+    )
+    with torch.cuda.device_of(values):
+        kernels.lambdas_kernel[(b * u * parts, -(-v // block_v))](
+            flat_keys,
+            flat_values,
+            partial,
+            partial_norms,
+            (u, m),
+            (k, v),
+            span,
+            flat_keys.stride(),
+            flat_values.stride(),
+            WHOLE=parts == 1,
+            **(options | {"BLOCK_V": block_v}),
         )
-        with torch.cuda.device_of(values):
-            kernels.lambdas_kernel[(b * u * parts, -(-v // block_v))](
-                flat_keys,
-                flat_values,
+        if parts > 1:
+            kernels.join_kernel[(b * u, k, -(-v // block_v))](
                 partial,
                 partial_norms,
-                (u, m),
-                (k, v),
-                span,
-                flat_keys.stride(),
-                flat_values.stride(),
-                WHOLE=parts == 1,
-                **(options | {"BLOCK_V": block_v}),
-            )
-            if parts > 1:
-                kernels.join_kernel[(b * u, k, -(-v // block_v))](
-                    partial,
-                    partial_norms,
-                    lambdas,
-                    norms,
-                    (k, v),
-                    parts,
-                    BLOCK_P=power_of_two(parts),
-                    BLOCK_V=block_v,
-                    NORMALIZATION=key_normalization,
-                )
-        return lambdas, norms
-
-    def gradients(
-        self,
-        grad_out: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        lambdas: Tensor,
-        norms: Tensor,
-        needs_grad: Sequence[bool],
-        key_normalization: str,
-    ) -> tuple[Tensor, ...]:
-        """Gradients of keys and values at once, which share all that is computed; in their order."""
-        grad_keys, grad_values = self.fake_gradients(grad_out, keys, values)
-        b, u, k, v = lambdas.shape
-        if not lambdas.numel():
-            return grad_keys, grad_values
-        maps = [one.flatten(3) for one in (keys, values, grad_keys, grad_values)]
-        m, options = maps[0].shape[3], _options(keys, values, key_normalization)
-        span = options["BLOCK_M"] * max(1, b * u * -(-m // options["BLOCK_M"]) // FULL)
-        with torch.cuda.device_of(values):
-            _kernels().gradients_kernel[(b * u * -(-m // span),)](
-                grad_out,
-                *maps[:2],
                 lambdas,
                 norms,
-                *maps[2:],
-                (u, m),
                 (k, v),
-                span,
-                grad_out.stride(),
-                *(one.stride() for one in maps),
-                **options,
+                parts,
+                BLOCK_P=power_of_two(parts),
+                BLOCK_V=block_v,
+                NORMALIZATION=key_normalization,
             )
+    return lambdas, norms
+
+
+def gradients(
+    grad_out: Float[Tensor, "b u k v"],
+    keys: Float[Tensor, "b u k *context"],
+    values: Float[Tensor, "b u v *context"],
+    lambdas: Float[Tensor, "b u k v"],
+    norms: Float[Tensor, "b u 2 k"],
+    key_normalization: KeyNormalization,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of keys and values at once, which share all that is computed; in their order."""
+    grad_keys, grad_values = (empty_in_order_of(one, *one.shape[1:3]) for one in (keys, values))
+    b, u, k, v = lambdas.shape
+    if not lambdas.numel():
         return grad_keys, grad_values
-
-    def fake(self, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
-        b, u, k = keys.shape[:3]
-        dtype = torch.promote_types(values.dtype, torch.float32)
-        lambdas = values.new_empty(b, u, k, values.shape[2], dtype=dtype)
-        return lambdas, values.new_empty(b, u, 2, k, dtype=dtype)
-
-    def fake_gradients(self, grad_out: Tensor, *arguments: Any) -> tuple[Tensor, ...]:
-        return tuple(empty_in_order_of(one, *one.shape[1:3]) for one in arguments[:2])
-
-    def reference(self, keys: Tensor, values: Tensor, key_normalization: KeyNormalization) -> Tensor:
-        return lambdas_by_part(keys, values, key_normalization)
-
-    def flops(self, keys: Any, values: Any, *_: Any, **__: Any) -> int:
-        """One product; its backward has two."""
-        return 2 * math.prod(keys) * values[2]
-
-
-_content_lambdas: Final = _ContentLambdas()
+    maps = [one.flatten(3) for one in (keys, values, grad_keys, grad_values)]
+    m, options = maps[0].shape[3], _options(keys, values, key_normalization)
+    span = options["BLOCK_M"] * max(1, b * u * -(-m // options["BLOCK_M"]) // FULL)
+    with torch.cuda.device_of(values):
+        _kernels().gradients_kernel[(b * u * -(-m // span),)](
+            grad_out,
+            *maps[:2],
+            lambdas,
+            norms,
+            *maps[2:],
+            (u, m),
+            (k, v),
+            span,
+            grad_out.stride(),
+            *(one.stride() for one in maps),
+            **options,
+        )
+    return grad_keys, grad_values
 
 
 def _kernels() -> Any:
@@ -201,4 +165,4 @@ def cost(problem: Problem) -> float:
     return flops / device.product_flops + moved / device.bytes + 2 * device.launch_seconds
 
 
-IMPLEMENTATION = Implementation("triton", why_not, cost, run)
+IMPLEMENTATION = Implementation("triton", why_not, cost, run, gradients)

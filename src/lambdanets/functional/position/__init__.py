@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_positive
-from lambdanets.functional._dispatch import Implementation, choose_again, default_workspace, describe
+from lambdanets.functional._dispatch import Implementation, Problem, choose_again, default_workspace, describe
 from lambdanets.functional._layout import from_rows, in_order_of, outside_autocast, product_precision, to_rows
 from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional.position import convolution, dense, fourier, reference, triton
@@ -50,7 +50,10 @@ def position_output(
             each position's own: yₙ = (λᵖₙ + λ)ᵀ qₙ, with one pass over the output.
         impl: `"auto"`, `"reference"`, `"convolution"`, `"dense"`, `"fourier"` or `"triton"`.
             All are exact and differ by rounding. The output and the gradients may take different ones under
-            `"auto"`.
+            `"auto"`. Rounding errors are relative to the largest value within a position's window, and a
+            value that is not finite stays in the windows that hold it: where the numbers of a call would
+            not let an implementation keep that, another one runs, whatever the name. (The kernels of
+            `"triton"` may carry a value that is not finite to its neighbours.)
         workspace: Bytes of scratch memory to work in, whatever the batch and the map; 16 MiB on a CPU and
             64 MiB on a GPU by default. One image, or one row of it, is the least that is worked on.
 
@@ -81,8 +84,6 @@ def position_output(
         workspace = default_workspace(queries.device.type)
     else:
         check_positive(who, workspace=workspace)
-    if any(side >= 2 * length for side, length in zip(table.shape[2:], size, strict=True)):
-        table = crop_table(table, tuple(2 * length - 1 for length in size))
     output: Tensor = _position_operator(queries, values, table, shared, impl, workspace)
     return output
 
@@ -104,12 +105,20 @@ class _PositionOutput(RecomputeOperator):
         impl: str,
         workspace: int,
     ) -> Tensor:
-        problem = describe(queries, values, table, workspace=workspace)
+        cropped = _in_reach(table, queries)
+        problem = describe(queries, values, cropped, workspace=workspace)
         chosen = choose_again(IMPLEMENTATIONS, problem, impl)
         with outside_autocast(queries):
+            suited = _suited(chosen, problem, (values,))
+            if suited is not None:
+                output = self.fake(queries, values)
+                for images, name in ((suited, chosen.name), (~suited, _another(chosen, problem))):
+                    apart = None if shared is None else shared[images]
+                    output[images] = self.run(queries[images], values[images], table, apart, name, workspace)
+                return output
             if chosen.adds_shared:
-                return in_order_of(chosen.run(queries, values, table, workspace, shared), queries)
-            output = in_order_of(chosen.run(queries, values, table, workspace), queries)
+                return in_order_of(chosen.run(queries, values, cropped, workspace, shared), queries)
+            output = in_order_of(chosen.run(queries, values, cropped, workspace), queries)
             return output if shared is None else _add_product(output, queries, shared)
 
     def gradients(
@@ -123,17 +132,27 @@ class _PositionOutput(RecomputeOperator):
         impl: str,
         workspace: int,
     ) -> tuple[Tensor, ...]:
-        problem = describe(queries, values, table, backward=True, workspace=workspace)
+        cropped = _in_reach(table, queries)
+        problem = describe(queries, values, cropped, backward=True, workspace=workspace)
         chosen = choose_again(IMPLEMENTATIONS, problem, impl)
         assert chosen.gradients is not None
-        inputs, needs = (queries, values, table), needs_grad[:3]
+        inputs, needs = (queries, values, cropped), needs_grad[:3]
         extra = (shared,) if chosen.adds_shared else ()
         with outside_autocast(queries):
+            suited = _suited(chosen, problem, (values,), (queries, grad_out))
+            if suited is not None:
+                apart = ((suited, chosen.name), (~suited, _another(chosen, problem)))
+                return self._gradients_apart(
+                    apart, grad_out, queries, values, table, shared, needs_grad, workspace
+                )
             grads = chosen.gradients(grad_out, *inputs, needs, workspace, *extra)
             grad_queries, grad_values, grad_table = (
                 in_order_of(grad.to(like.dtype), like) if need else like.new_empty(0)
                 for grad, like, need in zip(grads, inputs, needs, strict=True)
             )
+            if needs[2] and cropped.shape != table.shape:
+                inside, grad_table = grad_table, in_order_of(table.new_zeros(table.shape), table)
+                _in_reach(grad_table, queries).copy_(inside)
             grad_shared = queries.new_empty(0)
             if shared is not None:
                 if needs_grad[0] and not chosen.adds_shared:
@@ -144,6 +163,30 @@ class _PositionOutput(RecomputeOperator):
                     product = to_rows(queries).to(dtype).mT @ to_rows(grad_out).to(dtype)
                     grad_shared = product.to(shared.dtype)
         return grad_queries, grad_values, grad_table, grad_shared
+
+    def _gradients_apart(
+        self,
+        parts: Sequence[tuple[Tensor, str]],
+        grad_out: Tensor,
+        queries: Tensor,
+        values: Tensor,
+        table: Tensor,
+        shared: Tensor | None,
+        needs_grad: Sequence[bool],
+        workspace: int,
+    ) -> tuple[Tensor, ...]:
+        """The images of each part by its implementation; the table's gradient is the sum of theirs."""
+        grads = self.fake_gradients(grad_out, queries, values, table, shared, needs_grad)
+        grads[2].zero_()
+        for images, name in parts:
+            grad, q, v = (one[images] for one in (grad_out, queries, values))
+            few_shared = None if shared is None else shared[images]
+            found = self.gradients(grad, q, v, table, few_shared, needs_grad, name, workspace)
+            grads[2].add_(found[2])
+            for i in (0, 1, 3):
+                if grads[i].numel():
+                    grads[i][images] = found[i]
+        return grads
 
     def fake(self, queries: Tensor, values: Tensor, *_: Any) -> Tensor:
         b, h, _k, *size = queries.shape
@@ -176,6 +219,48 @@ class _PositionOutput(RecomputeOperator):
 
 
 _position_operator: Final = _PositionOutput()
+
+
+def _in_reach(table: Float[Tensor, "u k *scope"], queries: Tensor) -> Float[Tensor, "u k *cropped"]:
+    """The part of a table that joins two elements of the queries' map: all of it, or a view."""
+    size = queries.shape[3:]
+    if all(side < 2 * length for side, length in zip(table.shape[2:], size, strict=True)):
+        return table
+    return crop_table(table, tuple(2 * length - 1 for length in size))
+
+
+def _suited(
+    chosen: Implementation, problem: Problem, *products: tuple[Tensor, ...]
+) -> Bool[Tensor, " b"] | None:
+    """For which images an implementation is exact; None where it is for all.
+
+    Images are independent: each gets what its own numbers suit.
+
+    Args:
+        products: What is summed over windows: tensors, whose largest numbers multiply.
+    """
+    if chosen.suits is None:
+        return None
+    magnitudes = []
+    for first, *others in products:
+        magnitudes.append(_magnitudes(first))
+        for other in others:
+            magnitudes[-1] *= _magnitudes(other)
+    suited = chosen.suits(problem, magnitudes)
+    return None if suited.all() else suited
+
+
+def _another(chosen: Implementation, problem: Problem) -> str:
+    """What computes the images that an implementation does not suit."""
+    is_demanding = chosen is fourier.IMPLEMENTATION
+    others = (one for one in IMPLEMENTATIONS if one.suits is None or (is_demanding and one is not chosen))
+    return choose_again(tuple(others), problem).name
+
+
+def _magnitudes(tensor: Float[Tensor, "b c d *size"]) -> Float[Tensor, "b *size"]:
+    """The largest number at each position, whatever its sign and channel."""
+    largest = tensor.abs().amax((1, 2))
+    return largest.to(torch.promote_types(largest.dtype, torch.float32))
 
 
 def _add_product(

@@ -5,14 +5,16 @@ A long sequence is folded: row t, column x is its element t·width + x, and the 
 is that of their rows times the width plus that of their columns.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import max_pool1d, pad
+
+from lambdanets.functional._dispatch import Problem
 
 _FOLDED_WIDTHS = (16, 32, 64, 128, 256)
 
@@ -126,3 +128,26 @@ def window_slices_adjoint(
     for offset in range(side):
         padded[:, :, :, offset : offset + slices] += windows[..., offset]
     return padded[:, :, :, side // 2 : side // 2 + slices]
+
+
+def are_finite(problem: Problem, magnitudes: Sequence[Float[Tensor, "b *size"]]) -> Bool[Tensor, " b"]:
+    """Which images have numbers that are all finite, or windows that all hold them all.
+
+    Forms that multiply what is out of a window by zero would carry others into it.
+    """
+    finite = torch.stack([one.flatten(1).isfinite().all(1) for one in magnitudes]).all(0)
+    return torch.ones_like(finite) if problem.is_global else finite
+
+
+def largest_in_windows(
+    magnitudes: Float[Tensor, "b *size"], scope: tuple[int, ...]
+) -> Float[Tensor, "b *size"]:
+    """For each position the largest number in the window around it; none is negative."""
+    for axis, side in enumerate(scope, start=1):
+        if side > 1:
+            lines = magnitudes.movedim(axis, -1)
+            pooled = max_pool1d(
+                lines.reshape(len(lines), -1, lines.shape[-1]), side, stride=1, padding=side // 2
+            )
+            magnitudes = pooled.view(lines.shape).movedim(-1, axis)
+    return magnitudes

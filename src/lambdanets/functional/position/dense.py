@@ -12,6 +12,7 @@ from lambdanets.functional._dispatch import Implementation, Problem, rates, runs
 from lambdanets.functional._layout import chunks, product_precision
 from lambdanets.functional.position._maps import (
     Arrangement,
+    are_finite,
     fold,
     lift_sizes,
     window_slices,
@@ -275,4 +276,4 @@ def cost(problem: Problem) -> float:
     )
 
 
-IMPLEMENTATION = Implementation("dense", runs_everything, cost, run, gradients)
+IMPLEMENTATION = Implementation("dense", runs_everything, cost, run, gradients, are_finite)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, describe, rates
@@ -27,10 +27,14 @@ from lambdanets.functional.position._dft import (
     values_spectrum_adjoint,
     write_halves,
 )
-from lambdanets.functional.position._maps import Arrangement, arrangements
+from lambdanets.functional.position._maps import Arrangement, arrangements, largest_in_windows
 
 # Rows whose queries are rearranged at once.
 BLOCK_ROWS = 8
+
+# The most that the largest number of a row may be, relative to the largest of a window: so much larger is
+# what is wrong there. Measured: an error of 5e-7 of what is largest in the row.
+LARGEST_SPREAD = 16
 
 # Spectra and lambdas that stay in a processor's nearest caches: the rows of a step fill no more.
 _STEP_BYTES = 2 << 20
@@ -299,4 +303,32 @@ def _seconds(layout: Arrangement, problem: Problem) -> float:
     return problem.batch * seconds + launches * device.launch_seconds
 
 
-IMPLEMENTATION = Implementation("fourier", why_not, cost, run, gradients, alias="mixed")
+def suits(problem: Problem, magnitudes: Sequence[Float[Tensor, "b *size"]]) -> Bool[Tensor, " b"]:
+    """Which images have no number in a row that is too large beside those of a window of the row.
+
+    A transform's rounding errors are relative to the largest number that it adds up, wherever that stands in
+    the row; a number that is not finite is carried all over it.
+    """
+    layout = _layout_of(problem._replace(workspace=0))
+    if layout.scope[2] >= 2 * layout.size[2] - 1:  # every window holds whole rows
+        return torch.ones(len(magnitudes[0]), dtype=torch.bool, device=magnitudes[0].device)
+    suited = [_is_even(one, layout, problem.reachable_scope) for one in magnitudes]
+    return torch.stack(suited).all(0)
+
+
+def _is_even(
+    magnitudes: Float[Tensor, "b *size"], layout: Arrangement, scope: tuple[int, ...]
+) -> Bool[Tensor, " b"]:
+    smallest, largest = magnitudes.flatten(1).aminmax(dim=1)
+    is_finite = largest.isfinite()
+    is_even = is_finite & (largest <= LARGEST_SPREAD * smallest)
+    if is_even.all():  # without a look at the windows
+        return is_even
+    windows = layout.view(largest_in_windows(magnitudes, scope)[:, None, None])
+    in_rows = layout.view(magnitudes[:, None, None]).amax(-1, keepdim=True)
+    in_strips = largest_in_windows(in_rows[:, 0, 0], (*layout.scope[:2], 1))
+    too_large = in_strips > LARGEST_SPREAD * windows[:, 0, 0]
+    return is_even | (is_finite & ~too_large.flatten(1).any(1))
+
+
+IMPLEMENTATION = Implementation("fourier", why_not, cost, run, gradients, suits, alias="mixed")

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates, runs_everything
 from lambdanets.functional.lambdas import apply_lambdas, position_lambdas
+from lambdanets.functional.position._maps import are_finite
 from lambdanets.functional.relative_position import dense_embeddings, fold_embeddings
 
 
@@ -63,4 +64,4 @@ def cost(problem: Problem) -> float:
     return 10 * passes * (flops / device.product_flops + moved / device.bytes + 20 * device.launch_seconds)
 
 
-IMPLEMENTATION = Implementation("reference", runs_everything, cost, run, gradients)
+IMPLEMENTATION = Implementation("reference", runs_everything, cost, run, gradients, are_finite)
