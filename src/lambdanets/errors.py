@@ -128,6 +128,8 @@ def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: S
     """The part of `bind_tensor` that looks at the shape."""
     names = letters.split()
     shape = tuple(tensor.shape)
+    if shape and hasattr(shape[0], "dtype"):  # torch.jit.trace records sizes as tensors
+        return
     found: list[Any] = list(shape)
     if names[-1].startswith("*"):
         found[len(names) - 1 :] = [shape[len(names) - 1 :]]

@@ -180,7 +180,7 @@ def project_by_calls(
 ) -> list[Float[Tensor, "b _ _ *size"]]:
     """The same by calling the children, with the maps they would see in a plain network."""
     d = taken_channels(*(branch.projection for branch in branches.values()))
-    if d is not None and inputs.shape[1] != d:
+    if d is not None and not is_traced() and inputs.shape[1] != d:
         raise ArgumentError(
             f"{who}: inputs must have shape (b, d, *size) with d={d}, got {tuple(inputs.shape)}."
         )

@@ -19,7 +19,7 @@ from lambdanets.functional._layout import (
     product_precision,
     to_rows,
 )
-from lambdanets.functional._recompute import RecomputeOperator
+from lambdanets.functional._recompute import RecomputeOperator, is_traced
 from lambdanets.functional.content import one_pass, reference, triton
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS
 from lambdanets.notation import KeyNormalization
@@ -117,7 +117,7 @@ def _summarise(
     check_implementation(who, IMPLEMENTATIONS, impl)
     normalization = "softmax" if key_normalization == "softmax_keys_and_queries" else key_normalization
     lambdas: Tensor = _content_lambdas(keys, values, normalization, impl)[0]
-    return lambdas.squeeze(1) if keys.shape[1] == 1 else lambdas.sum(1)
+    return lambdas.sum(1) if is_traced() or keys.shape[1] > 1 else lambdas.squeeze(1)
 
 
 class _ContentLambdas(RecomputeOperator):

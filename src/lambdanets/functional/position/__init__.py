@@ -11,7 +11,7 @@ from torch import Tensor
 from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_positive
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again, default_workspace, describe
 from lambdanets.functional._layout import from_rows, in_order_of, outside_autocast, product_precision, to_rows
-from lambdanets.functional._recompute import RecomputeOperator
+from lambdanets.functional._recompute import RecomputeOperator, is_traced
 from lambdanets.functional.position import convolution, dense, fourier, reference, triton
 from lambdanets.functional.relative_position import check_scope, crop_table
 
@@ -74,12 +74,13 @@ def position_output(
     bind_tensor(who, "table", table, "u k *scope", sizes)
     if shared is not None:
         bind_tensor(who, "shared", shared, "b k v", sizes, own_type=True)
-    size = queries.shape[3:]
-    check_scope(who, tuple(table.shape[2:]), len(size))
-    if len(size) > 3:
-        raise ArgumentError(f"{who}: queries must have 1, 2 or 3 axes of positions, got {len(size)}.")
-    if 0 in size:
-        raise ArgumentError(f"{who}: queries must have a position along every axis, got {tuple(size)}.")
+    if not is_traced():
+        size = queries.shape[3:]
+        check_scope(who, tuple(table.shape[2:]), len(size))
+        if len(size) > 3:
+            raise ArgumentError(f"{who}: queries must have 1, 2 or 3 axes of positions, got {len(size)}.")
+        if 0 in size:
+            raise ArgumentError(f"{who}: queries must have a position along every axis, got {tuple(size)}.")
     if workspace is None:
         workspace = default_workspace(queries.device.type)
     else:
