@@ -34,7 +34,7 @@ BLOCK_ROWS = 8
 
 # The most that the largest number of a row may be, relative to the largest of a window: so much larger is
 # what is wrong there. Measured: an error of 5e-7 of what is largest in the row.
-LARGEST_SPREAD = 16
+_LARGEST_SPREAD = 16
 
 # Spectra and lambdas that stay in a processor's nearest caches: the rows of a step fill no more.
 _STEP_BYTES = 2 << 20
@@ -321,13 +321,13 @@ def _is_even(
 ) -> Bool[Tensor, " b"]:
     smallest, largest = magnitudes.flatten(1).aminmax(dim=1)
     is_finite = largest.isfinite()
-    is_even = is_finite & (largest <= LARGEST_SPREAD * smallest)
+    is_even = is_finite & (largest <= _LARGEST_SPREAD * smallest)
     if is_even.all():  # without a look at the windows
         return is_even
     windows = layout.view(largest_in_windows(magnitudes, scope)[:, None, None])
     in_rows = layout.view(magnitudes[:, None, None]).amax(-1, keepdim=True)
     in_strips = largest_in_windows(in_rows[:, 0, 0], (*layout.scope[:2], 1))
-    too_large = in_strips > LARGEST_SPREAD * windows[:, 0, 0]
+    too_large = in_strips > _LARGEST_SPREAD * windows[:, 0, 0]
     return is_even | (is_finite & ~too_large.flatten(1).any(1))
 
 
