@@ -5,8 +5,8 @@ faster than three and a folded norm costs nothing. `can_join` alone decides wher
 exactly the plain module, in its plain state, with nothing attached to it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeGuard, cast, get_args
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeGuard, cast, get_args
 
 import torch
 from jaxtyping import Float
@@ -56,12 +56,26 @@ def make_normalization(normalization: Normalization, channels: int, num_axes: in
     return ChannelLayerNorm(channels) if normalization == "layer" else nn.Identity()
 
 
-# What a call of a plain module runs. Anything else than this is seen, and called.
-_CALL: Final = nn.Module.__call__
-_FORWARDS: Final[dict[type[nn.Module], Callable[..., Tensor]]] = {
-    kind: kind.forward
+# What a call runs, as torch has it. Where anything else stands in its place, children are called.
+_MODULE_CALLS: Final = (nn.Module.__call__, nn.Module._call_impl)
+_CLASS_CALLS: Final[dict[type[nn.Module], tuple[Any, ...]]] = {
+    kind: (kind.__call__, kind.forward, getattr(kind, "_conv_forward", None))
     for kind in (*CONVOLUTIONS, nn.Linear, *_BATCH_NORMS, nn.SyncBatchNorm, ChannelLayerNorm, nn.Identity)
 }
+# Attributes of a module that a call would take in the place of its class's, or of its parameters.
+_SHADOWING: Final = frozenset(
+    {
+        *(
+            "forward",
+            "_conv_forward",
+            "_check_input_dim",
+            "_call_impl",
+            "_slow_forward",
+            "_compiled_call_impl",
+        ),
+        *("weight", "bias", "running_mean", "running_var"),
+    }
+)
 
 
 class Branch(NamedTuple):
@@ -84,15 +98,18 @@ def can_join(branches: Sequence[Branch], inputs: Float[Tensor, "b d *size"], tra
     """Whether the projections may be read as one, and the norms applied to rows or folded.
 
     Everything that acts when a child is called stands in the way: hooks of the child or of all modules, a
-    parametrisation or pruning, a wrapper, an adapter, a replaced `forward`, a bias, a tracer that records
-    calls. So does a norm that is in another mode than the layer, or has no scale or no running statistics.
+    parametrisation or pruning, a wrapper, an adapter, a replaced `forward`, a bias, a tensor of a kind of its
+    own, a tracer that records calls. So does a norm that is in another mode than the layer, or has no scale
+    or no running statistics.
     """
-    if is_traced() or nn.Module.__call__ is not _CALL or _has_any_global_hook():
+    if is_traced() or _has_any_global_hook() or not _is_plain_tensor(inputs):
+        return False
+    if (nn.Module.__call__, nn.Module._call_impl) != _MODULE_CALLS:
         return False
     num_axes = inputs.ndim - 2
     return all(
         _is_plain_projection(projection, channels, inputs, num_axes)
-        and (norm is None or _is_plain_norm(norm, channels, num_axes, training))
+        and (norm is None or _is_plain_norm(norm, channels, inputs, training))
         for projection, norm, _, channels in branches
     )
 
@@ -107,29 +124,34 @@ def _is_plain_projection(module: nn.Module, channels: int, inputs: Tensor, num_a
         _is_plain_tensor(weight)
         and module._parameters.get("bias") is None
         and weight.shape == (channels, inputs.shape[1], *ones)
+        and module.groups == 1
         and module.stride == ones
         and module.padding in ((0,) * num_axes, "valid")
-        # Mixed types are the convolution's to refuse, or autocast's to cast.
+        # Mixed types are the child's to refuse, or autocast's to cast.
         and (weight.dtype == inputs.dtype or may_be_mixed(inputs, weight.dtype))
     )
 
 
-def _is_plain_norm(module: nn.Module, channels: int, num_axes: int, training: bool) -> bool:
+def _is_plain_norm(module: nn.Module, channels: int, inputs: Tensor, training: bool) -> bool:
     """Whether it is untouched, and a norm that looks at the channels of rows as it does at those of maps."""
     kind = type(module)
-    if kind is nn.Identity or kind is ChannelLayerNorm:
+    if kind is nn.Identity:
         return _is_untouched(module)
-    if kind is not _BATCH_NORMS[num_axes - 1] and kind is not nn.SyncBatchNorm:
+    if kind is ChannelLayerNorm:
+        return _is_untouched(module) and module.normalized_shape == (channels,)
+    if kind is not _BATCH_NORMS[inputs.ndim - 3] and kind is not nn.SyncBatchNorm:
         return False
-    scale = module._parameters.get("weight")
+    parameters, buffers = module._parameters, module._buffers
+    scale = parameters.get("weight")
     return (
         module.training == training
         and _is_untouched(module)
         and _is_plain_tensor(scale)
-        and len(scale) == channels
-        and _is_plain_tensor(module._parameters.get("bias"))
-        and module._buffers.get("running_mean") is not None
-        and module._buffers.get("running_var") is not None
+        and _is_plain_tensor(parameters.get("bias"))
+        and _is_plain_tensor(buffers.get("running_mean"))
+        and _is_plain_tensor(buffers.get("running_var"))
+        and scale.shape == (channels,)
+        and (scale.dtype == inputs.dtype or may_be_mixed(inputs, scale.dtype))
     )
 
 
@@ -142,15 +164,15 @@ def _is_plain_tensor(tensor: Tensor | None) -> TypeGuard[Tensor]:
 
 def _is_untouched(module: nn.Module) -> bool:
     """Whether a call of the module runs the `forward` of its class, and nothing beside it."""
+    kind = type(module)
     return not (
-        type(module).forward is not _FORWARDS[type(module)]
-        or "forward" in module.__dict__
-        or module._forward_hooks
+        module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or module._compiled_call_impl is not None
         or module._modules
+        or (kind.__call__, kind.forward, getattr(kind, "_conv_forward", None)) != _CLASS_CALLS[kind]
+        or not _SHADOWING.isdisjoint(module.__dict__)
     )
 
 
@@ -159,7 +181,7 @@ def project_jointly(
 ) -> list[Float[Tensor, "b _ _ *size"]]:
     """All branches as one matrix product with channels last; in eval mode norms are folded into it."""
     # Not by `get_parameter`, which refuses the plain tensors that `torch.func.functional_call` puts there.
-    weights = [cast(Tensor, branch.projection.weight).flatten(1) for branch in branches]
+    weights = [cast(Tensor, branch.projection._parameters["weight"]).flatten(1) for branch in branches]
     bias = None
     if not training:
         folded = [_fold_batch_norm(weight, one.norm) for weight, one in zip(weights, branches, strict=True)]
@@ -179,20 +201,30 @@ def project_by_calls(
     who: str, branches: dict[str, Branch], inputs: Float[Tensor, "b d *size"]
 ) -> list[Float[Tensor, "b _ _ *size"]]:
     """The same by calling the children, with the maps they would see in a plain network."""
+    maps = {}
+    # In the order of the formula, which is that of random draws in them.
+    for name in sorted(branches, key=["queries", "keys", "values"].index):
+        projection, norm, depth, channels = branches[name]
+        bind_inputs(who, "inputs", inputs, plain_weight(projection))
+        wanted = (inputs.shape[0], channels, *inputs.shape[2:])
+        try:
+            projected = call_child(who, f"to_{name}", wanted, projection, inputs)
+        except ArgumentError:
+            _check_channels(who, branches, inputs)
+            raise
+        if norm is not None:
+            projected = call_child(who, f"norm_{name}", wanted, norm, projected)
+        maps[name] = projected.unflatten(1, (-1, depth))
+    return [maps[name] for name in branches]
+
+
+def _check_channels(who: str, branches: dict[str, Branch], inputs: Float[Tensor, "b d *size"]) -> None:
+    """Raise if a projection failed because of the layer's inputs."""
     d = taken_channels(*(branch.projection for branch in branches.values()))
     if d is not None and not is_traced() and inputs.shape[1] != d:
         raise ArgumentError(
             f"{who}: inputs must have shape (b, d, *size) with d={d}, got {tuple(inputs.shape)}."
         )
-    maps = []
-    for name, (projection, norm, depth, channels) in branches.items():
-        bind_inputs(who, "inputs", inputs, plain_weight(projection))
-        wanted = (inputs.shape[0], channels, *inputs.shape[2:])
-        projected = call_child(who, f"to_{name}", projection, inputs, wanted)
-        if norm is not None:
-            projected = call_child(who, f"norm_{name}", norm, projected, wanted)
-        maps.append(projected.unflatten(1, (-1, depth)))
-    return maps
 
 
 def _fold_batch_norm(
@@ -224,7 +256,8 @@ def _normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module | None) -> Flo
 def taken_channels(*projections: nn.Module | None) -> int | None:
     """The channels that all projections say they take; None where they differ, or one does not say."""
     taken = {
-        getattr(one, "in_features", getattr(one, "in_channels", None))
+        # Lazy modules say 0 before their first call.
+        getattr(one, "in_features", getattr(one, "in_channels", None)) or None
         for one in projections
         if one is not None
     }
@@ -233,7 +266,7 @@ def taken_channels(*projections: nn.Module | None) -> int | None:
 
 def plain_weight(child: nn.Module) -> Tensor | None:
     """The weight of a plain layer with nothing attached; None where the type it takes is its own affair."""
-    weight = child._parameters.get("weight") if type(child) in _FORWARDS else None
+    weight = child._parameters.get("weight") if type(child) in _CLASS_CALLS else None
     return weight if _is_plain_tensor(weight) and _is_untouched(child) else None
 
 
@@ -245,28 +278,47 @@ def bind_inputs(who: str, argument: str, inputs: Tensor, weight: Tensor | None =
     bind_type(who, argument, inputs, {} if weight is None else {"dtype": (weight.dtype, "the weights")})
 
 
-def call_child(who: str, name: str, child: nn.Module, inputs: Tensor, wanted: tuple[int, ...]) -> Tensor:
+def call_child(
+    who: str,
+    name: str,
+    wanted: tuple[int, ...] | None,
+    child: nn.Module,
+    *tensors: Tensor,
+    **options: Any,
+) -> Tensor:
     """Call a child, and see that it gives what the layer needs.
 
     Args:
         who: The layer that complains.
         name: The child's name.
-        child: A projection or a norm, whatever became of it.
-        inputs: What it would see in a plain network.
-        wanted: The shape that the layer needs.
+        wanted: The shape that the layer needs; None for any.
+        child: A projection, a norm, a position or a pool, whatever became of it.
+        tensors: What it would see in a plain network.
+        options: Handed on.
     """
     if torch.compiler.is_compiling() or is_traced():
-        return child(inputs)
+        return child(*tensors, **options)
     try:
-        output = child(inputs)
+        output = child(*tensors, **options)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
-        # Errors of a kind of their own, such as of memory that is full, say more than we could.
-        if type(error).__module__ != "builtins":
+        if not _is_about_arguments(error):
             raise
-        raise ArgumentError(
-            f"{who}: {name} must take a tensor of shape {tuple(inputs.shape)}, got '{first_line(error)}'."
-        ) from error
-    if getattr(output, "shape", None) != wanted:
+        shapes = [str(tuple(one.shape)) for one in tensors]
+        taken = (
+            f"a tensor of shape {shapes[0]}" if len(shapes) == 1 else f"tensors of shapes {', '.join(shapes)}"
+        )
+        raise ArgumentError(f"{who}: {name} must take {taken}, got '{first_line(error)}'.") from error
+    if not isinstance(output, Tensor) or (wanted is not None and output.shape != wanted):
         came = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
-        raise ArgumentError(f"{who}: {name} must give a tensor of shape {wanted}, got {came}.")
+        given = "a tensor" if wanted is None else f"a tensor of shape {wanted}"
+        raise ArgumentError(f"{who}: {name} must give {given}, got {came}.")
     return output
+
+
+def _is_about_arguments(error: Exception) -> bool:
+    """Whether it is a plain error; those of a kind of their own, or of memory, say more than we could."""
+    return (
+        type(error).__module__ == "builtins"
+        and not isinstance(error, NotImplementedError)
+        and "memory" not in str(error)
+    )

@@ -1,7 +1,7 @@
 """`LambdaLayer1d`, `LambdaLayer2d`, `LambdaLayer3d`: the lambda layer of maps with channels first."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
 from lambdanets.nn.children import (
     CONVOLUTIONS,
     Branch,
+    call_child,
     can_join,
     make_normalization,
     project_by_calls,
@@ -28,6 +29,8 @@ class _LambdaLayerNd(nn.Module):
     """The three layers' common base; see `LambdaLayer2d`."""
 
     num_axes: ClassVar[int]
+    # A `RelativePosition`, None, or what was put in its place, which is called as it is.
+    position: Any
 
     def __init__(
         self,
@@ -41,7 +44,7 @@ class _LambdaLayerNd(nn.Module):
         feature_size: int | Sequence[int] | None = None,
         content: bool = True,
         positional: bool = True,
-        position: RelativePosition | None = None,
+        position: nn.Module | None = None,
         position_bias: bool = False,
         stride: int = 1,
         key_normalization: KeyNormalization = "softmax",
@@ -93,8 +96,9 @@ class _LambdaLayerNd(nn.Module):
     def reset_parameters(self) -> None:
         """Draw the projections and the position again."""
         initialize_projections(self, self.query_depth)
-        if self.position is not None:
-            self.position.reset_parameters()
+        reset = getattr(self.position, "reset_parameters", None)
+        if reset is not None:
+            reset()
 
     def forward(self, inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b out *pooled"]:
         """Summarise the map into one linear map per position, and apply it to the position's queries."""
@@ -106,17 +110,20 @@ class _LambdaLayerNd(nn.Module):
                 f"got {tuple(inputs.shape)}."
             )
         queries, keys, values = self._project(inputs)
+        position = self.position
         queries = normalize_queries(queries, self.key_normalization)
         content: tuple[Tensor, ...] = ()
         if keys is not None:  # λᶜ = Σₘ k̄ₘ vₘᵀ
             content = (content_summary(keys, values, key_normalization=self.key_normalization),)
         # Hooks of others, such as those that keep inputs, expect every one to be a tensor.
-        if self.position is not None:  # yₙ = (λᶜ + Σₘ R[m - n] vₘᵀ)ᵀ qₙ
-            output = self.position(queries, values, *content)
+        if position is not None:  # yₙ = (λᶜ + Σₘ R[m - n] vₘᵀ)ᵀ qₙ
+            wanted = (*queries.shape[:2], values.shape[2], *queries.shape[3:])
+            output = call_child(who, "position", wanted, position, queries, values, *content)
         else:  # yₙ = λᶜᵀ qₙ
             output = apply_summary(queries, *content)
-        output = self.pool(output.flatten(1, 2))
-        return output if channels_are_last(inputs, axis=1) else to_channels_first(output)
+        output = call_child(who, "pool", None, self.pool, output.flatten(1, 2))
+        is_map = output.ndim == inputs.ndim
+        return to_channels_first(output) if is_map and not channels_are_last(inputs, axis=1) else output
 
     def _project(
         self, inputs: Float[Tensor, "b d *size"]
@@ -129,10 +136,12 @@ class _LambdaLayerNd(nn.Module):
             "queries": Branch(self.to_queries, self.norm_queries, k, self.num_heads * k),
             "values": Branch(self.to_values, self.norm_values, v, u * v),
         }
-        if self.to_keys is not None:
-            branches["keys"] = Branch(self.to_keys, None, k, u * k)
-        if can_join([*branches.values()], inputs, self.training):
-            maps = project_jointly([*branches.values()], inputs, self.training)
+        to_keys = self.to_keys
+        if to_keys is not None:
+            branches["keys"] = Branch(to_keys, None, k, u * k)
+        plain = list(branches.values())
+        if can_join(plain, inputs, self.training):
+            maps = project_jointly(plain, inputs, self.training)
         else:
             maps = project_by_calls(type(self).__name__, branches, inputs)
         queries, values, *keys = maps
@@ -181,7 +190,8 @@ class LambdaLayer2d(_LambdaLayerNd):
         feature_size: Map a global context is sized for; others work too (`RelativePosition`).
         content: Use the content lambda.
         positional: Use the position lambdas.
-        position: A position module to share, in the place of an own one.
+        position: A position module to share, in the place of an own one: a `RelativePosition`, or any that
+            is called as it is.
         position_bias: Only for other projects' checkpoints, see `RelativePosition`.
         stride: 2 adds the paper's 3×3 average pool after the layer (padding 1, not counted in the mean).
         key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
@@ -228,11 +238,13 @@ def check_projections(who: str, d: int, out_channels: int, k: int, h: int, u: in
         )
 
 
-def check_shared_position(who: str, position: RelativePosition, num_axes: int, k: int, u: int) -> None:
-    """Raise unless a position module handed in fits the layer that is to use it.
+def check_shared_position(who: str, position: nn.Module, num_axes: int, k: int, u: int) -> None:
+    """Raise unless a position module handed in fits the layer that is to use it, as far as it says.
 
     Paper: Table 4 (shared embeddings).
     """
+    if not isinstance(position, RelativePosition):
+        return
     got_u, got_k, *scope = position.table.shape
     if (got_u, got_k, len(scope)) != (u, k, num_axes):
         raise ArgumentError(

@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from typing import Final, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, bind_type, check_choice, check_positive
+from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step
+from lambdanets.functional.content import apply_summary
+from lambdanets.functional.layer import lambda_layer
 from lambdanets.functional.position import position_output
 from lambdanets.functional.relative_position import check_scope, dense_embeddings, resize_table
 from lambdanets.notation import Initialization
@@ -101,21 +104,39 @@ class RelativePosition(nn.Module):
     def forward(
         self,
         queries: Float[Tensor, "b h k *size"],
-        values: Float[Tensor, "b u v *size"],
+        values: Float[Tensor, "b u v *context"],
         shared: Float[Tensor, "b k v"] | None = None,
+        *,
+        mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None = None,
+        causal: bool = False,
     ) -> Float[Tensor, "b h v *size"]:
-        """Apply each position's lambda to its queries, and with it the lambda that all positions share."""
-        # `position_output` looks at what is handed on to it as it came.
-        if self.is_global:
-            bind_type("RelativePosition", "queries", queries, {})
-        table = self.table_for(tuple(queries.shape[3:])) if self.is_global else self.table
+        """Apply each position's lambda to its queries, and with it the lambda that all positions share.
+
+        Args:
+            queries: h queries for each position.
+            values: u value vectors for each context element. On a map of the queries' own size the position
+                lambdas are never stored.
+            shared: A lambda of each image to be added to each position's own, such as the content's.
+            mask: True where a query sees a context element, counted in row-major order.
+            causal: Each query of a sequence sees the context up to its own element. The queries are those of
+                the context's last elements.
+        """
+        size, context_size = tuple(queries.shape[3:]), tuple(values.shape[3:])
+        is_map = mask is None and not causal and size == context_size
+        if self.is_global or self.bias is not None or not is_map:
+            # `position_output` looks at what is handed on to it as it came.
+            _check_types("RelativePosition", queries, values, shared)
         if self.bias is not None:  # a lambda too, the same for all value channels
-            bind_type("RelativePosition", "values", values, {})
-            if shared is not None:
-                bind_type("RelativePosition", "shared", shared, {})
             bias = self.bias[:, None]
             shared = bias.expand(len(values), -1, values.shape[2]) if shared is None else shared + bias
-        return position_output(queries, values, table, shared=shared, impl=self.impl)
+        if is_map:
+            table = self.table_for(size) if self.is_global else self.table
+            return position_output(queries, values, table, shared=shared, impl=self.impl)
+        if mask is None and causal:
+            output = _causal_output(queries, values, self.table_for(context_size))
+        else:
+            output = _general_output(queries, values, self.embeddings(size, context_size), mask, causal)
+        return output if shared is None else output + apply_summary(queries, shared)
 
     def extra_repr(self) -> str:
         """Scope and depths."""
@@ -177,6 +198,42 @@ class DensePosition(nn.Module):
             )
         return self.table
 
+    def forward(
+        self,
+        queries: Float[Tensor, "b h k n"],
+        values: Float[Tensor, "b u v m"],
+        shared: Float[Tensor, "b k v"] | None = None,
+        *,
+        mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None = None,
+        causal: bool = False,
+    ) -> Float[Tensor, "b h v n"]:
+        """Apply the lambdas that the embeddings of the pairs make, as `RelativePosition` does."""
+        _check_types("DensePosition", queries, values, shared)
+        embeddings = self.embeddings((queries.shape[3],), (values.shape[3],))
+        output = _general_output(queries, values, embeddings, mask, causal)
+        return output if shared is None else output + apply_summary(queries, shared)
+
+
+def causal_mask(queries: Float[Tensor, "b h k n"], m: int) -> Bool[Tensor, "n m"]:
+    """True up to each query's own element; the queries are those of the context's last elements.
+
+    Paper: §B.2.
+    """
+    n = queries.shape[3]
+    return torch.ones(n, m, dtype=torch.bool, device=queries.device).tril(m - n)
+
+
+def state_without_content(recent: Float[Tensor, "b u v past"], k: int) -> CausalState:
+    """The state of positions alone: the last values.
+
+    Paper: §B.2.
+    """
+    b, u, v, _ = recent.shape
+    zeros = recent.new_zeros(b, u, k)
+    return CausalState(
+        maximum=zeros, numerators=recent.new_zeros(b, u, k, v), denominators=zeros, recent=recent
+    )
+
 
 def set_implementation(model: nn.Module, impl: str) -> None:
     """Choose the implementation of `position_output` in every layer of a model.
@@ -186,6 +243,42 @@ def set_implementation(model: nn.Module, impl: str) -> None:
     for module in model.modules():
         if isinstance(module, RelativePosition):
             module.impl = impl
+
+
+def _check_types(who: str, queries: Tensor, values: Tensor, shared: Tensor | None) -> None:
+    """Raise unless all are floating-point tensors; what reads them looks at their types together."""
+    bind_type(who, "queries", queries, {})
+    bind_type(who, "values", values, {})
+    if shared is not None:
+        bind_type(who, "shared", shared, {})
+
+
+def _general_output(
+    queries: Float[Tensor, "b h k *size"],
+    values: Float[Tensor, "b u v *context"],
+    embeddings: Float[Tensor, "n m u k"],
+    mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None,
+    causal: bool,
+) -> Float[Tensor, "b h v *size"]:
+    """The position lambdas of any embeddings, stored, and applied."""
+    flat = queries.flatten(3)
+    if causal:
+        past = causal_mask(flat, embeddings.shape[1])
+        mask = past if mask is None else mask & past
+    output = lambda_layer(flat, None, values.flatten(3), embeddings, mask, key_normalization="none")
+    return output.unflatten(-1, queries.shape[3:])
+
+
+def _causal_output(
+    queries: Float[Tensor, "b h k n"], values: Float[Tensor, "b u v m"], table: Float[Tensor, "u k r"]
+) -> Float[Tensor, "b h v n"]:
+    """The position lambdas of the past, by a convolution with the half of the table that is about it."""
+    past, reach = values.shape[-1] - queries.shape[-1], table.shape[-1] // 2
+    if past == 0:
+        return causal_lambda_layer(queries, None, values, table, key_normalization="none")
+    recent = nn.functional.pad(values[..., :past], (reach - past, 0))
+    state = state_without_content(recent, table.shape[1])
+    return causal_lambda_step(queries, None, values[..., past:], table, state, key_normalization="none")[0]
 
 
 def _per_axis(who: str, argument: str, value: int | Sequence[int], num_axes: int) -> tuple[int, ...]:

@@ -1,19 +1,26 @@
 """`LambdaLayer`: the lambda layer of tokens, with separate contexts, masks and a causal form."""
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_choice, check_mask
+from lambdanets.errors import (
+    ArgumentError,
+    Sizes,
+    bind_shape,
+    bind_tensor,
+    check_choice,
+    check_mask,
+)
 from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
 from lambdanets.functional.layer import lambda_layer
 from lambdanets.nn.children import call_child, make_normalization, plain_weight, taken_channels
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
-from lambdanets.nn.position import DensePosition, RelativePosition
+from lambdanets.nn.position import DensePosition, RelativePosition, causal_mask, state_without_content
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 _POSITIONS: Final = ("relative", "dense", "none")
@@ -36,7 +43,7 @@ class LambdaLayer(nn.Module):
         num_heads: h.
         intra_depth: u.
         position: `"relative"` (one embedding per offset), `"dense"` (one per pair of tokens), `"none"`, or
-            a position module to share.
+            a position module to share: one of these, or any that is called as they are.
         scope_size: Side of the relative window, odd; None is the global context.
         feature_size: Number of tokens n, or (n, m): sizes dense positions and a global relative table.
         content: Use the content lambda.
@@ -67,7 +74,7 @@ class LambdaLayer(nn.Module):
         query_depth: int = 16,
         num_heads: int = 4,
         intra_depth: int = 1,
-        position: Literal["relative", "dense", "none"] | RelativePosition | DensePosition = "relative",
+        position: Literal["relative", "dense", "none"] | nn.Module = "relative",
         scope_size: int | None = 23,
         feature_size: int | tuple[int, int] | None = None,
         content: bool = True,
@@ -117,27 +124,21 @@ class LambdaLayer(nn.Module):
         if self.causal and context is not None:
             raise ArgumentError("LambdaLayer: context must be None when causal is True, got a tensor.")
         queries, keys, values = self._project(inputs, inputs if context is None else context)
-        normalization, n, m = self.key_normalization, queries.shape[-1], values.shape[-1]
-        if context is not None or mask is not None or isinstance(self.position, DensePosition):
-            if self.causal:
-                if mask is not None:
-                    check_mask("LambdaLayer", mask)
-                past = torch.ones(n, m, dtype=torch.bool, device=queries.device).tril()
-                mask = past if mask is None else mask & past
-            embeddings = None if self.position is None else self.position.embeddings((n,), (m,))
-            output = lambda_layer(queries, keys, values, embeddings, mask, key_normalization=normalization)
+        seen: dict[str, Any] = {}
+        if mask is not None:
+            _check_mask(mask, queries, values)
+            seen["mask"] = mask & causal_mask(queries, values.shape[3]) if self.causal else mask
         elif self.causal:
-            table = None if self.position is None else self.position.table_for((n,))
-            output = causal_lambda_layer(queries, keys, values, table, key_normalization=normalization)
-        else:  # the form of maps, which never stores the position lambdas
-            queries = normalize_queries(queries, normalization)
-            content: tuple[Tensor, ...] = ()
-            if keys is not None:
-                content = (content_summary(keys, values, key_normalization=normalization),)
-            if self.position is not None:
-                output = self.position(queries, values, *content)
-            else:
-                output = apply_summary(queries, *content)
+            seen["causal"] = True
+        shared, own = self._content(queries, keys, values, **seen)
+        queries = normalize_queries(queries, self.key_normalization)
+        if self.position is not None:
+            output = self._apply_position(queries, values, shared, **seen)
+            output = output if own is None else output + own
+        elif own is not None:
+            output = own
+        elif shared is not None:
+            output = apply_summary(queries, shared)
         return output.flatten(1, 2).transpose(1, 2)
 
     def step(
@@ -151,54 +152,131 @@ class LambdaLayer(nn.Module):
         """
         if not self.causal or isinstance(self.position, DensePosition):
             raise ArgumentError("LambdaLayer: step must be called on a causal layer without dense positions.")
-        if self.position is not None and self.position.is_global:
-            raise ArgumentError("LambdaLayer: step needs a local scope, got scope_size=None.")
+        reach = self._reach()
         queries, keys, values = self._project(inputs, inputs)
-        table = None if self.position is None else self.position.table
-        output, state = causal_lambda_step(
-            queries, keys, values, table, state, key_normalization=self.key_normalization
-        )
+        if state is None:
+            recent = values.new_zeros(*values.shape[:3], reach)
+            state = state_without_content(recent, self.query_depth)
+            before = None
+        else:
+            recent, before = state.recent, state._replace(recent=state.recent[..., :0])
+        output = None
+        if keys is not None:
+            output, state = causal_lambda_step(
+                queries, keys, values, None, before, key_normalization=self.key_normalization
+            )
+        if self.position is not None:
+            queries = normalize_queries(queries, self.key_normalization)
+            values = torch.cat([recent.to(values.dtype), values], dim=-1)
+            positional = self._apply_position(queries, values, None, causal=True)
+            output = positional if output is None else output + positional
+            state = state._replace(recent=values[..., values.shape[-1] - reach :])
+        assert output is not None
         return output.flatten(1, 2).transpose(1, 2), state
+
+    def _content(
+        self,
+        queries: Float[Tensor, "b h k n"],
+        keys: Float[Tensor, "b u k m"] | None,
+        values: Float[Tensor, "b u v m"],
+        mask: Tensor | None = None,
+        causal: bool = False,
+    ) -> tuple[Float[Tensor, "b k v"] | None, Float[Tensor, "b h v n"] | None]:
+        """The content's lambda where all queries share it; otherwise the output of each query's own."""
+        normalization = self.key_normalization
+        if keys is None:
+            return None, None
+        if mask is not None:
+            return None, lambda_layer(queries, keys, values, None, mask, key_normalization=normalization)
+        if causal:
+            return None, causal_lambda_layer(queries, keys, values, None, key_normalization=normalization)
+        return content_summary(keys, values, key_normalization=normalization), None
+
+    def _apply_position(
+        self,
+        queries: Float[Tensor, "b h k n"],
+        values: Float[Tensor, "b u v m"],
+        shared: Float[Tensor, "b k v"] | None,
+        **seen: Any,
+    ) -> Float[Tensor, "b h v n"]:
+        """Call the position module; `seen` is the mask, or that the past alone is seen."""
+        assert self.position is not None
+        b, h, _, n = queries.shape
+        wanted = (b, h, values.shape[2], n)
+        # Hooks of others, such as those that keep inputs, expect every one to be a tensor.
+        tensors = (queries, values) if shared is None else (queries, values, shared)
+        return call_child("LambdaLayer", "position", wanted, self.position, *tensors, **seen)
+
+    def _reach(self) -> int:
+        """The tokens before its own that a token sees by their positions."""
+        if self.position is None:
+            return 0
+        table = getattr(self.position, "table", None)
+        if table is None:
+            raise ArgumentError(
+                f"LambdaLayer: position must have a table for step, got a {type(self.position).__name__}."
+            )
+        if getattr(self.position, "is_global", False):
+            raise ArgumentError("LambdaLayer: step needs a local scope, got scope_size=None.")
+        return int(table.shape[-1]) // 2
 
     def _project(
         self, inputs: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"]
     ) -> tuple[Float[Tensor, "b h k n"], Float[Tensor, "b u k m"] | None, Float[Tensor, "b u v m"]]:
         sizes: Sizes = {}
-        d, c = taken_channels(self.to_queries), taken_channels(self.to_keys, self.to_values)
-        if d is not None:
-            sizes["d"] = (d, "in_channels")
         weight = plain_weight(self.to_queries)
         if weight is not None:
             sizes["dtype"] = (weight.dtype, "the weights")
         bind_tensor("LambdaLayer", "inputs", inputs, "b n d", sizes)
-        if c is not None:
-            sizes["c"] = (c, "context_channels")
-        bind_tensor("LambdaLayer", "context", context, "b m c", sizes)
+        if context is not inputs:
+            del sizes["d"], sizes["n"]
+            bind_tensor("LambdaLayer", "context", context, "b m c", sizes)
         h, k, u, v = self.num_heads, self.query_depth, self.intra_depth, self.value_depth
-        queries = self._branch("queries", inputs, h * k).unflatten(1, (h, k))
-        keys = None if self.to_keys is None else self._branch("keys", context, u * k).unflatten(1, (u, k))
-        values = self._branch("values", context, u * v).unflatten(1, (u, v))
+        try:
+            queries = self._branch("queries", inputs, h * k).unflatten(1, (h, k))
+            keys = None if self.to_keys is None else self._branch("keys", context, u * k).unflatten(1, (u, k))
+            values = self._branch("values", context, u * v).unflatten(1, (u, v))
+        except ArgumentError:
+            self._check_channels(inputs, context)
+            raise
         return queries, keys, values
 
     def _branch(self, name: str, tokens: Float[Tensor, "b n d"], channels: int) -> Float[Tensor, "b c n"]:
         """A projection, and the norm behind it where there is one."""
         b, n, _ = tokens.shape
         projection, norm = getattr(self, f"to_{name}"), getattr(self, f"norm_{name}", None)
-        projected = call_child("LambdaLayer", f"to_{name}", projection, tokens, (b, n, channels)).mT
+        projected = call_child("LambdaLayer", f"to_{name}", (b, n, channels), projection, tokens).mT
         if norm is None:
             return projected
-        return call_child("LambdaLayer", f"norm_{name}", norm, projected, (b, channels, n))
+        return call_child("LambdaLayer", f"norm_{name}", (b, channels, n), norm, projected)
+
+    def _check_channels(self, inputs: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"]) -> None:
+        """Raise if a projection failed because of the layer's inputs."""
+        d, c = taken_channels(self.to_queries), taken_channels(self.to_keys, self.to_values)
+        if d is not None:
+            bind_shape("LambdaLayer", "inputs", inputs, "b n d", {"d": (d, "in_channels")})
+        if c is not None:
+            sizes: Sizes = {"b": (len(inputs), "inputs"), "c": (c, "context_channels")}
+            bind_shape("LambdaLayer", "context", context, "b m c", sizes)
+
+
+def _check_mask(mask: Tensor, queries: Float[Tensor, "b h k n"], values: Float[Tensor, "b u v m"]) -> None:
+    """Raise unless a mask says for each token which elements it sees."""
+    check_mask("LambdaLayer", mask)
+    (b, *_, n), m = queries.shape, values.shape[3]
+    sizes: Sizes = {"b": (b, "inputs"), "n": (n, "inputs"), "m": (m, "context")}
+    bind_shape("LambdaLayer", "mask", mask, "n m" if mask.ndim == 2 else "b n m", sizes)
 
 
 def _resolve_position(
-    position: str | RelativePosition | DensePosition,
+    position: str | nn.Module,
     k: int,
     u: int,
     scope_size: int | None,
     feature_size: int | tuple[int, int] | None,
     initialization: Initialization,
     impl: str,
-) -> RelativePosition | DensePosition | None:
+) -> nn.Module | None:
     """The module that a name stands for, or the one that was handed in, if it fits."""
     if isinstance(position, RelativePosition):
         check_shared_position("LambdaLayer", position, 1, k, u)
@@ -211,6 +289,8 @@ def _resolve_position(
                 f"LambdaLayer: position must have embeddings (n, m, u, k) with u={u}, k={k}, "
                 f"got {tuple(position.table.shape)}."
             )
+        return position
+    if isinstance(position, nn.Module):
         return position
     check_choice("LambdaLayer", "position", position, _POSITIONS)
     if position == "relative":
