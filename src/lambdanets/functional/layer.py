@@ -135,7 +135,8 @@ def multihead_lambda_layer(
         )
         for i in range(queries.shape[1])
     ]
-    return torch.cat(heads, dim=1)
+    with outside_autocast(queries):
+        return torch.cat(heads, dim=1)
 
 
 def _check(

@@ -37,7 +37,13 @@ class ChannelLayerNorm(nn.LayerNorm):
     def forward(self, input: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d *size"]:
         """Normalise each position's channels to mean 0 and variance 1, then scale and shift them."""
         bind_inputs(type(self).__name__, "input", input, self.weight)
-        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+        rows = input.movedim(1, -1)
+        if self.weight is None or self.weight.dtype == input.dtype:
+            return super().forward(rows).movedim(-1, 1)
+        # Under autocast: torch takes float32 weights with maps of any type, and no others.
+        weight, bias = (None if one is None else one.float() for one in (self.weight, self.bias))
+        normalize = torch.nn.functional.layer_norm
+        return normalize(rows, self.normalized_shape, weight, bias, self.eps).movedim(-1, 1)
 
 
 def make_normalization(normalization: Normalization, channels: int, num_axes: int) -> nn.Module:
@@ -106,16 +112,25 @@ def can_join(branches: Sequence[Branch], inputs: Float[Tensor, "b d *size"], tra
         return False
     if (nn.Module.__call__, nn.Module._call_impl) != _MODULE_CALLS:
         return False
+    device = inputs.device.type
+    is_cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    if is_cast and inputs.dtype not in (torch.float32, torch.get_autocast_dtype(device)):
+        return False
     num_axes = inputs.ndim - 2
     return all(
-        _is_plain_projection(projection, channels, inputs, num_axes)
+        _is_plain_projection(projection, channels, inputs, num_axes, is_cast)
         and (norm is None or _is_plain_norm(norm, channels, inputs, training))
         for projection, norm, _, channels in branches
     )
 
 
-def _is_plain_projection(module: nn.Module, channels: int, inputs: Tensor, num_axes: int) -> bool:
-    """Whether it is an untouched 1×1 convolution without a bias, from the inputs to the channels."""
+def _is_plain_projection(
+    module: nn.Module, channels: int, inputs: Tensor, num_axes: int, is_cast: bool
+) -> bool:
+    """Whether it is an untouched 1×1 convolution without a bias, from the inputs to the channels.
+
+    Under autocast (`is_cast`) its weights may be of another type.
+    """
     if type(module) is not CONVOLUTIONS[num_axes - 1] or not _is_untouched(module):
         return False
     assert isinstance(module, CONVOLUTIONS)
@@ -127,8 +142,8 @@ def _is_plain_projection(module: nn.Module, channels: int, inputs: Tensor, num_a
         and module.groups == 1
         and module.stride == ones
         and module.padding in ((0,) * num_axes, "valid")
-        # Mixed types are the child's to refuse, or autocast's to cast.
-        and (weight.dtype == inputs.dtype or may_be_mixed(inputs, weight.dtype))
+        # Mixed types are the child's to refuse.
+        and (weight.dtype != torch.float64 if is_cast else weight.dtype == inputs.dtype)
     )
 
 

@@ -83,7 +83,10 @@ class FiLM(nn.Module):
         bind_inputs("FiLM", "inputs", inputs, weight)
         bind_inputs("FiLM", "condition", condition, weight)
         scales, shifts = self.to_scales(condition), self.to_shifts(condition)
-        return torch.addcmul(shifts[:, :, None, None], scales[:, :, None, None], inputs)
+        # Under autocast the types may differ.
+        dtype = torch.promote_types(inputs.dtype, scales.dtype)
+        scales, shifts = (one.to(dtype)[:, :, None, None] for one in (scales, shifts))
+        return torch.addcmul(shifts, scales, inputs.to(dtype))
 
 
 class StochasticDepth(nn.Module):

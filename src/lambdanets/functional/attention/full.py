@@ -100,7 +100,7 @@ def axial_attention(
     check_heads(who, queries, keys, values, sizes, "*size")
     axes = queries.ndim - 3
     tables = None if table is None else [table]
-    check_tables(who, tables, 1, sizes)
+    check_tables(who, tables, 1, sizes, "table")
     if not -axes <= axis < axes:
         raise ArgumentError(f"{who}: axis must be from {-axes} to {axes - 1}, got {axis}.")
     place = 3 + axis % axes

@@ -13,7 +13,7 @@ from lambdanets.functional.relative_position import Size, check_scope, dense_emb
 Tables = Sequence[Float[Tensor, "k _"]]
 
 
-def check_tables(who: str, tables: Tables | None, axes: int, sizes: Sizes) -> None:
+def check_tables(who: str, tables: Tables | None, axes: int, sizes: Sizes, argument: str = "tables") -> None:
     """Raise unless each axis has one table, of odd length and of the depth of the queries."""
     if tables is None:
         return
@@ -21,8 +21,8 @@ def check_tables(who: str, tables: Tables | None, axes: int, sizes: Sizes) -> No
         raise ArgumentError(f"{who}: tables must be {axes}, one for each axis, got {len(tables)}.")
     for table in tables:
         # Each has a length of its own.
-        bind_tensor(who, "tables", table, "k r", {"k": sizes["k"], "dtype": sizes["dtype"]})
-        check_scope(who, (table.shape[1],), 1, "length of tables")
+        bind_tensor(who, argument, table, "k r", {"k": sizes["k"], "dtype": sizes["dtype"]})
+        check_scope(who, (table.shape[1],), 1, f"length of {argument}")
 
 
 def compare(queries: Tensor, keys: Tensor, appearance: str) -> Tensor:
