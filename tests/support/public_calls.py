@@ -270,20 +270,30 @@ def _lambda_layers() -> Iterator[PublicCall]:
             yield _layer(name, 8, form=normalization, shape=shape, normalization=normalization, **small)
     yield _layer("LambdaLayer2d", 8, form="global", stride=2, **{**small, "scope_size": None}, feature_size=2)
     yield _layer("LambdaLayer2d", 8, form="content", positional=False, **small)
-    heads = {"queries": (2, 2, 4, 4, 3), "values": (2, 1, 3, 4, 3), "shared": (2, 4, 3)}
-    for form, named, options in (
-        ("local", (), {"scope_size": 3}),
-        ("global", ("queries",), {"scope_size": None, "feature_size": (2, 3)}),
-        ("biased", ("values", "shared"), {"scope_size": 3, "bias": True}),
-    ):
-        yield PublicCall(
-            "RelativePosition",
-            heads,
-            form,
-            make=partial(layers.RelativePosition, 2, query_depth=4, **options),
-            who={name: "position_output" for name in heads if name not in named},
-            own_types=("shared",),
-        )
+    heads: dict[str, Shape] = {"queries": (2, 2, 4, 4, 3), "values": (2, 1, 3, 4, 3), "shared": (2, 4, 3)}
+    forms: dict[str, dict[str, Any]] = {
+        "local": {"scope_size": 3},
+        "global": {"scope_size": None, "feature_size": (2, 3)},
+        "biased": {"scope_size": 3, "bias": True},
+    }
+    for form, options in forms.items():
+        # A local one without a bias hands on what it is given.
+        who = dict.fromkeys(heads, "position_output") if form == "local" else {}
+        make = partial(layers.RelativePosition, 2, query_depth=4, **options)
+        yield PublicCall("RelativePosition", heads, form, make=make, who=who, own_types=("shared",))
+
+
+def _positions_of_tokens() -> Iterator[PublicCall]:
+    heads: dict[str, Shape] = {"queries": (2, 2, 4, 5), "values": (2, 1, 3, 5), "shared": (2, 4, 3)}
+    masked = {**heads, "mask": (2, 5, 5)}
+    relative = partial(layers.RelativePosition, 1, query_depth=4, scope_size=3)
+    dense = partial(layers.DensePosition, 5, 5, query_depth=4)
+    for name, make in {"RelativePosition": relative, "DensePosition": dense}.items():
+        for causal in (True, False):
+            form, options = ("causal" if causal else "tokens"), {"causal": causal}
+            yield PublicCall(name, masked, f"{form}-masked", options, make, own_types=("shared",))
+    yield PublicCall("RelativePosition", heads, "causal", {"causal": True}, relative, own_types=("shared",))
+    yield PublicCall("DensePosition", heads, "tokens", make=dense, own_types=("shared",))
 
 
 def _token_layers() -> Iterator[PublicCall]:
@@ -298,14 +308,12 @@ def _token_layers() -> Iterator[PublicCall]:
         "masked-causal": ({**tokens, "mask": (2, 5, 5)}, causal),
     }
     for form, (shapes, options) in forms.items():
-        who = {} if form == "masked-causal" else {"mask": "lambda_layer"}
-        yield PublicCall("LambdaLayer", shapes, form, make=partial(layers.LambdaLayer, 8, **options), who=who)
+        yield PublicCall("LambdaLayer", shapes, form, make=partial(layers.LambdaLayer, 8, **options))
     state = {**_STATE, "state.numerators": (2, 1, 4, 4), "state.recent": (2, 1, 4, 2)}
     yield PublicCall(
         "LambdaLayer.step",
         {**tokens, **state},
         make=partial(layers.LambdaLayer, 8, **causal),
-        who=dict.fromkeys(state, "causal_lambda_step"),
         own_types=(*state,),
     )
 
@@ -357,6 +365,7 @@ CALLS: tuple[PublicCall, ...] = (
     *_attentions(),
     *_tables(),
     *_lambda_layers(),
+    *_positions_of_tokens(),
     *_token_layers(),
     *_other_layers(),
     *_networks(),

@@ -211,11 +211,13 @@ def _check(
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     reach = 0 if table is None else table.shape[2] // 2
     if state is not None:
-        if not isinstance(state, CausalState):
-            raise ArgumentTypeError(
-                f"{who}: state must be a CausalState or None, got a {type(state).__name__}."
-            )
-        sizes["r//2"] = (reach, "table")
-        for name, letters in _STATE_LETTERS.items():
-            bind_tensor(who, f"state.{name}", getattr(state, name), letters, sizes, own_type=True)
+        check_state(who, state, sizes | {"r//2": (reach, "table")})
     return reach
+
+
+def check_state(who: str, state: CausalState, sizes: Sizes) -> None:
+    """Raise unless it is a state, of the sizes "b u k v" and "r//2"."""
+    if not isinstance(state, CausalState):
+        raise ArgumentTypeError(f"{who}: state must be a CausalState or None, got a {type(state).__name__}.")
+    for name, letters in _STATE_LETTERS.items():
+        bind_tensor(who, f"state.{name}", getattr(state, name), letters, sizes, own_type=True)

@@ -88,8 +88,8 @@ def dense_embeddings(
         to, at = (torch.arange(one, device=table.device) for one in (context_length, length))
         places = to - at[:, None] + side // 2  # n m
         places = places.where((places >= 0) & (places < side), side).flatten()
-        zero = table.new_zeros(()).expand(*table.shape[:axis], 1, *table.shape[axis + 1 :])
-        rows = torch.cat([table, zero], dim=axis).index_select(axis, places)
+        with_zero = torch.nn.functional.pad(table, (0, 0) * (table.ndim - 1 - axis) + (0, 1))
+        rows = with_zero.index_select(axis, places)
         table = rows.unflatten(axis, (length, context_length))
     axes = range(2, table.ndim)
     spread = table.permute(*axes[::2], *axes[1::2], 0, 1)  # *size *context u k

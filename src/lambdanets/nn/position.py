@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, bind_type, check_choice, check_positive
+from lambdanets.errors import ArgumentError, bind_type, check_choice, check_mask, check_positive
 from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.content import apply_summary
 from lambdanets.functional.layer import lambda_layer
@@ -121,11 +121,12 @@ class RelativePosition(nn.Module):
             causal: Each query of a sequence sees the context up to its own element. The queries are those of
                 the context's last elements.
         """
-        size, context_size = tuple(queries.shape[3:]), tuple(values.shape[3:])
+        # What is no tensor has no shape, and is refused below.
+        size, context_size = (tuple(getattr(one, "shape", ())[3:]) for one in (queries, values))
         is_map = mask is None and not causal and size == context_size
         if self.is_global or self.bias is not None or not is_map:
             # `position_output` looks at what is handed on to it as it came.
-            _check_types("RelativePosition", queries, values, shared)
+            _check_types("RelativePosition", queries, values, shared, mask)
         if self.bias is not None:  # a lambda too, the same for all value channels
             bias = self.bias[:, None]
             shared = bias.expand(len(values), -1, values.shape[2]) if shared is None else shared + bias
@@ -208,7 +209,7 @@ class DensePosition(nn.Module):
         causal: bool = False,
     ) -> Float[Tensor, "b h v n"]:
         """Apply the lambdas that the embeddings of the pairs make, as `RelativePosition` does."""
-        _check_types("DensePosition", queries, values, shared)
+        _check_types("DensePosition", queries, values, shared, mask)
         embeddings = self.embeddings((queries.shape[3],), (values.shape[3],))
         output = _general_output(queries, values, embeddings, mask, causal)
         return output if shared is None else output + apply_summary(queries, shared)
@@ -245,12 +246,16 @@ def set_implementation(model: nn.Module, impl: str) -> None:
             module.impl = impl
 
 
-def _check_types(who: str, queries: Tensor, values: Tensor, shared: Tensor | None) -> None:
-    """Raise unless all are floating-point tensors; what reads them looks at their types together."""
+def _check_types(
+    who: str, queries: Tensor, values: Tensor, shared: Tensor | None, mask: Tensor | None
+) -> None:
+    """Raise unless all but the mask are floating-point tensors; what reads them compares their types."""
     bind_type(who, "queries", queries, {})
     bind_type(who, "values", values, {})
     if shared is not None:
         bind_type(who, "shared", shared, {})
+    if mask is not None:
+        check_mask(who, mask)
 
 
 def _general_output(

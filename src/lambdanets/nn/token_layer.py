@@ -14,7 +14,7 @@ from lambdanets.errors import (
     check_choice,
     check_mask,
 )
-from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step
+from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step, check_state
 from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
 from lambdanets.functional.layer import lambda_layer
@@ -159,6 +159,10 @@ class LambdaLayer(nn.Module):
             state = state_without_content(recent, self.query_depth)
             before = None
         else:
+            (b, _, k, _), (_, u, v, _) = queries.shape, values.shape
+            sizes: Sizes = {"b": (b, "inputs"), "u": (u, "intra_depth"), "k": (k, "query_depth")}
+            sizes |= {"v": (v, "out_channels"), "r//2": (reach, "scope_size")}
+            check_state("LambdaLayer", state, sizes)
             recent, before = state.recent, state._replace(recent=state.recent[..., :0])
         output = None
         if keys is not None:

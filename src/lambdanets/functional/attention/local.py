@@ -169,7 +169,8 @@ def window_values(maps: Float[Tensor, "b d *size"], window_size: int | Size) -> 
     """
     bind_tensor("window_values", "maps", maps, "b d *size", {})
     window = window_sides("window_values", window_size, maps.ndim - 2)
-    return torch.stack(list(shifts.neighbours(maps, window)), dim=2)
+    with outside_autocast(maps):
+        return torch.stack(list(shifts.neighbours(maps, window)), dim=2)
 
 
 def window_sides(who: str, window_size: int | Size, axes: int) -> Size:
