@@ -1,10 +1,13 @@
 """Counts against hand-made sums."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from lambdanets.analysis.counting import _layer_flops, count, count_layers
+from lambdanets.analysis.memory import live_bytes_peak
 from lambdanets.models import create_model, on_meta
 from lambdanets.nn import (
     AxialAttention2d,
@@ -113,3 +116,23 @@ def test_window_sums_are_counted_without_their_weights_network() -> None:
     layer = VectorAttention2d(16, window_size=3)
     sums = [row for row in count_layers(layer, (16, 6, 5)) if row.kind == "WindowSum"]
     assert [row.flops for row in sums] == [2 * 30 * 9 * 16]
+
+
+def test_memory_is_that_of_a_layer_without_hooks() -> None:
+    """A lambda layer calls its children where hooks are, and keeps more."""
+    layer, batches = LambdaLayer2d(16, scope_size=3), (8, 16)
+    images = [torch.empty(batch, 16, 9, 9, device="meta") for batch in batches]
+    counted = count(layer, (16, 9, 9))
+    plain = copy.deepcopy(layer).to("meta").eval()
+    few, many = (live_bytes_peak(plain, one) for one in images)
+    assert counted.inference_bytes_per_image == (many - few) // 8
+
+
+def test_an_adapter_of_a_projection_is_counted() -> None:
+    layer = LambdaLayer2d(16, scope_size=3)
+    before = count(layer, (16, 5, 4)).flops
+    layer.to_keys = nn.Sequential(nn.Conv2d(16, 2, 1, bias=False), nn.Conv2d(2, 16, 1, bias=False))
+    assert count(layer, (16, 5, 4)).flops - before == 2 * 20 * (16 * 2 + 2 * 16 - 16 * 16)
+    layer.position = nn.Identity()
+    layer.position.forward = lambda queries, values, content: values.expand(-1, 4, -1, -1, -1)
+    assert count(layer, (16, 5, 4)).flops < before

@@ -19,6 +19,7 @@ from lambdanets.explain.maps import (
     lambda_layers,
     mean_distance,
     strengths,
+    view_layer,
 )
 from lambdanets.functional import content_output, normalize_queries, position_output
 from lambdanets.models import create_model
@@ -228,3 +229,31 @@ def test_figures_of_a_map_by_loops():
     )
     assert mean_distance(weights, (1, 5)) == pytest.approx(distance / sum(sizes), rel=1e-12)
     assert half_count(torch.zeros(2, 2)) == 0 and mean_distance(torch.zeros(2, 2), (0, 0)) == 0
+
+
+def test_what_is_attached_to_projections_and_norms_is_seen():
+    layer = _layer(scope_size=3)
+    layer.to_values.register_forward_hook(lambda module, inputs, output: output.relu())
+    layer.norm_queries = torch.nn.GroupNorm(2, 6).double()
+    layer.to_keys = torch.nn.Sequential(layer.to_keys, torch.nn.Tanh())
+    inputs = torch.randn(1, 6, *SIZE, dtype=torch.float64)
+    maps, output = _layer_maps(layer, inputs), layer(inputs)
+    for position in product(range(SIZE[0]), range(SIZE[1])):
+        assert_close(_weighted_output(maps, position), output[0, :, *position])
+
+
+@pytest.mark.parametrize("child", ["position", "pool"])
+def test_what_is_attached_to_positions_is_refused(network, child):
+    name, layer = next(iter(lambda_layers(network).items()))
+    images = torch.randn(1, 2, 32, 32, dtype=torch.float64)
+    view_layer(network, name, images)
+    getattr(layer, child).register_forward_hook(lambda module, inputs, output: 2 * output)
+    if child == "pool":
+        view_layer(network, name, images)
+        return
+    with pytest.raises(ArgumentError, match=r"must compute its output from its .* alone, got one .* by 50%"):
+        view_layer(network, name, images)
+    layer.position = torch.nn.Sequential()
+    layer.position.forward = lambda queries, values, content: values.expand(-1, layer.num_heads, -1, -1, -1)
+    with pytest.raises(ArgumentError, match=r"position must be a RelativePosition, .* got a Sequential"):
+        view_layer(network, name, images)

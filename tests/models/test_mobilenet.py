@@ -224,3 +224,12 @@ def test_learns_to_tell_most_of_32_images_apart() -> None:
 def test_mistakes_are_named(options, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         create_model("lambda_mobilenetv2", **options)
+
+
+def test_every_module_is_called() -> None:
+    model = create_model("lambda_mobilenetv2", num_classes=3)
+    calls: list[str] = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda *_, name=name: calls.append(name))
+    model.eval()(torch.randn(1, 3, 64, 64))
+    assert sorted(calls) == sorted(name for name, _ in model.named_modules())

@@ -106,6 +106,32 @@ def test_gradient_checkpointing_changes_nothing_but_memory() -> None:
         assert_close(actual, expected, what=name)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "checkpointing"])
+def test_stages_and_what_is_in_them_are_called(checkpointing: bool) -> None:
+    """A hook on a stage changes what comes behind it, as one on its last block does."""
+    model, images = small(layers="CLLL", squeeze_excitation=("c2",)), torch.randn(2, 3, 32, 32)
+    model.set_gradient_checkpointing(checkpointing)
+    calls: list[str] = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda *_, name=name: calls.append(name))
+    model(images)
+    assert sorted(calls) == sorted(name for name, _ in model.named_modules())
+    outputs = []
+    for hooked in (model.c3, model.c3[-1]):
+        handle = hooked.register_forward_hook(lambda module, inputs, output: 0 * output)
+        outputs.append(model.eval()(images))
+        handle.remove()
+    assert_equal(*outputs)
+    assert not torch.equal(outputs[0], model(images))
+
+
+def test_a_stage_can_be_replaced() -> None:
+    model, images = small(layers="CLLL").eval(), torch.randn(2, 3, 32, 32)
+    expected = model(images)
+    model.c4 = nn.Sequential(model.c4, nn.Identity())
+    assert_equal(model(images), expected)
+
+
 def test_gradient_checkpointing_keeps_less() -> None:
     model, images = small(layers="LLLL", depths=(2, 2, 2, 2)), torch.randn(2, 3, 32, 32)
     whole = saved_bytes(model, images)

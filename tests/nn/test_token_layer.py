@@ -144,6 +144,18 @@ def test_dense_positions_read_their_own_pairs() -> None:
             r"inputs must have shape \(b, n, d\) with d=8 taken from in_channels, got \(1, 6, 7\)",
         ),
         (
+            lambda: LambdaLayer(8, context_channels=5)(torch.ones(1, 6, 8)),
+            r"context must have shape \(b, m, c\) with b=1 taken from inputs, c=5 taken from context_ch",
+        ),
+        (
+            lambda: LambdaLayer(8, scope_size=3)(torch.ones(1, 6, 8), mask=torch.ones(1, 6).bool()),
+            r"mask must have shape \(n, m\) with n=6 taken from inputs, m=6 taken from context, got \(1, 6\)",
+        ),
+        (
+            lambda: LambdaLayer(8, scope_size=3)(torch.ones(1, 6, 8), mask=torch.ones(2, 6, 6).bool()),
+            r"mask must have shape \(b, n, m\) with b=1, n=6 taken from inputs, m=6 taken from context, got",
+        ),
+        (
             lambda: LambdaLayer(8, context_channels=5)(torch.ones(1, 6, 8), torch.ones(1, 6, 7)),
             r"context must have shape \(b, m, c\) with b=1 taken from inputs, c=5 taken from context_ch",
         ),

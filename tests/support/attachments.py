@@ -474,3 +474,13 @@ POOL: dict[str, Way] = {
     "means of the map": replaced(lambda child: nn.Flatten(2)),
     "relu": replaced(lambda child: nn.ReLU()),
 }
+# What ends with its stack, and leaves the child as it was.
+EVERYWHERE = {
+    *("global forward hook", "global forward pre-hook", "global backward hook", "global backward pre-hook"),
+    *(
+        "forward of the class",
+        "call of all modules",
+        "inner call of all modules",
+        "inner method of the class",
+    ),
+}

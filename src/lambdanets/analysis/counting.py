@@ -15,7 +15,9 @@ from lambdanets.analysis.memory import live_bytes_peak, saved_bytes
 from lambdanets.nn.attention import AttentionProduct, GlobalProduct, LinearProduct, LineProduct
 from lambdanets.nn.lambda_layer import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
 from lambdanets.nn.local_attention import RelationProduct, WindowProduct, WindowSum
+from lambdanets.nn.position import RelativePosition
 
+_PROJECTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d
 
 # Two batches whose difference leaves out what does not grow with the batch.
@@ -138,8 +140,11 @@ def _record_layers(model: nn.Module) -> Iterator[tuple[list[LayerCount], dict[st
                 LayerCount(name=name, kind=kind, output_shape=shape, parameters=parameters, flops=flops)
             )
 
+    # Within lambda layers none: these call their children where hooks are, and keep more than without.
     hooks = [
-        module.register_forward_hook(partial(record, name=name)) for name, module in model.named_modules()
+        module.register_forward_hook(partial(record, name=name))
+        for name, module in model.named_modules()
+        if module not in within
     ]
     try:
         yield rows, shapes
@@ -187,11 +192,11 @@ def _lambda_flops(layer: _LambdaLayers, size: tuple[int, ...]) -> int:
     """FLOPs of one map: projections, content lambda, position lambdas, and the lambdas applied."""
     n = math.prod(size)
     k, u, h, v = layer.query_depth, layer.intra_depth, layer.num_heads, layer.value_depth
-    projections = [layer.to_queries, layer.to_keys, layer.to_values]
-    macs = sum(n * one.weight.numel() for one in projections if one is not None)
+    # An adapter of a projection has layers of its own.
+    macs = sum(n * one.weight.numel() for one in layer.modules() if isinstance(one, _PROJECTIONS))
     if layer.to_keys is not None:
         macs += n * u * k * v
-    if layer.position is not None:
+    if isinstance(layer.position, RelativePosition):
         scope = layer.position.table_for(size).shape[2:]
         macs += n * math.prod(map(min, scope, size)) * u * k * v
     return 2 * (macs + n * h * k * v)

@@ -1,7 +1,7 @@
 """The mathematics: what one lambda layer does in one image, as weights over its map and over the pixels."""
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from lambdanets.errors import ArgumentError, NumericError
 from lambdanets.functional.lambdas import normalize_keys, normalize_queries
 from lambdanets.functional.relative_position import crop_table
 from lambdanets.nn.lambda_layer import LambdaLayer2d
+from lambdanets.nn.position import RelativePosition
 
 Position = tuple[int, int]
 
@@ -22,6 +23,10 @@ class Backbone(Protocol):
     def features(self, images: Tensor) -> dict[str, Tensor]:
         """Return the output of each stage."""
         ...
+
+
+# Rounding is far below, whatever is attached to positions far above.
+_LARGEST_ERROR: Final = 1e-2
 
 
 class _Observation(NamedTuple):
@@ -133,6 +138,7 @@ def view_layer(
 
     Raises:
         ArgumentError: The position is outside the map.
+        ArgumentError: Something acts on the layer's positions that no weights can say.
         NumericError: The network's feature maps are not finite.
     """
     assert isinstance(model, nn.Module), "has named modules"
@@ -147,7 +153,13 @@ def view_layer(
     last_size = (observation.features.shape[2], observation.features.shape[3])
     last_position = _same_place(position, maps.size, last_size)
     output = observation.outputs[0, :, *position].detach().double()
-    error = (_weighted_output(maps, position) - output).norm() / output.norm().clamp(min=1e-30)
+    difference = _weighted_output(maps, position).detach() - output
+    error = float(difference.norm() / output.norm().clamp(min=1e-30))
+    if error > _LARGEST_ERROR:
+        raise ArgumentError(
+            f"{name} must compute its output from its queries, keys, values and table alone, got one that "
+            f"differs by {error:.0%}. Something is attached to its position."
+        )
     return LayerView(
         name=name,
         layer=layer,
@@ -158,7 +170,7 @@ def view_layer(
         last_position=last_position,
         to_layer=_pixel_gradient(observation.outputs, observation.images, position),
         to_last=_pixel_gradient(observation.features, observation.images, last_position),
-        error=float(error),
+        error=error,
     )
 
 
@@ -200,6 +212,11 @@ def _layer_maps(layer: LambdaLayer2d, inputs: Float[Tensor, "1 d height width"])
         keys = normalize_keys(keys.double().flatten(3), layer.key_normalization).unflatten(-1, size)
     table, bias = None, None
     if layer.position is not None:
+        if not isinstance(layer.position, RelativePosition):
+            raise ArgumentError(
+                f"position must be a RelativePosition, whose table is drawn, got a "
+                f"{type(layer.position).__name__}."
+            )
         table = crop_table(layer.position.table_for(size), (2 * size[0] - 1, 2 * size[1] - 1)).double()
         bias = None if layer.position.bias is None else layer.position.bias.double()
     return LayerMaps(

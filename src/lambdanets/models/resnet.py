@@ -43,7 +43,7 @@ class ResNet(nn.Module):
         channels = config.widths[0]
         for stage, stride in zip(STAGES, config.strides, strict=True):
             position = _shared_position(config, stage, stride)
-            blocks = nn.Sequential()
+            blocks = _Stage()
             for letter in config.mixers(stage):
                 shared = position if letter == "L" else None
                 blocks.append(Bottleneck(config, stage, letter, channels, stride, shared))
@@ -80,6 +80,9 @@ class ResNet(nn.Module):
         The running statistics of batch norms are updated once, as without it.
         """
         self.gradient_checkpointing = enabled
+        for module in self.modules():
+            if isinstance(module, _Stage):
+                module.gradient_checkpointing = enabled
 
     def features(self, images: Float[Tensor, "b c height width"]) -> dict[str, Float[Tensor, "b d _ _"]]:
         """The output of each stage, by name; see `channels` and `strides`."""
@@ -87,17 +90,28 @@ class ResNet(nn.Module):
         maps = self.stem(images)
         outputs = {}
         for stage in STAGES:
-            for block in self.get_submodule(stage).children():
-                if self.gradient_checkpointing and torch.is_grad_enabled():
-                    maps = checkpoint(block, maps, use_reentrant=False, context_fn=partial(_contexts, block))
-                else:
-                    maps = block(maps)
+            maps = self.get_submodule(stage)(maps)
             outputs[stage] = maps
         return outputs
 
     def forward(self, images: Float[Tensor, "b c height width"]) -> Float[Tensor, "b classes"]:
         """Logits."""
         return self.classifier(self.dropout(self.features(images)["c5"].mean((2, 3))))
+
+
+class _Stage(nn.Sequential):
+    """Bottlenecks one behind the other, each computed again in backward where a network asks for it."""
+
+    gradient_checkpointing = False
+
+    def forward(self, maps: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
+        """Call each block."""
+        for block in self:
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                maps = checkpoint(block, maps, use_reentrant=False, context_fn=partial(_contexts, block))
+            else:
+                maps = block(maps)
+        return maps
 
 
 class Bottleneck(nn.Module):

@@ -164,7 +164,8 @@ class AxialAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Rows, then columns."""
-        bind_inputs("AxialAttention2d", "inputs", inputs, plain_weight(self.rows.to_queries))
+        weight = plain_weight(getattr(self.rows, "to_queries", None))
+        bind_inputs("AxialAttention2d", "inputs", inputs, weight)
         return self.columns(self.rows(inputs))
 
 
@@ -218,7 +219,8 @@ class LinearAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Gather, distribute, project."""
-        bind_inputs("LinearAttention2d", "inputs", inputs, plain_weight(self.attention.to_queries))
+        weight = plain_weight(getattr(self.attention, "to_queries", None))
+        bind_inputs("LinearAttention2d", "inputs", inputs, weight)
         return self.to_outputs(self.attention(inputs))
 
 

@@ -71,15 +71,8 @@ _CLASS_CALLS: Final[dict[type[nn.Module], tuple[Any, ...]]] = {
 # Attributes of a module that a call would take in the place of its class's, or of its parameters.
 _SHADOWING: Final = frozenset(
     {
-        *(
-            "forward",
-            "_conv_forward",
-            "_check_input_dim",
-            "_call_impl",
-            "_slow_forward",
-            "_compiled_call_impl",
-        ),
-        *("weight", "bias", "running_mean", "running_var"),
+        *("forward", "_conv_forward", "_check_input_dim", "_call_impl", "_slow_forward"),
+        *("_compiled_call_impl", "weight", "bias", "running_mean", "running_var"),
     }
 )
 
@@ -187,7 +180,17 @@ def _is_untouched(module: nn.Module) -> bool:
         or module._backward_pre_hooks
         or module._modules
         or (kind.__call__, kind.forward, getattr(kind, "_conv_forward", None)) != _CLASS_CALLS[kind]
-        or not _SHADOWING.isdisjoint(module.__dict__)
+        or (not _SHADOWING.isdisjoint(module.__dict__) and _is_shadowed(module))
+    )
+
+
+def _is_shadowed(module: nn.Module) -> bool:
+    """Whether an attribute is another one than the class's own, which tools leave there when they go."""
+    kind, own = type(module), module.__dict__
+    return any(
+        getattr(own[name], "__self__", None) is not module
+        or getattr(own[name], "__func__", None) is not getattr(kind, name, None)
+        for name in _SHADOWING & own.keys()
     )
 
 
@@ -279,10 +282,12 @@ def taken_channels(*projections: nn.Module | None) -> int | None:
     return taken.pop() if len(taken) == 1 else None
 
 
-def plain_weight(child: nn.Module) -> Tensor | None:
+def plain_weight(child: nn.Module | None) -> Tensor | None:
     """The weight of a plain layer with nothing attached; None where the type it takes is its own affair."""
-    weight = child._parameters.get("weight") if type(child) in _CLASS_CALLS else None
-    return weight if _is_plain_tensor(weight) and _is_untouched(child) else None
+    if child is None or type(child) not in _CLASS_CALLS or not _is_untouched(child):
+        return None
+    weight = child._parameters.get("weight")
+    return weight if _is_plain_tensor(weight) else None
 
 
 def bind_inputs(who: str, argument: str, inputs: Tensor, weight: Tensor | None = None) -> None:

@@ -143,9 +143,9 @@ class LocalRelation2d(ProjectedAttention2d):
         self.shared_channels, self.window_size = shared_channels, window_size
         self.geometry = nn.Sequential(nn.Conv2d(2, groups, 1), nn.ReLU(), nn.Conv2d(groups, groups, 1))
 
-    def prior(self) -> Float[Tensor, "h r r"]:
-        """g of every offset, in halves of the window."""
-        return self.geometry(_coordinates((self.window_size,) * 2, self.to_queries.weight))[0]
+    def prior(self, like: Float[Tensor, "b d height width"]) -> Float[Tensor, "h r r"]:
+        """g of every offset, in halves of the window; of the type and on the device of the inputs."""
+        return self.geometry(_coordinates((self.window_size,) * 2, like))[0]
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Compare, weigh, pool."""
@@ -154,7 +154,7 @@ class LocalRelation2d(ProjectedAttention2d):
         values = self.to_values(inputs)
         missing = -values.shape[1] % self.shared_channels
         groups = nn.functional.pad(values, (0, 0, 0, 0, 0, missing)).unflatten(1, (-1, self.shared_channels))
-        output = self.product(queries, keys, groups, self.prior()).flatten(1, 2)
+        output = self.product(queries, keys, groups, self.prior(inputs)).flatten(1, 2)
         return self.pool(output[:, : values.shape[1]])
 
 
@@ -247,7 +247,7 @@ class VectorAttention2d(nn.Module):
             weights = weights.unflatten(1, (self.num_groups, -1))  # b h r height width
         else:
             queries, keys = self.to_queries(inputs), self.to_keys(inputs)
-            places = self.to_places(_coordinates(inputs.shape[2:], self.to_places.weight))
+            places = self.to_places(_coordinates(inputs.shape[2:], inputs))
             places = places.expand(len(inputs), -1, -1, -1)  # b 2 height width
             queries, keys = torch.cat([queries, places], 1), torch.cat([keys, places], 1)
             pairs = queries.unsqueeze(2) - window_values(keys, self.window_size)  # b e+2 r height width

@@ -257,7 +257,8 @@ class LambdaLayer(nn.Module):
     def _check_channels(self, inputs: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"]) -> None:
         """Raise if a projection failed because of the layer's inputs."""
         d, c = taken_channels(self.to_queries), taken_channels(self.to_keys, self.to_values)
-        if d is not None:
+        # Where keys and values take the inputs as they are, they are right, and the child is not.
+        if d is not None and not (context is inputs and c == inputs.shape[2]):
             bind_shape("LambdaLayer", "inputs", inputs, "b n d", {"d": (d, "in_channels")})
         if c is not None:
             sizes: Sizes = {"b": (len(inputs), "inputs"), "c": (c, "context_channels")}
