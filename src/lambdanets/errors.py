@@ -128,7 +128,7 @@ def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: S
     """The part of `bind_tensor` that looks at the shape."""
     names = letters.split()
     shape = tuple(tensor.shape)
-    if shape and hasattr(shape[0], "dtype"):  # torch.jit.trace records sizes as tensors
+    if shape and not isinstance(shape[0], int) and hasattr(shape[0], "dtype"):  # recorded by torch.jit.trace
         return
     found: list[Any] = list(shape)
     if names[-1].startswith("*"):
