@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple, TypeGuard, cast, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lambdanets.errors import ArgumentError, bind_type, check_choice, first_line, may_be_mixed
-from lambdanets.functional._layout import project_rows
-from lambdanets.functional._recompute import is_traced
+from lambdanets.functional._layout import is_traced, project_rows
 from lambdanets.notation import Normalization
 
 _NORMALIZATIONS: Final[tuple[Normalization, ...]] = get_args(Normalization)
@@ -288,6 +288,17 @@ def plain_weight(child: nn.Module | None) -> Tensor | None:
         return None
     weight = child._parameters.get("weight")
     return weight if _is_plain_tensor(weight) else None
+
+
+def is_symbolic(inputs: object) -> bool:
+    """Whether torch.fx traces, which has no sizes to decide by."""
+    return isinstance(inputs, Proxy)
+
+
+def as_one_node(module: nn.Module, inputs: Any, *arguments: object) -> Any:
+    """Record a call of a module as one node of the graph that torch.fx traces."""
+    tracer = inputs.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (inputs, *arguments), {})
 
 
 def bind_inputs(who: str, argument: str, inputs: Tensor, weight: Tensor | None = None) -> None:
