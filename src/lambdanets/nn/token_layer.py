@@ -270,7 +270,7 @@ class LambdaLayer(nn.Module):
         if d is not None and not (context is inputs and c == inputs.shape[2]):
             bind_shape("LambdaLayer", "inputs", inputs, "b n d", {"d": (d, "in_channels")})
         if c is not None:
-            sizes: Sizes = {"b": (len(inputs), "inputs"), "c": (c, "context_channels")}
+            sizes: Sizes = {"b": (inputs.shape[0], "inputs"), "c": (c, "context_channels")}
             bind_shape("LambdaLayer", "context", context, "b m c", sizes)
 
 
