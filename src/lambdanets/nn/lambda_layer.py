@@ -121,7 +121,8 @@ class _LambdaLayerNd(nn.Module):
             content = (content_summary(keys, values, key_normalization=self.key_normalization),)
         # Hooks of others, such as those that keep inputs, expect every one to be a tensor.
         if position is not None:  # yₙ = (λᶜ + Σₘ R[m - n] vₘᵀ)ᵀ qₙ
-            wanted = (*queries.shape[:2], values.shape[2], *queries.shape[3:])
+            b, h, _, *size = queries.shape
+            wanted = (b, h, values.shape[2], *size)
             output = call_child(who, "position", wanted, position, queries, values, *content)
         else:  # yₙ = λᶜᵀ qₙ
             output = apply_summary(queries, *content)
