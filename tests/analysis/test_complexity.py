@@ -15,7 +15,7 @@ from lambdanets.analysis.complexity import (
     Form,
     paper_gibibytes,
 )
-from lambdanets.analysis.counting import _layer_flops, count_layers
+from lambdanets.analysis.counting import count_layers, layer_flops
 from lambdanets.analysis.memory import saved_bytes
 from lambdanets.nn import LambdaLayer2d
 from support import plain_layers as plain
@@ -116,7 +116,7 @@ def test_our_layers_count_the_same_beside_their_projections(row: Complexity, opt
     layer = LambdaLayer2d(24, query_depth=5, num_heads=3, **options)
     (whole,) = count_layers(layer, (24, 4, 9))
     projections = sum(
-        _layer_flops(one, (24, 4, 9), (one.out_channels, 4, 9))
+        layer_flops(one, [(24, 4, 9)], (one.out_channels, 4, 9))
         for one in (layer.to_queries, layer.to_keys, layer.to_values)
     )
     sizes = {"b": 1, "n": 36, "m": 36, "k": 5, "h": 3, "d": 24, "r": 3, "u": layer.intra_depth}

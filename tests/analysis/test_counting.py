@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from lambdanets.analysis.counting import _layer_flops, count, count_layers
+from lambdanets.analysis.counting import count, count_layers, layer_flops
 from lambdanets.analysis.memory import live_bytes_peak
 from lambdanets.models import create_model, on_meta
 from lambdanets.nn import (
     AxialAttention2d,
     GlobalAttention2d,
+    LambdaLayer,
     LambdaLayer1d,
     LambdaLayer2d,
     LambdaLayer3d,
@@ -22,9 +23,9 @@ from lambdanets.nn import (
 
 
 def test_convolution_and_linear_layers() -> None:
-    assert _layer_flops(nn.Conv2d(6, 8, 3, groups=2), (6, 9, 9), (8, 7, 7)) == 2 * 8 * 49 * 3 * 9
-    assert _layer_flops(nn.Linear(5, 7), (4, 5), (4, 7)) == 2 * 4 * 5 * 7
-    assert _layer_flops(nn.BatchNorm2d(8), (8, 7, 7), (8, 7, 7)) == 0
+    assert layer_flops(nn.Conv2d(6, 8, 3, groups=2), [(6, 9, 9)], (8, 7, 7)) == 2 * 8 * 49 * 3 * 9
+    assert layer_flops(nn.Linear(5, 7), [(4, 5)], (4, 7)) == 2 * 4 * 5 * 7
+    assert layer_flops(nn.BatchNorm2d(8), [(8, 7, 7)], (8, 7, 7)) == 0
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,31 @@ def test_lambda_layer_by_the_papers_rule(layer: LambdaLayer2d, size: tuple[int, 
     assert counted.flops == 2 * (projections + content + position + applied)
     without = count(type(layer)(8, query_depth=3, num_heads=2, intra_depth=u, positional=False), (d, *size))
     assert without.flops == 2 * (projections + content + applied)
+
+
+@pytest.mark.parametrize(
+    ("options", "pairs"),
+    [
+        ({"scope_size": 5}, 9 * 5),
+        ({}, 9 * 9),
+        ({"scope_size": None, "feature_size": 4}, 9 * 9),
+        ({"position": "dense", "feature_size": 9}, 9 * 9),
+        ({"position": "none"}, 0),
+    ],
+)
+def test_token_layer_by_the_papers_rule(options: dict, pairs: int) -> None:
+    n, d, k, h, u, v = 9, 8, 3, 2, 2, 4
+    layer = LambdaLayer(d, query_depth=k, num_heads=h, intra_depth=u, **options)
+    projections = n * d * (h * k + u * k + u * v)
+    assert count(layer, (n, d)).flops == 2 * (projections + n * u * k * v + pairs * u * k * v + n * h * k * v)
+
+
+def test_a_separate_context_is_counted_by_its_own_length() -> None:
+    n, m, d, c, k, h, v = 9, 6, 8, 5, 3, 2, 4
+    layer = LambdaLayer(d, context_channels=c, query_depth=k, num_heads=h, scope_size=11)
+    flops = layer_flops(layer, [(n, d), (m, c)], (n, d))
+    projections = n * d * h * k + m * c * (k + v)
+    assert flops == 2 * (projections + m * k * v + n * m * k * v + n * h * k * v)
 
 
 def test_shared_parameters_are_counted_once() -> None:

@@ -21,10 +21,32 @@ def blocks(language: str) -> list[tuple[str, str]]:
     return [(page.name, text) for page in PAGES for text in pattern.findall(page.read_text())]
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("python"))
+PLAIN, WITH_OTHERS = (
+    [block for block in blocks("python") if (block[0] == "interop.md") is with_others]
+    for with_others in (False, True)
+)
+
+
+@pytest.mark.parametrize(("page", "text"), PLAIN)
 def test_python_blocks_run(page: str, text: str) -> None:
     exec(compile(text, page, "exec"), {"__name__": "block"})
     assert text.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("page", "text"), WITH_OTHERS)
+def test_python_blocks_with_the_libraries_of_others_run(
+    page: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exec(compile(text, page, "exec"), {"__name__": "block"})
+    printed = capsys.readouterr().out
+    # What a block says that it prints.
+    for expected in re.findall(r"^print\(.*# (torch\.Size.*)$", text, re.MULTILINE):
+        assert expected in printed
+    for number in re.findall(r"# twice (\d+)$", text, re.MULTILINE):
+        assert f"{number} {number}" in printed
 
 
 def commands() -> list[str]:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lambdanets.analysis.counting import _layer_flops, count_layers
+from lambdanets.analysis.counting import count_layers, layer_flops
 from lambdanets.models import LambdaConfig, MobileNetConfig, MobileNetV2, create_model, on_meta
 from lambdanets.models.mobilenet import InvertedBottleneck
 from lambdanets.nn import LambdaLayer2d
@@ -54,7 +54,7 @@ def test_savings_of_table_17_are_those_of_one_convolution_and_of_projections_alo
         model = create_model("lambda_mobilenetv2", lambda_projection=False)
     flops = sum(
         sum(
-            _layer_flops(one, layer.output_shape, (one.out_channels, *layer.output_shape[1:]))
+            layer_flops(one, [layer.output_shape], (one.out_channels, *layer.output_shape[1:]))
             for one in parts
         )
         if (parts := projections(model, layer.name))

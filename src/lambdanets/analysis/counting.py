@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +15,11 @@ from lambdanets.analysis.memory import live_bytes_peak, saved_bytes
 from lambdanets.nn.attention import AttentionProduct, GlobalProduct, LinearProduct, LineProduct
 from lambdanets.nn.lambda_layer import LambdaLayer1d, LambdaLayer2d, LambdaLayer3d
 from lambdanets.nn.local_attention import RelationProduct, WindowProduct, WindowSum
-from lambdanets.nn.position import RelativePosition
+from lambdanets.nn.position import DensePosition, RelativePosition
+from lambdanets.nn.token_layer import LambdaLayer
 
 _PROJECTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-_LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d
+LambdaLayers = LambdaLayer1d | LambdaLayer2d | LambdaLayer3d | LambdaLayer
 
 # Two batches whose difference leaves out what does not grow with the batch.
 _BATCHES = (8, 16)
@@ -118,7 +119,7 @@ def _record_layers(model: nn.Module) -> Iterator[tuple[list[LayerCount], dict[st
     shapes: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
     # Lambda layers are counted whole, other modules where they have no children.
-    whole = {layer for layer in model.modules() if isinstance(layer, _LambdaLayers)}
+    whole = {layer for layer in model.modules() if isinstance(layer, LambdaLayers)}
     within = {part for layer in whole for part in layer.modules()} - whole
     counted = whole | {one for one in model.modules() if one not in within and not list(one.children())}
 
@@ -133,7 +134,8 @@ def _record_layers(model: nn.Module) -> Iterator[tuple[list[LayerCount], dict[st
         own = [one for one in module.parameters() if id(one) not in seen]
         seen.update(map(id, own))
         parameters = sum(one.numel() for one in own)
-        flops = _layer_flops(module, tuple(inputs[0].shape[1:]), shape)
+        given = [tuple(one.shape[1:]) for one in inputs if isinstance(one, Tensor)]
+        flops = layer_flops(module, given, shape)
         if parameters or flops:
             kind = type(module).__name__
             rows.append(
@@ -153,17 +155,28 @@ def _record_layers(model: nn.Module) -> Iterator[tuple[list[LayerCount], dict[st
             hook.remove()
 
 
-def _layer_flops(module: nn.Module, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> int:
-    """Twice the multiply-adds of one layer for one image of these shapes; zero for what is not counted."""
+def layer_flops(
+    module: nn.Module, input_shapes: Sequence[tuple[int, ...]], output_shape: tuple[int, ...]
+) -> int:
+    """Twice the multiply-adds of one layer for one image; zero for what is not counted.
+
+    Args:
+        module: A convolution, a linear or lambda layer, or the product of an attention layer.
+        input_shapes: Shapes of what it is called with, without the batch.
+        output_shape: Shape of its output, without the batch.
+    """
+    first, *others = input_shapes
     match module:
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():
             return 2 * math.prod(output_shape) * module.weight[0].numel()
         case nn.Linear():
             return 2 * math.prod(output_shape) * module.in_features
+        case LambdaLayer():
+            return _lambda_flops(module, first[:1], *(shape[0] for shape in others[:1]))
         case LambdaLayer1d() | LambdaLayer2d() | LambdaLayer3d():
-            return _lambda_flops(module, input_shape[1:])
+            return _lambda_flops(module, first[1:])
         case AttentionProduct():
-            return _attention_flops(module, input_shape, output_shape)
+            return _attention_flops(module, first, output_shape)
         case _:
             return 0
 
@@ -188,15 +201,23 @@ def _attention_flops(
     raise AssertionError(f"{type(product).__name__} is not counted")
 
 
-def _lambda_flops(layer: _LambdaLayers, size: tuple[int, ...]) -> int:
-    """FLOPs of one map: projections, content lambda, position lambdas, and the lambdas applied."""
+def _lambda_flops(layer: LambdaLayers, size: tuple[int, ...], m: int | None = None) -> int:
+    """FLOPs of one map or sequence: projections, content lambda, position lambdas, their application."""
     n = math.prod(size)
+    m = n if m is None else m
     k, u, h, v = layer.query_depth, layer.intra_depth, layer.num_heads, layer.value_depth
-    # An adapter of a projection has layers of its own.
-    macs = sum(n * one.weight.numel() for one in layer.modules() if isinstance(one, _PROJECTIONS))
+    macs = n * _num_weights(layer.to_queries) + m * _num_weights(layer.to_values)
     if layer.to_keys is not None:
-        macs += n * u * k * v
-    if isinstance(layer.position, RelativePosition):
+        macs += m * (_num_weights(layer.to_keys) + u * k * v)
+    if isinstance(layer.position, DensePosition):
+        macs += n * m * u * k * v
+    elif isinstance(layer.position, RelativePosition):
         scope = layer.position.table_for(size).shape[2:]
-        macs += n * math.prod(map(min, scope, size)) * u * k * v
+        context = size if len(size) > 1 else (m,)
+        macs += n * math.prod(map(min, scope, context)) * u * k * v
     return 2 * (macs + n * h * k * v)
+
+
+def _num_weights(projection: nn.Module) -> int:
+    """Multiply-adds of a projection at one position; an adapter of it has layers of its own."""
+    return sum(one.weight.numel() for one in projection.modules() if isinstance(one, _PROJECTIONS))
