@@ -5,7 +5,7 @@ Paper: Bello, "LambdaNetworks: Modeling long-range interactions without attentio
 
 from typing import TYPE_CHECKING
 
-from lambdanets._lazy import resolve_lazily
+from lambdanets._lazy import import_with, resolve_lazily
 
 if TYPE_CHECKING:
     from lambdanets import functional as functional
@@ -21,5 +21,8 @@ if TYPE_CHECKING:
     from lambdanets.runs.load import load_run as load_run
 
 __version__ = "0.1.0"
+
+# Programs saved by torch.export call our operators by name.
+import_with("torch", "lambdanets.functional.content", "lambdanets.functional.position")
 
 __all__, __getattr__, __dir__ = resolve_lazily(__name__)

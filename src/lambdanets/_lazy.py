@@ -1,9 +1,10 @@
-"""Public names of a package, listed once and imported when they are first used."""
+"""Imports that wait: of public names until they are used, of operators until torch is there."""
 
 import ast
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 
 def resolve_lazily(package: str) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
@@ -44,3 +45,54 @@ def _typed_imports(package: str) -> dict[str, str]:
     ]
     imports = [node for block in blocks for node in block if isinstance(node, ast.ImportFrom)]
     return {alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def import_with(trigger: str, *modules: str) -> None:
+    """Import modules now if another one is there, or as soon as it has been imported.
+
+    A program saved by `torch.export` needs our operators registered with torch, whichever is imported first;
+    and importing this package alone must not import torch.
+
+    Args:
+        trigger: The module that is waited for.
+        modules: What is imported after it; left out where something that it needs is missing.
+    """
+    waiting = _Waiting(trigger, modules)
+    if trigger in sys.modules:
+        waiting.import_all()
+    else:
+        sys.meta_path.insert(0, waiting)
+
+
+class _Waiting:
+    """A finder that finds nothing, but puts itself around the loader of one module, once."""
+
+    def __init__(self, trigger: str, modules: tuple[str, ...]) -> None:
+        self.trigger, self.modules = trigger, modules
+        self.loader: Any = None
+
+    def find_spec(self, name: str, *_: object) -> Any:
+        if name != self.trigger:
+            return None
+        from importlib.util import find_spec
+
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is not None and spec.loader is not None:
+            self.loader, spec.loader = spec.loader, self  # type: ignore[assignment]
+        return spec
+
+    def create_module(self, spec: Any) -> Any:
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: Any) -> None:
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        self.import_all()
+
+    def import_all(self) -> None:
+        try:
+            for name in self.modules:
+                import_module(name)
+        except ImportError:
+            pass

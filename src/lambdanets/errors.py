@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
@@ -127,9 +128,9 @@ def _kind_of(value: object) -> str:
 def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: Sizes) -> None:
     """The part of `bind_tensor` that looks at the shape."""
     names = letters.split()
-    shape = tuple(tensor.shape)
-    if shape and hasattr(shape[0], "dtype"):  # torch.jit.trace records sizes as tensors
-        return
+    shape: tuple[Any, ...] = tuple(tensor.shape)
+    if shape and not isinstance(shape[0], int) and hasattr(shape[0], "dtype"):
+        shape = plain_sizes(shape)
     found: list[Any] = list(shape)
     if names[-1].startswith("*"):
         found[len(names) - 1 :] = [shape[len(names) - 1 :]]
@@ -140,6 +141,16 @@ def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: S
             sizes[name] = (size, argument)
         elif sizes[name][0] != size:
             raise ArgumentError(_shape_message(who, argument, names, shape, sizes))
+
+
+def plain_sizes(shape: Iterable[Any]) -> tuple[int, ...]:
+    """Numbers in the place of the tensors by which torch.jit.trace records sizes.
+
+    What looks at them is no part of the program, so there is nothing to warn of.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tuple(int(size) for size in shape)
 
 
 def _shape_message(who: str, argument: str, names: list[str], shape: tuple[int, ...], sizes: Sizes) -> str:

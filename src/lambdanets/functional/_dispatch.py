@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 import torch
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, did_you_mean
+from lambdanets.errors import ArgumentError, did_you_mean, plain_sizes
+from lambdanets.functional._layout import is_traced
 
 
 class Problem(NamedTuple):
@@ -163,6 +164,26 @@ def check_implementation(who: str, implementations: Sequence[Implementation], na
     raise ArgumentError(f"{who}: impl must be one of {listed}, got {name!r}.{did_you_mean(name, known)}")
 
 
+def _without_symbols(problem: Problem) -> Problem:
+    """Numbers for sizes that a tracer holds open: comparing those would bind the program to the choice."""
+    numbers = plain_sizes if is_traced() else lambda sizes: tuple(_hint(size) for size in sizes)
+    b, h, k, u, v = numbers(problem[1:6])
+    return problem._replace(
+        batch=b,
+        heads=h,
+        query_depth=k,
+        intra_depth=u,
+        value_depth=v,
+        size=numbers(problem.size),
+        scope=numbers(problem.scope),
+    )
+
+
+def _hint(size: Any) -> Any:
+    """The number that torch.export was given as an example, where it holds a size open."""
+    return size.node.hint if isinstance(size, torch.SymInt) else size
+
+
 _remembered = lru_cache(maxsize=1024)(choose)
 
 
@@ -170,6 +191,6 @@ def choose_again(
     implementations: tuple[Implementation, ...], problem: Problem, name: str = "auto"
 ) -> Implementation:
     """`choose` for calls that repeat: choosing takes longer than a small layer's products."""
-    if torch.compiler.is_compiling():
-        return choose(implementations, problem, name)
+    if torch.compiler.is_compiling() or is_traced():
+        return choose(implementations, _without_symbols(problem), name)
     return _remembered(implementations, problem, name)

@@ -91,6 +91,11 @@ def from_rows(
     return rows.unflatten(1, (*like.shape[3:], like.shape[1])).movedim((-2, -1), (1, 2))
 
 
+def is_traced() -> bool:
+    """Whether `torch.jit.trace` records what is called, as graph viewers and counters make it do."""
+    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
+
+
 def project_rows(
     inputs: Float[Tensor, "b d *size"],
     weight: Float[Tensor, "out d"],
@@ -165,7 +170,7 @@ def _input_rows(inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b n d"]:
 
 def to_channels_first(tensor: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d *size"]:
     """A copy with channels first, whose gradient is copied to channels last."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling() or is_traced() or not torch.is_grad_enabled():
         return _ToChannelsFirst.forward(tensor)
     apply: Any = _ToChannelsFirst.apply
     copied: Tensor = apply(tensor)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from lambdanets.functional._layout import cache_signature
+from lambdanets.functional._layout import cache_signature, is_traced
 
 _LIBRARY: Final = torch.library.Library("lambdanets", "FRAGMENT")
 
@@ -142,11 +142,6 @@ class RecomputeOperator(ABC):
             return _looped(run, info.batch_size, in_dims, arguments)
         batched = range(1 + len(self.tensors) + self.num_kept)
         return _folded(run, info.batch_size, in_dims, arguments, batched)
-
-
-def is_traced() -> bool:
-    """Whether `torch.jit.trace` records what is called, as graph viewers and counters make it do."""
-    return bool(torch.jit.is_tracing())  # type: ignore[attr-defined, no-untyped-call]
 
 
 def _register(

@@ -158,8 +158,10 @@ def _content(
         queries.split(_CHUNK, dim=-1), keys.split(_CHUNK, dim=-1), values.split(_CHUNK, dim=-1), strict=True
     ):
         weights, decay, divisors, state = _running_weights(key, state, key_normalization)
-        past = torch.einsum("bhkn,bukn,bukv->bhvn", q, decay / divisors, state.numerators)
-        present = torch.einsum("bhkn,buknm,buvm->bhvn", q, weights / divisors[..., None], value)
+        decayed = torch.einsum("bhkn,bukn->bhukn", q, decay / divisors)
+        past = torch.einsum("bhukn,bukv->bhvn", decayed, state.numerators)
+        scores = torch.einsum("bhkn,buknm->bhunm", q, weights / divisors[..., None])
+        present = torch.einsum("bhunm,buvm->bhvn", scores, value)
         carried = decay[..., -1, None] * state.numerators
         numerators = carried + torch.einsum("bukm,buvm->bukv", weights[..., -1, :], value)
         state = state._replace(numerators=numerators)

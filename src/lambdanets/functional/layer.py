@@ -71,7 +71,8 @@ def lambda_layer(
             visible = embeddings if mask is None else embeddings * mask[:, :, None, None]
             output = output + apply_lambdas(q, position_lambdas(values, visible))
         elif embeddings is not None and mask is not None:
-            lambdas = torch.einsum("bnm,nmuk,buvm->bnkv", mask.to(dtype), embeddings.to(dtype), values)
+            seen = embeddings.to(dtype) * mask[..., None, None]  # b n m u k
+            lambdas = torch.einsum("bnmuk,buvm->bnkv", seen, values)
             output = output + apply_lambdas(q, lambdas)
         return output.to(queries.dtype)
 

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lambdanets.errors import ArgumentError, Sizes, bind_tensor, bind_type
+from lambdanets.functional._layout import is_traced
 
 Size = tuple[int, ...]
 
@@ -224,6 +225,8 @@ def resize_table(table: Float[Tensor, "u k *scope"], scope: Size) -> Float[Tenso
 
 def check_scope(who: str, scope: Size, axes: int, argument: str = "scope") -> None:
     """Raise unless there is one odd side for each axis."""
+    if is_traced():  # which has no numbers, but tensors
+        return
     if len(scope) != axes:
         raise ArgumentError(f"{who}: {argument} must have {axes} sides, one for each axis, got {scope}.")
     for side in scope:

@@ -202,10 +202,23 @@ def _make_shortcut(config: ResNetConfig, in_channels: int, channels: int, stride
     if in_channels == channels and stride == 1:
         return nn.Identity()
     pooled = stride == 2 and config.shortcut == "pool"
-    # Ceil mode gives odd maps the size the branch's 3×3 pool and strided convolutions give them.
-    pool = [nn.AvgPool2d(2, stride=2, ceil_mode=True, count_include_pad=False)] if pooled else []
+    pool = [_HalvingPool()] if pooled else []
     convolution = nn.Conv2d(in_channels, channels, 1, stride=1 if pooled else stride, bias=False)
     return nn.Sequential(*pool, convolution, nn.BatchNorm2d(channels))
+
+
+class _HalvingPool(nn.AvgPool2d):
+    """The 2×2 mean of what is on the map; odd maps get the size that strided convolutions give them."""
+
+    def __init__(self) -> None:
+        super().__init__(2, stride=2, ceil_mode=True, count_include_pad=False)
+
+    def forward(self, input: Float[Tensor, "b d height width"]) -> Float[Tensor, "b d _ _"]:
+        """The pool, or for compilers the same without a ceiling, which would bind a program to even maps."""
+        if not torch.compiler.is_compiling():
+            return super().forward(input)
+        doubled = nn.functional.pad(input, (0, 1, 0, 1), mode="replicate")
+        return nn.functional.avg_pool2d(doubled, 2, stride=2)
 
 
 def initialize_layers(model: nn.Module, own: Iterable[nn.Module] = ()) -> None:

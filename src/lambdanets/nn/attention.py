@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.functional.attention.full import axial_attention, global_attention, linear_attention
 from lambdanets.functional.relative_position import resize_table
-from lambdanets.nn.children import bind_inputs, plain_weight
+from lambdanets.nn.children import as_one_node, bind_inputs, is_symbolic, plain_weight
 
 # Queries and keys, and values, by head.
 Keys = Float[Tensor, "b h k height width"]
@@ -112,6 +112,8 @@ class GlobalAttention2d(ProjectedAttention2d):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Project, weigh the map, concatenate the heads, pool."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         bind_inputs("GlobalAttention2d", "inputs", inputs, plain_weight(self.to_queries))
         return super().forward(inputs)
 
@@ -164,6 +166,8 @@ class AxialAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Rows, then columns."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         weight = plain_weight(getattr(self.rows, "to_queries", None))
         bind_inputs("AxialAttention2d", "inputs", inputs, weight)
         return self.columns(self.rows(inputs))
@@ -219,6 +223,8 @@ class LinearAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Gather, distribute, project."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         weight = plain_weight(getattr(self.attention, "to_queries", None))
         bind_inputs("LinearAttention2d", "inputs", inputs, weight)
         return self.to_outputs(self.attention(inputs))
@@ -278,6 +284,8 @@ class AugmentedConvolution2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """The convolution's channels, then the attention's."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         bind_inputs("AugmentedConvolution2d", "inputs", inputs, plain_weight(self.convolution))
         attended = self.to_outputs(self.attention(self.pool(inputs)))
         return torch.cat([self.convolution(inputs), attended], dim=1)

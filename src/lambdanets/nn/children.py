@@ -11,13 +11,13 @@ from typing import Any, Final, NamedTuple, TypeGuard, cast, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.fx import Proxy
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 from torch.nn.modules.module import _has_any_global_hook
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from lambdanets.errors import ArgumentError, bind_type, check_choice, first_line, may_be_mixed
-from lambdanets.functional._layout import project_rows
-from lambdanets.functional._recompute import is_traced
+from lambdanets.functional._layout import is_traced, project_rows
 from lambdanets.notation import Normalization
 
 _NORMALIZATIONS: Final[tuple[Normalization, ...]] = get_args(Normalization)
@@ -110,27 +110,26 @@ def can_join(branches: Sequence[Branch], inputs: Float[Tensor, "b d *size"], tra
     if is_cast and inputs.dtype not in (torch.float32, torch.get_autocast_dtype(device)):
         return False
     num_axes = inputs.ndim - 2
-    return all(
-        _is_plain_projection(projection, channels, inputs, num_axes, is_cast)
-        and (norm is None or _is_plain_norm(norm, channels, inputs, training))
-        for projection, norm, _, channels in branches
-    )
+    for projection, norm, _, channels in branches:
+        if not _is_plain_projection(projection, channels, inputs, num_axes, is_cast):
+            return False
+        if norm is not None and not _is_plain_norm(norm, channels, inputs, training):
+            return False
+    return True
 
 
-def _is_plain_projection(
-    module: nn.Module, channels: int, inputs: Tensor, num_axes: int, is_cast: bool
-) -> bool:
+def _is_plain_projection(module: Any, channels: int, inputs: Tensor, num_axes: int, is_cast: bool) -> bool:
     """Whether it is an untouched 1×1 convolution without a bias, from the inputs to the channels.
 
     Under autocast (`is_cast`) its weights may be of another type.
     """
     if type(module) is not CONVOLUTIONS[num_axes - 1] or not _is_untouched(module):
         return False
-    assert isinstance(module, CONVOLUTIONS)
-    weight, ones = module._parameters.get("weight"), (1,) * num_axes
+    parameters, ones = module._parameters, (1,) * num_axes
+    weight = parameters.get("weight")
     return (
         _is_plain_tensor(weight)
-        and module._parameters.get("bias") is None
+        and parameters.get("bias") is None
         and weight.shape == (channels, inputs.shape[1], *ones)
         and module.groups == 1
         and module.stride == ones
@@ -206,11 +205,12 @@ def project_jointly(
         weights, bias = [weight for weight, _ in folded], torch.cat([shift for _, shift in folded])
     rows = project_rows(inputs, torch.cat(weights), bias)
     maps = []
+    b, _, *size = inputs.shape
     parts = rows.split([branch.channels for branch in branches], dim=-1)
-    for part, (_, norm, depth, _) in zip(parts, branches, strict=True):
+    for part, (_, norm, depth, channels) in zip(parts, branches, strict=True):
         if training or not isinstance(norm, BatchNorm):
             part = _normalize_rows(part, norm)
-        by_position = part.unflatten(-1, (-1, depth)).unflatten(1, inputs.shape[2:])
+        by_position = part.view(b, *size, channels // depth, depth)
         maps.append(by_position.movedim((-2, -1), (1, 2)))
     return maps
 
@@ -256,9 +256,11 @@ def _fold_batch_norm(
         return weight, weight.new_zeros(len(weight))
     assert norm.running_mean is not None and norm.running_var is not None
     dtype = torch.promote_types(weight.dtype, torch.float32)
-    scale = norm.weight.to(dtype) * (norm.running_var.to(dtype) + norm.eps).rsqrt()
-    bias = norm.bias.to(dtype) - norm.running_mean.to(dtype) * scale
-    return (weight.to(dtype) * scale[:, None]).to(weight.dtype), bias.to(weight.dtype)
+    tensors = (weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+    wide, factor, shift, mean, variance = (one if one.dtype == dtype else one.to(dtype) for one in tensors)
+    scale = factor * (variance + norm.eps).rsqrt()
+    folded, bias = wide * scale[:, None], shift - mean * scale
+    return (folded, bias) if weight.dtype == dtype else (folded.to(weight.dtype), bias.to(weight.dtype))
 
 
 def _normalize_rows(rows: Float[Tensor, "b n d"], norm: nn.Module | None) -> Float[Tensor, "b n d"]:
@@ -288,6 +290,17 @@ def plain_weight(child: nn.Module | None) -> Tensor | None:
         return None
     weight = child._parameters.get("weight")
     return weight if _is_plain_tensor(weight) else None
+
+
+def is_symbolic(inputs: object) -> bool:
+    """Whether torch.fx traces, which has no sizes to decide by."""
+    return isinstance(inputs, Proxy)
+
+
+def as_one_node(module: nn.Module, inputs: Any, *arguments: object) -> Any:
+    """Record a call of a module as one node of the graph that torch.fx traces."""
+    tracer = inputs.tracer
+    return tracer.create_proxy("call_module", tracer.path_of_module(module), (inputs, *arguments), {})
 
 
 def bind_inputs(who: str, argument: str, inputs: Tensor, weight: Tensor | None = None) -> None:

@@ -13,8 +13,10 @@ from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
 from lambdanets.nn.children import (
     CONVOLUTIONS,
     Branch,
+    as_one_node,
     call_child,
     can_join,
+    is_symbolic,
     make_normalization,
     project_by_calls,
     project_jointly,
@@ -102,6 +104,8 @@ class _LambdaLayerNd(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b out *pooled"]:
         """Summarise the map into one linear map per position, and apply it to the position's queries."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         who = type(self).__name__
         bind_type(who, "inputs", inputs, {})
         if inputs.ndim != self.num_axes + 2:
@@ -117,7 +121,8 @@ class _LambdaLayerNd(nn.Module):
             content = (content_summary(keys, values, key_normalization=self.key_normalization),)
         # Hooks of others, such as those that keep inputs, expect every one to be a tensor.
         if position is not None:  # yₙ = (λᶜ + Σₘ R[m - n] vₘᵀ)ᵀ qₙ
-            wanted = (*queries.shape[:2], values.shape[2], *queries.shape[3:])
+            b, h, _, *size = queries.shape
+            wanted = (b, h, values.shape[2], *size)
             output = call_child(who, "position", wanted, position, queries, values, *content)
         else:  # yₙ = λᶜᵀ qₙ
             output = apply_summary(queries, *content)

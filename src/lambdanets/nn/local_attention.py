@@ -24,7 +24,7 @@ from lambdanets.nn.attention import (
     make_pool,
     make_table,
 )
-from lambdanets.nn.children import bind_inputs, plain_weight
+from lambdanets.nn.children import as_one_node, bind_inputs, is_symbolic, plain_weight
 
 Relation = Literal["pairwise", "patchwise"]
 
@@ -89,6 +89,8 @@ class LocalAttention2d(ProjectedAttention2d):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Project, weigh the windows, concatenate the heads, pool."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         bind_inputs("LocalAttention2d", "inputs", inputs, plain_weight(self.to_queries))
         return super().forward(inputs)
 
@@ -149,6 +151,8 @@ class LocalRelation2d(ProjectedAttention2d):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Compare, weigh, pool."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         bind_inputs("LocalRelation2d", "inputs", inputs, plain_weight(self.to_queries))
         queries, keys = (one(inputs).unsqueeze(2) for one in (self.to_queries, self.to_keys))
         values = self.to_values(inputs)
@@ -240,6 +244,8 @@ class VectorAttention2d(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Weights of every window, then its sum."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         bind_inputs("VectorAttention2d", "inputs", inputs, plain_weight(self.to_queries))
         if self.to_places is None:
             patches = window_values(self.to_keys(inputs), self.window_size).flatten(1, 2)
@@ -248,7 +254,7 @@ class VectorAttention2d(nn.Module):
         else:
             queries, keys = self.to_queries(inputs), self.to_keys(inputs)
             places = self.to_places(_coordinates(inputs.shape[2:], inputs))
-            places = places.expand(len(inputs), -1, -1, -1)  # b 2 height width
+            places = places.expand(inputs.shape[0], -1, -1, -1)  # b 2 height width
             queries, keys = torch.cat([queries, places], 1), torch.cat([keys, places], 1)
             pairs = queries.unsqueeze(2) - window_values(keys, self.window_size)  # b e+2 r height width
             weights = self.to_weights(pairs.flatten(3)).unflatten(3, inputs.shape[2:])

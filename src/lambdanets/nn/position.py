@@ -7,7 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, bind_type, check_choice, check_mask, check_positive
+from lambdanets.errors import ArgumentError, bind_type, check_choice, check_mask, check_positive, plain_sizes
+from lambdanets.functional._layout import is_traced
 from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step
 from lambdanets.functional.content import apply_summary
 from lambdanets.functional.layer import lambda_layer
@@ -123,13 +124,15 @@ class RelativePosition(nn.Module):
         """
         # What is no tensor has no shape, and is refused below.
         size, context_size = (tuple(getattr(one, "shape", ())[3:]) for one in (queries, values))
+        if is_traced():
+            size, context_size = plain_sizes(size), plain_sizes(context_size)
         is_map = mask is None and not causal and size == context_size
         if self.is_global or self.bias is not None or not is_map:
             # `position_output` looks at what is handed on to it as it came.
             _check_types("RelativePosition", queries, values, shared, mask)
         if self.bias is not None:  # a lambda too, the same for all value channels
             bias = self.bias[:, None]
-            shared = bias.expand(len(values), -1, values.shape[2]) if shared is None else shared + bias
+            shared = bias.expand(values.shape[0], -1, values.shape[2]) if shared is None else shared + bias
         if is_map:
             table = self.table_for(size) if self.is_global else self.table
             return position_output(queries, values, table, shared=shared, impl=self.impl)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.functional.lambdas import channel_lambda
-from lambdanets.nn.children import bind_inputs, plain_weight
+from lambdanets.nn.children import as_one_node, bind_inputs, is_symbolic, plain_weight
 
 torch.fx.wrap("bind_inputs")
 
@@ -106,6 +106,8 @@ class StochasticDepth(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *rest"]:
         """Drop whole images."""
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs)
         bind_inputs("StochasticDepth", "inputs", inputs)
         if not self.training or self.rate == 0:
             return inputs

@@ -18,7 +18,14 @@ from lambdanets.functional.causal import CausalState, causal_lambda_layer, causa
 from lambdanets.functional.content import apply_summary, content_summary
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
 from lambdanets.functional.layer import lambda_layer
-from lambdanets.nn.children import call_child, make_normalization, plain_weight, taken_channels
+from lambdanets.nn.children import (
+    as_one_node,
+    call_child,
+    is_symbolic,
+    make_normalization,
+    plain_weight,
+    taken_channels,
+)
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
 from lambdanets.nn.position import DensePosition, RelativePosition, causal_mask, state_without_content
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
@@ -121,6 +128,8 @@ class LambdaLayer(nn.Module):
 
         `mask` is True where a token sees a context element; one that sees nothing returns zero.
         """
+        if is_symbolic(inputs):
+            return as_one_node(self, inputs, context, mask)
         if self.causal and context is not None:
             raise ArgumentError("LambdaLayer: context must be None when causal is True, got a tensor.")
         queries, keys, values = self._project(inputs, inputs if context is None else context)
@@ -261,7 +270,7 @@ class LambdaLayer(nn.Module):
         if d is not None and not (context is inputs and c == inputs.shape[2]):
             bind_shape("LambdaLayer", "inputs", inputs, "b n d", {"d": (d, "in_channels")})
         if c is not None:
-            sizes: Sizes = {"b": (len(inputs), "inputs"), "c": (c, "context_channels")}
+            sizes: Sizes = {"b": (inputs.shape[0], "inputs"), "c": (c, "context_channels")}
             bind_shape("LambdaLayer", "context", context, "b m c", sizes)
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates
 from lambdanets.functional._layout import in_order_of, product_precision
-from lambdanets.functional.attention.logits import Tables, axis_embeddings, fused_attention
+from lambdanets.functional.attention.logits import Tables, axis_embeddings, fused_attention, scaled
 from lambdanets.functional.relative_position import Size
 
 # Queries along one side of a block, by the number of axes. A block of s² queries reads (s + r - 1)² elements.
@@ -28,7 +28,7 @@ def run(
     window = tuple(min(side, 2 * length - 1) for side, length in zip(window, size, strict=True))
     block = _sides(size)
     reach = tuple(side + around - 1 for side, around in zip(block, window, strict=True))
-    q = _blocks(queries.to(dtype) * queries.shape[2] ** -0.5, block, block)
+    q = _blocks(scaled(queries, dtype), block, block)
     k, v = (_blocks(tensor.to(dtype), block, reach) for tensor in (keys, values))
     embeddings = None
     if tables is not None:

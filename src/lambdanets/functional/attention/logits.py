@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import one_hot, pad, scaled_dot_product_attention
 
-from lambdanets.errors import ArgumentError, Sizes, bind_tensor
+from lambdanets.errors import ArgumentError, Sizes, bind_tensor, plain_sizes
+from lambdanets.functional._layout import is_traced
 from lambdanets.functional.relative_position import Size, check_scope, dense_embeddings
 
 Tables = Sequence[Float[Tensor, "k _"]]
@@ -25,6 +26,12 @@ def check_tables(who: str, tables: Tables | None, axes: int, sizes: Sizes, argum
             who, argument, table, "k r", {name: sizes[name] for name in ("k", "dtype") if name in sizes}
         )
         check_scope(who, (table.shape[1],), 1, f"length of {argument}")
+
+
+def scaled(queries: Float[Tensor, "b h k *size"], dtype: torch.dtype) -> Float[Tensor, "b h k *size"]:
+    """Queries over √k, whose products with keys are the logits."""
+    (k,) = plain_sizes(queries.shape[2:3]) if is_traced() else queries.shape[2:3]
+    return queries.to(dtype) * k**-0.5
 
 
 def compare(queries: Tensor, keys: Tensor, appearance: str) -> Tensor:

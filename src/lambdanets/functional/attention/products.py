@@ -18,6 +18,7 @@ from lambdanets.functional.attention.logits import (
     axis_embeddings,
     fused_attention,
     relative_logits,
+    scaled,
 )
 
 # Measured on a CPU: how often the logits are moved, where a cache holds them and where they need new memory.
@@ -33,7 +34,7 @@ def _run_products(
     """softmax(Q Kᵀ + relative logits) V; the relative logits of each axis are added along the others."""
     dtype = product_precision(queries)
     size, context = tuple(queries.shape[3:]), tuple(keys.shape[3:])
-    q = queries.to(dtype) * queries.shape[2] ** -0.5
+    q = scaled(queries, dtype)
     logits = q.flatten(3).mT @ keys.to(dtype).flatten(3)  # b h n m
     if tables is not None:
         pairs = logits.unflatten(-1, context)
@@ -66,7 +67,7 @@ def _run_sdpa(
     """Queries with their relative logits against keys with their places, without a matrix of pairs."""
     dtype = product_precision(queries)
     size, context = tuple(queries.shape[3:]), tuple(keys.shape[3:])
-    q = queries.to(dtype) * queries.shape[2] ** -0.5
+    q = scaled(queries, dtype)
     embeddings = None if tables is None else axis_embeddings(tables, size, context, dtype)
     output = fused_attention(q, keys.to(dtype), values.to(dtype), embeddings, None)
     return in_order_of(output.mT.unflatten(-1, size), queries).to(queries.dtype)

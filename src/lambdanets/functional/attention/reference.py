@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates, runs_everything
-from lambdanets.functional.attention.logits import Tables, compare
+from lambdanets.functional.attention.logits import Tables, compare, scaled
 from lambdanets.functional.relative_position import Size, dense_embeddings, relative_offsets, scope_mask
 
 
@@ -19,7 +19,7 @@ def attend(
     """yₙ = Σₘ softmaxₘ(qₙ·(kₘ + eₙₘ) / √k) vₘ, over all elements or those of the window around n."""
     dtype = torch.promote_types(queries.dtype, torch.float32)
     size, context = tuple(queries.shape[3:]), tuple(keys.shape[3:])
-    q = queries.to(dtype).flatten(3) * queries.shape[2] ** -0.5
+    q = scaled(queries, dtype).flatten(3)
     logits = torch.einsum("bhkn,bhkm->bhnm", q, keys.to(dtype).flatten(3))
     if tables is not None:
         embeddings = _pair_embeddings([table.to(dtype) for table in tables], size, context)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates, runs_everything
-from lambdanets.functional._layout import cache_signature, in_order_of, product_precision
+from lambdanets.functional._layout import cache_signature, in_order_of, is_traced, product_precision
 from lambdanets.functional.attention.logits import compare
 from lambdanets.functional.relative_position import Size
 
@@ -42,7 +42,8 @@ def aggregate(
         everywhere = torch.ones(values.shape[3:], dtype=torch.bool, device=weights.device)
         on_map = torch.stack(list(neighbours(everywhere, window)))  # r *size
         weights = weights.masked_fill(~on_map, -torch.inf).softmax(2)
-    weighted_sum: Any = _WeightedSum.forward if torch.compiler.is_compiling() else _WeightedSum.apply
+    is_recorded = torch.compiler.is_compiling() or is_traced()
+    weighted_sum: Any = _WeightedSum.forward if is_recorded else _WeightedSum.apply
     return in_order_of(weighted_sum(weights, values.to(dtype), window), values).to(values.dtype)
 
 

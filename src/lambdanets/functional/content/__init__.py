@@ -15,11 +15,12 @@ from lambdanets.functional._layout import (
     empty_in_order_of,
     from_rows,
     in_order_of,
+    is_traced,
     outside_autocast,
     product_precision,
     to_rows,
 )
-from lambdanets.functional._recompute import RecomputeOperator, is_traced
+from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional.content import one_pass, reference, triton
 from lambdanets.functional.lambdas import KEY_NORMALIZATIONS
 from lambdanets.notation import KeyNormalization

@@ -10,8 +10,15 @@ from torch import Tensor
 
 from lambdanets.errors import ArgumentError, Sizes, bind_tensor, check_positive
 from lambdanets.functional._dispatch import Implementation, Problem, choose_again, default_workspace, describe
-from lambdanets.functional._layout import from_rows, in_order_of, outside_autocast, product_precision, to_rows
-from lambdanets.functional._recompute import RecomputeOperator, is_traced
+from lambdanets.functional._layout import (
+    from_rows,
+    in_order_of,
+    is_traced,
+    outside_autocast,
+    product_precision,
+    to_rows,
+)
+from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional.position import convolution, dense, fourier, reference, triton
 from lambdanets.functional.relative_position import check_scope, crop_table
 
