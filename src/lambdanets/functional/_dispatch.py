@@ -81,8 +81,8 @@ class Implementation:
         run: The computation; the operator's tensors in, its outputs out.
         gradients: The gradient of the output first, then what `run` takes and keeps; out come the gradients
             of the tensors. None where autograd differentiates `run`.
-        suits: For which images the result is exact, by the problem and, for each tensor that is summed over
-            windows, the largest number at each position. None where it is for any numbers.
+        suits: For which images the result is exact, by the problem and what is summed over windows: products
+            of tensors. It gives None where that is all of them; it is None where numbers do not matter.
         adds_shared: Whether both take a lambda that all positions share, and add it by themselves.
         alias: A former name that `impl=` still accepts.
     """
@@ -92,7 +92,7 @@ class Implementation:
     cost: Callable[[Problem], float]
     run: Callable[..., Any]
     gradients: Callable[..., tuple[Tensor, ...]] | None = None
-    suits: Callable[[Problem, Sequence[Tensor]], Tensor] | None = None
+    suits: Callable[[Problem, Sequence[Sequence[Tensor]]], Tensor | None] | None = None
     adds_shared: bool = False
     alias: str | None = None
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import register_flop_formula
 
 from lambdanets.functional._layout import cache_signature, is_traced
@@ -74,16 +74,26 @@ class RecomputeOperator(ABC):
             self.fake_gradients,
             lambda _, *shapes, **options: 2 * self.flops(*shapes, **options),
         )
-        self._function = _differentiable(self.operator, self._keep, self._backward, self._vmap)
+        self._function = _differentiable(self.operator, self.run, self._keep, self._backward, self._vmap)
         self._gradients_function = _differentiable(
-            self.gradients_operator, self._keep_inputs, self._double_backward, self._vmap_gradients
+            self.gradients_operator,
+            self.gradients,
+            self._keep_inputs,
+            self._double_backward,
+            self._vmap_gradients,
         )
 
     def __call__(self, *arguments: Any) -> Any:
         """The outputs of the operator, the first differentiable."""
-        is_recorded = torch.compiler.is_compiling() or is_traced()
-        run = self.operator if is_recorded else self._function.apply
-        return run(*arguments)
+        if torch.compiler.is_compiling() or is_traced():
+            return self.operator(*arguments)
+        tensors = arguments[: len(self.tensors)]
+        is_differentiated = torch.is_grad_enabled() and any(
+            one is not None and one.requires_grad for one in tensors
+        )
+        if not is_differentiated and not _is_watched(tensors):
+            return self.run(*arguments)
+        return self._function.apply(*arguments)
 
     def _keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         kept = output if self.num_kept else ()
@@ -93,9 +103,14 @@ class RecomputeOperator(ABC):
 
     def _backward(self, ctx: Any, grad_out: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
         needs_grad = list(ctx.needs_input_grad[: len(self.tensors)])
-        is_compiling = torch.compiler.is_compiling()
-        run = self.gradients_operator if is_compiling else self._gradients_function.apply
-        grads = run(grad_out, *ctx.saved_tensors, needs_grad, *ctx.options)
+        tensors = (grad_out, *ctx.saved_tensors)
+        if torch.compiler.is_compiling():
+            run = self.gradients_operator
+        elif torch.is_grad_enabled() or _is_watched(tensors):
+            run = self._gradients_function.apply
+        else:
+            run = self.gradients
+        grads = run(*tensors, needs_grad, *ctx.options)
         needed = (grad if need else None for grad, need in zip(grads, needs_grad, strict=True))
         return (*needed, *(None for _ in ctx.options))
 
@@ -161,8 +176,28 @@ def _register(
     return packet.default
 
 
+def _is_watched(arguments: Sequence[Any]) -> bool:
+    """Whether anything sees an operator's call: a mode, a transform, a profiler, a special kind of tensor.
+
+    Where nothing does, the call is spared: on a small map it takes as long as the products.
+    """
+    return (
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+        or any(
+            isinstance(one, Tensor) and (type(one) not in (Tensor, nn.Parameter) or one.is_meta)
+            for one in arguments
+        )
+    )
+
+
 def _differentiable(
-    operator: Any, keep: Callable[..., None], differentiate: Callable[..., Any], mapped: Callable[..., Any]
+    operator: Any,
+    run: Callable[..., Any],
+    keep: Callable[..., None],
+    differentiate: Callable[..., Any],
+    mapped: Callable[..., Any],
 ) -> Any:
     """Register an operator's backward, and return it as an autograd function too."""
     torch.library.register_autograd(operator, differentiate, setup_context=keep, lib=_LIBRARY)
@@ -171,7 +206,7 @@ def _differentiable(
     class Recomputed(torch.autograd.Function):
         @staticmethod
         def forward(*arguments: Any) -> Any:
-            return operator(*arguments)
+            return operator(*arguments) if _is_watched(arguments) else run(*arguments)
 
         setup_context = staticmethod(keep)
         backward = staticmethod(differentiate)

@@ -243,19 +243,9 @@ def _suited(
     """For which images an implementation is exact; None where it is for all.
 
     Images are independent: each gets what its own numbers suit.
-
-    Args:
-        products: What is summed over windows: tensors, whose largest numbers multiply.
     """
-    if chosen.suits is None:
-        return None
-    magnitudes = []
-    for first, *others in products:
-        magnitudes.append(_magnitudes(first))
-        for other in others:
-            magnitudes[-1] *= _magnitudes(other)
-    suited = chosen.suits(problem, magnitudes)
-    return None if suited.all() else suited
+    suited = None if chosen.suits is None else chosen.suits(problem, products)
+    return None if suited is None or suited.all() else suited
 
 
 def _another(chosen: Implementation, problem: Problem) -> str:
@@ -263,12 +253,6 @@ def _another(chosen: Implementation, problem: Problem) -> str:
     is_demanding = chosen is fourier.IMPLEMENTATION
     others = (one for one in IMPLEMENTATIONS if one.suits is None or (is_demanding and one is not chosen))
     return choose_again(tuple(others), problem).name
-
-
-def _magnitudes(tensor: Float[Tensor, "b c d *size"]) -> Float[Tensor, "b *size"]:
-    """The largest number at each position, whatever its sign and channel."""
-    largest = tensor.abs().amax((1, 2))
-    return largest.to(torch.promote_types(largest.dtype, torch.float32))
 
 
 def _add_product(

@@ -5,6 +5,7 @@ A long sequence is folded: row t, column x is its element t·width + x, and the 
 is that of their rows times the width plus that of their columns.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import NamedTuple
@@ -130,13 +131,31 @@ def window_slices_adjoint(
     return padded[:, :, :, side // 2 : side // 2 + slices]
 
 
-def are_finite(problem: Problem, magnitudes: Sequence[Float[Tensor, "b *size"]]) -> Bool[Tensor, " b"]:
-    """Which images have numbers that are all finite, or windows that all hold them all.
+def are_finite(
+    problem: Problem, products: Sequence[Sequence[Float[Tensor, "b _ _ *size"]]]
+) -> Bool[Tensor, " b"] | None:
+    """Which images have numbers that are all finite, or windows that all hold them all; None: each.
 
     Forms that multiply what is out of a window by zero would carry others into it.
     """
-    finite = torch.stack([one.flatten(1).isfinite().all(1) for one in magnitudes]).all(0)
-    return torch.ones_like(finite) if problem.is_global else finite
+    if problem.is_global:
+        return None
+    tensors = [one for product in products for one in product]
+    # A sum is finite if its terms are, but for sums that are too large.
+    exact = torch.promote_types(problem.dtype, torch.float32)
+    if all(math.isfinite(one.sum(dtype=exact)) for one in tensors):
+        return None
+    return torch.stack([one.flatten(1).isfinite().all(1) for one in tensors]).all(0)
+
+
+def magnitudes(product: Sequence[Float[Tensor, "b _ _ *size"]]) -> Float[Tensor, "b *size"]:
+    """The largest number at each position, whatever its sign and channel; multiplied, of several tensors."""
+    largest = [one.abs().amax((1, 2)) for one in product]
+    exact = torch.promote_types(largest[0].dtype, torch.float32)
+    first, *others = (one.to(exact) for one in largest)
+    for one in others:
+        first = first * one
+    return first
 
 
 def largest_in_windows(

@@ -27,7 +27,7 @@ from lambdanets.functional.position._dft import (
     values_spectrum_adjoint,
     write_halves,
 )
-from lambdanets.functional.position._maps import Arrangement, arrangements, largest_in_windows
+from lambdanets.functional.position._maps import Arrangement, arrangements, largest_in_windows, magnitudes
 
 # Rows whose queries are rearranged at once.
 BLOCK_ROWS = 8
@@ -303,32 +303,38 @@ def _seconds(layout: Arrangement, problem: Problem) -> float:
     return problem.batch * seconds + launches * device.launch_seconds
 
 
-def suits(problem: Problem, magnitudes: Sequence[Float[Tensor, "b *size"]]) -> Bool[Tensor, " b"]:
-    """Which images have no number in a row that is too large beside those of a window of the row.
+def suits(
+    problem: Problem, products: Sequence[Sequence[Float[Tensor, "b _ _ *size"]]]
+) -> Bool[Tensor, " b"] | None:
+    """Which images have no number in a row that is too large beside those of a window of it; None: each.
 
     A transform's rounding errors are relative to the largest number that it adds up, wherever that stands in
     the row; a number that is not finite is carried all over it.
     """
     layout = _layout_of(problem._replace(workspace=0))
     if layout.scope[2] >= 2 * layout.size[2] - 1:  # every window holds whole rows
-        return torch.ones(len(magnitudes[0]), dtype=torch.bool, device=magnitudes[0].device)
-    suited = [_is_even(one, layout, problem.reachable_scope) for one in magnitudes]
-    return torch.stack(suited).all(0)
+        return None
+    suited = None
+    for product in products:
+        at_positions = magnitudes(product)
+        if not at_positions.numel() or _are_even(*at_positions.aminmax()).item():  # without a look at windows
+            continue
+        even = _even_images(at_positions, layout, problem.reachable_scope)
+        suited = even if suited is None else suited & even
+    return suited
 
 
-def _is_even(
-    magnitudes: Float[Tensor, "b *size"], layout: Arrangement, scope: tuple[int, ...]
+def _are_even(smallest: Tensor, largest: Tensor) -> Bool[Tensor, "*_"]:
+    return largest.isfinite() & (largest <= _LARGEST_SPREAD * smallest)
+
+
+def _even_images(
+    at_positions: Float[Tensor, "b *size"], layout: Arrangement, scope: tuple[int, ...]
 ) -> Bool[Tensor, " b"]:
-    smallest, largest = magnitudes.flatten(1).aminmax(dim=1)
-    is_finite = largest.isfinite()
-    is_even = is_finite & (largest <= _LARGEST_SPREAD * smallest)
-    if is_even.all():  # without a look at the windows
-        return is_even
-    windows = layout.view(largest_in_windows(magnitudes, scope)[:, None, None])
-    in_rows = layout.view(magnitudes[:, None, None]).amax(-1, keepdim=True)
+    windows = layout.view(largest_in_windows(at_positions, scope)[:, None, None])
+    in_rows = layout.view(at_positions[:, None, None]).amax(-1, keepdim=True)
     in_strips = largest_in_windows(in_rows[:, 0, 0], (*layout.scope[:2], 1))
-    too_large = in_strips > _LARGEST_SPREAD * windows[:, 0, 0]
-    return is_even | (is_finite & ~too_large.flatten(1).any(1))
+    return _are_even(windows[:, 0, 0], in_strips).flatten(1).all(1)
 
 
 IMPLEMENTATION = Implementation("fourier", why_not, cost, run, gradients, suits, alias="mixed")
