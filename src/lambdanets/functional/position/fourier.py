@@ -324,7 +324,7 @@ def suits(
     return suited
 
 
-def _are_even(smallest: Tensor, largest: Tensor) -> Bool[Tensor, "*_"]:
+def _are_even(smallest: Tensor, largest: Tensor) -> Tensor:
     return largest.isfinite() & (largest <= _LARGEST_SPREAD * smallest)
 
 
