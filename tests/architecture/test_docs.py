@@ -38,8 +38,9 @@ def test_python_blocks_run(page: str, text: str) -> None:
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(("page", "text"), WITH_OTHERS)
 def test_python_blocks_with_the_libraries_of_others_run(
-    page: str, text: str, capsys: pytest.CaptureFixture[str]
+    page: str, text: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     exec(compile(text, page, "exec"), {"__name__": "block"})
     printed = capsys.readouterr().out
     # What a block says that it prints.

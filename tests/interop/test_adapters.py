@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lambdanets.nn import LambdaLayer, LambdaLayer1d, LambdaLayer3d
 from support.compare import assert_close, assert_equal
 from support.small_network import (
     IMAGE_SIZE,
@@ -44,9 +45,8 @@ def adapted(network: nn.Module, kind: str, targets: tuple[str, ...] = PROJECTION
     return model.double().eval()
 
 
-def low_rank(model: Any, name: str) -> Tensor:
+def low_rank(adapter: Any) -> Tensor:
     """B·A·α/r of one projection."""
-    adapter = getattr(model.base_model.model.mixer, name)
     down, up = adapter.lora_A["default"].weight, adapter.lora_B["default"].weight
     return 3 / 2 * (up.flatten(1) @ down.flatten(1))
 
@@ -60,7 +60,7 @@ def test_lora_adds_its_product_of_two_to_the_weight(target: str) -> None:
         before = model(batch)
     plain = copy.deepcopy(model).unload()
     assert_close(before, written_out(plain, batch.shape[2:], projected(plain, batch)))
-    changed = {target: weight.flatten(1) + low_rank(model, target)}
+    changed = {target: weight.flatten(1) + low_rank(getattr(model.base_model.model.mixer, target))}
     after = written_out(plain, batch.shape[2:], projected(plain, batch, changed))
     assert_close(model(batch), after)
     assert (after - before).abs().max() > 1e-3
@@ -112,3 +112,31 @@ def test_lora_reaches_every_lambda_layer_of_a_network() -> None:
     assert all(one.grad is not None and one.grad.abs().max() > 0 for one in trained)
     after = model(batch)
     assert_close(model.merge_and_unload()(batch), after)
+
+
+@pytest.mark.parametrize(("kind_of_layer", "size"), [(LambdaLayer1d, (7,)), (LambdaLayer3d, (2, 3, 4))])
+def test_sequences_and_volumes_take_lora(kind_of_layer: Any, size: tuple[int, ...]) -> None:
+    """Against weights changed by hand: peft merges no 1×1×1 convolution, in a plain network neither."""
+    maps = torch.randn(2, 8, *size, dtype=torch.float64)
+    layer = kind_of_layer(8, scope_size=3).double()
+    by_hand = copy.deepcopy(layer).eval()
+    model = adapted(layer, "lora")
+    for name in PROJECTIONS:
+        weight = getattr(by_hand, name).weight
+        weight.data += low_rank(getattr(layer, name)).view_as(weight)
+    assert_close(model(maps), by_hand(maps))
+    with model.disable_adapter():
+        assert (model(maps) - by_hand(maps)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "ia3"])
+@pytest.mark.parametrize("options", [{}, {"causal": True, "normalization": "layer"}, {"position": "dense"}])
+def test_layers_of_tokens_take_adapters(kind: str, options: dict[str, Any]) -> None:
+    layer = LambdaLayer(8, feature_size=7, **options).double()
+    tokens = torch.randn(2, 7, 8, dtype=torch.float64)
+    model = adapted(layer, kind)
+    with model.disable_adapter():
+        before = model(tokens)
+    after = model(tokens)
+    assert (after - before).abs().max() > 1e-3
+    assert_close(model.merge_and_unload()(tokens), after)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from lambdanets.nn import LambdaLayer
 from support.compare import assert_close, assert_equal
 from support.small_network import IMAGE_SIZE, SmallNetwork, images, projected, small_resnet, tool, written_out
 
@@ -42,6 +43,27 @@ def test_a_network_kept_elsewhere_gives_the_same_bits(where: str, tmp_path: Path
     else:
         offloaded = accelerate.disk_offload(network, str(tmp_path), execution_device=CPU)
     assert_equal(offloaded(batch), expected)
+
+
+TOKEN_LAYERS: dict[str, dict[str, Any]] = {
+    "local": {"scope_size": 5},
+    "global": {"scope_size": None, "feature_size": 7},
+    "dense": {"position": "dense", "feature_size": 7},
+    "without positions": {"position": "none"},
+    "causal": {"causal": True, "normalization": "layer", "scope_size": 5},
+}
+
+
+@pytest.mark.parametrize("with_mask", [False, True])
+@pytest.mark.parametrize("options", TOKEN_LAYERS.values(), ids=TOKEN_LAYERS)
+def test_layers_of_tokens_call_their_positions_too(options: dict[str, Any], with_mask: bool) -> None:
+    """A table that is read while its numbers are elsewhere gave numbers of no meaning, without an error."""
+    layer, tokens = LambdaLayer(8, **options).double().eval(), torch.randn(2, 7, 8, dtype=torch.float64)
+    mask = torch.rand(7, 7) > 0.3 if with_mask else None
+    expected = layer(tokens, mask=mask)
+    offloaded = tool("accelerate").cpu_offload(layer, execution_device=CPU)
+    assert all(parameter.is_meta for parameter in offloaded.parameters())
+    assert_close(offloaded(tokens, mask=mask), expected)
 
 
 def test_a_forward_in_the_place_of_a_child_s_own_is_run() -> None:
