@@ -8,7 +8,9 @@ from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.functional.lambdas import channel_lambda
 from lambdanets.nn.children import as_one_node, bind_inputs, is_symbolic, plain_weight
 
+# A tracer keeps these as calls: they ask for the type and the axes of maps that are not there yet.
 torch.fx.wrap("bind_inputs")
+torch.fx.wrap("_draw_kept")
 
 
 class SqueezeExcitation(nn.Module):
@@ -112,9 +114,13 @@ class StochasticDepth(nn.Module):
         if not self.training or self.rate == 0:
             return inputs
         keep = 1 - self.rate
-        kept = inputs.new_empty(inputs.shape[0], *(1 for _ in inputs.shape[1:])).bernoulli_(keep)
-        return inputs * kept / keep
+        return inputs * _draw_kept(inputs, keep) / keep
 
     def extra_repr(self) -> str:
         """The rate."""
         return f"rate={self.rate}"
+
+
+def _draw_kept(inputs: Float[Tensor, "b *rest"], keep: float) -> Float[Tensor, "b *_"]:
+    """One number for each image, 1 with probability `keep` and 0 otherwise."""
+    return inputs.new_empty(inputs.shape[0], *(1 for _ in inputs.shape[1:])).bernoulli_(keep)
