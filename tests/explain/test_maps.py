@@ -1,5 +1,6 @@
 """Weights of the context and what the image moves, against float64 Jacobians, loops and the layers."""
 
+import dataclasses
 from itertools import product
 
 import pytest
@@ -26,6 +27,7 @@ from lambdanets.models import create_model
 from lambdanets.nn import LambdaLayer2d
 from support.compare import assert_close, assert_equal
 from support.oracles import loop_embeddings
+from support.public_calls import SURROUNDINGS, Surroundings
 
 SIZE = (5, 4)
 KINDS = {
@@ -257,3 +259,19 @@ def test_what_is_attached_to_positions_is_refused(network, child):
     layer.position.forward = lambda queries, values, content: values.expand(-1, layer.num_heads, -1, -1, -1)
     with pytest.raises(ArgumentError, match=r"position must be a RelativePosition, .* got a Sequential"):
         view_layer(network, name, images)
+
+
+@pytest.mark.parametrize("surroundings", SURROUNDINGS.values(), ids=SURROUNDINGS)
+def test_default_types_and_devices_change_no_view(surroundings: Surroundings) -> None:
+    model = create_model("resnet50", depths=(1, 1, 1, 1), widths=(8, 8, 8, 8), layers="CCCL", scope_size=3)
+    name, images = next(iter(lambda_layers(model.eval()))), torch.randn(1, 3, 64, 64)
+    expected = view_layer(model, name, images)
+    with surroundings():
+        view = view_layer(model, name, images)
+        distance = mean_distance(view.to_layer, (3, 4))
+    assert distance == mean_distance(expected.to_layer, (3, 4))
+    assert view.error == expected.error
+    for found, wanted in ((view, expected), (view.maps, expected.maps), (view.weights, expected.weights)):
+        for field in dataclasses.fields(wanted):
+            if isinstance(getattr(wanted, field.name), torch.Tensor):
+                assert_equal(getattr(found, field.name), getattr(wanted, field.name), field.name)

@@ -1,5 +1,6 @@
 """Offsets, tables and dense embeddings: written out, gathered back, cropped and resized."""
 
+from functools import partial
 from itertools import product
 
 import pytest
@@ -148,3 +149,14 @@ def test_precision_and_strides_survive(function) -> None:  # type: ignore[no-unt
     strided = function(table.transpose(0, 1), (5, 3))
     assert strided.dtype == torch.bfloat16
     assert_close(strided, function(table.transpose(0, 1).double(), (5, 3)), torch.bfloat16)
+
+
+def test_offsets_and_masks_are_made_where_they_are_asked_for() -> None:
+    """On torch's default device otherwise, as `torch.arange` is."""
+    for function in (relative_offsets, partial(scope_mask, scope=(3,))):
+        plain = function((4,))
+        assert plain.device.type == "cpu"
+        assert function((4,), device=torch.device("meta")).is_meta
+        with torch.device("meta"):
+            assert function((4,)).is_meta
+            assert_equal(function((4,), device=torch.device("cpu")), plain)

@@ -3,13 +3,13 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from lambdanets import functional, models
 from lambdanets import nn as layers
@@ -17,7 +17,7 @@ from lambdanets.errors import ArgumentTypeError
 from lambdanets.functional import relative_position
 from lambdanets.functional.position._dft import dft_matrices
 from support.compare import assert_close, assert_equal
-from support.public_calls import CALLS, FLOATS, OTHERS, PublicCall, Surroundings
+from support.public_calls import CALLS, FLOATS, OTHERS, SURROUNDINGS, PublicCall, default_dtype
 
 MODES = {"train": True, "eval": False}
 
@@ -233,24 +233,6 @@ def test_under_autocast_inputs_of_any_type_are_cast_first(call: PublicCall, trai
                 assert_equal(result, expected[name], f"{name}, {parameter} {own} in {others}")
 
 
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-SURROUNDINGS: dict[str, Surroundings] = {
-    "float64": lambda: default_dtype(torch.float64),
-    "bfloat16": lambda: default_dtype(torch.bfloat16),
-    "float16": lambda: default_dtype(torch.float16),
-    "meta": lambda: torch.device("meta"),
-}
-
-
 @pytest.mark.parametrize("name", SURROUNDINGS)
 @each_case
 def test_default_types_and_devices_change_nothing(call: PublicCall, training: bool, name: str) -> None:
@@ -275,3 +257,43 @@ def test_a_call_under_inference_mode_spoils_nothing_for_training(call: PublicCal
             call.run(module, tensors)
     for key, result in call.results(module, tensors).items():
         assert_equal(result, expected[key], key)
+
+
+@cases(lambda call: call.make is not None)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_modules_are_made_in_the_default_type(call: PublicCall, training: bool, dtype: torch.dtype) -> None:
+    assert call.make is not None
+    with default_dtype(dtype):
+        module = call.make().train(training)
+        results = call.results(module, call.draw(dtype), *[lambda: default_dtype(dtype)] * 2)
+    made = [one for one in (*module.parameters(), *module.buffers()) if one.is_floating_point()]
+    assert {one.dtype for one in made} <= {dtype}
+    states = {name for name in results if call.name == "LambdaLayer.step" and name != "output 0"}
+    for name, result in results.items():
+        assert result.isfinite().all(), name
+        assert result.dtype == dtype or (name in states and result.dtype == torch.float32), name
+
+
+@pytest.mark.slow
+@each_case
+@pytest.mark.usefixtures("unchecked", "fresh_compiler")
+def test_compilers_see_through_the_checks(call: PublicCall, training: bool) -> None:
+    """torch.compile without a break, and torch.export."""
+    module, tensors = call.module(training=training), call.draw()
+
+    class Program(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, tensors: dict[str, Tensor]) -> Any:
+            return call.run(self.module, tensors)
+
+    program, outputs = Program().train(training), []
+    compiled = torch.compile(program, fullgraph=True, backend="eager")
+    for function in (program, compiled):
+        torch.manual_seed(0)
+        outputs.append(tree_leaves(function(tensors)))
+    for result, expected in zip(*outputs, strict=True):
+        assert_close(result, expected.double(), torch.float32)
+    assert torch.export.export(program, (tensors,), strict=False).graph.nodes
