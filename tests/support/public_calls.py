@@ -346,6 +346,8 @@ def _other_layers() -> Iterator[PublicCall]:
     yield _layer("AugmentedConvolution2d", 8, 16, **sized)
     yield _layer("LocalAttention2d", 8, num_heads=2, window_size=3)
     yield _layer("LocalRelation2d", 8, shared_channels=3, window_size=3)
+    prior = partial(layers.LocalRelation2d, 8, window_size=3)
+    yield PublicCall("LocalRelation2d.prior", {"like": (2, 8, 4, 3)}, make=prior)
     for relation in ("pairwise", "patchwise"):
         options = {"relation": relation, "shared_channels": 4, "window_size": 3}
         yield _layer("VectorAttention2d", 8, form=relation, **options)

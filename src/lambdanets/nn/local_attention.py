@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lambdanets.errors import ArgumentError, check_choice, check_positive
+from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.attention.local import (
     local_attention,
     local_relation,
@@ -147,6 +148,8 @@ class LocalRelation2d(ProjectedAttention2d):
 
     def prior(self, like: Float[Tensor, "b d height width"]) -> Float[Tensor, "h r r"]:
         """g of every offset, in halves of the window; of the type and on the device of the inputs."""
+        first = next(self.geometry.children(), self.geometry)
+        bind_inputs("LocalRelation2d", "like", like, plain_weight(first))
         return self.geometry(_coordinates((self.window_size,) * 2, like))[0]
 
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
@@ -253,7 +256,7 @@ class VectorAttention2d(nn.Module):
             weights = weights.unflatten(1, (self.num_groups, -1))  # b h r height width
         else:
             queries, keys = self.to_queries(inputs), self.to_keys(inputs)
-            places = self.to_places(_coordinates(inputs.shape[2:], inputs))
+            places = self.to_places(_coordinates(inputs.shape[2:], queries))
             places = places.expand(inputs.shape[0], -1, -1, -1)  # b 2 height width
             queries, keys = torch.cat([queries, places], 1), torch.cat([keys, places], 1)
             pairs = queries.unsqueeze(2) - window_values(keys, self.window_size)  # b e+2 r height width
@@ -265,4 +268,5 @@ class VectorAttention2d(nn.Module):
 def _coordinates(size: tuple[int, ...], like: Tensor) -> Float[Tensor, "1 2 height width"]:
     """The row and the column of each place of a map, each from -1 to 1."""
     sides = (torch.linspace(-1, 1, side, dtype=like.dtype, device=like.device) for side in size)
-    return torch.stack(torch.meshgrid(*sides, indexing="ij")).unsqueeze(0)
+    with outside_autocast(like):
+        return torch.stack(torch.meshgrid(*sides, indexing="ij")).unsqueeze(0)
