@@ -121,6 +121,6 @@ class StochasticDepth(nn.Module):
         return f"rate={self.rate}"
 
 
-def _draw_kept(inputs: Float[Tensor, "b *rest"], keep: float) -> Float[Tensor, "b *_"]:
+def _draw_kept(inputs: Float[Tensor, "b *rest"], keep: float) -> Tensor:
     """One number for each image, 1 with probability `keep` and 0 otherwise."""
     return inputs.new_empty(inputs.shape[0], *(1 for _ in inputs.shape[1:])).bernoulli_(keep)
