@@ -89,16 +89,26 @@ def test_other_plain_children_are_joined(normalization: str, joins: Callable[...
         assert joins(nn.SyncBatchNorm.convert_sync_batchnorm(layer), inputs)
 
 
+@pytest.mark.filterwarnings(
+    "ignore:`torch.jit.script`:FutureWarning", "ignore:Using a non-full:FutureWarning"
+)
 @pytest.mark.parametrize("child", ["to_queries", "to_keys", "to_values", "norm_queries", "norm_values"])
 def test_nothing_that_is_attached_is_joined(child: str, joins: Callable[..., bool]) -> None:
-    harmless = {"frozen weight", "frozen weights", "none", "identity", "mean of all batches"}
+    harmless = {
+        "frozen weight",
+        "frozen weights",
+        "none",
+        "identity",
+        "mean of all batches",
+        "hooks of the weights",
+    }
     harmless |= {"other epsilon and momentum", "synchronised", "statistics not tracked"}
     ways = attachments.CONVOLUTION if child.startswith("to_") else attachments.BATCH_NORM
     for name, way in ways.items():
         layer, inputs = layer_and_inputs()
         with ExitStack() as stack:
             way(layer, child, stack)
-            if name != "compiled":
+            if "compiled" not in name:
                 assert joins(layer, inputs) == (name in harmless), name
         if name in attachments.EVERYWHERE:
             assert joins(layer, inputs), name
@@ -166,6 +176,15 @@ def test_lazy_projections_are_called_once_and_then_joined(joins: Callable[..., b
     layer.load_state_dict(weights)
     assert joins(layer, inputs)
     assert_close(layer(inputs), expected)
+
+
+def test_projections_without_weights_of_their_own_are_left_when_all_is_drawn_again() -> None:
+    layer, _ = layer_and_inputs()
+    layer.to_values = nn.Sequential(layer.to_values)
+    before = copy.deepcopy(layer.state_dict())
+    layer.reset_parameters()
+    assert torch.equal(layer.to_values[0].weight, before["to_values.0.weight"])
+    assert not torch.equal(layer.to_keys.weight, before["to_keys.weight"])
 
 
 def test_a_layer_that_was_made_without_storage_is_joined(joins: Callable[..., bool]) -> None:
@@ -256,6 +275,27 @@ def test_random_draws_come_in_the_order_of_the_formula(form: str, training: bool
         for name in ("to_queries", "to_keys", "to_values", "norm_queries", "norm_values"):
             setattr(one, name, nn.Sequential(one.get_submodule(name), nn.Dropout(0.3)).train())
     assert_close(run(layer, FORMS[form].arguments())["output"], run(plain, FORMS[form].arguments())["output"])
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("form", "child"),
+    [
+        ("2d", "to_values"),
+        pytest.param("2d", "norm_queries", marks=pytest.mark.slow),
+        pytest.param("2d, layer norm", "position", marks=pytest.mark.slow),
+        ("tokens", "position"),
+        pytest.param("tokens", "to_keys", marks=pytest.mark.slow),
+        pytest.param("tokens, causal", "norm_values", marks=pytest.mark.slow),
+        pytest.param("tokens, dense", "position", marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_layers_call_what_has_a_hook(form: str, child: str) -> None:
+    layer, inputs = layer_and_inputs(form)
+    layer.get_submodule(child).register_forward_hook(lambda module, args, output: 0.5 * output)
+    expected = layer(inputs)
+    torch._dynamo.reset()
+    assert_close(torch.compile(layer, backend="aot_eager", fullgraph=True)(inputs), expected)
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")

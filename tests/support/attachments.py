@@ -25,10 +25,6 @@ CONVOLUTIONS = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
 BATCH_NORMS = {3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
 
 
-def first(value: Any) -> Tensor:
-    return value[0] if isinstance(value, tuple) else value
-
-
 def scaled(grads: Any) -> Any:
     return tuple(None if grad is None else 2 * grad for grad in grads)
 
@@ -165,6 +161,15 @@ class Tagged(Tensor):
         if named == "detach":
             return output.as_subclass(cls)
         return 1.5 * output if named in ("conv1d", "conv2d", "conv3d", "linear", "batch_norm") else output
+
+
+def old_backward_hook(layer: nn.Module, name: str, stack: ExitStack) -> Seen:
+    """The hook of before torch 1.8, which sees the gradients of one function."""
+    seen: Seen = []
+    layer.get_submodule(name).register_backward_hook(
+        lambda module, _, grads: seen.append(("grad", tuple(grads[0].shape)))
+    )
+    return seen
 
 
 def replaced(make: Callable[[nn.Module], nn.Module | None]) -> Way:
@@ -349,7 +354,7 @@ def wrapped_in_a_sequence(module: nn.Module) -> nn.Module:
 
 
 def copied(way: Way) -> Way:
-    """The layer's children are those of a copy that was made after something was attached."""
+    """The child is a copy that was made after something was attached."""
 
     def both(layer: nn.Module, name: str, stack: ExitStack) -> None:
         way(layer, name, stack)
@@ -369,6 +374,7 @@ HOOKS: dict[str, Way] = {
     ),
     "backward hook": hooked(GradHook, "register_full_backward_hook"),
     "backward pre-hook": hooked(GradHook, "register_full_backward_pre_hook"),
+    "old backward hook": old_backward_hook,
     "global forward hook": hooked_everywhere(OutputHook, modules.register_module_forward_hook),
     "global forward pre-hook": hooked_everywhere(InputHook, modules.register_module_forward_pre_hook),
     "global backward hook": hooked_everywhere(GradHook, modules.register_module_full_backward_hook),
@@ -389,6 +395,9 @@ PROJECTION: dict[str, Way] = {
     **ANY,
     "sequence": replaced(wrapped_in_a_sequence),
     "compiled": changed(lambda child: child.compile(backend="eager")),
+    "compiled, wrapped": replaced(lambda child: torch.compile(child, backend="eager")),
+    "scripted": replaced(torch.jit.script),
+    "hooks of the weights": changed(lambda child: child.weight.register_hook(lambda grad: 3 * grad)),
     "weight norm": changed(parametrizations.weight_norm),
     "spectral norm": changed(lambda child: parametrizations.spectral_norm(child, n_power_iterations=3)),
     "orthogonal": changed(parametrizations.orthogonal),
@@ -439,6 +448,7 @@ NORM: dict[str, Way] = {
 BATCH_NORM: dict[str, Way] = {
     **NORM,
     "compiled": changed(lambda child: child.compile(backend="eager")),
+    "hooks of the weights": changed(lambda child: child.weight.register_hook(lambda grad: 3 * grad)),
     "group norm": replaced(lambda child: nn.GroupNorm(2, child.num_features)),
     "layer norm of the map": replaced(lambda child: nn.GroupNorm(1, child.num_features)),
     "not affine": replaced(lambda child: batch_norm(child, affine=False)),

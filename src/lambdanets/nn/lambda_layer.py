@@ -266,6 +266,7 @@ def initialize_projections(layer: nn.Module, query_depth: int) -> None:
     Paper: §3.1 (initialisation).
     """
     for name, depth in (("to_queries", query_depth), ("to_keys", 1), ("to_values", 1)):
-        projection = getattr(layer, name)
-        if projection is not None:
-            nn.init.normal_(projection.weight, std=(depth * projection.weight.shape[1]) ** -0.5)
+        # What was put in the place of a projection draws itself.
+        weight = getattr(getattr(layer, name), "weight", None)
+        if isinstance(weight, Tensor):
+            nn.init.normal_(weight, std=(depth * weight.shape[1]) ** -0.5)

@@ -261,6 +261,9 @@ class LambdaLayer(nn.Module):
         projected = call_child("LambdaLayer", f"to_{name}", (b, n, channels), projection, tokens).mT
         if norm is None:
             return projected
+        if torch.compiler.is_compiling():
+            # Batch norms write another order than compilers expect of them where tokens are not contiguous.
+            projected = projected.contiguous()
         return call_child("LambdaLayer", f"norm_{name}", (b, channels, n), norm, projected)
 
     def _check_channels(self, inputs: Float[Tensor, "b n d"], context: Float[Tensor, "b m c"]) -> None:
