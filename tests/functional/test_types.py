@@ -74,6 +74,18 @@ def test_every_tensor_of_everything_public_has_a_case() -> None:
     assert wanted == covered
 
 
+@pytest.mark.parametrize("name", sorted({call.name.partition(".")[0] for call in CALLS}))
+def test_docstrings_tell_of_the_refusal(name: str) -> None:
+    places = (functional, relative_position, layers, models)
+    found = next(getattr(place, name) for place in places if hasattr(place, name))
+    text = inspect.getdoc(found) or ""
+    # `LambdaLayer1d` is otherwise as `LambdaLayer2d`.
+    same_as = re.search(r"otherwise as `(\w+)`", text)
+    if same_as:
+        text = inspect.getdoc(getattr(layers, same_as[1])) or ""
+    assert "ArgumentTypeError: " in text.partition("Raises:")[2]
+
+
 def refusal(call: PublicCall, module: nn.Module | None, tensors: dict[str, Any]) -> str:
     with pytest.raises(ArgumentTypeError) as caught:
         call.run(module, tensors)

@@ -28,6 +28,9 @@ class MobileNetV2(nn.Module):
 
     Paper: Table 17; the network without lambda blocks is Sandler et al. 2018, Table 2.
 
+    Raises:
+        ArgumentTypeError: Images that are not of the weights' floating-point type, such as bytes.
+
     Example:
         >>> from lambdanets.models import create_model
         >>> model = create_model("lambda_mobilenetv2", num_classes=10)

@@ -27,6 +27,9 @@ class ResNet(nn.Module):
 
     Paper: §4, §5; Tables 12 and 19.
 
+    Raises:
+        ArgumentTypeError: Images that are not of the weights' floating-point type, such as bytes.
+
     Example:
         >>> from lambdanets.models import create_model
         >>> model = create_model("lambda_resnet50", num_classes=10)

@@ -89,6 +89,10 @@ class GlobalAttention2d(ProjectedAttention2d):
         stride: 2 adds a 3×3 average pool behind.
         impl: Implementation of `global_attention`.
 
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
+
     Example:
         >>> GlobalAttention2d(64, feature_size=(7, 7), stride=2)(torch.ones(1, 64, 5, 9)).shape
         torch.Size([1, 64, 3, 5])
@@ -139,6 +143,10 @@ class AxialAttention2d(nn.Module):
     `GlobalAttention2d`; positions are never left out.
 
     Paper: §2; Table 4 (axial self-attention).
+
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
 
     Example:
         >>> AxialAttention2d(64, feature_size=(7, 7))(torch.ones(1, 64, 5, 9)).shape
@@ -196,6 +204,10 @@ class LinearAttention2d(nn.Module):
         value_depth: v; as k by default. Double attention's channels of a feature.
         impl: Implementation of `content_output`.
 
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
+
     Example:
         >>> LinearAttention2d(64, num_heads=1, query_depth=32)(torch.ones(1, 64, 5, 9)).shape
         torch.Size([1, 64, 5, 9])
@@ -246,6 +258,10 @@ class AugmentedConvolution2d(nn.Module):
         feature_size: Map behind the stride that the tables are sized for; they fit others.
         stride: Stride of the convolution; 1 or 2.
         impl: Implementation of `global_attention`.
+
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
 
     Example:
         >>> AugmentedConvolution2d(128, feature_size=(7, 7), stride=2)(torch.ones(1, 128, 5, 9)).shape

@@ -32,6 +32,9 @@ class ChannelLayerNorm(nn.LayerNorm):
     It looks at one position at a time, so it suits causal layers.
 
     Paper: none (ours).
+
+    Raises:
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
     """
 
     def forward(self, input: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d *size"]:

@@ -65,6 +65,10 @@ class LocalAttention2d(ProjectedAttention2d):
         window_size: Side of the window; odd.
         impl: Implementation of `local_attention`.
 
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
+
     Example:
         >>> LocalAttention2d(64, stride=2)(torch.ones(1, 64, 5, 9)).shape
         torch.Size([1, 64, 3, 5])
@@ -121,6 +125,10 @@ class LocalRelation2d(ProjectedAttention2d):
         shared_channels: Channels that share a weight; the last group may have fewer.
         window_size: Side of the window; odd.
         impl: Implementation of `local_relation`.
+
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
 
     Example:
         >>> LocalRelation2d(20)(torch.ones(1, 20, 5, 9)).shape
@@ -197,6 +205,10 @@ class VectorAttention2d(nn.Module):
         window_size: Side of the window; odd.
         stride: 2 adds a 3×3 average pool behind.
         impl: Implementation of `vector_attention`.
+
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
 
     Example:
         >>> VectorAttention2d(16, window_size=3)(torch.ones(1, 16, 5, 9)).shape

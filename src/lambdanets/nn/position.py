@@ -41,6 +41,11 @@ class RelativePosition(nn.Module):
             `"unit"` divides by that, so that outputs start with the scale of the values.
         impl: Implementation of `position_output`.
 
+    Raises:
+        ArgumentError: Sizes or choices that do not fit together.
+        ArgumentTypeError: Tensors that are not of one floating-point type (`shared` may be of its own);
+            a mask that is not boolean.
+
     Example:
         >>> position = RelativePosition(2, scope_size=None, feature_size=14)
         >>> position.table.shape, position.table_for((7, 20)).shape
@@ -162,6 +167,11 @@ class DensePosition(nn.Module):
         query_depth: k.
         intra_depth: u.
         initialization: `"paper"` draws from N(0, 1), `"unit"` divides by √(k·u·m).
+
+    Raises:
+        ArgumentError: Sizes below 1; other lengths than it was made for.
+        ArgumentTypeError: Tensors that are not of one floating-point type (`shared` may be of its own);
+            a mask that is not boolean.
     """
 
     def __init__(

@@ -23,6 +23,10 @@ class SqueezeExcitation(nn.Module):
     Args:
         channels: Channels of the map.
         hidden_channels: Channels of the bottleneck; channels / 4 in the 350-epoch family, / 16 in Table 3.
+
+    Raises:
+        ArgumentError: A number of channels below 1.
+        ArgumentTypeError: Inputs that are not of the weights' floating-point type.
     """
 
     def __init__(self, channels: int, hidden_channels: int) -> None:
@@ -57,6 +61,10 @@ class FiLM(nn.Module):
     Args:
         channels: Channels of the map.
         condition_channels: Depth of the condition.
+
+    Raises:
+        ArgumentError: A number of channels below 1.
+        ArgumentTypeError: Inputs or a condition that are not of the weights' floating-point type.
 
     Example:
         >>> FiLM(8, 3)(torch.ones(2, 8, 5, 4), torch.zeros(2, 3)).shape
@@ -98,6 +106,10 @@ class StochasticDepth(nn.Module):
 
     Args:
         rate: Probability to drop, from 0 up to but not including 1.
+
+    Raises:
+        ArgumentError: A rate out of range.
+        ArgumentTypeError: Inputs that are no tensor of floating-point numbers.
     """
 
     def __init__(self, rate: float) -> None:

@@ -45,6 +45,7 @@ def global_attention(
 
     Raises:
         ArgumentError: Shapes that do not fit, an unknown implementation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
 
     Example:
         >>> q = torch.ones(2, 4, 8, 7, 5)
@@ -89,6 +90,7 @@ def axial_attention(
 
     Raises:
         ArgumentError: Shapes that do not fit, an axis that is not there, an unknown implementation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
 
     Example:
         >>> q = torch.ones(2, 4, 8, 7, 5)
@@ -137,6 +139,7 @@ def linear_attention(
 
     Raises:
         ArgumentError: Shapes that do not fit, an unknown implementation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
 
     Example:
         >>> q, k, v = torch.zeros(2, 4, 3, 7, 5), torch.zeros(2, 4, 3, 9), torch.ones(2, 4, 8, 9)

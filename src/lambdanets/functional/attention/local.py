@@ -46,6 +46,7 @@ def local_attention(
 
     Raises:
         ArgumentError: Shapes that do not fit, an even window, an unknown implementation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
 
     Example:
         >>> q = torch.ones(2, 4, 8, 7, 5)
@@ -88,6 +89,7 @@ def local_relation(
 
     Raises:
         ArgumentError: Shapes that do not fit, an even window, an unknown choice.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
 
     Example:
         >>> q, v = torch.ones(2, 4, 1, 7, 5), torch.ones(2, 4, 8, 7, 5)
@@ -130,6 +132,7 @@ def vector_attention(
 
     Raises:
         ArgumentError: Shapes that do not fit, an even window, an unknown implementation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
 
     Example:
         >>> vector_attention(torch.zeros(2, 4, 9, 7, 5), torch.ones(2, 4, 8, 7, 5), window_size=3).mean()
@@ -162,6 +165,10 @@ def window_values(maps: Float[Tensor, "b d *size"], window_size: int | Size) -> 
     Args:
         maps: Any map.
         window_size: Side of the window, or one for each axis; odd.
+
+    Raises:
+        ArgumentError: Another shape, an even window.
+        ArgumentTypeError: A map that is no tensor of floating-point numbers.
 
     Example:
         >>> window_values(torch.arange(1.0, 4.0).view(1, 1, 3), 3)[0, 0].tolist()

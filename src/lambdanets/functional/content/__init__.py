@@ -57,6 +57,7 @@ def content_summary(
 
     Raises:
         ArgumentError: Shapes that do not fit, an unknown normalisation or implementation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
         NotImplementedError: The named implementation cannot run this call; the message says why.
 
     Example:
@@ -96,6 +97,7 @@ def content_output(
 
     Raises:
         ArgumentError: Shapes that do not fit, an unknown normalisation or implementation.
+        ArgumentTypeError: Tensors that are not of one floating-point type.
         NotImplementedError: The named implementation cannot run this call; the message says why.
 
     Example:

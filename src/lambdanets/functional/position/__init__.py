@@ -66,6 +66,7 @@ def position_output(
 
     Raises:
         ArgumentError: Shapes that do not fit, an even scope, an unknown implementation.
+        ArgumentTypeError: Tensors that are not of one floating-point type; `shared` may be of its own.
         NotImplementedError: The named implementation cannot run this call; the message says why.
 
     Example:
