@@ -103,6 +103,18 @@ def test_saved_adapters_come_back(kind: str, tmp_path: Path) -> None:
     assert_equal(loaded(batch), model(batch))
 
 
+def test_one_of_two_adapters_acts() -> None:
+    peft, batch = tool("peft"), images()
+    model = adapted(SmallNetwork(), "lora", ("to_keys",))
+    first = model(batch)
+    model.add_adapter("second", peft.LoraConfig(target_modules=["to_values"], r=2, init_lora_weights=False))
+    model.double().set_adapter("second")
+    second = model(batch)
+    assert (second - first).abs().max() > 1e-3
+    model.set_adapter("default")
+    assert_equal(model(batch), first)
+
+
 def test_lora_reaches_every_lambda_layer_of_a_network() -> None:
     model = adapted(small_resnet(), "lora")
     assert len([name for name, _ in model.named_modules() if name.endswith("lora_A")]) == 4 * len(PROJECTIONS)

@@ -147,3 +147,13 @@ def test_a_private_step_is_the_clipped_mean_of_the_samples(sampler_of_positions:
         mean = torch.einsum("b,b...->...", scale, expected[name]) / 3
         # Opacus adds 1e-6 to the norm.
         assert_close(before[name] - parameter, mean, torch.float32, what=name)
+
+
+def test_norms_by_ghost_clipping_are_those_of_the_samples(sampler_of_positions: Any) -> None:
+    network, batch = SmallNetwork(normalization="layer"), images(3)
+    expected = sum(one.flatten(1).square().sum(1) for one in looped(network, batch).values()).sqrt()
+    wrapped = sampler_of_positions.GradSampleModuleFastGradientClipping(
+        network, max_grad_norm=1.0, use_ghost_clipping=True, loss_reduction="sum"
+    )
+    nn.functional.cross_entropy(wrapped(batch), LABELS, reduction="sum").backward()
+    assert_close(wrapped.get_norm_sample(), expected)

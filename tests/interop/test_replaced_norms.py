@@ -135,6 +135,19 @@ def test_a_part_frozen_by_timm_stands_still_while_the_rest_moves(part: str) -> N
     assert all(not torch.equal(after[name], before[name]) for name in others)
 
 
+def test_statistics_are_gathered_anew_as_by_calls() -> None:
+    """torch's `update_bn` takes the mean over batches, not the moving one."""
+    network, batches = small_resnet(), [images(4, IMAGE_SIZE) for _ in range(3)]
+    called = copy.deepcopy(network)
+    for module in called.modules():
+        module.register_forward_hook(lambda *_: None)
+    torch.optim.swa_utils.update_bn(batches, network)
+    torch.optim.swa_utils.update_bn(batches, called)
+    for name, buffer in called.named_buffers():
+        assert_close(network.get_buffer(name), buffer, what=name)
+    assert network.c5[0].mixer.norm_values.num_batches_tracked == 3
+
+
 def pruned_weights(network: SmallNetwork) -> dict[str, Tensor]:
     return {
         name: getattr(network.mixer, name).weight_orig * getattr(network.mixer, name).weight_mask
