@@ -22,10 +22,15 @@ from support.public_calls import CALLS, FLOATS, OTHERS, SURROUNDINGS, PublicCall
 MODES = {"train": True, "eval": False}
 
 
-def cases(only: Callable[[PublicCall], bool] = lambda call: True) -> Any:
-    """Every call, and of a module one in each mode."""
+def cases(only: Callable[[PublicCall], bool] = lambda call: True, slow: str = "") -> Any:
+    """Every call, and of a module one in each mode; those of one form only among slow tests."""
     chosen = [
-        pytest.param(call, training, id=f"{call}-{mode}" if call.make else str(call))
+        pytest.param(
+            call,
+            training,
+            id=f"{call}-{mode}" if call.make else str(call),
+            marks=[pytest.mark.slow] if slow and call.form == slow else [],
+        )
         for call in CALLS
         if only(call)
         for mode, training in MODES.items()
@@ -169,21 +174,29 @@ def convolution_takes(own: torch.dtype, weights: torch.dtype) -> bool:
     return True
 
 
+each_autocast = pytest.mark.parametrize(
+    "low", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str
+)
+
+
+def under_autocast(low: torch.dtype) -> torch.autocast:
+    return torch.autocast("cpu", dtype=low)
+
+
 @pytest.mark.parametrize("others", FLOATS, ids=str)
 @pytest.mark.parametrize("own", FLOATS, ids=str)
-def test_autocast_lets_mix_what_a_convolution_takes(own: torch.dtype, others: torch.dtype) -> None:
+@each_autocast
+def test_autocast_lets_mix_what_a_convolution_takes(
+    own: torch.dtype, others: torch.dtype, low: torch.dtype
+) -> None:
     """The rule of the tests below, by torch itself."""
     convolution, taken = nn.Conv2d(1, 1, 1).to(others), True
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with under_autocast(low):
         try:
             convolution(torch.ones(1, 1, 1, 1, dtype=own))
         except RuntimeError:
             taken = False
     assert taken == (own == others or torch.float64 not in (own, others))
-
-
-def under_autocast() -> torch.autocast:
-    return torch.autocast("cpu", dtype=torch.bfloat16)
 
 
 @each_mixture
@@ -193,7 +206,7 @@ def test_autocast_leaves_float64_alone(call: PublicCall, training: bool) -> None
         if torch.float64 in (own, others):
             tensors = call.draw(others)
             tensors[parameter] = tensors[parameter].to(own)
-            with under_autocast():
+            with under_autocast(torch.bfloat16):
                 assert "Convert one of them." in refusal(call, call.module(others, training), tensors)
 
 
@@ -203,9 +216,12 @@ def is_cast_first(call: PublicCall) -> bool:
     return call.make is not None and not call.name.startswith(others)
 
 
-@cases(lambda call: not is_cast_first(call))
+@cases(lambda call: not is_cast_first(call), slow="triton")
 @pytest.mark.usefixtures("unchecked")
-def test_types_that_autocast_lets_mix_give_what_their_numbers_give(call: PublicCall, training: bool) -> None:
+@each_autocast
+def test_types_that_autocast_lets_mix_give_what_their_numbers_give(
+    call: PublicCall, training: bool, low: torch.dtype
+) -> None:
     for parameter, own, others in mixtures(call, equal=True):
         if own != others and torch.float64 in (own, others):
             continue
@@ -216,27 +232,33 @@ def test_types_that_autocast_lets_mix_give_what_their_numbers_give(call: PublicC
             name: one.double() if one.is_floating_point() else one for name, one in tensors.items()
         }
         exact = call.results(exact_module, exact_tensors)
-        for name, result in call.results(module, tensors, under_autocast).items():
+        for name, result in call.results(module, tensors, lambda: under_autocast(low)).items():
             assert_close(result, exact[name], torch.bfloat16, f"{name}, {parameter} {own} in {others}")
 
 
 @cases(is_cast_first)
 @pytest.mark.usefixtures("unchecked")
-def test_under_autocast_inputs_of_any_type_are_cast_first(call: PublicCall, training: bool) -> None:
+@each_autocast
+def test_under_autocast_inputs_of_any_type_are_cast_first(
+    call: PublicCall, training: bool, low: torch.dtype
+) -> None:
     """To the bit what inputs give that are converted before."""
     for parameter, own, others in mixtures(call):
-        # torch's norms take no float16 weights under bfloat16.
-        if torch.float64 in (own, others) or others == torch.float16:
+        # torch's norms take no float16 weights under bfloat16, or the other way round.
+        if torch.float64 in (own, others) or others not in (low, torch.float32):
             continue
         tensors = call.draw(others)
         mixed = tensors | {parameter: tensors[parameter].to(own)}
-        cast = mixed | {parameter: mixed[parameter].bfloat16()}
+        cast = mixed | {parameter: mixed[parameter].to(low)}
         modules = [call.module(others, training) for _ in range(2)]
-        if own == torch.float16:  # lambda layers call their children, whose sums have another order
+        if own not in (
+            low,
+            torch.float32,
+        ):  # lambda layers call their children, whose sums have another order
             for part in (part for module in modules for part in module.modules()):
                 part.register_forward_hook(lambda *_: None)
         results, expected = (
-            call.results(module, one, under_autocast)
+            call.results(module, one, lambda: under_autocast(low))
             for module, one in zip(modules, (mixed, cast), strict=True)
         )
         for name, result in results.items():
@@ -287,8 +309,9 @@ def test_modules_are_made_in_the_default_type(call: PublicCall, training: bool, 
         assert result.dtype == dtype or (name in states and result.dtype == torch.float32), name
 
 
+# Triton's interpreter cannot be compiled.
 @pytest.mark.slow
-@each_case
+@cases(lambda call: call.form != "triton")
 @pytest.mark.usefixtures("unchecked", "fresh_compiler")
 def test_compilers_see_through_the_checks(call: PublicCall, training: bool) -> None:
     """torch.compile without a break, and torch.export."""

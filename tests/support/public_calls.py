@@ -15,10 +15,9 @@ from torch.utils._pytree import tree_leaves
 
 from lambdanets import functional, models
 from lambdanets import nn as layers
-from lambdanets.functional import CausalState, relative_position
+from lambdanets.functional import CausalState, content, position, relative_position
 from lambdanets.functional.attention import full, local
 from support.gradients import cotangent
-from support.parameters import CONTENT_FORMS, POSITION_FORMS
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 OTHERS = (
@@ -50,7 +49,6 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 SURROUNDINGS: dict[str, Surroundings] = {
     "float64": lambda: default_dtype(torch.float64),
     "bfloat16": lambda: default_dtype(torch.bfloat16),
-    "float16": lambda: default_dtype(torch.float16),
     "meta": lambda: torch.device("meta"),
 }
 
@@ -204,13 +202,13 @@ def _take(shapes: dict[str, Shape], *names: str) -> dict[str, Shape]:
 
 
 def _functions() -> Iterator[PublicCall]:
-    content = {"keys": (2, 1, 4, 4, 3), "values": (2, 1, 3, 4, 3)}
-    for one in POSITION_FORMS:
+    maps: dict[str, Shape] = {"keys": (2, 1, 4, 4, 3), "values": (2, 1, 3, 4, 3)}
+    for one in position.IMPLEMENTATIONS:
         yield PublicCall("position_output", _MAPS, one.name, {"impl": one.name}, own_types=("shared",))
-    for one in CONTENT_FORMS:
+    for one in content.IMPLEMENTATIONS:
         options = {"impl": one.name}
-        yield PublicCall("content_summary", content, one.name, options)
-        yield PublicCall("content_output", {"queries": (2, 2, 4, 7), **content}, one.name, options)
+        yield PublicCall("content_summary", maps, one.name, options)
+        yield PublicCall("content_output", {"queries": (2, 2, 4, 7), **maps}, one.name, options)
         yield PublicCall("linear_attention", _HEADS, one.name, options)
     for normalization in ("softmax", "softmax_keys_and_queries", "l2", "none"):
         options = {"key_normalization": normalization}
