@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import register_flop_formula
 
 from lambdanets.functional._layout import cache_signature, is_traced
@@ -184,6 +185,7 @@ def _is_watched(arguments: Sequence[Any]) -> bool:
     return (
         torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
         or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
         or any(
             isinstance(one, Tensor) and (type(one) not in (Tensor, nn.Parameter) or one.is_meta)
