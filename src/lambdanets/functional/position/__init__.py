@@ -59,8 +59,8 @@ def position_output(
             All are exact and differ by rounding. The output and the gradients may take different ones under
             `"auto"`. Rounding errors are relative to the largest value within a position's window, and a
             value that is not finite stays in the windows that hold it: where the numbers of a call would
-            not let an implementation keep that, another one runs, whatever the name. (The kernels of
-            `"triton"` may carry a value that is not finite to its neighbours.)
+            not let an implementation keep that, another one runs, whatever the name. (On a GPU `"dense"`
+            and `"triton"` may carry a value that is not finite to its neighbours.)
         workspace: Bytes of scratch memory to work in, whatever the batch and the map; 16 MiB on a CPU and
             64 MiB on a GPU by default. One image, or one row of it, is the least that is worked on.
 

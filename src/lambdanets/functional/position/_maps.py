@@ -136,9 +136,10 @@ def are_finite(
 ) -> Bool[Tensor, " b"] | None:
     """Which images have numbers that are all finite, or windows that all hold them all; None: each.
 
-    Forms that multiply what is out of a window by zero would carry others into it.
+    Forms that multiply what is out of a window by zero would carry others into it. A GPU, which would have to
+    be waited for, is not asked.
     """
-    if problem.is_global:
+    if problem.is_global or problem.device != "cpu":
         return None
     tensors = [one for product in products for one in product]
     # A sum is finite if its terms are, but for sums that are too large.

@@ -309,8 +309,10 @@ def suits(
     """Which images have no number in a row that is too large beside those of a window of it; None: each.
 
     A transform's rounding errors are relative to the largest number that it adds up, wherever that stands in
-    the row; a number that is not finite is carried all over it.
+    the row; a number that is not finite is carried all over it. What a CUDA graph records cannot look.
     """
+    if problem.device == "cuda" and torch.cuda.is_current_stream_capturing():
+        return None
     layout = _layout_of(problem._replace(workspace=0))
     if layout.scope[2] >= 2 * layout.size[2] - 1:  # every window holds whole rows
         return None
