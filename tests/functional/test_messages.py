@@ -197,6 +197,10 @@ MESSAGES: dict[str, Callable[[], object]] = {
         "multihead_lambda_layer: values must have shape (b, h, v, m) with b=2, h=3 taken from queries, m=7 "
         "taken from keys, got (2, 1, 5, 7)."
     ): lambda: multihead_lambda_layer(Q, zeros(2, 3, 4, 7), V, zeros(3, 6, 7, 4)),
+    "normalize_keys: keys must have shape (b, u, k, m), got (1, 4, 7).": lambda: normalize_keys(K[0, :1]),
+    "normalize_queries: queries must have shape (b, h, k, *size), got (3, 4, 6).": lambda: normalize_queries(
+        Q[0]
+    ),
     f"normalize_keys: key_normalization must be one of {CHOICES}, got 'none '. Closest: none.": lambda: (
         normalize_keys(K, "none ")
     ),

@@ -33,7 +33,9 @@ def normalize_keys(
         ArgumentError: Another shape, an unknown normalisation.
         ArgumentTypeError: Keys that are no tensor of floating-point numbers.
     """
-    bind_tensor("normalize_keys", "keys", keys, "b u k m", {})
+    bind_type("normalize_keys", "keys", keys, {})
+    if keys.ndim != 4:
+        bind_shape("normalize_keys", "keys", keys, "b u k m", {})
     check_choice("normalize_keys", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
     if key_normalization == "none":
@@ -54,7 +56,9 @@ def normalize_queries(
         ArgumentError: Another shape, an unknown normalisation.
         ArgumentTypeError: Queries that are no tensor of floating-point numbers.
     """
-    bind_tensor("normalize_queries", "queries", queries, "b h k *size", {})
+    bind_type("normalize_queries", "queries", queries, {})
+    if queries.ndim < 4:
+        bind_shape("normalize_queries", "queries", queries, "b h k *size", {})
     check_choice("normalize_queries", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     return queries.softmax(dim=2) if key_normalization == "softmax_keys_and_queries" else queries
 
