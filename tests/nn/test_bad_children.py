@@ -147,3 +147,35 @@ def test_errors_that_are_not_about_arguments_pass(form: str, error: Exception) -
     with pytest.raises(type(error)) as caught:
         layer(inputs)
     assert caught.value is error
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("form", ["1d", "2d", "3d"])
+def test_a_projection_whose_settings_were_changed_is_named(form: str) -> None:
+    for name, value, did in (("stride", 2, "give"), ("padding", 1, "give"), ("groups", 2, "take")):
+        layer, inputs = layer_and_inputs(form)
+        sides = (value,) * (inputs.ndim - 2)
+        setattr(layer.to_values, name, value if name == "groups" else sides)
+        with pytest.raises(
+            ValueError, match=rf"{type(layer).__name__}: to_values must {did} a tensor of shape"
+        ):
+            layer(inputs)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("form", ["1d", "2d", "3d", "tokens"])
+def test_a_norm_of_another_type_is_named(form: str) -> None:
+    layer, inputs = layer_and_inputs(form)
+    layer.norm_values.float()
+    with pytest.raises(ValueError, match=rf"{type(layer).__name__}: norm_values must take a tensor of shape"):
+        layer(inputs)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+@pytest.mark.parametrize("form", ["1d", "2d", "3d"])
+def test_a_projection_of_another_type_is_not_joined(form: str, training: bool) -> None:
+    layer, inputs = layer_and_inputs(form, training)
+    layer.to_values.float()
+    with pytest.raises(TypeError, match=r"inputs must be torch.float32 as the weights, got torch.float64"):
+        layer(inputs)

@@ -114,6 +114,59 @@ def test_nothing_that_is_attached_is_joined(child: str, joins: Callable[..., boo
             assert joins(layer, inputs), name
 
 
+def tagged_buffer(layer: nn.Module, name: str) -> None:
+    norm = layer.norm_values
+    norm._buffers[name] = norm._buffers[name].as_subclass(attachments.Tagged)
+
+
+def patched(module: nn.Module, name: str) -> None:
+    """The module's own method becomes an attribute that does the same."""
+    method = getattr(module, name)
+    setattr(module, name, lambda *args, **kwargs: method(*args, **kwargs))
+
+
+DIFFERENCES: dict[str, Callable[[nn.Module], Any]] = {
+    "a child of a projection": lambda layer: layer.to_keys.add_module("observer", nn.Identity()),
+    "a child of a norm": lambda layer: layer.norm_queries.add_module("observer", nn.Identity()),
+    "call": lambda layer: patched(layer.to_values, "_call_impl"),
+    "call of a norm": lambda layer: patched(layer.norm_values, "_call_impl"),
+    "compiled": lambda layer: layer.to_values.compile(backend="eager"),
+    "compiled norm": lambda layer: layer.norm_queries.compile(backend="eager"),
+    "check": lambda layer: patched(layer.norm_values, "_check_input_dim"),
+    "mean of a kind of its own": lambda layer: tagged_buffer(layer, "running_mean"),
+    "variance of a kind of its own": lambda layer: tagged_buffer(layer, "running_var"),
+    "bias of a kind of its own": lambda layer: attachments.tagged("bias")(layer.norm_values),
+    "variance is an attribute": lambda layer: attachments.shadowed("running_var")(layer.norm_values),
+    "variance taken away": lambda layer: layer.norm_values._buffers.pop("running_var"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("difference", DIFFERENCES)
+def test_a_difference_is_seen(difference: str, joins: Callable[..., bool]) -> None:
+    layer, inputs = layer_and_inputs()
+    DIFFERENCES[difference](layer)
+    if difference == "variance taken away":
+        with pytest.raises(AttributeError, match="running_var"):
+            joins(layer, inputs)
+        return
+    assert not joins(layer, inputs)
+    assert_close(layer(inputs), PlainLayer(layer)(inputs))
+
+
+def test_inputs_of_a_kind_of_their_own_meet_the_children(joins: Callable[..., bool]) -> None:
+    layer, inputs = layer_and_inputs()
+    assert not joins(layer, inputs.as_subclass(attachments.Tagged))
+    # Each projection makes them larger by a half.
+    for weight in (layer.to_queries.weight, layer.to_keys.weight, layer.to_values.weight):
+        weight.data *= 1.5
+    scaled = layer(inputs)
+    for weight in (layer.to_queries.weight, layer.to_keys.weight, layer.to_values.weight):
+        weight.data /= 1.5
+    assert_close(layer(inputs.as_subclass(attachments.Tagged)), scaled)
+
+
 def remove_forward(child: nn.Module) -> None:
     child.forward = child._old_forward
 

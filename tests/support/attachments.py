@@ -151,6 +151,9 @@ class Rounded(nn.Module):
 class Tagged(Tensor):
     """A tensor of a kind of its own, whose products are larger by a half."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return self.detach()
+
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

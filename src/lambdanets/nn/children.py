@@ -74,7 +74,7 @@ _CLASS_CALLS: Final[dict[type[nn.Module], tuple[Any, ...]]] = {
 # Attributes of a module that a call would take in the place of its class's, or of its parameters.
 _SHADOWING: Final = frozenset(
     {
-        *("forward", "_conv_forward", "_check_input_dim", "_call_impl", "_slow_forward"),
+        *("forward", "_conv_forward", "_check_input_dim", "_call_impl"),
         *("_compiled_call_impl", "weight", "bias", "running_mean", "running_var"),
     }
 )
