@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lambdanets.functional import content_summary, position_output
+from lambdanets.functional import causal_lambda_layer, content_summary, lambda_layer, position_output
 from lambdanets.functional.content import reference as content_reference
 from lambdanets.functional.position import IMPLEMENTATIONS, fourier
 from support.compare import assert_close
@@ -196,3 +196,40 @@ def test_content_of_values_of_all_sizes(
     )
     scale = torch.einsum("bukm,buvm->bkv", signless.abs(), values.abs().flatten(3))
     assert (error / scale).max() < 1e-5
+
+
+@pytest.mark.parametrize("name", ["keys", "values", "embeddings"])
+@pytest.mark.parametrize("by_image", [False, True], ids=["mask", "mask-by-image"])
+@each_normalization
+def test_what_a_query_does_not_see_may_be_anything(key_normalization: str, by_image: bool, name: str) -> None:
+    case = Case(size=(6,), context=(7,), k=4, v=3, u=2)
+    tensors = case.draw("queries", "keys", "values", "embeddings")
+    mask = torch.rand(2, 6, 7, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask[:, :3, 2], mask[:, 3:, 2] = False, True
+    mask = mask if by_image else mask[0]
+    before = lambda_layer(**tensors, mask=mask, key_normalization=key_normalization)
+    for number in (math.nan, math.inf):
+        place = (slice(3), 2) if name == "embeddings" else (..., 2)
+        changed = {**tensors, name: tensors[name].clone()}
+        changed[name][place] = number
+        leaves = {one: tensor.requires_grad_() for one, tensor in changed.items()}
+        after = lambda_layer(**leaves, mask=mask, key_normalization=key_normalization)
+        assert_close(after[..., :3], before[..., :3])
+        assert name == "embeddings" or not after[..., 3:].isfinite().any()
+        (grad,) = torch.autograd.grad(after[..., :3].sum(), leaves["queries"])
+        assert grad[..., :3].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["keys", "values"])
+@each_normalization
+def test_the_future_may_be_anything(key_normalization: str, name: str) -> None:
+    """In the chunk of a query, and in later ones."""
+    case = Case(size=(70,), scope=(9,), k=4, v=3, u=2)
+    tensors = case.draw("queries", "keys", "values", "table")
+    before = causal_lambda_layer(**tensors, key_normalization=key_normalization)
+    for now in (20, 45):
+        changed = {**tensors, name: tensors[name].clone()}
+        changed[name][..., now] = math.nan
+        after = causal_lambda_layer(**changed, key_normalization=key_normalization)
+        assert_close(after[..., :now], before[..., :now])
+        assert not after[..., now:].isfinite().any()

@@ -161,7 +161,9 @@ def _content(
         decayed = torch.einsum("bhkn,bukn->bhukn", q, decay / divisors)
         past = torch.einsum("bhukn,bukv->bhvn", decayed, state.numerators)
         scores = torch.einsum("bhkn,buknm->bhunm", q, weights / divisors[..., None])
-        present = torch.einsum("bhunm,buvm->bhvn", scores, value)
+        # A product with zero would carry what is not finite to the queries before it.
+        finite = value.where(value.isfinite(), 0)
+        present = torch.einsum("bhunm,buvm->bhvn", scores, finite) + (value - finite).cumsum(-1).sum(1, True)
         carried = decay[..., -1, None] * state.numerators
         numerators = carried + torch.einsum("bukm,buvm->bukv", weights[..., -1, :], value)
         state = state._replace(numerators=numerators)

@@ -30,7 +30,7 @@ def lambda_layer(
 
     λₙ = Σₘ (k̄ₘ + eₙₘ) vₘᵀ, summed over the intra-depth, and yₙ = λₙᵀ qₙ. Under a mask the sum runs
     over the elements the query sees, and its keys are normalised over these alone; a query that sees
-    nothing returns exactly zero. Computed in float32 at least.
+    nothing returns exactly zero, and what it does not see may be anything. Computed in float32 at least.
 
     Memory b·n·k·v for the lambdas, and b·n·m·u·k under a mask: the general form, not the fast one.
 
@@ -65,16 +65,33 @@ def lambda_layer(
             output = output + apply_lambdas(q, content_lambda(normalized_keys, values))
         elif keys is not None and mask is not None:
             visible = _normalize_visible_keys(keys.to(dtype), mask, key_normalization)
-            output = output + apply_lambdas(q, torch.einsum("buknm,buvm->bnkv", visible, values))
-        if embeddings is not None and (mask is None or mask.ndim == 2):
-            embeddings = embeddings.to(dtype)
-            visible = embeddings if mask is None else embeddings * mask[:, :, None, None]
-            output = output + apply_lambdas(q, position_lambdas(values, visible))
-        elif embeddings is not None and mask is not None:
-            seen = embeddings.to(dtype) * mask[..., None, None]  # b n m u k
-            lambdas = torch.einsum("bnmuk,buvm->bnkv", seen, values)
-            output = output + apply_lambdas(q, lambdas)
+            seen, spoilt = _seen_values(values, mask)
+            lambdas = torch.einsum("buknm,buvm->bnkv", visible, seen)
+            output = output + apply_lambdas(q, lambdas).masked_fill(spoilt, torch.nan)
+        if embeddings is not None:
+            visible = embeddings.to(dtype)
+            if mask is not None:
+                visible = visible.masked_fill(~mask[..., None, None], 0)  # (b) n m u k
+            seen, spoilt = _seen_values(values, (visible != 0).flatten(-2).any(-1))
+            if visible.ndim == 4:
+                lambdas = position_lambdas(seen, visible)
+            else:
+                lambdas = torch.einsum("bnmuk,buvm->bnkv", visible, seen)
+            output = output + apply_lambdas(q, lambdas).masked_fill(spoilt, torch.nan)
         return output.to(queries.dtype)
+
+
+def _seen_values(
+    values: Float[Tensor, "b u v m"], mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"]
+) -> tuple[Float[Tensor, "b u v m"], Bool[Tensor, "b 1 v n"]]:
+    """Values to be summed with zeros for those that are not finite, and the outputs that see one of these.
+
+    A product with zero would carry them to queries that do not see them.
+    """
+    finite = values.isfinite()
+    letters = "nm,buvm->bvn" if mask.ndim == 2 else "bnm,buvm->bvn"
+    seen = torch.einsum(letters, mask.to(values.dtype), (~finite).to(values.dtype))
+    return values.where(finite, 0), (seen > 0).unsqueeze(1)
 
 
 def _normalize_visible_keys(
@@ -88,9 +105,8 @@ def _normalize_visible_keys(
     """
     visible_mask = mask if mask.ndim == 2 else mask[:, None, None]  # (b 1 1) n m
     if key_normalization in ("l2", "none"):
-        return normalize_keys((keys[..., None, :] * visible_mask).flatten(0, 1), key_normalization).unflatten(
-            0, keys.shape[:2]
-        )
+        visible = keys[..., None, :].masked_fill(~visible_mask, 0).flatten(0, 1)
+        return normalize_keys(visible, key_normalization).unflatten(0, keys.shape[:2])
     # The lowest finite number instead of -inf: a row without a visible element stays finite, and
     # becomes zero in the product, in its gradient too.
     lowest = torch.finfo(keys.dtype).min
