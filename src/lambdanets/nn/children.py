@@ -108,24 +108,27 @@ def can_join(branches: Sequence[Branch], inputs: Float[Tensor, "b d *size"], tra
         return False
     if (nn.Module.__call__, nn.Module._call_impl) != _MODULE_CALLS:
         return False
-    device = inputs.device.type
-    is_cast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    if is_cast and inputs.dtype not in (torch.float32, torch.get_autocast_dtype(device)):
+    # Autocast is asked for where it can matter: each question costs as much as a small child's.
+    if inputs.dtype != torch.float32 and _is_cast(inputs):
         return False
     num_axes = inputs.ndim - 2
     for projection, norm, _, channels in branches:
-        if not _is_plain_projection(projection, channels, inputs, num_axes, is_cast):
+        if not _is_plain_projection(projection, channels, inputs, num_axes):
             return False
         if norm is not None and not _is_plain_norm(norm, channels, inputs, training):
             return False
     return True
 
 
-def _is_plain_projection(module: Any, channels: int, inputs: Tensor, num_axes: int, is_cast: bool) -> bool:
-    """Whether it is an untouched 1×1 convolution without a bias, from the inputs to the channels.
+def _is_cast(inputs: Tensor) -> bool:
+    """Whether autocast would make another type of the inputs."""
+    device = inputs.device.type
+    is_on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return is_on and inputs.dtype != torch.get_autocast_dtype(device)
 
-    Under autocast (`is_cast`) its weights may be of another type.
-    """
+
+def _is_plain_projection(module: Any, channels: int, inputs: Tensor, num_axes: int) -> bool:
+    """Whether it is an untouched 1×1 convolution without a bias, from the inputs to the channels."""
     if type(module) is not CONVOLUTIONS[num_axes - 1] or not _is_untouched(module):
         return False
     parameters, ones = module._parameters, (1,) * num_axes
@@ -138,7 +141,7 @@ def _is_plain_projection(module: Any, channels: int, inputs: Tensor, num_axes: i
         and module.stride == ones
         and module.padding in ((0,) * num_axes, "valid")
         # Mixed types are the child's to refuse.
-        and (weight.dtype != torch.float64 if is_cast else weight.dtype == inputs.dtype)
+        and (weight.dtype == inputs.dtype or may_be_mixed(inputs, weight.dtype))
     )
 
 
