@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ FILES = [
 ]
 
 LONGEST_FILE = 500
+LARGEST_BYTES = 1_000_000
 LONGEST_FUNCTION = 60
 # A kernel is one loop with everything it knows as arguments.
 LONGEST_KERNEL = 100
@@ -109,3 +111,12 @@ def test_no_switch_is_read_from_the_environment_below_the_jobs(path: Path) -> No
     if path.relative_to(ROOT).parts[0] in {"functional", "nn", "models", "analysis"}:
         switches = r"\bos\.environ(?!\.get\(\"TRITON_)|\bgetenv\(|^\s*global\s"
         assert not re.search(switches, path.read_text(), flags=re.MULTILINE)
+
+
+def test_what_is_kept_is_small() -> None:
+    """A program or weights that a run leaves behind are not committed."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    sizes = {name: (REPOSITORY / name).stat().st_size for name in listed.split("\0") if name}
+    assert len(sizes) > 300
+    assert {name: size for name, size in sizes.items() if size > LARGEST_BYTES} == {}
