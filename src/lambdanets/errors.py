@@ -144,7 +144,7 @@ def bind_shape(who: str, argument: str, tensor: "Tensor", letters: str, sizes: S
 
 
 def plain_sizes(shape: Iterable[Any]) -> tuple[int, ...]:
-    """Numbers in the place of the tensors by which torch.jit.trace records sizes.
+    """Numbers instead of the tensors by which torch.jit.trace records sizes.
 
     What looks at them is no part of the program, so there is nothing to warn of.
     """

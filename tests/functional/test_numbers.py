@@ -76,7 +76,7 @@ def test_errors_are_relative_to_the_largest_value_of_the_window(
     largest = exact["values"].abs().amax((1, 2)).flatten(1)
     by_window = torch.where(windows(case), largest[:, None], 0).amax(-1)  # b n
     scale = exact["queries"].abs().sum(2).flatten(2) * by_window[:, None]  # b h n
-    assert (error.flatten(3) / scale[:, :, None]).max() < 1e-5
+    assert (error.flatten(3) / scale[:, :, None]).max() < 4e-6
 
 
 @each_size
@@ -94,7 +94,7 @@ def test_errors_of_gradients_too(impl: str, case: Case, size: Callable[[Case], T
     error = (grads[torch.float32] - grads[torch.float64]).abs().flatten(3)
     largest = (grad_out.abs().amax((1, 2)) * tensors["queries"].abs().sum((1, 2))).double().flatten(1)
     by_window = torch.where(windows(case), largest[:, None], 0).amax(-1)
-    assert (error / by_window[:, None, None]).max() < 2e-5
+    assert (error / by_window[:, None, None]).max() < 3e-6
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
@@ -195,7 +195,7 @@ def test_content_of_values_of_all_sizes(
         keys, torch.eye(case.n).double().expand(2, 2, -1, -1).unflatten(3, case.size), key_normalization
     )
     scale = torch.einsum("bukm,buvm->bkv", signless.abs(), values.abs().flatten(3))
-    assert (error / scale).max() < 1e-5
+    assert (error / scale).max() < 3e-7
 
 
 @pytest.mark.parametrize("name", ["keys", "values", "embeddings"])
@@ -233,3 +233,15 @@ def test_the_future_may_be_anything(key_normalization: str, name: str) -> None:
         after = causal_lambda_layer(**changed, key_normalization=key_normalization)
         assert_close(after[..., :now], before[..., :now])
         assert not after[..., now:].isfinite().any()
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[2]], ids=str)
+def test_a_transform_errs_by_the_largest_number_of_its_row(case: Case) -> None:
+    """The figure that the limit of its use rests on: 6e-7 of it, and not much less."""
+    tensors = case.draw(*NAMES, dtype=torch.float32)
+    tensors["values"] *= spike(1e5)(case)
+    exact = {name: one.double() for name, one in tensors.items()}
+    error = fourier.run(**tensors, workspace=1 << 24) - position_output(**exact, impl="reference")
+    lengths = tensors["queries"].double().norm(dim=2).unsqueeze(2)
+    relative = (error.abs() / lengths / exact["values"].abs().max()).max().item()
+    assert 1e-8 < relative < 6e-7

@@ -14,7 +14,7 @@ from lambdanets.nn import LambdaLayer2d
 ROOT = Path(lambdanets.__file__).parent
 
 MOST_FRAMES, MOST_FILES = 8, 6
-# Ten of them look at types and shapes, nine ask whether the children may be read in the place of called, four
+# Ten of them look at types and shapes, nine ask whether the children may be read instead of called, four
 # whether the numbers suit the implementation, one calls a child, and one asks whether torch.fx traces.
 MOST_FUNCTIONS = 51
 

@@ -22,7 +22,7 @@ class Problem(NamedTuple):
         scope: Relative offsets along each axis of the table, or context positions along each axis.
         dtype: Of the values.
         device: Device type, such as `"cpu"`.
-        backward: Whether the gradients are wanted, in the place of the output.
+        backward: Whether the gradients are wanted, instead of the output.
         workspace: Bytes an implementation may use beside inputs and outputs.
     """
 

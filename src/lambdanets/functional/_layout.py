@@ -179,7 +179,7 @@ def to_channels_first(tensor: Float[Tensor, "b d *size"]) -> Float[Tensor, "b d 
 
 @cache_signature
 class _ToChannelsFirst(torch.autograd.Function):
-    """The gradient is copied back once, in the place of once by everything that reads it."""
+    """The gradient is copied back once, instead of once by everything that reads it."""
 
     generate_vmap_rule = True
 

@@ -1,6 +1,6 @@
 """Operators that recompute in backward, registered with torch once for all its tools.
 
-An operator keeps its inputs (and small outputs it names) in the place of what autograd would keep. It is
+An operator keeps its inputs (and small outputs it names) instead of what autograd would keep. It is
 registered together with the operator of its gradients, so that torch.compile and torch.export see two nodes;
 in eager mode the same two run as autograd functions, since functorch differentiates those and not operators.
 Double backward goes through the reference, which autograd differentiates twice.

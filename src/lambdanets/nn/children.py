@@ -1,6 +1,6 @@
 """Projections and norms of a layer: made, called, or read and joined where nothing would notice.
 
-A lambda layer may read the tensors of its children in the place of calling them, since one matrix product is
+A lambda layer may read the tensors of its children instead of calling them, since one matrix product is
 faster than three and a folded norm costs nothing. `can_join` alone decides where: only where every child is
 exactly the plain module, in its plain state, with nothing attached to it.
 """
@@ -71,7 +71,7 @@ _CLASS_CALLS: Final[dict[type[nn.Module], tuple[Any, ...]]] = {
     kind: (kind.__call__, kind.forward, getattr(kind, "_conv_forward", None))
     for kind in (*CONVOLUTIONS, nn.Linear, *_BATCH_NORMS, nn.SyncBatchNorm, ChannelLayerNorm, nn.Identity)
 }
-# Attributes of a module that a call would take in the place of its class's, or of its parameters.
+# Attributes of a module that a call would take instead of its class's, or of its parameters.
 _SHADOWING: Final = frozenset(
     {
         *("forward", "_conv_forward", "_check_input_dim", "_call_impl"),

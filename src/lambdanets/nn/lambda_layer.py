@@ -195,7 +195,7 @@ class LambdaLayer2d(_LambdaLayerNd):
         feature_size: Map a global context is sized for; others work too (`RelativePosition`).
         content: Use the content lambda.
         positional: Use the position lambdas.
-        position: A position module to share, in the place of an own one: a `RelativePosition`, or any that
+        position: A position module to share, instead of an own one: a `RelativePosition`, or any that
             is called as it is.
         position_bias: Only for other projects' checkpoints, see `RelativePosition`.
         stride: 2 adds the paper's 3×3 average pool after the layer (padding 1, not counted in the mean).
@@ -266,7 +266,7 @@ def initialize_projections(layer: nn.Module, query_depth: int) -> None:
     Paper: §3.1 (initialisation).
     """
     for name, depth in (("to_queries", query_depth), ("to_keys", 1), ("to_values", 1)):
-        # What was put in the place of a projection draws itself.
+        # What replaces a projection draws itself.
         weight = getattr(getattr(layer, name), "weight", None)
         if isinstance(weight, Tensor):
             nn.init.normal_(weight, std=(depth * weight.shape[1]) ** -0.5)

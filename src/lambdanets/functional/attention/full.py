@@ -172,7 +172,7 @@ def describe(
     window: tuple[int, ...] | None = None,
     relative: bool = False,
 ) -> Problem:
-    """The call as plain data; its context, or its window, in the place of the scope.
+    """The call as plain data; its context, or its window, instead of the scope.
 
     The logits of relative positions, one for each place along each axis, count as query depth.
     """

@@ -57,7 +57,7 @@ def relative_logits(
 ) -> list[Float[Tensor, "b h *rest"]]:
     """For each axis the products of a query with the embeddings of all places along it: "b h *size places".
 
-    The logit of a pair is the sum over the axes: n·places numbers an axis in the place of n·m.
+    The logit of a pair is the sum over the axes: n·places numbers an axis instead of n·m.
     """
     logits = []
     for axis, places in enumerate(embeddings):

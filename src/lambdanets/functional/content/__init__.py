@@ -15,7 +15,6 @@ from lambdanets.functional._layout import (
     empty_in_order_of,
     from_rows,
     in_order_of,
-    is_traced,
     outside_autocast,
     product_precision,
     to_rows,
@@ -69,7 +68,7 @@ def content_summary(
     sizes: Sizes = {}
     bind_tensor(who, "keys", keys, "b u k *context", sizes)
     bind_tensor(who, "values", values, "b u v *context", sizes)
-    return _summarise(who, keys, values, key_normalization, impl)
+    return _summarise(who, keys, values, sizes["u"][0], key_normalization, impl)
 
 
 def content_output(
@@ -110,17 +109,17 @@ def content_output(
     bind_tensor(who, "queries", queries, "b h k *size", sizes)
     bind_tensor(who, "keys", keys, "b u k *context", sizes)
     bind_tensor(who, "values", values, "b u v *context", sizes)
-    return apply_summary(queries, _summarise(who, keys, values, key_normalization, impl))
+    return apply_summary(queries, _summarise(who, keys, values, sizes["u"][0], key_normalization, impl))
 
 
 def _summarise(
-    who: str, keys: Tensor, values: Tensor, key_normalization: KeyNormalization, impl: str
+    who: str, keys: Tensor, values: Tensor, u: int, key_normalization: KeyNormalization, impl: str
 ) -> Float[Tensor, "b k v"]:
     check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
     check_implementation(who, IMPLEMENTATIONS, impl)
     normalization = "softmax" if key_normalization == "softmax_keys_and_queries" else key_normalization
     lambdas: Tensor = _content_lambdas(keys, values, normalization, impl)[0]
-    return lambdas.sum(1) if is_traced() or keys.shape[1] > 1 else lambdas.squeeze(1)
+    return lambdas.squeeze(1) if u == 1 else lambdas.sum(1)
 
 
 class _ContentLambdas(RecomputeOperator):

@@ -46,7 +46,7 @@ def gradients(
     key_normalization: KeyNormalization,
 ) -> tuple[Tensor, Tensor]:
     """dv = k̄ᵀ dλ; dk̄ = dλ v, and of it the gradient of the normalisation."""
-    norm = _summarise(keys, values, key_normalization).norm
+    norm = _norm(keys, values, key_normalization)
     # What the normalisation takes from every key alike: Σₘ k̄ₘ dk̄ₘ.
     shared = (grad_out * lambdas).sum(-1, keepdim=True)
     grad_keys, grad_values = [], []
@@ -76,18 +76,36 @@ def _summarise(
 ) -> _Summary:
     total: _Summary | None = None
     for key_part, value_part in _parts(keys, values):
-        if key_part.shape[3] == keys.shape[3:].numel() and key_normalization == "softmax":
-            return _Summary(None, normalize_keys(key_part) @ value_part.mT)
-        if key_normalization == "softmax":
-            norm = key_part.logsumexp(-1, keepdim=True)
-        elif key_normalization == "l2":
-            norm = torch.linalg.vector_norm(key_part, dim=-1, keepdim=True)
-        else:
-            norm = key_part.new_ones(*key_part.shape[:3], 1)
+        norm = _part_norm(keys, key_part, key_normalization)
         part = _Summary(norm, _weights(key_part, norm, key_normalization) @ value_part.mT)
         total = part if total is None else _join(total, part, key_normalization)
     assert total is not None
     return total
+
+
+def _norm(
+    keys: Float[Tensor, "b u k *context"],
+    values: Float[Tensor, "b u v *context"],
+    key_normalization: KeyNormalization,
+) -> Float[Tensor, "b u k 1"] | None:
+    """The norm of a whole context alone."""
+    total = None
+    for key_part, _ in _parts(keys, values):
+        norm = _part_norm(keys, key_part, key_normalization)
+        total = norm if total is None or norm is None else _join_norms(total, norm, key_normalization)
+    return total
+
+
+def _part_norm(
+    keys: Float[Tensor, "b u k *context"],
+    part: Float[Tensor, "b u k m"],
+    key_normalization: KeyNormalization,
+) -> Float[Tensor, "b u k 1"] | None:
+    if key_normalization == "l2":
+        return torch.linalg.vector_norm(part, dim=-1, keepdim=True)
+    if key_normalization == "none":
+        return part.new_ones(*part.shape[:3], 1)
+    return None if part.shape[3] == keys.shape[3:].numel() else part.logsumexp(-1, keepdim=True)
 
 
 def _weights(
@@ -103,16 +121,21 @@ def _weights(
 def _join(total: _Summary, part: _Summary, key_normalization: KeyNormalization) -> _Summary:
     """Both summaries relative to the norm of the two parts together."""
     assert total.norm is not None and part.norm is not None
+    norm = _join_norms(total.norm, part.norm, key_normalization)
     if key_normalization == "softmax":
-        norm = torch.logaddexp(total.norm, part.norm)
         scales = (total.norm - norm).exp(), (part.norm - norm).exp()
-    elif key_normalization == "l2":
-        norm = torch.hypot(total.norm, part.norm)
+    else:
         smallest, first, second = (one.clamp_min(L2_EPSILON) for one in (norm, total.norm, part.norm))
         scales = first / smallest, second / smallest
-    else:
-        norm, scales = total.norm, (total.norm, part.norm)
     return _Summary(norm, total.lambdas * scales[0] + part.lambdas * scales[1])
+
+
+def _join_norms(
+    first: Float[Tensor, "b u k 1"], second: Float[Tensor, "b u k 1"], key_normalization: KeyNormalization
+) -> Float[Tensor, "b u k 1"]:
+    if key_normalization == "none":
+        return first
+    return torch.logaddexp(first, second) if key_normalization == "softmax" else torch.hypot(first, second)
 
 
 def _parts(keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

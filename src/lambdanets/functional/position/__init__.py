@@ -13,7 +13,6 @@ from lambdanets.functional._dispatch import Implementation, Problem, choose_agai
 from lambdanets.functional._layout import (
     from_rows,
     in_order_of,
-    is_traced,
     outside_autocast,
     product_precision,
     to_rows,
@@ -82,13 +81,12 @@ def position_output(
     bind_tensor(who, "table", table, "u k *scope", sizes)
     if shared is not None:
         bind_tensor(who, "shared", shared, "b k v", sizes, own_type=True)
-    if not is_traced():
-        size = queries.shape[3:]
-        check_scope(who, tuple(table.shape[2:]), len(size))
-        if len(size) > 3:
-            raise ArgumentError(f"{who}: queries must have 1, 2 or 3 axes of positions, got {len(size)}.")
-        if 0 in size:
-            raise ArgumentError(f"{who}: queries must have a position along every axis, got {tuple(size)}.")
+    size = sizes["*size"][0]
+    check_scope(who, sizes["*scope"][0], len(size))
+    if len(size) > 3:
+        raise ArgumentError(f"{who}: queries must have 1, 2 or 3 axes of positions, got {len(size)}.")
+    if 0 in size:
+        raise ArgumentError(f"{who}: queries must have a position along every axis, got {size}.")
     if workspace is None:
         workspace = default_workspace(queries.device.type)
     else:

@@ -33,7 +33,7 @@ from lambdanets.functional.position._maps import Arrangement, arrangements, larg
 BLOCK_ROWS = 8
 
 # The most that the largest number of a row may be, relative to the largest of a window: so much larger is
-# what is wrong there. Measured: an error of 5e-7 of what is largest in the row.
+# what is wrong there. Measured: an error of up to 6e-7 of what is largest in the row.
 _LARGEST_SPREAD = 16
 
 # Spectra and lambdas that stay in a processor's nearest caches: the rows of a step fill no more.
