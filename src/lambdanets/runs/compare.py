@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lambdanets.errors import CheckpointError, PathError
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig
 from lambdanets.training.run_folder import RunFolder
 
 
@@ -30,7 +30,7 @@ class RunSummary:
     """
 
     path: Path
-    config: TrainConfig
+    config: RunConfig
     epochs: tuple[int, int]
     correct: int
     total: int

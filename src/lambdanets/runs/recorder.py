@@ -16,7 +16,7 @@ from lambdanets.runs.display import TrainingProgress
 from lambdanets.runs.tensorboard import TensorBoardSink
 from lambdanets.terminal import print_line
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Callback
 from lambdanets.training.metrics import Evaluation
@@ -36,7 +36,7 @@ class Recorder(Callback):
 
     def __init__(
         self,
-        config: TrainConfig,
+        config: RunConfig,
         folder: RunFolder,
         task: Task,
         ctx: DistributedContext,
@@ -165,7 +165,7 @@ class Recorder(Callback):
             self._progress.print(f"warning: {text}")
 
 
-def _save_best(path: Path, state: TrainState, ema: nn.Module, config: TrainConfig, task: Task) -> None:
+def _save_best(path: Path, state: TrainState, ema: nn.Module, config: RunConfig, task: Task) -> None:
     """Write the EMA weights of the best epoch with their description, as `load_run` reads it.
 
     Args:

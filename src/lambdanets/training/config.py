@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, get_type_hints
 
 from lambdanets.data.config import AugmentConfig, DataConfig, PseudoConfig, read_data_config
+from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.errors import ArgumentError, check_choices, did_you_mean, require
 
 T = TypeVar("T")
@@ -194,8 +195,63 @@ class FaultConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """All settings of a training run: with the versions of the libraries they decide every number.
+class DetectorConfig:
+    """What stands behind the backbone of a detector: feature pyramid, proposals and heads.
+
+    Attributes:
+        masks: Predict a mask beside each box (Mask R-CNN); without: Faster R-CNN.
+        norm: The normalisation of backbone, pyramid and heads. batch: over the images of a process; sync:
+            over those of all; group: over groups of channels of an image. frozen: the statistics that the
+            backbone's weights came with, and none in pyramid and heads, as in torchvision's 1x training.
+        weights: A classification run, or a file of weights, with which the backbone starts.
+        channels: Channels of the pyramid, and of the convolutions of the heads.
+        anchor_sizes: Side of the anchors in pixels, one for each level of the pyramid, the last of which is
+            pooled from the one before.
+        box_convs: 3×3 convolutions of the box head.
+        box_features: Width of the linear layer behind them; without convolutions there are two.
+        mask_convs: 3×3 convolutions of the mask head.
+        proposals: Regions of an image that the heads look at in a test; as many in training.
+        box_samples: Regions of an image that the box head learns from.
+        most_detections: Detections of an image.
+        least_score: Score below which there is no detection.
+    """
+
+    masks: bool = True
+    norm: Literal["batch", "sync", "frozen", "group"] = "batch"
+    weights: str | None = None
+    channels: int = 256
+    anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
+    box_convs: int = 4
+    box_features: int = 1024
+    mask_convs: int = 4
+    proposals: int = 1000
+    box_samples: int = 512
+    most_detections: int = 100
+    least_score: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        for name in ("channels", "box_features", "mask_convs", "proposals", "box_samples", "most_detections"):
+            require(self, name, getattr(self, name) >= 1, "be at least 1")
+        require(self, "box_convs", self.box_convs >= 0, "be at least 0")
+        require(
+            self,
+            "anchor_sizes",
+            len(self.anchor_sizes) >= 2 and min(self.anchor_sizes) > 0,
+            "be at least 2 positive numbers",
+        )
+        require(self, "least_score", 0 <= self.least_score < 1, "be at least 0 and below 1")
+        require(
+            self,
+            "norm",
+            self.norm != "frozen" or self.weights is not None,
+            "not be frozen from scratch: give --detector.weights, or use batch, sync or group",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The settings that every training run has.
 
     Attributes:
         recipe: Name of the recipe that the settings come from.
@@ -204,7 +260,6 @@ class TrainConfig:
         fast: A smoke run of the same path, about 15 seconds long.
         global_batch_size: Images of one step, over all processes; an epoch is cut into equal batches no
             larger.
-        label_smoothing: Fraction of each label that is spread over all classes.
         ema_decay: Fraction of the EMA weights that one step keeps, once warmed up.
     """
 
@@ -213,12 +268,9 @@ class TrainConfig:
     num_threads: int
     fast: bool = False
     global_batch_size: int
-    label_smoothing: float = 0.0
     ema_decay: float = 0.999
     model: ModelConfig
-    data: DataConfig
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
+    data: DataConfig | CocoConfig
     optim: OptimConfig
     sched: SchedConfig
     ckpt: CkptConfig = field(default_factory=CkptConfig)
@@ -229,9 +281,7 @@ class TrainConfig:
         require(self, "seed", self.seed >= 0, "be at least 0")
         require(self, "num_threads", self.num_threads >= 1, "be at least 1")
         require(self, "global_batch_size", self.global_batch_size >= 2, "be at least 2")
-        require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "be at least 0 and below 1")
         require(self, "ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
-        self.augment.check_for(self.data)
 
     @property
     def peak_learning_rate(self) -> float:
@@ -243,22 +293,60 @@ class TrainConfig:
         """Write the config as `config.json` holds it."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
-    @classmethod
-    def from_json(cls, text: str) -> "TrainConfig":
+    @staticmethod
+    def from_json(text: str) -> "RunConfig":
         """Read the config that `to_json` wrote: an equal object.
 
         Raises:
             ArgumentError: A field is missing, unknown or out of range.
         """
-        return cls.from_dict(json.loads(text))
+        return RunConfig.from_dict(json.loads(text))
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TrainConfig":
-        """Read a config from nested dictionaries, as JSON gives them."""
-        return _from_dict(cls, values)
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "RunConfig":
+        """Read a config from nested dictionaries, as JSON gives them; only a detector's has `detector`."""
+        return _from_dict(DetectConfig if "detector" in values else TrainConfig, values)
 
 
-def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[object, object]]:
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(RunConfig):
+    """All settings of the training of a classifier: with the libraries' versions they decide every number.
+
+    Attributes:
+        label_smoothing: Fraction of each label that is spread over all classes.
+    """
+
+    label_smoothing: float = 0.0
+    data: DataConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "be at least 0 and below 1")
+        self.augment.check_for(self.data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectConfig(RunConfig):
+    """All settings of the training of a detector."""
+
+    data: CocoConfig
+    augment: JitterConfig = field(default_factory=JitterConfig)
+    detector: DetectorConfig = field(default_factory=DetectorConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, setting in (("sync_batch_norm", "--detector.norm sync"), ("parallel", "ddp")):
+            require(
+                self.exec,
+                name,
+                getattr(self.exec, name) == getattr(ExecConfig, name),
+                f"be left at {getattr(ExecConfig, name)!r} for a detector (use {setting})",
+            )
+
+
+def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[object, object]]:
     """Compare two configs: dotted name -> (old value, new value) of what differs."""
     before, after = flatten(old), flatten(new)
     # Another data set has settings of its own.
@@ -266,12 +354,12 @@ def differences(old: TrainConfig, new: TrainConfig) -> dict[str, tuple[object, o
     return {name: (old_value, value) for name, (old_value, value) in pairs.items() if old_value != value}
 
 
-def flatten(config: TrainConfig) -> dict[str, object]:
+def flatten(config: RunConfig) -> dict[str, object]:
     """Every setting by its dotted name, such as `optim.learning_rate`."""
     return {name: value for name, value, _ in _settings(config)}
 
 
-def non_defaults(config: TrainConfig) -> dict[str, object]:
+def non_defaults(config: RunConfig) -> dict[str, object]:
     """The settings, by dotted name, that are not left at the defaults of their groups."""
     return {name: value for name, value, default in _settings(config) if value not in (default, {})}
 
@@ -296,7 +384,7 @@ def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
         near = did_you_mean(unknown[0], hints) if unknown else ""
         raise ArgumentError(f"{kind.__name__}: fields must be {', '.join(hints)}, got {wrong}.{near}")
     for name, hint in hints.items():
-        if hint is DataConfig:
+        if hint == DataConfig:
             fields[name] = read_data_config(fields[name])
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
             fields[name] = _from_dict(hint, fields[name])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lambdanets.data.task import Batch, TestData, TrainingData, identity
 from lambdanets.errors import ArgumentError, DataError, NumericError, StoppedError
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype
 from lambdanets.training.loader import load_batches, test_batches
 from lambdanets.training.metrics import Evaluation, Meter, evaluate
@@ -60,7 +60,7 @@ class Trainer:
         clock: Seconds, for the time between checkpoints.
     """
 
-    config: TrainConfig
+    config: RunConfig
     data: TrainingData
     test: TestData
     num_classes: int

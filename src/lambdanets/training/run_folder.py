@@ -12,7 +12,7 @@ from typing import Any
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.files import replace_file, storing
-from lambdanets.training.config import TrainConfig, differences
+from lambdanets.training.config import RunConfig, differences
 
 
 class RunFolder:
@@ -44,7 +44,7 @@ class RunFolder:
         return folder
 
     @contextmanager
-    def locked(self, config: TrainConfig, allow: Collection[str] = ()) -> Iterator["RunFolder"]:
+    def locked(self, config: RunConfig, allow: Collection[str] = ()) -> Iterator["RunFolder"]:
         """Hold the folder for this process and config; settings in `allow` may differ from those there."""
         with storing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ class RunFolder:
                 replace_file(self.config, config.to_json().encode())
             yield self
 
-    def changes(self, config: TrainConfig, allow: Collection[str] = ()) -> dict[str, tuple[object, object]]:
+    def changes(self, config: RunConfig, allow: Collection[str] = ()) -> dict[str, tuple[object, object]]:
         """Compare a config with that of the run that is there: dotted name -> (old value, new value).
 
         Settings bind from the first result on, but for those in `allow`: a run that failed before it can be
@@ -85,10 +85,10 @@ class RunFolder:
             )
         return changes
 
-    def read_config(self) -> TrainConfig:
+    def read_config(self) -> RunConfig:
         """Read config.json."""
         try:
-            return TrainConfig.from_json(self.config.read_text())
+            return RunConfig.from_json(self.config.read_text())
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"run folder: {self.config} must hold a config, got '{error}'.") from error
 
@@ -116,7 +116,7 @@ class RunFolder:
         with suppress(OSError), self.log.open("a", encoding="utf-8", errors="surrogateescape") as file:
             file.writelines(f"{now}  {line}\n" for line in text.splitlines())
 
-    def finished(self, config: TrainConfig) -> str | None:
+    def finished(self, config: RunConfig) -> str | None:
         """Describe a complete run, for a command that would train it again; None if it is not complete."""
         records = self.read_metrics()
         # The report is written last.

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from lambdanets.errors import CheckpointError
 from lambdanets.training.checkpoint import Checkpoint
-from lambdanets.training.config import TrainConfig, differences
+from lambdanets.training.config import RunConfig, differences
 from lambdanets.training.distributed import (
     DistributedContext,
     autocast_dtype,
@@ -105,7 +105,7 @@ class TrainState:
             "optimizer": optimizer_state(self.optimizer, self.model),
         }
 
-    def record(self, config: TrainConfig, world_size: int = 1) -> dict[str, Any]:
+    def record(self, config: RunConfig, world_size: int = 1) -> dict[str, Any]:
         """All plain numbers, and the config and the number of processes they belong to."""
         return {
             "step": self.step,
@@ -120,7 +120,7 @@ class TrainState:
         }
 
     def restore(
-        self, checkpoint: Checkpoint, config: TrainConfig, *, world_size: int = 1, allow: Collection[str] = ()
+        self, checkpoint: Checkpoint, config: RunConfig, *, world_size: int = 1, allow: Collection[str] = ()
     ) -> list[str]:
         """Load a checkpoint of the same config and number of processes.
 
@@ -147,7 +147,7 @@ class TrainState:
 
 def init_train_state(
     model: nn.Module,
-    config: TrainConfig,
+    config: RunConfig,
     ctx: DistributedContext,
     make_groups: Callable[[nn.Module], list[dict[str, Any]]],
 ) -> TrainState:
@@ -179,9 +179,9 @@ def _full_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _check_same_config(
-    checkpoint: Checkpoint, config: TrainConfig, world_size: int, allow: Collection[str]
+    checkpoint: Checkpoint, config: RunConfig, world_size: int, allow: Collection[str]
 ) -> list[str]:
-    old = TrainConfig.from_dict(checkpoint.record["config"])
+    old = RunConfig.from_dict(checkpoint.record["config"])
     changes = differences(old, config)
     if checkpoint.record["world_size"] != world_size:
         changes["world_size"] = (checkpoint.record["world_size"], world_size)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_
 
 from lambdanets.data.task import Batch, identity
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype
 from lambdanets.training.optimizer import gradient_norm
 from lambdanets.training.state import TrainState
@@ -27,7 +27,7 @@ def train_step(
     batch: Batch,
     num_images: int,
     *,
-    config: TrainConfig,
+    config: RunConfig,
     ctx: DistributedContext = ALONE,
     prepare: Callable[[Tensor], Tensor] = identity,
     mix: Mix | None = None,
@@ -89,7 +89,7 @@ def _forward_backward(
     state: TrainState,
     batch: Batch,
     num_images: int,
-    config: TrainConfig,
+    config: RunConfig,
     ctx: DistributedContext,
     prepare: Callable[[Tensor], Tensor],
     mix: Mix | None,
