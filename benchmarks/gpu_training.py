@@ -29,12 +29,13 @@ from jpegs import write_folder
 from lambdanets.data.task import Batch
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
-from lambdanets.runs.tasks import load_task
+from lambdanets.runs.tasks import load_task, make_job
 from lambdanets.runs.train import first_state, make_trainer
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import ExecConfig, TrainConfig
 from lambdanets.training.distributed import DistributedContext, init_distributed
 from lambdanets.training.loader import load_batches
+from lambdanets.training.objective import Classification
 from lambdanets.training.optimizer import set_learning_rate
 from lambdanets.training.state import TrainState, init_train_state
 from lambdanets.training.step import train_step
@@ -46,8 +47,9 @@ def recipe(arguments: argparse.Namespace, ctx: DistributedContext) -> Result:
     """Images a second of a recipe's steps: images from files, and the first batch again and again."""
     config = _from_files(arguments, ctx)
     task = load_task(config)
-    trainer = make_trainer(config, task, ctx)
-    state = first_state(config, task, ctx)
+    job = make_job(config, task)
+    trainer = make_trainer(config, job, ctx)
+    state = first_state(config, job, ctx)
     step = partial(train_step, config=config, ctx=ctx, prepare=trainer.prepare, mix=trainer.mix)
     state.ddp_model.train()
     calls = [(0, part) for part in trainer.batches(0)]
@@ -131,13 +133,16 @@ def stability(arguments: argparse.Namespace, ctx: DistributedContext) -> list[Re
         torch.manual_seed(0)
         model = create_model("resnet50_llll", num_classes=10, image_size=arguments.size)
         state = init_train_state(model, config, ctx, partial(parameter_groups, weight_decay=1e-4))
+        classes = Classification(num_classes=10)
         losses, faults = [], []
         for step in range(arguments.steps):
             before = state.meter.loss_sum
             rate = 0.1 * arguments.batch / 256 * min(1, (step + 1) / 100)
             set_learning_rate(state.optimizer, rate)
             batch = _waves(step, arguments, ctx)
-            nonfinite, _ = train_step(state, batch, arguments.batch, config=config, ctx=ctx)
+            nonfinite, _ = train_step(
+                state, batch, arguments.batch, config=config, objective=classes, ctx=ctx
+            )
             if nonfinite:
                 faults.append({"step": step, "fault": nonfinite})
             losses.append((state.meter.loss_sum - before) / arguments.batch)

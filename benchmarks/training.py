@@ -27,6 +27,7 @@ from lambdanets.recipes import get_recipe
 from lambdanets.training.checkpoint import save_checkpoint
 from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.objective import Classification
 from lambdanets.training.optimizer import gradient_norm, set_learning_rate
 from lambdanets.training.state import init_train_state
 from lambdanets.training.step import train_step
@@ -51,6 +52,7 @@ Updates = Callable[[list[Batch]], None]
 
 # Small, so that nothing overflows however often the batches are repeated.
 RATE = 1e-3
+CLASSES = Classification(num_classes=10, label_smoothing=get_recipe("digits").label_smoothing)
 
 
 def ours(name: str, channels: int, parts: int = 1) -> Updates:
@@ -65,7 +67,9 @@ def ours(name: str, channels: int, parts: int = 1) -> Updates:
         for batch in given:
             set_learning_rate(state.optimizer, RATE)
             flags = (0.0, 0.0, 0.0, 1.0)
-            nonfinite, _ = train_step(state, batch, len(batch.images), config=config, flags=flags)
+            nonfinite, _ = train_step(
+                state, batch, len(batch.images), config=config, objective=CLASSES, flags=flags
+            )
             assert nonfinite is None, nonfinite
             state.step += 1
 
@@ -133,7 +137,7 @@ def checkpoint(name: str, repeats: int) -> Result:
         create_model(name), config, DistributedContext(), partial(parameter_groups, weight_decay=0.0)
     )
     given = batches(64, 3, 2, 1)[0]
-    train_step(state, given, 2, config=config)
+    train_step(state, given, 2, config=config, objective=CLASSES)
     with tempfile.TemporaryDirectory() as folder:
         took = []
         for step in range(repeats):

@@ -59,7 +59,7 @@ def test_a_registered_data_set_is_trained_and_its_settings_are_stored(tmp_path: 
     # Two steps of half of the images.
     assert run(["train", "digits", "--global-batch-size", "32", *words, "--out", str(tmp_path / "run")]) == 0
     folder = RunFolder(tmp_path / "run")
-    assert folder.read_config().data == BarsConfig(length=4)
+    assert folder.read_config(TrainConfig).data == BarsConfig(length=4)
     assert folder.read_metrics()[-1]["step"] == 2
 
 

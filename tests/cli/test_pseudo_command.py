@@ -13,7 +13,7 @@ from lambdanets.pseudo.iterations import train_student
 from lambdanets.pseudo.labelling import Summary
 from lambdanets.pseudo.settings import LabelRules
 from lambdanets.recipes import get_recipe
-from lambdanets.training.config import SchedConfig
+from lambdanets.training.config import SchedConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from support.commands import parsed, printed, refused
 
@@ -153,7 +153,7 @@ def test_label_train_and_iterate_from_the_command_line(tmp_path: Path, capsys) -
     short = ("--sched.epochs", "1", "--sched.warmup-epochs", "0")
     words = ("semi-student", "--labels", labels, "--ratio", "2", "--out", tmp_path / "student", *short)
     assert "pseudo" in printed(capsys, "pseudo", "train", *words)
-    config = RunFolder.existing(tmp_path / "student").read_config()
+    config = RunFolder.existing(tmp_path / "student").read_config(TrainConfig)
     assert (config.pseudo.labels, config.pseudo.ratio) == (labels, 2)
     words = ("semi-student", "--teacher", teacher, "--out", tmp_path / "iterated", *low, *short)
     assert "iteration 1: student" in printed(capsys, "pseudo", "iterate", *words)

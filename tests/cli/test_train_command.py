@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets.cli.train import _changed_settings, train
-from lambdanets.recipes import RECIPES, get_recipe, smoke_run
+from lambdanets.cli._training import _changed_settings
+from lambdanets.cli.train import train
+from lambdanets.recipes import get_recipe, recipes_of, smoke_run
+from lambdanets.training.config import TrainConfig
 from support.commands import parsed, printed, refused
 
 
 @pytest.mark.parametrize("words", [("train",), ("train", "--help"), ("train", "-h")])
 def test_the_recipes_are_listed(words, capsys):
     output = printed(capsys, *words)
-    assert all(f"  {name} " in output for name in RECIPES)
+    assert all(f"  {name} " in output for name in recipes_of(TrainConfig))
 
 
 @pytest.mark.parametrize(

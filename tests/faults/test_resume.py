@@ -16,6 +16,7 @@ from support.training import (
     TinyData,
     assert_same_state,
     tiny_config,
+    tiny_objective,
     tiny_state,
     tiny_trainer,
     without_times,
@@ -139,7 +140,8 @@ def _weights(ctx, config):
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(36, 4)).double()
     state = tiny_state(config, model, ctx)
-    tiny_trainer(config, TinyData(num=40), ctx=ctx, prepare=torch.Tensor.double).fit(state)
+    config_objective = tiny_objective(config, prepare=torch.Tensor.double)
+    tiny_trainer(config, TinyData(num=40), ctx=ctx, objective=config_objective).fit(state)
     return list(itertools.chain(*(p.flatten().tolist() for p in state.ema.module.parameters())))
 
 

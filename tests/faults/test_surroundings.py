@@ -61,7 +61,7 @@ def test_two_thousand_steps_keep_their_size(workers):
                 sizes[state.step] = _resident_bytes()
                 handles[state.step] = sum(1 for _ in Path("/proc/self/fd").iterdir())
 
-        def on_epoch_end(self, state, record, evaluation):
+        def on_epoch_end(self, state, record):
             pass
 
     data = TinyData(num=40)

@@ -19,7 +19,7 @@ from lambdanets.runs.eval_table import _COLUMNS, _append_row, _check_table, eval
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.training.checkpoint import load_checkpoint
-from lambdanets.training.config import SchedConfig
+from lambdanets.training.config import SchedConfig, TrainConfig
 from lambdanets.training.loader import TEST_BATCH
 from lambdanets.training.run_folder import RunFolder
 from support.runs import train_run
@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
 
 def _logits(trained, name):
     """What the network of the last checkpoint says of the test images, without the code under test."""
-    config = RunFolder(trained).read_config()
+    config = RunFolder(trained).read_config(TrainConfig)
     task = load_task(config)
     model = make_model(config.model, task).eval()
     model.load_state_dict(load_checkpoint(trained / "checkpoints").tensors[name])
@@ -263,8 +263,10 @@ def test_another_size_reaches_the_data(trained, monkeypatch):
         sizes.append(config.data.test_image_size)
         return load_task(get_recipe("digits-conv"))
 
-    config = RunFolder(trained).read_config()
-    monkeypatch.setattr(RunFolder, "read_config", lambda folder: replace(config, data=DigitImagesConfig()))
+    config = RunFolder(trained).read_config(TrainConfig)
+    monkeypatch.setattr(
+        RunFolder, "read_config", lambda folder, kind: replace(config, data=DigitImagesConfig())
+    )
     monkeypatch.setattr(module, "load_task", load)
     evaluate_run(trained, EvalSettings(size=48))
     assert sizes == [48]

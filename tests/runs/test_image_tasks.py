@@ -13,10 +13,11 @@ from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.explain.explain import explain
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.load import load_run
-from lambdanets.runs.recorder import _save_best
-from lambdanets.runs.tasks import load_task, make_model
+from lambdanets.runs.recorder import Recorder
+from lambdanets.runs.tasks import load_task, make_job, make_model
 from lambdanets.runs.train import first_state
 from lambdanets.training.config import FaultConfig
+from lambdanets.training.distributed import ALONE
 from lambdanets.training.run_folder import RunFolder
 from support.commands import printed
 from support.images import encoded, make_folder, photo
@@ -119,9 +120,10 @@ def run(request, root, tmp_path):
     settings = config(name=request.param, **data)
     with RunFolder(tmp_path / "run").locked(settings) as folder:
         task = load_task(settings)
-        state = first_state(settings, task)
+        job = make_job(settings, task)
+        state = first_state(settings, job)
         state.best = {"epoch": 1, "step": 1, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
-        _save_best(folder.best, state, state.ema_model(), settings, task)
+        Recorder(settings, folder, job, ALONE)._save_best(state, state.ema_model())
     return folder.path
 
 

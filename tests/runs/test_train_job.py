@@ -17,7 +17,7 @@ from lambdanets.runs.compare import summarize
 from lambdanets.runs.evaluate import evaluate_run
 from lambdanets.runs.load import load_run
 from lambdanets.runs.report import _learned_tables
-from lambdanets.runs.tasks import load_task
+from lambdanets.runs.tasks import load_task, make_job
 from lambdanets.runs.train import first_state, train
 from lambdanets.training.config import CkptConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
@@ -165,8 +165,8 @@ def test_weights_of_another_model_are_refused(tmp_path, finished):
 
 def test_tables_are_those_of_the_lambda_layers():
     config = _config()
-    tables = _learned_tables(first_state(config, load_task(config)).model)
+    tables = _learned_tables(first_state(config, make_job(config, load_task(config))).model)
     assert len(tables) == 1
     assert all(name.endswith("mixer") and table.ndim == 4 for name, table in tables.items())
     twin = _config("digits-conv")
-    assert _learned_tables(first_state(twin, load_task(twin)).model) == {}
+    assert _learned_tables(first_state(twin, make_job(twin, load_task(twin))).model) == {}

@@ -8,9 +8,11 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
+from lambdanets.runs import tasks
 from lambdanets.runs import train as train_module
-from lambdanets.runs.recorder import _save_best
-from lambdanets.runs.tasks import load_task
+from lambdanets.runs.recorder import Recorder
+from lambdanets.runs.tasks import load_task, make_job
+from lambdanets.training.distributed import ALONE
 from lambdanets.training.run_folder import RunFolder
 from support.training import without_times
 
@@ -46,10 +48,11 @@ def write_run(path, config, change=lambda ema: None):
     """
     with RunFolder(path).locked(config) as folder:
         task = load_task(config)
-        state = train_module.first_state(config, task)
+        job = make_job(config, task)
+        state = train_module.first_state(config, job)
         state.best = METRIC
         change(state.ema.module)
-        _save_best(folder.best, state, state.ema.module, config, task)
+        Recorder(config, folder, job, ALONE)._save_best(state, state.ema.module)
         folder.append_metrics(METRIC)
     return state
 
@@ -57,7 +60,7 @@ def write_run(path, config, change=lambda ema: None):
 def train_run(path, config):
     """Train a config in a folder, but write no report: its figures take longer than a short training."""
     with pytest.MonkeyPatch.context() as patch, RunFolder(path).locked(config) as folder:
-        patch.setattr(train_module, "write_report", lambda *_: "")
+        patch.setattr(tasks, "write_report", lambda *_, **__: "")
         train_module.train(config, folder, command=f"lambdanets train {config.recipe}")
     return path
 

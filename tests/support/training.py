@@ -11,6 +11,7 @@ from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig
 from lambdanets.training.distributed import ALONE
 from lambdanets.training.loop import Callback, Trainer
+from lambdanets.training.objective import Classification
 from lambdanets.training.state import init_train_state
 
 NUM_CLASSES = 4
@@ -89,13 +90,17 @@ class Stored:
         return Batch(self._data.images[indices], self._data.labels[indices])
 
 
+def tiny_objective(config, **options):
+    return Classification(num_classes=NUM_CLASSES, label_smoothing=config.label_smoothing, **options)
+
+
 def tiny_trainer(config, data=None, stop_requested=lambda: False, **more):
     data = data or TinyData()
     return Trainer(
         config=config,
         data=data,
         test=Stored(data),
-        num_classes=NUM_CLASSES,
+        objective=tiny_objective(config),
         stop_requested=stop_requested,
         **more,
     )
@@ -110,7 +115,7 @@ class Notes(Callback):
         self.saved_steps = []
         self._config, self._folder, self._ctx = config, folder, ctx
 
-    def on_epoch_end(self, state, record, evaluation):
+    def on_epoch_end(self, state, record):
         self.records.append(record)
 
     def on_nonfinite(self, state, fault):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, StorageError
+from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from support.training import tiny_config
 
@@ -39,7 +40,7 @@ def test_settings_without_results_can_be_corrected(tmp_path):
     with RunFolder(tmp_path).locked(tiny_config()):
         pass
     with RunFolder(tmp_path).locked(tiny_config(seed=1)) as folder:
-        assert folder.read_config() == tiny_config(seed=1)
+        assert folder.read_config(TrainConfig) == tiny_config(seed=1)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"seed": 0'])

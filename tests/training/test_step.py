@@ -12,7 +12,7 @@ from lambdanets.training.config import ExecConfig, OptimConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype
 from lambdanets.training.step import train_step
 from support.processes import run_ranks
-from support.training import NUM_CLASSES, tiny_config, tiny_state
+from support.training import NUM_CLASSES, tiny_config, tiny_objective, tiny_state
 
 NUM = 11
 
@@ -30,6 +30,10 @@ def _batch(soft=False):
     return Batch(images, torch.randint(NUM_CLASSES, (NUM,), generator=generator))
 
 
+def _objective(config, **options):
+    return tiny_objective(config, prepare=torch.Tensor.double, **options)
+
+
 def _stepped(ctx, parts=1, soft=False, **optim):
     """The gradients of a step over this process's share of the batch, and the state after it."""
     config = tiny_config(exec=ExecConfig(device="cpu", accumulation=parts))
@@ -38,12 +42,12 @@ def _stepped(ctx, parts=1, soft=False, **optim):
     indices, batch = ctx.shard(torch.arange(NUM)), _batch(soft)
     shard = Batch(batch.images[indices], batch.targets[indices])
     nonfinite, sums = train_step(
-        state, shard, NUM, config=config, ctx=ctx, prepare=torch.Tensor.double, flags=(1.0, 0.5)
+        state, shard, NUM, config=config, objective=_objective(config), ctx=ctx, flags=(1.0, 0.5)
     )
     assert nonfinite is None
     assert sums == [ctx.size * 1.0, ctx.size * 0.5]
     gradients = torch.cat([parameter.grad.flatten() for parameter in state.model.parameters()])
-    return gradients.tolist(), state.meter.loss_sum, state.meter.correct, state.meter.count
+    return gradients.tolist(), state.meter.loss_sum, int(state.meter.sums["correct"]), state.meter.count
 
 
 def _expected(soft=False):
@@ -96,7 +100,7 @@ def test_mixing_gets_a_seed_of_its_own_for_each_part():
     config = tiny_config(exec=ExecConfig(device="cpu", accumulation=2), seed=7)
     state = tiny_state(config, _model())
     state.step = 4
-    train_step(state, _batch(), NUM, config=config, prepare=torch.Tensor.double, mix=mix)
+    train_step(state, _batch(), NUM, config=config, objective=_objective(config, mix=mix))
     assert asked == [(6, (7, 4, 0, 0)), (5, (7, 4, 0, 1))]
 
 
@@ -108,7 +112,7 @@ def test_dropout_draws_from_seed_step_and_process():
         state.model.register_forward_hook(lambda *_: drawn.append(tuple(torch.rand(4).tolist())))
         state.step = step
         ctx = DistributedContext(rank=rank)
-        train_step(state, _batch(), NUM, config=config, ctx=ctx, prepare=torch.Tensor.double)
+        train_step(state, _batch(), NUM, config=config, objective=_objective(config), ctx=ctx)
     assert drawn[0] == drawn[1]
     assert len(set(drawn)) == 4
 
@@ -127,7 +131,7 @@ def test_every_optimiser_learns(name):
     losses = []
     for _ in range(40):
         before = state.meter.loss_sum
-        train_step(state, _batch(), NUM, config=config, prepare=torch.Tensor.double)
+        train_step(state, _batch(), NUM, config=config, objective=_objective(config))
         state.step += 1
         losses.append(state.meter.loss_sum - before)
     assert losses[-1] < 0.6 * losses[0]

@@ -12,9 +12,9 @@ import tyro
 
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.errors import ArgumentError
-from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, smoke_run
+from lambdanets.recipes import describe_recipe, get_recipe, recipes_of, smoke_run
 from lambdanets.terminal import pairs, terminal_width
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ Argv = Annotated[tuple[str, ...], DefaultFrom(tuple), tyro.conf.Suppress]
 
 # The name of a recipe as the first argument, and the recipe's settings as options.
 Recipe = Annotated[TrainConfig, "recipe"]
+DetectRecipe = Annotated[DetectConfig, "recipe"]
 
 # Keyword arguments of `create_model` as pairs.
 Overrides = Annotated[dict[str, int | float | bool | str | None], DefaultFrom(lambda argv: {})]
@@ -56,11 +57,11 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     if hints.get("format") == Format:
         argv = ["--format=json" if argument == "--json" else argument for argument in argv]
     recipe = None
-    if Recipe in hints.values():
+    for trained in (hint.__origin__ for hint in hints.values() if hint in (Recipe, DetectRecipe)):
         if argv[:1] in ([], ["-h"], ["--help"]):
-            print(_usage(command))
+            print(_usage(command, trained))
             return 0
-        recipe = _named_recipe(argv, command)
+        recipe = _named_recipe(argv, command, trained)
     fields = [_field(one, hints[one.name], argv, recipe) for one in signature.parameters.values()]
     kind: Any = dataclasses.make_dataclass(function.__name__, fields, kw_only=True)
     kind.__doc__ = function.__doc__
@@ -86,17 +87,19 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     return function(*positional, **values)
 
 
-def _named_recipe(argv: Sequence[str], command: str) -> TrainConfig:
+def _named_recipe(argv: Sequence[str], command: str, kind: type[RunConfig]) -> RunConfig:
     """Return the recipe that comes first, with the defaults that `--fast` and `--data.name` change."""
     if argv[0].startswith("-"):
         raise ArgumentError(
-            f"{command}: recipe must come first, got {argv[0]!r}. One of {', '.join(RECIPES)}."
+            f"{command}: recipe must come first, got {argv[0]!r}. One of {', '.join(recipes_of(kind))}."
         )
-    config = get_recipe(argv[0])
+    config = get_recipe(argv[0], kind)
     if "--fast" in argv:
         # The flag itself sets `fast`; what it stands for are other defaults.
         config = replace(smoke_run(config), fast=False)
-    return replace(config, data=named_data(config.data, argv))
+    if isinstance(config, TrainConfig):
+        config = replace(config, data=named_data(config.data, argv))
+    return config
 
 
 def named_data(data: DataConfig, argv: Sequence[str]) -> DataConfig:
@@ -112,10 +115,10 @@ def value_of(option: str, argv: Sequence[str]) -> str | None:
 
 
 def _field(
-    parameter: inspect.Parameter, hint: Any, argv: Sequence[str], recipe: TrainConfig | None
+    parameter: inspect.Parameter, hint: Any, argv: Sequence[str], recipe: RunConfig | None
 ) -> tuple[str, Any, Any]:
     default = parameter.default
-    if hint == Recipe:
+    if hint in (Recipe, DetectRecipe):
         default = _settings(recipe) if recipe else None
         hint = Annotated[type(default), tyro.conf.arg(name="")]
     if parameter.kind is _POSITIONAL:
@@ -134,23 +137,24 @@ def _field(
     return parameter.name, hint, dataclasses.field(default_factory=lambda: default)
 
 
-def _settings(recipe: TrainConfig) -> Any:
+def _settings(recipe: RunConfig) -> Any:
     """Hold the settings of a recipe that are options, all but its name, in a record for tyro."""
-    hints = get_type_hints(TrainConfig) | {"data": type(recipe.data)}
+    hints = get_type_hints(type(recipe)) | {"data": type(recipe.data)}
     del hints["recipe"]
     kind = dataclasses.make_dataclass("Settings", hints.items(), frozen=True, kw_only=True)
-    kind.__doc__ = TrainConfig.__doc__
+    kind.__doc__ = f"{type(recipe).__doc__}\n{_attributes(RunConfig)}"
     # Tyro changes the entries of a dictionary, but adds none.
     changed = {"model": replace(recipe.model, overrides={})}
     return kind(**{name: getattr(recipe, name) for name in hints} | changed)
 
 
-def _usage(command: str) -> str:
-    recipes = {name: "{Summary}\n{Expected} {Cost}".format(**describe_recipe(name)) for name in RECIPES}
+def _usage(command: str, kind: type[RunConfig]) -> str:
+    names = recipes_of(kind)
+    recipes = {name: "{Summary}\n{Expected} {Cost}".format(**describe_recipe(name)) for name in names}
     return (
         f"usage: lambdanets {command} RECIPE [options]\n\nrecipes:\n"
         f"{pairs(recipes, width=terminal_width(), indent=2)}\n\n"
-        f"The options of one: lambdanets {command} {next(iter(RECIPES))} --help"
+        f"The options of one: lambdanets {command} {names[0]} --help"
     )
 
 

@@ -1,20 +1,9 @@
 """`lambdanets train`: train a recipe, or continue a run where it stopped."""
 
-import shlex
-import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from lambdanets.cli._options import Argv, Recipe
-from lambdanets.errors import ArgumentError, check_positive
-from lambdanets.recipes.origins import settings_with_origins
-from lambdanets.training.config import TrainConfig, non_defaults
-from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.torchrun import global_rank, world_size
-
-# For the time from the command to the first step.
-_STARTED: Final = time.monotonic()
+from lambdanets.cli._training import start_training
 
 
 def train(
@@ -31,8 +20,6 @@ def train(
 ) -> int:
     """Train a recipe, or continue a run where it stopped.
 
-    Settings, folder and lock are checked before torch is loaded, so that a refusal is instant.
-
     Args:
         config: All settings.
         argv: The arguments of the command.
@@ -45,75 +32,14 @@ def train(
             `world_size` is the number of processes.
         tensorboard: Write event files for TensorBoard too, into the folder `tensorboard` of the run.
     """
-    num_processes = _num_processes(config, processes, gpus, max_restarts)
-    if gpus:
-        config = replace(config, exec=replace(config.exec, device="cuda"))
-    folder = RunFolder(out or Path("runs", config.recipe))
-    if dry_run:
-        from lambdanets.launch.dry_run import describe
-
-        print(describe(config, folder.path, num_processes or 1))
-        return 0
-    config.data.check_ready()
-    if num_processes and world_size() == 1:
-        folder.changes(config, resume_allow)
-        if _is_finished(folder, config):
-            return 0
-        from lambdanets.training.torchrun import launch
-
-        return launch(["train", *argv], num_processes, max_restarts)
-
-    def start(folder: RunFolder) -> None:
-        from lambdanets.runs.train import train
-
-        command = shlex.join(["lambdanets", "train", *argv])
-        train(config, folder, command=command, allow=resume_allow, tensorboard=tensorboard, started=_STARTED)
-
-    if global_rank():
-        # The first process holds the folder.
-        start(folder)
-        return 0
-    with folder.locked(config, resume_allow) as locked:
-        if world_size() > 1 or not _is_finished(locked, config):
-            settings = _changed_settings(config, locked.path)
-            locked.append_log(settings)
-            print(settings, flush=True)
-            start(locked)
-    return 0
-
-
-def _num_processes(config: TrainConfig, processes: int | None, gpus: int | None, max_restarts: int) -> int:
-    """Check and return how many processes to start; 0 for this one alone."""
-    for name, value in (("processes", processes), ("gpus", gpus)):
-        check_positive("train", **{name: 1 if value is None else value})
-    if processes and gpus:
-        raise ArgumentError(f"train: processes and gpus must not both be given, got {processes} and {gpus}.")
-    if max_restarts < 0 or (max_restarts and not (processes or gpus)):
-        raise ArgumentError(
-            f"train: max_restarts must be at least 0, and 0 without processes or gpus, got {max_restarts}."
-        )
-    if gpus and config.exec.device == "cpu":
-        raise ArgumentError("train: gpus must not be given with exec.device cpu. Use --processes.")
-    return processes or gpus or 0
-
-
-def _is_finished(folder: RunFolder, config: TrainConfig) -> bool:
-    finished = folder.finished(config)
-    if finished:
-        print(finished)
-    return finished is not None
-
-
-def _changed_settings(config: TrainConfig, out: Path) -> str:
-    """List the settings that are not left at their defaults, and where each changed one comes from."""
-    groups: dict[str, list[str]] = {}
-    for name, value in non_defaults(config).items():
-        group, _, setting = name.rpartition(".")
-        groups.setdefault(group or "run", []).append(f"{setting} {value}")
-    lines = [f"{group:<14}{' · '.join(settings)}" for group, settings in groups.items()]
-    lines += [
-        f"{'changed':<14}{one.name} {one.recipe_value} -> {one.value} ({one.origin})"
-        for one in settings_with_origins(config)
-        if one.is_changed
-    ]
-    return "\n".join([*lines, f"{'folder':<14}{out}"])
+    return start_training(
+        config,
+        argv,
+        out=out,
+        dry_run=dry_run,
+        processes=processes,
+        gpus=gpus,
+        max_restarts=max_restarts,
+        resume_allow=resume_allow,
+        tensorboard=tensorboard,
+    )

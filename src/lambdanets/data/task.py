@@ -1,8 +1,8 @@
 """Data sets ready for use: batches, and images as functions of the epoch and the index."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -26,11 +26,22 @@ Draw = Callable[[Sequence[Seed], Int[Tensor, " b"]], Images]
 
 
 class Batch(NamedTuple):
-    """Images with their classes, and a sentence for each file that could not be read and was replaced."""
+    """Images with their targets, and a sentence for each file that could not be read and was replaced.
+
+    Targets are `Targets` of classification; for detection a tuple with a dictionary for each image.
+    """
 
     images: Images
-    targets: Targets
+    targets: Any
     unreadable: tuple[str, ...] = ()
+
+    def split(self, parts: int) -> "Iterator[Batch]":
+        """Cut the images and their targets into so many parts, as equal as can be."""
+        first = 0
+        for images in self.images.tensor_split(parts):
+            last = first + len(images)
+            yield Batch(images, self.targets[first:last])
+            first = last
 
 
 @runtime_checkable

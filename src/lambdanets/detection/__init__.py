@@ -1,1 +1,1 @@
-"""Detection and instance segmentation: Mask R-CNN on the backbones of this library, and its data and scores."""
+"""Detection and instance segmentation: Mask R-CNN on the backbones of this library, its data and scores."""

@@ -23,6 +23,7 @@ from lambdanets.terminal import format_bytes, pairs, table
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Trainer
+from lambdanets.training.objective import Classification
 
 _WIDTH: Final = 110
 
@@ -48,7 +49,7 @@ def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
         config=config,
         data=images,
         test=images,
-        num_classes=images.num_classes,
+        objective=Classification(num_classes=images.num_classes),
         ctx=DistributedContext(size=num_processes),
     )
     network = _network(config, model, images)
@@ -113,11 +114,6 @@ def _learning_rate(trainer: Trainer) -> str:
         if optim.base_batch_size
         else ""
     )
-    shape = (
-        "then half a cosine to 0"
-        if sched.shape == "cosine"
-        else f"then × {sched.step_factor:g} every {sched.step_epochs:g} epochs"
-    )
     last = trainer.total_steps - 1
     curve = [trainer.learning_rate(round(column * last / (_COLUMNS - 1))) for column in range(_COLUMNS)]
     marks = [0, sched.warmup_epochs, *(quarter * sched.epochs / 4 for quarter in (1, 2, 3))]
@@ -127,7 +123,8 @@ def _learning_rate(trainer: Trainer) -> str:
     ]
     return "\n".join(
         [
-            f"peak {config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps:,} steps, {shape}",
+            f"peak {config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps:,} steps, then"
+            f" {sched.describe()}",
             *_text_curve(curve),
             " · ".join(values),
         ]

@@ -41,6 +41,11 @@ def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **ove
     return MobileNetV2(config) if isinstance(config, MobileNetConfig) else ResNet(config)
 
 
+def count_parameters(model: nn.Module) -> int:
+    """Count the trainable numbers of a network; shared ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def parameter_groups(
     model: nn.Module, weight_decay: float, *, decay_position: bool = True
 ) -> list[dict[str, Any]]:

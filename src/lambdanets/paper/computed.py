@@ -18,6 +18,7 @@ from lambdanets.paper.related_work import PARTS
 from lambdanets.paper.results import Kind, Result
 from lambdanets.published import TABLES, Row, Value
 from lambdanets.recipes import get_recipe
+from lambdanets.training.config import TrainConfig
 
 # The sizes of the example in Tables 2, 6 and 7.
 _EXAMPLE: Final = {"b": 1, "n": 784, "m": 784, "k": 16, "d": 128, "v": 128, "h": 4, "u": 4}
@@ -108,7 +109,7 @@ def _c4_lambdas(row: Row) -> str:
 @cache
 def _regularization(model: str, image_size: int) -> dict[str, float]:
     """Read a row of Table 20 back from the network and the augmentation that its recipe makes."""
-    config = get_recipe(f"imagenet-{model.replace('_', '-')}-{image_size}")
+    config = get_recipe(f"imagenet-{model.replace('_', '-')}-{image_size}", TrainConfig)
     overrides: dict[str, Any] = config.model.overrides
     with on_meta():
         network = create_model(config.model.name, **overrides)

@@ -18,7 +18,7 @@ from lambdanets.models.config import LambdaConfig, NetworkConfig
 from lambdanets.models.variants import model_config
 from lambdanets.paper.results import Result, new_result
 from lambdanets.published import TABLES, Row
-from lambdanets.recipes import RECIPES, get_recipe
+from lambdanets.recipes import RECIPES, get_recipe, recipes_of
 from lambdanets.runs.origin import commit
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
@@ -29,7 +29,7 @@ from lambdanets.training.run_folder import RunFolder
 _TRAINED: Final = (3, 4, 8, 9, 10, 11, 12)
 
 # Data sets with a recipe for lambda layers and one for convolutions.
-_DATASETS: Final = tuple(name for name in RECIPES if f"{name}-conv" in RECIPES)
+_DATASETS: Final = tuple(name for name in recipes_of(TrainConfig) if f"{name}-conv" in RECIPES)
 
 # The settings of a network that a row of these tables may change.
 _LAYER_SETTINGS: Final = ("layers", *(one.name for one in fields(LambdaConfig)), "share_position", "mixer")
@@ -50,7 +50,7 @@ def _config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     different = {name for name, value in _settings(usual).items() if settings[name] != value}
     if not different <= {*_LAYER_SETTINGS}:
         return None
-    recipe = get_recipe(f"{dataset}-conv" if is_plain else dataset)
+    recipe = get_recipe(f"{dataset}-conv" if is_plain else dataset, TrainConfig)
     changed = different | row.overrides.keys()
     overrides: dict[str, Any] = {
         **recipe.model.overrides,

@@ -81,4 +81,4 @@ def run_config(teacher: str) -> TrainConfig | None:
     """Read the config of a teacher that is a run; None where it is another one."""
     if teacher.startswith((TIMM, HUB)):
         return None
-    return RunFolder.existing(Path(teacher)).read_config()
+    return RunFolder.existing(Path(teacher)).read_config(TrainConfig)

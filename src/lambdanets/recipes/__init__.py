@@ -1,7 +1,14 @@
 """Training settings by name: functions that return frozen configs."""
 
 # They register what they define, in the order in which `lambdanets recipes` lists it.
-from lambdanets.recipes import demo, small  # noqa: F401
-from lambdanets.recipes.registry import RECIPES, describe_recipe, get_recipe, parent_of, smoke_run
+from lambdanets.recipes import demo, detection, small  # noqa: F401
+from lambdanets.recipes.registry import (
+    RECIPES,
+    describe_recipe,
+    get_recipe,
+    parent_of,
+    recipes_of,
+    smoke_run,
+)
 
-__all__ = ["RECIPES", "describe_recipe", "get_recipe", "parent_of", "smoke_run"]
+__all__ = ["RECIPES", "describe_recipe", "get_recipe", "parent_of", "recipes_of", "smoke_run"]

@@ -154,7 +154,7 @@ def imagenet_resnet_rs152_256() -> TrainConfig:
     Departs: as `imagenet-lambda-resnet50-128`. How the twins were regularised is not printed; here as the
         lambda network of their size.
     """
-    ours = get_recipe("imagenet-lambda-resnet152-256")
+    ours = get_recipe("imagenet-lambda-resnet152-256", TrainConfig)
     return replace(ours, model=replace(ours.model, name="resnet_rs152"))
 
 

@@ -4,7 +4,7 @@ from itertools import takewhile
 from typing import Final, NamedTuple
 
 from lambdanets.recipes.registry import get_recipe, parent_of, smoke_run
-from lambdanets.training.config import TrainConfig, flatten, non_defaults
+from lambdanets.training.config import RunConfig, flatten, non_defaults
 
 _COMMAND_LINE: Final = "command line"
 _FAST: Final = "--fast"
@@ -34,7 +34,7 @@ class Setting(NamedTuple):
         return self.origin in (_COMMAND_LINE, _FAST)
 
 
-def settings_with_origins(config: TrainConfig) -> tuple[Setting, ...]:
+def settings_with_origins(config: RunConfig) -> tuple[Setting, ...]:
     """Return every setting of a config with its origin.
 
     Each override of the model is a setting; the command line adds and replaces overrides, and removes none.
@@ -67,7 +67,7 @@ def _recipes_with(name: str, value: object, recipes: dict[str, dict[str, object]
     return [*takewhile(lambda recipe: recipes[recipe].get(name, _ABSENT) == value, recipes)]
 
 
-def _flat_settings(config: TrainConfig) -> dict[str, object]:
+def _flat_settings(config: RunConfig) -> dict[str, object]:
     flat = flatten(config)
     del flat["model.overrides"], flat["recipe"]
     return flat | {f"model.overrides.{name}": value for name, value in config.model.overrides.items()}

@@ -3,13 +3,16 @@
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar, overload
 
 from lambdanets.data.config import FilesConfig
+from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError, did_you_mean
-from lambdanets.training.config import CkptConfig, TrainConfig
+from lambdanets.training.config import CkptConfig, DetectConfig, RunConfig
 
-_Recipe = Callable[[], TrainConfig]
+Config = TypeVar("Config", bound=RunConfig)
+
+_Recipe = Callable[[], RunConfig]
 
 # In the order of their definition.
 RECIPES: Final[dict[str, _Recipe]] = {}
@@ -17,7 +20,7 @@ RECIPES: Final[dict[str, _Recipe]] = {}
 _FIELDS: Final = ("Paper", "Expected", "Cost", "Derives", "Departs", "Command")
 
 
-def recipe(function: _Recipe) -> _Recipe:
+def recipe(function: Callable[[], Config]) -> Callable[[], Config]:
     """Register a function that returns a config: `digits_conv` is the recipe digits-conv.
 
     Its docstring is a lab note: a summary, remarks, and fields such as `Expected: 98.2 % …`.
@@ -25,25 +28,44 @@ def recipe(function: _Recipe) -> _Recipe:
     name = function.__name__.replace("_", "-")
 
     @functools.wraps(function)
-    def named() -> TrainConfig:
+    def named() -> Config:
         return replace(function(), recipe=name)
 
     RECIPES[name] = named
     return named
 
 
-def get_recipe(name: str) -> TrainConfig:
+def recipes_of(kind: type[RunConfig]) -> list[str]:
+    """List the recipes of classifiers (`TrainConfig`) or of detectors (`DetectConfig`), or all."""
+    return [name for name, make in RECIPES.items() if isinstance(make(), kind)]
+
+
+@overload
+def get_recipe(name: str) -> RunConfig: ...
+@overload
+def get_recipe(name: str, kind: type[Config]) -> Config: ...
+def get_recipe(name: str, kind: type[RunConfig] = RunConfig) -> RunConfig:
     """Return the config of a recipe.
 
+    Args:
+        name: The name of the recipe.
+        kind: The kind of config that is wanted.
+
     Raises:
-        ArgumentError: There is none of that name; the message has the nearest.
+        ArgumentError: There is none of that name and kind; the message has the nearest.
     """
     if name not in RECIPES:
         raise ArgumentError(
             f"get_recipe: unknown recipe {name!r}.{did_you_mean(name, RECIPES)}"
             f" `lambdanets recipes` lists all {len(RECIPES)}."
         )
-    return RECIPES[name]()
+    config = RECIPES[name]()
+    if not isinstance(config, kind):
+        trained = "detect train" if isinstance(config, DetectConfig) else "train"
+        raise ArgumentError(
+            f"get_recipe: {name} must be trained by `lambdanets {trained}`, got another command."
+        )
+    return config
 
 
 def describe_recipe(name: str) -> dict[str, str]:
@@ -53,8 +75,11 @@ def describe_recipe(name: str) -> dict[str, str]:
     the paper), Command (`lambdanets train NAME` by default).
     """
     summary, *lines = (RECIPES[name].__doc__ or "").splitlines()
-    root = " --data.root IMAGENET" if isinstance(get_recipe(name).data, FilesConfig) else ""
-    described = {"Summary": summary, "Command": f"`lambdanets train {name}{root}`."}
+    config = get_recipe(name)
+    command = "detect train" if isinstance(config, DetectConfig) else "train"
+    files = {FilesConfig: " --data.root IMAGENET", CocoConfig: " --data.root COCO"}
+    root = next((option for kind, option in files.items() if isinstance(config.data, kind)), "")
+    described = {"Summary": summary, "Command": f"`lambdanets {command} {name}{root}`."}
     field = ""
     for line in map(str.strip, lines):
         name_of_field, colon, text = line.partition(": ")
@@ -73,7 +98,7 @@ def parent_of(name: str) -> str | None:
     return None if derived is None else derived.strip("`.")
 
 
-def smoke_run(config: TrainConfig) -> TrainConfig:
+def smoke_run(config: Config) -> Config:
     """Shorten a recipe to a few epochs with a checkpoint after each: the same path in about 15 seconds."""
     return replace(
         config,

@@ -36,7 +36,7 @@ def imagenet_350ep_small() -> TrainConfig:
     Departs: as `imagenet-90ep-small`; a network of 5 blocks can spare less of itself, so dropout, stochastic
         depth and RandAugment are weaker.
     """
-    config = get_recipe("imagenet-lambda-resnet152-256")
+    config = get_recipe("imagenet-lambda-resnet152-256", TrainConfig)
     return _made_small(
         replace(config, augment=replace(config.augment, randaugment_magnitude=5.0)),
         ModelConfig(name="lambda_resnet_small", overrides={"dropout": 0.1, "stochastic_depth": 0.1}),

@@ -123,7 +123,7 @@ def summarize(run: Path) -> RunSummary:
         CheckpointError: One of its files cannot be understood.
     """
     folder = RunFolder.existing(run)
-    config = folder.read_config()
+    config = folder.read_config(RunConfig)
     records = folder.read_metrics()
     description = folder.best.with_suffix(".json")
     if not records or not description.is_file():

@@ -171,7 +171,7 @@ def _load(
 ) -> tuple[TrainConfig, Task, LoadedModel, Int[Tensor, "n most"] | None]:
     """Load all that an evaluation needs; of the sets of labels, those of this process's images."""
     loaded = load_run(run, settings.weights)
-    config = RunFolder.existing(run).read_config()
+    config = RunFolder.existing(run).read_config(TrainConfig)
     if settings.size is not None:
         config = replace(config, data=config.data.resized(settings.size))
     task = load_task(config)

@@ -131,7 +131,14 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
             loaded = lambdanets.load_run("runs/digits")
             print(loaded.predict("three.png"), loaded.origin.metric["test_accuracy"])
     """
-    path = Path(path)
+    return _loaded(*read_weights(Path(path), weights))
+
+
+def read_weights(path: Path, weights: Weights) -> "tuple[Mapping[str, Tensor], Mapping[str, Any], Origin]":
+    """Read the weights of a run, of a checkpoint or of a file, what describes their model, and their origin.
+
+    The arguments and the errors are those of `load_run`.
+    """
     check_choice("load_run", "weights", weights, get_args(Weights))
     folder = path.parent if path.is_file() else path
     if (folder / MANIFEST).is_file():
@@ -187,29 +194,28 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
     )
 
 
-def _from_file(path: Path, weights: Weights | None) -> LoadedModel:
+def _from_file(path: Path, weights: Weights | None) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Origin]:
     tensors, description = load_weights(path)
     described = description or _description_beside(path)
     digest = state_digest(tensors)
     # A description beside a file may be that of other weights of the same model: its metric is not theirs.
     metric = described.get("metric") if described.get("sha256") == digest else None
-    return _loaded(
-        tensors,
-        described,
-        Origin(
-            source=str(path),
-            model=described["model"]["name"],
-            weights=weights,
-            recipe=described.get("recipe"),
-            epoch=metric and metric["epoch"],
-            step=metric and metric["step"],
-            metric=metric,
-            sha256=digest,
-        ),
+    origin = Origin(
+        source=str(path),
+        model=described["model"]["name"],
+        weights=weights,
+        recipe=described.get("recipe"),
+        epoch=metric and metric["epoch"],
+        step=metric and metric["step"],
+        metric=metric,
+        sha256=digest,
     )
+    return tensors, described, origin
 
 
-def _from_checkpoint(checkpoint: Checkpoint, name: str) -> LoadedModel:
+def _from_checkpoint(
+    checkpoint: Checkpoint, name: str
+) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Origin]:
     if name not in checkpoint.tensors:
         raise CheckpointError(f"load_run: {checkpoint.path} must hold {name}.safetensors, got none.")
     tensors, config, step = checkpoint.tensors[name], checkpoint.record["config"], checkpoint.record["step"]
@@ -218,21 +224,20 @@ def _from_checkpoint(checkpoint: Checkpoint, name: str) -> LoadedModel:
     metrics = [record for record in run.read_metrics() if record["step"] == step]
     # The optimizer's own weights are not those that training evaluates.
     metric = metrics[0] if metrics and name == "ema" else None
-    return _loaded(
-        tensors,
-        _read_json(best) if best.is_file() else config,
-        Origin(
-            source=str(checkpoint.path / f"{name}.safetensors"),
-            model=config["model"]["name"],
-            weights="raw" if name == "model" else "ema",
-            recipe=config["recipe"],
-            epoch=metrics[0]["epoch"] if metrics else None,
-            step=step,
-            metric=metric,
-            sha256=state_digest(tensors),
-            warnings=checkpoint.skipped,
-        ),
+    origin = Origin(
+        source=str(checkpoint.path / f"{name}.safetensors"),
+        model=config["model"]["name"],
+        weights="raw" if name == "model" else "ema",
+        recipe=config["recipe"],
+        epoch=metrics[0]["epoch"] if metrics else None,
+        step=step,
+        metric=metric,
+        sha256=state_digest(tensors),
+        warnings=checkpoint.skipped,
     )
+    # Checkpoints of earlier versions do not describe themselves.
+    described = checkpoint.record.get("description") or (_read_json(best) if best.is_file() else config)
+    return tensors, described, origin
 
 
 def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin: Origin) -> LoadedModel:

@@ -27,7 +27,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def learning_curves(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
-    """Draw loss, error and learning rate over the epochs.
+    """Draw loss, error (of a detector: average precision) and learning rate over the epochs.
 
     Args:
         records: The lines of metrics.jsonl.
@@ -41,8 +41,18 @@ def learning_curves(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
         epochs,
         records,
         {"train_loss": _TRAIN, "test_loss": _TEST},
-        "loss (in training: smoothed labels)",
+        "loss (in training: smoothed labels)" if "test_accuracy" in records[-1] else "sum of the losses",
     )
+    if "test_accuracy" in records[-1]:
+        _draw_errors(errors, epochs, records)
+    else:
+        _draw_precision(errors, epochs, records)
+    _lines(rates, epochs, records, {"learning_rate": "tab:green"}, "learning rate")
+    figure.suptitle(title)
+    return figure
+
+
+def _draw_errors(errors: Axes, epochs: Sequence[int], records: Sequence[Mapping[str, Any]]) -> None:
     wrong = [
         {key: 100 * (1 - record[key]) for key in ("train_accuracy", "test_accuracy")} for record in records
     ]
@@ -53,9 +63,13 @@ def learning_curves(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
     errors.set_yticks([0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
     errors.yaxis.set_major_formatter("{x:g}")
     errors.yaxis.set_minor_formatter(NullFormatter())
-    _lines(rates, epochs, records, {"learning_rate": "tab:green"}, "learning rate")
-    figure.suptitle(title)
-    return figure
+
+
+def _draw_precision(axes: Axes, epochs: Sequence[int], records: Sequence[Mapping[str, Any]]) -> None:
+    kinds = {"box_ap": _TEST, "mask_ap": "tab:red"}
+    found = [{name: 100 * (record.get(name) or 0) for name in kinds} for record in records]
+    _lines(axes, epochs, found, kinds, "average precision, %")
+    axes.set_ylim(bottom=0)
 
 
 def confusion(

@@ -4,23 +4,22 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from lambdanets.data.task import Task
 from lambdanets.errors import StorageError
 from lambdanets.files import replace_file
+from lambdanets.models.factory import count_parameters
 from lambdanets.runs.display import TrainingProgress
+from lambdanets.runs.tasks import Job
 from lambdanets.runs.tensorboard import TensorBoardSink
 from lambdanets.terminal import print_line
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Callback
-from lambdanets.training.metrics import Evaluation
-from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.run_folder import RunFolder, headline
 from lambdanets.training.state import TrainState
 from lambdanets.training.weights import save_weights
 
@@ -31,6 +30,7 @@ class Recorder(Callback):
     Attributes:
         config: The settings of the run.
         folder: The run folder.
+        job: What is trained.
         ctx: This process among the others.
     """
 
@@ -38,7 +38,7 @@ class Recorder(Callback):
         self,
         config: RunConfig,
         folder: RunFolder,
-        task: Task,
+        job: Job,
         ctx: DistributedContext,
         *,
         with_tensorboard: bool = False,
@@ -46,11 +46,10 @@ class Recorder(Callback):
         self.config = config
         self.folder = folder
         self.ctx = ctx
-        self._task = task
+        self.job = job
         self._progress: TrainingProgress | None = None
         self._with_tensorboard = with_tensorboard
         self._events: TensorBoardSink | None = None
-        self._is_mixed = bool(config.augment.mixup or config.augment.cutmix)
         # Lines of metrics.jsonl that a full disk has not taken yet.
         self._waiting: list[dict[str, Any]] = []
 
@@ -80,11 +79,10 @@ class Recorder(Callback):
         """Show the step."""
         meter = state.meter
         if self._progress and meter.count:
-            # The accuracy on mixed images means little.
-            accuracy = None if self._is_mixed else meter.correct / meter.count
+            accuracy = self.job.objective.training_accuracy(meter)
             self._progress.show_step(state.step, num_images, meter.loss_sum / meter.count, accuracy)
 
-    def on_epoch_end(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
+    def on_epoch_end(self, state: TrainState, record: dict[str, Any]) -> None:
         """Write the line of metrics.jsonl and, if they are the best, the EMA weights."""
         is_best = bool(state.best and state.best["step"] == state.step)
         best_model = state.ema_model() if is_best else None
@@ -96,7 +94,7 @@ class Recorder(Callback):
                 self.folder.append_metrics(self._waiting[0])
                 del self._waiting[0]
             if best_model:
-                _save_best(self.folder.best, state, best_model, self.config, self._task)
+                self._save_best(state, best_model)
         except StorageError as error:
             # The line waits, and a checkpoint decides whether the run can go on.
             self._warn(str(error))
@@ -105,8 +103,7 @@ class Recorder(Callback):
         if self._progress:
             self._progress.print(
                 f"epoch {record['epoch']:>3} of {self.config.sched.epochs} · loss"
-                f" {record['train_loss']:.3f} · test {record['test_accuracy']:.2%} ({evaluation.correct} of"
-                f" {evaluation.total}) · {self._progress.time_left()}"
+                f" {record['train_loss']:.3f} · test {headline(record)} · {self._progress.time_left()}"
             )
 
     def on_nonfinite(self, state: TrainState, record: dict[str, Any]) -> None:
@@ -129,7 +126,8 @@ class Recorder(Callback):
         Raises:
             StorageError: It failed once too often.
         """
-        tensors, record = state.tensors(), state.record(self.config, self.ctx.size)
+        tensors = state.tensors()
+        record = {**state.record(self.config, self.ctx.size), "description": self._description()}
         events = state.events
 
         def store() -> str | None:
@@ -160,38 +158,23 @@ class Recorder(Callback):
         self.ctx.from_main(lambda: self.folder.drop_metrics_after(state.step))
         self.print(f"rolled back to step {state.step}")
 
+    def _save_best(self, state: TrainState, ema: nn.Module) -> None:
+        """Write the EMA weights of the best epoch with their description, as `load_run` reads it."""
+        description = {
+            "format": 1,
+            "recipe": self.config.recipe,
+            "weights": "moving average",
+            "parameters": count_parameters(state.model),
+            "metric": state.best,
+            **self._description(),
+        }
+        save_weights(self.folder.best, ema.state_dict(), description)
+
+    def _description(self) -> dict[str, Any]:
+        """Describe what the network takes and gives."""
+        model = {**asdict(self.config.model), **self.job.model_description}
+        return {"model": model, **self.job.description}
+
     def _warn(self, text: str) -> None:
         if self.ctx.is_main and self._progress:
             self._progress.print(f"warning: {text}")
-
-
-def _save_best(path: Path, state: TrainState, ema: nn.Module, config: RunConfig, task: Task) -> None:
-    """Write the EMA weights of the best epoch with their description, as `load_run` reads it.
-
-    Args:
-        path: `best.safetensors` of a run; `best.json` beside it repeats the description.
-        state: The state of the training, with its best evaluation.
-        ema: The EMA model.
-        config: The settings of the run.
-        task: The data set, which says what the network's inputs and outputs are.
-    """
-    description = {
-        "format": 1,
-        "recipe": config.recipe,
-        "model": {
-            **asdict(config.model),
-            "num_classes": len(task.labels),
-            "in_channels": task.in_channels,
-        },
-        "weights": "moving average",
-        "parameters": count_parameters(state.model),
-        "metric": state.best,
-        "labels": list(task.labels),
-        "preprocessing": task.preprocessing and task.preprocessing.to_dict(),
-    }
-    save_weights(path, ema.state_dict(), description)
-
-
-def count_parameters(model: nn.Module) -> int:
-    """Count the trainable numbers of a network; shared ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())

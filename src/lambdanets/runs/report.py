@@ -7,17 +7,18 @@ from typing import Any, Final
 import numpy as np
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lambdanets.data.task import Task
 from lambdanets.files import replace_file
+from lambdanets.models.factory import count_parameters
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.recipes import describe_recipe
 from lambdanets.runs.class_report import HEADINGS, class_counts, confused_pairs, listed_classes
 from lambdanets.runs.plots import confusion, learning_curves, position_tables, save_figure
-from lambdanets.runs.recorder import count_parameters
 from lambdanets.terminal import format_duration, pairs
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.metrics import TOP, Evaluation
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import Events, TrainState
@@ -30,52 +31,76 @@ _MOST_STEPS: Final = 10
 
 def write_report(
     folder: RunFolder,
-    config: TrainConfig,
     state: TrainState,
     model: nn.Module,
-    task: Task,
     command: str,
     evaluation: Evaluation,
+    *,
+    config: TrainConfig,
+    task: Task,
 ) -> str:
     """Draw the images, write report.md last, and give the closing lines for the terminal.
 
     Args:
         folder: The run folder.
-        config: The settings of the run.
         state: The state at the end of the run, with what went wrong on the way.
         model: The EMA model.
-        task: The data set.
         command: The command line that repeats the run.
         evaluation: The evaluation of the EMA model.
+        config: The settings of the run.
+        task: The data set.
     """
-    images = _draw_images(folder, config, model, evaluation, task.labels)
-    warnings, results = folder.warnings(), _result_rows(config, state, evaluation)
+    title = f"{config.recipe}: {config.model.name}, {evaluation.accuracy:.2%} of {evaluation.total}"
+    matrix = confusion(evaluation.confusion.numpy(), task.labels, title)
+    counts = class_counts(evaluation.confusion, task.labels)
+    return finish_report(
+        folder,
+        state,
+        command,
+        template="report.md",
+        results=_result_rows(config, state, evaluation),
+        images=draw_figures(folder, model, title, {"confusion.png": matrix}),
+        num_files=len(task.train),
+        config=config,
+        headings=HEADINGS,
+        classes=[count.cells() for count in listed_classes(counts)],
+        num_classes=len(counts),
+        confusions=[(label, other, str(times)) for label, other, times in confused_pairs(counts)],
+    )
+
+
+def finish_report(
+    folder: RunFolder,
+    state: TrainState,
+    command: str,
+    *,
+    template: str,
+    results: dict[str, str],
+    images: Sequence[str],
+    num_files: int,
+    **values: Any,
+) -> str:
+    """Write report.md, and give the closing lines for the terminal.
+
+    Args:
+        folder: The run folder.
+        state: The state at the end of the run.
+        command: The command line that repeats the run.
+        template: Name of the template.
+        results: The results by name.
+        images: Names of the images.
+        num_files: Number of training images.
+        **values: What the template needs beside these.
+    """
+    warnings = folder.warnings()
     rows = {
         **results,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads,"
         f" Python {platform.python_version()}, torch {torch.__version__}",
         "restarts": str(folder.sessions() - 1),
         "warnings": f"{len(warnings)}, below" if warnings else "none",
-        **_event_rows(state.events, len(task.train)),
+        **_event_rows(state.events, num_files),
     }
-    page = _render_report(
-        config=config,
-        rows=rows,
-        command=command,
-        warnings=warnings,
-        unreadable=state.events.unreadable,
-        images=images,
-        evaluation=evaluation,
-        labels=task.labels,
-    )
-    replace_file(folder.report, page.encode(errors="surrogateescape"))
-    files = ["report.md", *images, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]
-    return "\n" + pairs({**results, "files": f"{folder.path}/: {' · '.join(files)}"}, width=_WIDTH)
-
-
-def _render_report(*, evaluation: Evaluation, labels: Sequence[str], **values: Any) -> str:
-    """Render report.md: the values that its template names, and the classes of an evaluation."""
-    counts = class_counts(evaluation.confusion, labels)
     environment = Environment(
         loader=PackageLoader("lambdanets.runs"),
         # Markdown, whose cells and lists the template escapes itself.
@@ -85,13 +110,17 @@ def _render_report(*, evaluation: Evaluation, labels: Sequence[str], **values: A
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
-    return environment.get_template("report.md").render(
-        headings=HEADINGS,
-        classes=[count.cells() for count in listed_classes(counts)],
-        num_classes=len(counts),
-        confusions=[(label, other, str(times)) for label, other, times in confused_pairs(counts)],
+    page = environment.get_template(template).render(
+        rows=rows,
+        command=command,
+        warnings=warnings,
+        unreadable=state.events.unreadable,
+        images=images,
         **values,
     )
+    replace_file(folder.report, page.encode(errors="surrogateescape"))
+    files = ["report.md", *images, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]
+    return "\n" + pairs({**results, "files": f"{folder.path}/: {' · '.join(files)}"}, width=_WIDTH)
 
 
 def _result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) -> dict[str, str]:
@@ -107,6 +136,13 @@ def _result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation)
         **rows,
         "best": f"{best['test_accuracy']:.2%}, {best['test_correct']} of {best['test_total']}, after epoch"
         f" {best['epoch']}; chosen on the same images, so optimistic",
+        **run_rows(config, state),
+    }
+
+
+def run_rows(config: RunConfig, state: TrainState) -> dict[str, str]:
+    """The rows of any run: what its recipe expects, its parameters and its time."""
+    return {
         "reference": describe_recipe(config.recipe).get("Expected", "none").rstrip("."),
         "parameters": f"{count_parameters(state.model):,}",
         "training time": f"{format_duration(state.seconds)} for {config.sched.epochs} epochs,"
@@ -138,15 +174,9 @@ def _steps(steps: Sequence[int]) -> str:
     return f"{', '.join(map(str, steps[:_MOST_STEPS]))}{', …' if len(steps) > _MOST_STEPS else ''}"
 
 
-def _draw_images(
-    folder: RunFolder, config: TrainConfig, model: nn.Module, evaluation: Evaluation, labels: tuple[str, ...]
-) -> list[str]:
-    """Draw curves, confusion matrix and the position tables of lambda layers; give the names."""
-    title = f"{config.recipe}: {config.model.name}, {evaluation.accuracy:.2%} of {evaluation.total}"
-    figures = {
-        "curves.png": learning_curves(folder.read_metrics(), title),
-        "confusion.png": confusion(evaluation.confusion.numpy(), labels, title),
-    }
+def draw_figures(folder: RunFolder, model: nn.Module, title: str, more: dict[str, Figure]) -> list[str]:
+    """Draw curves, the figures of a task, and the position tables of lambda layers; give the names."""
+    figures = {"curves.png": learning_curves(folder.read_metrics(), title), **more}
     tables = _learned_tables(model)
     if tables:
         figures["lambdas.png"] = position_tables(

@@ -1,16 +1,25 @@
-"""From a config to its data set and its network."""
+"""From a config to its data set, and to the job of training on it."""
 
-from dataclasses import replace
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 from torch import nn
 
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.data.pseudo import MixedTraining, PseudoLabels
-from lambdanets.data.task import Task
+from lambdanets.data.task import Task, TestData, TrainingData
+from lambdanets.data.transforms import mix
 from lambdanets.errors import ArgumentError
 from lambdanets.models import create_model
-from lambdanets.training.config import ModelConfig, TrainConfig
+from lambdanets.runs.report import write_report
+from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, TrainConfig
+from lambdanets.training.objective import Classification, Objective
+
+if TYPE_CHECKING:
+    from lambdanets.detection.data import DetectionTask
 
 
 def make_model(config: ModelConfig, task: Task) -> nn.Module:
@@ -20,8 +29,80 @@ def make_model(config: ModelConfig, task: Task) -> nn.Module:
     )
 
 
-def load_task(config: TrainConfig) -> Task:
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What is trained, whatever the task.
+
+    Attributes:
+        train: The images to train with.
+        test: The images to test with.
+        objective: What is minimised, and how the network is judged.
+        make_model: Makes the network, from the global generator of random numbers.
+        model_description: What describes the network beside its name and overrides.
+        description: What else the file of the best weights says.
+        write_report: Writes the report of a finished run, of its folder, state, EMA model, command line and
+            evaluation; returns the closing lines for the terminal.
+        data: The name of the data set.
+        eval_every: Epochs from one evaluation to the next.
+    """
+
+    train: TrainingData
+    test: TestData
+    objective: Objective
+    make_model: Callable[[], nn.Module]
+    model_description: Mapping[str, Any]
+    description: Mapping[str, Any]
+    write_report: Callable[..., str]
+    data: str
+    eval_every: int = 1
+
+
+def make_job(config: RunConfig, task: "Task | DetectionTask") -> Job:
+    """Put together what the training of a config needs beside its data set."""
+    if isinstance(config, DetectConfig):
+        from lambdanets.runs.detect import detection_job
+
+        return detection_job(config, task)
+    assert isinstance(config, TrainConfig) and isinstance(task, Task), "a classifier has classified images"
+    mixup, cutmix = config.augment.mixup, config.augment.cutmix
+    blend = functools.partial(mix, num_classes=len(task.labels), mixup=mixup, cutmix=cutmix)
+    return Job(
+        train=task.train,
+        test=task.test,
+        objective=Classification(
+            num_classes=len(task.labels),
+            label_smoothing=config.label_smoothing,
+            prepare=task.prepare,
+            mix=blend if mixup or cutmix else None,
+        ),
+        make_model=functools.partial(make_model, config.model, task),
+        model_description={"num_classes": len(task.labels), "in_channels": task.in_channels},
+        description={
+            "labels": list(task.labels),
+            "preprocessing": task.preprocessing and task.preprocessing.to_dict(),
+        },
+        write_report=functools.partial(write_report, config=config, task=task),
+        data=config.data.name,
+    )
+
+
+@overload
+def load_task(config: TrainConfig) -> Task: ...
+@overload
+def load_task(config: RunConfig) -> "Task | DetectionTask": ...
+def load_task(config: RunConfig) -> "Task | DetectionTask":
     """Load the data set of a config, and beside it the images that a teacher labelled, if it names any."""
+    if isinstance(config, DetectConfig):
+        from lambdanets.detection.data import load
+
+        return load(
+            config.data,
+            config.augment,
+            seed=config.seed,
+            masks=config.detector.masks,
+            max_unreadable=config.faults.max_unreadable_in_a_row,
+        )
+    assert isinstance(config, TrainConfig), "a run trains a classifier or a detector"
     task = _load(config.data, config)
     if not config.pseudo.labels:
         return task

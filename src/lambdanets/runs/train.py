@@ -8,26 +8,23 @@ from typing import Any
 
 import torch
 
-from lambdanets.data.task import Task
-from lambdanets.data.transforms import mix
-from lambdanets.models import parameter_groups
+from lambdanets.models.factory import count_parameters, parameter_groups
 from lambdanets.runs.display import TrainingProgress
-from lambdanets.runs.recorder import Recorder, count_parameters
-from lambdanets.runs.report import write_report
-from lambdanets.runs.tasks import load_task, make_model
+from lambdanets.runs.recorder import Recorder
+from lambdanets.runs.tasks import Job, load_task, make_job
 from lambdanets.terminal import pairs, print_line
 from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
 from lambdanets.training.loop import Trainer
-from lambdanets.training.metrics import Evaluation
+from lambdanets.training.objective import Judgement
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState, init_train_state
 from lambdanets.training.torchrun import StopRequest
 
 
 def train(
-    config: TrainConfig,
+    config: RunConfig,
     folder: RunFolder,
     *,
     command: str,
@@ -65,11 +62,12 @@ def train(
                 print_line(finished)
             return
         task = load_task(config)
-        recorder = Recorder(config, folder, task, ctx, with_tensorboard=tensorboard)
-        trainer = make_trainer(config, task, ctx, callback=recorder, stop_requested=stop)
-        state = first_state(config, task, ctx)
+        job = make_job(config, task)
+        recorder = Recorder(config, folder, job, ctx, with_tensorboard=tensorboard)
+        trainer = make_trainer(config, job, ctx, callback=recorder, stop_requested=stop)
+        state = first_state(config, job, ctx)
         _resume(state, recorder, allow)
-        recorder.print(_banner(state, trainer, task))
+        recorder.print(_banner(state, trainer, job))
         try:
             evaluation = _fit(state, trainer, recorder, started)
         except Exception as error:
@@ -78,10 +76,10 @@ def train(
             raise
         model = state.ema_model()
         if ctx.is_main:
-            recorder.print(write_report(folder, config, state, model, task, command, evaluation))
+            recorder.print(job.write_report(folder, state, model, command, evaluation))
 
 
-def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Evaluation:
+def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Judgement:
     if not trainer.ctx.is_main:
         return trainer.fit(state)
     progress = TrainingProgress(
@@ -96,26 +94,23 @@ def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float
         return trainer.fit(state)
 
 
-def make_trainer(config: TrainConfig, task: Task, ctx: DistributedContext, **options: Any) -> Trainer:
-    """Make the trainer of a task; the options are those of `Trainer`."""
-    mixup, cutmix = config.augment.mixup, config.augment.cutmix
-    blend = functools.partial(mix, num_classes=len(task.labels), mixup=mixup, cutmix=cutmix)
+def make_trainer(config: RunConfig, job: Job, ctx: DistributedContext, **options: Any) -> Trainer:
+    """Make the trainer of a job; the options are those of `Trainer`."""
     return Trainer(
         config=config,
-        data=task.train,
-        test=task.test,
-        num_classes=len(task.labels),
-        prepare=task.prepare,
-        mix=blend if mixup or cutmix else None,
+        data=job.train,
+        test=job.test,
+        objective=job.objective,
+        eval_every=job.eval_every,
         ctx=ctx,
         **options,
     )
 
 
-def first_state(config: TrainConfig, task: Task, ctx: DistributedContext = ALONE) -> TrainState:
+def first_state(config: RunConfig, job: Job, ctx: DistributedContext = ALONE) -> TrainState:
     """Make the model, its EMA and its optimiser, as the seed decides."""
     torch.manual_seed(config.seed)
-    model = make_model(config.model, task)
+    model = job.make_model()
     groups = functools.partial(parameter_groups, weight_decay=config.optim.weight_decay)
     return init_train_state(model, config, ctx, groups)
 
@@ -141,7 +136,7 @@ def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> No
     ctx.from_main(lambda: folder.drop_metrics_after(state.step))
 
 
-def _banner(state: TrainState, trainer: Trainer, task: Task) -> str:
+def _banner(state: TrainState, trainer: Trainer, job: Job) -> str:
     """Describe what is about to run, in numbers."""
     config, ctx = trainer.config, trainer.ctx
     half_life = state.ema.half_life_steps() / trainer.steps_per_epoch
@@ -151,14 +146,13 @@ def _banner(state: TrainState, trainer: Trainer, task: Task) -> str:
     name = torch.cuda.get_device_name(ctx.device) if ctx.device.type == "cuda" else "CPU"
     devices = f"{ctx.size} processes, {name} each" if ctx.size > 1 else name
     sched = config.sched
-    falls = f"× {sched.step_factor} every {sched.step_epochs} epochs"
     rows = {
         "model": f"{config.model.name}, {count_parameters(state.model):,} parameters",
-        "data": f"{config.data.name}, {len(task.train):,} to train with, {len(task.test):,} to test with",
+        "data": f"{job.data}, {len(trainer.data):,} to train with, {len(trainer.test):,} to test with",
         "steps": f"{trainer.total_steps:,} = {sched.epochs} epochs × {trainer.steps_per_epoch} steps"
         f" of at most {config.global_batch_size} images",
         "learning rate": f"{config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps} steps of"
-        f" warm-up, then {falls if sched.step_epochs else 'cosine to 0'}",
+        f" warm-up, then {sched.describe()}",
         "EMA": f"decay {config.ema_decay:g}, half-life {half_life:.1f} epochs",
         "machine": f"{devices}, {torch.get_num_threads()} threads of {os.cpu_count()} cores,"
         f" {'float32' if precision is None else str(precision).removeprefix('torch.')},"

@@ -79,8 +79,9 @@ class SchedConfig:
     Attributes:
         epochs: Passes over the training images.
         warmup_epochs: How many of them warm up; fractions are allowed.
-        shape: Half a cosine down to zero, or a factor every few epochs.
+        shape: Half a cosine down to zero, or a factor every few epochs or at some points of the run.
         step_epochs: Epochs from one step down to the next, counted from the start of training.
+        step_at: Instead: the fractions of the run at which the rate steps down.
         step_factor: Multiplies the rate at each of them.
     """
 
@@ -88,6 +89,7 @@ class SchedConfig:
     warmup_epochs: float = 0.0
     shape: Literal["cosine", "step"] = "cosine"
     step_epochs: float | None = None
+    step_at: tuple[float, ...] = ()
     step_factor: float | None = None
 
     def __post_init__(self) -> None:
@@ -99,11 +101,26 @@ class SchedConfig:
         if self.shape == "cosine":
             for name in ("step_epochs", "step_factor"):
                 require(self, name, getattr(self, name) is None, "be none for cosine")
+            require(self, "step_at", not self.step_at, "be empty for cosine")
         else:
-            require(self, "step_epochs", (self.step_epochs or 0) > 0, "be positive for step")
+            if self.step_at:
+                require(self, "step_epochs", self.step_epochs is None, "be none with step_at")
+                inside = all(0 < fraction < 1 for fraction in self.step_at)
+                require(self, "step_at", inside, "lie between 0 and 1, both excluded")
+            else:
+                require(self, "step_epochs", (self.step_epochs or 0) > 0, "be positive for step")
             require(
                 self, "step_factor", 0 < (self.step_factor or 0) <= 1, "be positive and at most 1 for step"
             )
+
+    def describe(self) -> str:
+        """Say how the rate falls after the warm-up."""
+        if self.shape == "cosine":
+            return "half a cosine to 0"
+        if self.step_at:
+            points = ", ".join(f"{100 * fraction:g} %" for fraction in self.step_at)
+            return f"× {self.step_factor:g} at {points} of the run"
+        return f"× {self.step_factor:g} every {self.step_epochs:g} epochs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -329,14 +346,20 @@ class TrainConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class DetectConfig(RunConfig):
-    """All settings of the training of a detector."""
+    """All settings of the training of a detector.
 
+    Attributes:
+        eval_every: Epochs from one evaluation to the next; the last epoch always has one.
+    """
+
+    eval_every: int = 1
     data: CocoConfig
     augment: JitterConfig = field(default_factory=JitterConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(self, "eval_every", self.eval_every >= 1, "be at least 1")
         for name, setting in (("sync_batch_norm", "--detector.norm sync"), ("parallel", "ddp")):
             require(
                 self.exec,
@@ -388,4 +411,6 @@ def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
             fields[name] = read_data_config(fields[name])
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
             fields[name] = _from_dict(hint, fields[name])
+        elif isinstance(fields[name], list):
+            fields[name] = tuple(fields[name])
     return kind(**fields)

@@ -10,15 +10,16 @@ from typing import Any
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.task import Batch, TestData, TrainingData, identity
+from lambdanets.data.task import Batch, TestData, TrainingData
 from lambdanets.errors import ArgumentError, DataError, NumericError, StoppedError
 from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype
-from lambdanets.training.loader import load_batches, test_batches
-from lambdanets.training.metrics import Evaluation, Meter, evaluate
+from lambdanets.training.loader import load_batches
+from lambdanets.training.metrics import Meter
+from lambdanets.training.objective import Judgement, Objective
 from lambdanets.training.optimizer import scheduled_learning_rate, set_learning_rate
 from lambdanets.training.state import TrainState
-from lambdanets.training.step import Mix, train_step
+from lambdanets.training.step import train_step
 
 # The epoch and the images' indices of one step.
 Step = tuple[int, Int[Tensor, " b"]]
@@ -30,7 +31,7 @@ class Callback:
     def on_step_end(self, state: TrainState, num_images: int) -> None:
         """Called after each step, with the size of its batch."""
 
-    def on_epoch_end(self, state: TrainState, record: dict[str, Any], evaluation: Evaluation) -> None:
+    def on_epoch_end(self, state: TrainState, record: dict[str, Any]) -> None:
         """Called after each evaluation, before the state is saved; `record` is the line of metrics.jsonl."""
 
     def on_nonfinite(self, state: TrainState, record: dict[str, Any]) -> None:
@@ -52,8 +53,8 @@ class Trainer:
     and continued ends bit for bit where an undisturbed one does.
 
     Attributes:
-        prepare: From images as the data give them to what the model takes, on its device.
-        mix: Mixes the images of a batch; none without mixup and cutmix.
+        objective: What it minimises, and how its network is judged.
+        eval_every: Epochs from one evaluation to the next; the last epoch always has one.
         ctx: This process among those of the run.
         callback: Called after each step and epoch, and to save.
         stop_requested: Asked before each step; true means save and leave.
@@ -63,9 +64,8 @@ class Trainer:
     config: RunConfig
     data: TrainingData
     test: TestData
-    num_classes: int
-    prepare: Callable[[Tensor], Tensor] = identity
-    mix: Mix | None = None
+    objective: Objective
+    eval_every: int = 1
     ctx: DistributedContext = ALONE
     callback: Callback = field(default_factory=Callback)
     stop_requested: Callable[[], bool] = lambda: False
@@ -109,6 +109,7 @@ class Trainer:
             peak=self.config.peak_learning_rate,
             warmup_steps=self.warmup_steps,
             total_steps=self.total_steps,
+            points=[fraction * self.total_steps for fraction in sched.step_at],
             interval=sched.step_epochs and sched.step_epochs * self.steps_per_epoch,
             factor=sched.step_factor,
         )
@@ -117,7 +118,7 @@ class Trainer:
         """The indices of each step of an epoch: equal parts, so that no batch is a lone image."""
         return self.data.order(epoch).tensor_split(self.steps_per_epoch)
 
-    def fit(self, state: TrainState) -> Evaluation:
+    def fit(self, state: TrainState) -> Judgement:
         """Train a state in place, from its step to the end of the run; return the EMA model's evaluation.
 
         Raises:
@@ -127,33 +128,37 @@ class Trainer:
         """
         if state.step == 0 and self.config.faults.nonfinite == "rollback":
             self.callback.save(state, must=True)
+        self._rehearse(state)
         evaluation = None
         steps, batches = self._start_at(state.step)
         while state.step < self.total_steps:
             if self._train_epoch(state, steps, batches):
-                evaluation = self.evaluate(state)
-                record = self._epoch_record(state, evaluation)
-                self.callback.on_epoch_end(state, record, evaluation)
-                is_last = state.step == self.total_steps
-                if is_last or self._save_is_due or record["epoch"] % self.config.ckpt.every_epochs == 0:
+                epoch, is_last = state.step // self.steps_per_epoch, state.step == self.total_steps
+                if is_last or epoch % self.eval_every == 0:
+                    evaluation = self.evaluate(state)
+                    self.callback.on_epoch_end(state, self._epoch_record(state, evaluation))
+                if is_last or self._save_is_due or epoch % self.config.ckpt.every_epochs == 0:
                     self._save(state, must=is_last)
             else:
                 # Rolled back: the state is an earlier one, and its batches are read anew.
                 steps, batches = self._start_at(state.step)
         return evaluation or self.evaluate(state)
 
-    def evaluate(self, state: TrainState) -> Evaluation:
+    def _rehearse(self, state: TrainState) -> None:
+        """Let the objective try the largest batch, unless the run is done."""
+        execution, most = self.config.exec, math.ceil(len(self.data) / self.steps_per_epoch)
+        if state.step < self.total_steps:
+            state.model.train()
+            self.objective.rehearse(
+                state.model,
+                math.ceil(math.ceil(most / self.ctx.size) / execution.accumulation),
+                ctx=self.ctx,
+                dtype=autocast_dtype(execution.precision, self.ctx.device),
+            )
+
+    def evaluate(self, state: TrainState) -> Judgement:
         """Evaluate the EMA model, a shard of the test images in each process."""
-        execution = self.config.exec
-        evaluation = evaluate(
-            state.ema_model(),
-            test_batches(self.test, ctx=self.ctx, num_workers=execution.num_workers),
-            self.num_classes,
-            prepare=self.prepare,
-            precision=autocast_dtype(execution.precision, self.ctx.device),
-            ctx=self.ctx,
-        )
-        return evaluation.require_whole(len(self.test))
+        return self.objective.evaluate(state.ema_model(), self.test, self.config.exec, self.ctx)
 
     def _start_at(self, first: int) -> tuple[Iterator[Step], Iterator[Batch]]:
         """The steps from one on, and their batches."""
@@ -212,8 +217,7 @@ class Trainer:
             num_images,
             config=self.config,
             ctx=self.ctx,
-            prepare=self.prepare,
-            mix=self.mix,
+            objective=self.objective,
             flags=(*self._own_flags(), *map(float, unreadable)),
         )
         self._agree(sums)
@@ -287,28 +291,22 @@ class Trainer:
         self.callback.save(state, must=must)
         self._last_save = self.clock()
 
-    def _epoch_record(self, state: TrainState, evaluation: Evaluation) -> dict[str, Any]:
+    def _epoch_record(self, state: TrainState, evaluation: Judgement) -> dict[str, Any]:
         meter, state.meter = state.meter, Meter()
         state.seconds += meter.seconds
-        count = max(meter.count, 1)
         record = {
             "epoch": state.step // self.steps_per_epoch,
             "step": state.step,
             "learning_rate": self.learning_rate(state.step - 1),
-            "train_loss": meter.loss_sum / count,
-            "train_accuracy": meter.correct / count,
+            "train_loss": meter.loss_sum / max(meter.count, 1),
+            **self.objective.training_record(meter),
             "train_total": meter.count,
-            "test_loss": evaluation.loss,
-            "test_accuracy": evaluation.accuracy,
-            "test_correct": evaluation.correct,
-            "test_total": evaluation.total,
-            "test_top5_correct": evaluation.top5_correct,
+            **evaluation.record(),
             "seconds": state.seconds,
             "images_per_s": meter.count / meter.seconds,
         }
+        chooses = self.objective.best_by[0]
         # A tie goes to the later weights: they have seen more.
-        if state.best is None or evaluation.correct >= state.best["test_correct"]:
-            state.best = {
-                key: record[key] for key in ("epoch", "step", "test_accuracy", "test_correct", "test_total")
-            }
+        if state.best is None or record[chooses] >= state.best[chooses]:
+            state.best = {key: record[key] for key in ("epoch", "step", *self.objective.best_by)}
         return record

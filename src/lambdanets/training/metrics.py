@@ -1,9 +1,9 @@
 """Exact counts of what a model gets right, the same on any number of processes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float, Int
@@ -24,15 +24,27 @@ class Meter:
 
     Attributes:
         loss_sum: Loss of each image, summed.
-        correct: Images classified correctly, as they were trained on.
         count: Images seen.
         seconds: Time spent on them.
+        sums: What else the objective counts, by name, summed over the images.
     """
 
     loss_sum: float = 0.0
-    correct: int = 0
     count: int = 0
     seconds: float = 0.0
+    sums: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Meter":
+        """Read what `dataclasses.asdict` gave; checkpoints of earlier versions have `correct` alone."""
+        kept = dict(values)
+        if "correct" in kept:
+            kept["sums"] = {"correct": float(kept.pop("correct"))}
+        return cls(**kept)
+
+    def mean(self, name: str) -> float:
+        """Mean of a sum over the images seen; of no image 0."""
+        return self.sums.get(name, 0.0) / max(self.count, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +95,16 @@ class Evaluation:
         if self.real_correct is None or not self.real_total:
             return None
         return self.real_correct / self.real_total
+
+    def record(self) -> dict[str, Any]:
+        """Give its numbers as metrics.jsonl holds them."""
+        return {
+            "test_loss": self.loss,
+            "test_accuracy": self.accuracy,
+            "test_correct": self.correct,
+            "test_total": self.total,
+            "test_top5_correct": self.top5_correct,
+        }
 
     def require_whole(self, num_images: int) -> "Evaluation":
         """Return this evaluation, if each image of a data set was counted once."""

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -45,16 +45,17 @@ def scheduled_learning_rate(
     warmup_steps: int,
     total_steps: int,
     interval: float | None = None,
+    points: Sequence[float] = (),
     factor: float | None = None,
 ) -> float:
     """Give the learning rate of one step: a linear warm-up, then half a cosine or a factor at each interval.
 
     With s = step, w = warmup_steps and t = total_steps: peak · (s + 1) / (w + 1) for s < w, then
-    peak · (1 + cos(π (s - w) / (t - w))) / 2, or peak · factor^⌊s / interval⌋ where both are given. The first
-    step already moves, step w has the peak, and step t (never taken) would have zero under the cosine.
-    The interval, in steps, may be a fraction.
+    peak · (1 + cos(π (s - w) / (t - w))) / 2, or peak · factor^⌊s / interval⌋ where both are given, or
+    peak · factor^|{p ∈ points: s ≥ p}|. The first step already moves, step w has the peak, and step t (never
+    taken) would have zero under the cosine. The interval and the points, in steps, may be fractions.
 
-    Paper: §E.2 (linear warm-up, then cosine; MobileNet: 0.99 every 3 epochs).
+    Paper: §E.2 (linear warm-up, then cosine; MobileNet: 0.99 every 3 epochs; detection: 0.1 at three points).
 
     Example:
         >>> scheduled_learning_rate(5, peak=0.5, warmup_steps=0, total_steps=10)
@@ -73,6 +74,8 @@ def scheduled_learning_rate(
         )
     if step < warmup_steps:
         return peak * (step + 1) / (warmup_steps + 1)
+    if points and factor is not None:
+        return float(peak * factor ** sum(step >= point for point in points))
     if interval is not None and factor is not None:
         return float(peak * factor ** math.floor(step / interval))
     return peak * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps))) / 2

@@ -4,15 +4,17 @@ import fcntl
 import json
 import os
 import platform
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.files import replace_file, storing
-from lambdanets.training.config import RunConfig, differences
+from lambdanets.training.config import RunConfig, TrainConfig, differences
+
+Config = TypeVar("Config", bound=RunConfig)
 
 
 class RunFolder:
@@ -73,7 +75,7 @@ class RunFolder:
         """
         if not self.config.exists():
             return {}
-        changes = differences(self.read_config(), config)
+        changes = differences(self.read_config(RunConfig), config)
         is_bound = bool(self.read_metrics() or any(self.checkpoints.glob("step-*")))
         refused = {name: change for name, change in changes.items() if is_bound and name not in allow}
         if refused:
@@ -85,12 +87,28 @@ class RunFolder:
             )
         return changes
 
-    def read_config(self) -> RunConfig:
-        """Read config.json."""
+    def read_config(self, kind: type[Config]) -> Config:
+        """Read config.json.
+
+        Args:
+            kind: `TrainConfig`, `DetectConfig`, or `RunConfig` for either.
+
+        Raises:
+            CheckpointError: The file cannot be understood.
+            ArgumentError: It is the run of another kind of network.
+        """
         try:
-            return RunConfig.from_json(self.config.read_text())
+            config = RunConfig.from_json(self.config.read_text())
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"run folder: {self.config} must hold a config, got '{error}'.") from error
+        if not isinstance(config, kind):
+            wanted, found = ("classifier", "detector") if kind is TrainConfig else ("detector", "classifier")
+            command = "detect eval and detect predict" if found == "detector" else "eval and predict"
+            raise ArgumentError(
+                f"run folder: {self.path} must be the run of a {wanted}, got that of a {found}."
+                f" lambdanets {command} take it."
+            )
+        return config
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl, without a line that a kill cut short."""
@@ -124,8 +142,7 @@ class RunFolder:
             return None
         last = records[-1]
         return (
-            f"{self.path} is already finished: {last['test_accuracy']:.2%} ({last['test_correct']} of"
-            f" {last['test_total']}) after epoch {last['epoch']}.\n"
+            f"{self.path} is already finished: {headline(last)} after epoch {last['epoch']}.\n"
             f"Its page is {self.report}. Use another --out to train again."
         )
 
@@ -153,6 +170,14 @@ class RunFolder:
         # Written in place: a new file would have another lock.
         with storing(self.lock):
             self.lock.write_text(json.dumps(holder) + "\n")
+
+
+def headline(record: Mapping[str, Any]) -> str:
+    """Say in some words what a line of metrics.jsonl holds."""
+    if "test_accuracy" in record:
+        return f"{record['test_accuracy']:.2%} ({record['test_correct']} of {record['test_total']})"
+    kinds = [kind for kind in ("box", "mask") if record.get(f"{kind}_ap") is not None]
+    return " · ".join(f"{kind} AP {100 * record[f'{kind}_ap']:.1f}" for kind in kinds) or "no objects"
 
 
 def _lines(path: Path) -> list[str]:

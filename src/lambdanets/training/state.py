@@ -139,7 +139,7 @@ class TrainState:
             self.scaler.load_state_dict(record["scaler"])
         self.step = record["step"]
         self.seconds = record["seconds"]
-        self.meter = Meter(**record["meter"])
+        self.meter = Meter.from_dict(record["meter"])
         self.best = record["best"]
         self.events = Events.from_dict(record["events"])
         return changes

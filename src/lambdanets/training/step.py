@@ -2,24 +2,19 @@
 
 import contextlib
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grads_with_norm_
 
-from lambdanets.data.task import Batch, identity
+from lambdanets.data.task import Batch
 from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype
+from lambdanets.training.objective import Objective
 from lambdanets.training.optimizer import gradient_norm
 from lambdanets.training.state import TrainState
-
-# From images, classes and the seed of the mixture.
-Mix = Callable[..., tuple[Tensor, Tensor]]
 
 
 def train_step(
@@ -28,9 +23,8 @@ def train_step(
     num_images: int,
     *,
     config: RunConfig,
+    objective: Objective,
     ctx: DistributedContext = ALONE,
-    prepare: Callable[[Tensor], Tensor] = identity,
-    mix: Mix | None = None,
     flags: tuple[float, ...] = (),
 ) -> tuple[str | None, list[float]]:
     """Make one update of the weights and of the EMA, if the loss and the gradient are finite.
@@ -40,8 +34,7 @@ def train_step(
             batch.
         batch: This process's shard.
         num_images: Images of all shards together.
-        prepare: From images as they come to what the model takes, on its device.
-        mix: Mixes images and their classes; none without mixup and cutmix.
+        objective: What is minimised.
         flags: Summed over all processes, together with the loss.
 
     Returns:
@@ -52,12 +45,13 @@ def train_step(
     words = (config.seed, state.step, ctx.rank) if ctx.rank else (config.seed, state.step)
     torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1)[0]))
     state.optimizer.zero_grad(set_to_none=True)
-    loss_sum, correct = _forward_backward(state, batch, num_images, config, ctx, prepare, mix)
+    own = _forward_backward(state, batch, num_images, config=config, objective=objective, ctx=ctx)
     if state.scaler:
         state.scaler.unscale_(state.optimizer)
     norm = gradient_norm(state.model)
     norm_is_finite = bool(torch.isfinite(norm))
-    loss_sum, correct, count, *sums = ctx.sum_values([loss_sum, correct, len(batch.images), *flags])
+    loss_sum, count, *sums = ctx.sum_values([own[0], len(batch.images), *own[1:], *flags])
+    counts, sums = sums[: len(objective.counted)], sums[len(objective.counted) :]
     nonfinite = None
     if not math.isfinite(loss_sum / num_images):
         nonfinite = f"loss must be finite, got {loss_sum / num_images}"
@@ -77,8 +71,9 @@ def train_step(
             ctx.average_buffers(state.model)
             state.ema.update(state.model)
         state.meter.loss_sum += loss_sum
-        state.meter.correct += round(correct)
         state.meter.count += round(count)
+        for name, value in zip(objective.counted, counts, strict=True):
+            state.meter.sums[name] = state.meter.sums.get(name, 0.0) + value
     elif state.scaler:
         # It has unscaled the gradients, and must know that they are not used.
         state.scaler.update()
@@ -89,36 +84,25 @@ def _forward_backward(
     state: TrainState,
     batch: Batch,
     num_images: int,
+    *,
     config: RunConfig,
+    objective: Objective,
     ctx: DistributedContext,
-    prepare: Callable[[Tensor], Tensor],
-    mix: Mix | None,
-) -> tuple[float, float]:
-    """Add up the gradients of the batch, part by part; give the sum of the losses and what is correct."""
+) -> list[float]:
+    """Add up the gradients of the batch, part by part; give the sum of the losses and what is counted."""
     model: Any = state.ddp_model
     parts, dtype = config.exec.accumulation, autocast_dtype(config.exec.precision, ctx.device)
-    sums = torch.zeros(2, dtype=torch.float64, device=ctx.device)
-    pairs = zip(batch.images.tensor_split(parts), batch.targets.tensor_split(parts), strict=True)
-    for number, (images, targets) in enumerate(pairs):
-        images = prepare(images.to(ctx.device, non_blocking=True))
-        targets = targets.to(ctx.device, non_blocking=True)
-        if mix:
-            images, targets = mix(images, targets, seed=(config.seed, state.step, ctx.rank, number))
+    sums = torch.zeros(1 + len(objective.counted), dtype=torch.float64, device=ctx.device)
+    for number, part in enumerate(batch.split(parts)):
         # Gradients are summed over the processes once, with the last part.
         waits = number < parts - 1 and isinstance(model, DistributedDataParallel)
         with model.no_sync() if waits else contextlib.nullcontext():
-            with torch.autocast(ctx.device.type, dtype, enabled=dtype is not None):
-                logits = model(images)
-            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            if targets.is_floating_point():
-                targets = targets.to(logits.dtype)
-            loss = cross_entropy(logits, targets, label_smoothing=config.label_smoothing)
+            loss, counts = objective.loss(
+                model, part, ctx=ctx, dtype=dtype, seed=(config.seed, state.step, ctx.rank, number)
+            )
             # By images, so that unequal parts count as they would in one batch. DDP takes the mean.
-            weighted = loss * (len(images) / num_images * ctx.size)
+            weighted = loss * (len(part.images) / num_images * ctx.size)
             (state.scaler.scale(weighted) if state.scaler else weighted).backward()
-        sums[0] += loss.detach() * len(images)
-        # Of mixed images, the class of the largest fraction.
-        classes = targets.argmax(dim=1) if targets.ndim == 2 else targets
-        sums[1] += (logits.detach().argmax(dim=1) == classes).sum()
-    loss_sum, correct = sums.tolist()
-    return loss_sum, correct
+        sums[0] += loss.detach() * len(part.images)
+        sums[1:] += counts
+    return sums.tolist()
