@@ -20,7 +20,7 @@ _SETTINGS = """
     augment.randaugment-layers augment.randaugment-magnitude pseudo.labels pseudo.ratio
     optim.name optim.learning-rate optim.base-batch-size optim.momentum optim.beta2 optim.epsilon
     optim.weight-decay optim.clip-grad-norm
-    sched.epochs sched.warmup-epochs sched.shape sched.step-epochs sched.step-factor
+    sched.epochs sched.warmup-epochs sched.shape sched.step-epochs sched.step-at sched.step-factor
     ckpt.every-epochs ckpt.every-minutes ckpt.keep ckpt.tolerate-failures
     exec.device exec.precision exec.accumulation exec.num-workers exec.channels-last exec.compile
     exec.gradient-checkpointing exec.sync-batch-norm exec.parallel exec.deterministic exec.timeout-s

@@ -142,7 +142,9 @@ def _settings(recipe: RunConfig) -> Any:
     hints = get_type_hints(type(recipe)) | {"data": type(recipe.data)}
     del hints["recipe"]
     kind = dataclasses.make_dataclass("Settings", hints.items(), frozen=True, kw_only=True)
-    kind.__doc__ = f"{type(recipe).__doc__}\n{_attributes(RunConfig)}"
+    kind.__doc__ = "Settings.\n\nAttributes:\n" + "".join(
+        (inspect.getdoc(one) or "").partition("Attributes:\n")[2] + "\n" for one in (RunConfig, type(recipe))
+    )
     # Tyro changes the entries of a dictionary, but adds none.
     changed = {"model": replace(recipe.model, overrides={})}
     return kind(**{name: getattr(recipe, name) for name in hints} | changed)

@@ -19,6 +19,9 @@ _RENAMED: Final = {
     "max_unreadable_share": "max_unreadable_fraction",
 }
 
+# Settings that earlier versions did not have: where a stored config lacks one, it is at its default.
+_ADDED: Final = {"step_at"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -401,12 +404,14 @@ def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
     hints = get_type_hints(kind)
     fields = {_RENAMED.get(name, name): value for name, value in values.items()}
     unknown = sorted(fields.keys() - hints.keys())
-    missing = sorted(hints.keys() - fields.keys())
+    missing = sorted(hints.keys() - fields.keys() - _ADDED)
     if unknown or missing:
         wrong = f"unknown {', '.join(unknown)}" if unknown else f"no {', '.join(missing)}"
         near = did_you_mean(unknown[0], hints) if unknown else ""
         raise ArgumentError(f"{kind.__name__}: fields must be {', '.join(hints)}, got {wrong}.{near}")
     for name, hint in hints.items():
+        if name not in fields:
+            continue
         if hint == DataConfig:
             fields[name] = read_data_config(fields[name])
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
