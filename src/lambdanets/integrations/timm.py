@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -91,6 +92,74 @@ def load_timm(name: str, weights: Path | None = None) -> nn.Module:
             f"load_timm: {weights} must hold the weights of {name}, got '{first_line(error)}'."
         ) from error
     return model
+
+
+# Maps of a finer stride would cost a detector more than they tell it.
+_LEAST_STRIDE: Final = 4
+_MOST_STAGES: Final = 4
+
+
+def create_timm_backbone(name: str, in_channels: int = 3, **overrides: Any) -> "TimmBackbone":
+    """Build a model of timm as a backbone of detectors, with random weights.
+
+    Args:
+        name: As timm lists it, of a model that takes `features_only`.
+        in_channels: Channels of the images.
+        **overrides: Keyword arguments of timm's `create_model`.
+
+    Raises:
+        ArgumentError: An unknown name, with the nearest known ones; a model that gives no feature maps.
+        DependencyError: timm, or the torchvision it needs, cannot be imported.
+    """
+    timm = _import_timm("create_timm_backbone")
+    if not timm.is_model(name):
+        raise ArgumentError(
+            f"create_timm_backbone: name must be a model of timm, got {name!r}."
+            f"{did_you_mean(name, timm.list_models())}"
+        )
+    options = {"features_only": True, "in_chans": in_channels, **overrides}
+    try:
+        strides = timm.create_model(name, **options).feature_info.reduction()
+        # The last map of each stride, of the coarsest four; what lies behind the last one is cut off.
+        last = {stride: index for index, stride in enumerate(strides) if stride >= _LEAST_STRIDE}
+        indices = tuple(sorted(last.values())[-_MOST_STAGES:])
+        network = timm.create_model(name, out_indices=indices, **options)
+    # Each model has its own errors, for features it has not or arguments that it does not know.
+    except Exception as error:
+        raise ArgumentError(
+            f"create_timm_backbone: name and overrides must give a model with features, got {name!r} and"
+            f" {overrides}, of which timm says '{first_line(error)}'."
+        ) from error
+    return TimmBackbone(network)
+
+
+class TimmBackbone(nn.Module):
+    """A model of timm with the interface of our networks: `features`, `channels` and `strides`.
+
+    Stages are named by their strides, such as `stride4`.
+
+    Args:
+        network: What timm makes with `features_only=True`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        info: Any = network.feature_info
+        self.strides: dict[str, int] = {f"stride{stride}": stride for stride in info.reduction()}
+        self.channels: dict[str, int] = dict(zip(self.strides, info.channels(), strict=True))
+
+    def set_gradient_checkpointing(self, enabled: bool = True) -> None:
+        """Keep less for backward and compute it again, where timm has it for the model."""
+        switch: Any = self.network.set_grad_checkpointing
+        switch(enabled)
+
+    def features(self, images: Float[Tensor, "b c height width"]) -> dict[str, Float[Tensor, "b d _ _"]]:
+        """The output of each stage, by name."""
+        maps = self.network(images)
+        if getattr(self.network, "output_fmt", None) == "NHWC":
+            maps = [one.movedim(-1, 1) for one in maps]
+        return dict(zip(self.strides, maps, strict=True))
 
 
 def _import_timm(who: str) -> Any:

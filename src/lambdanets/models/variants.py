@@ -91,6 +91,17 @@ _PATHFINDER: Final = replace(
     zero_gamma=False,
     image_size=32,
 )
+# Digits on images of 160 pixels, the backbone of a detector: lambda layers on maps of 10×10 and 5×5, whose
+# scope sees all of them from everywhere.
+_SCENES: Final = ResNetConfig(
+    depths=(1, 1, 2, 1),
+    widths=(16, 32, 64, 128),
+    stem="deep",
+    shortcut="pool",
+    lambda_layer=LambdaConfig(query_depth=8, scope_size=19, initialization="unit"),
+    zero_gamma=False,
+    image_size=160,
+)
 
 VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=_DEPTHS[depth]) for depth in (50, 101, 152)},
@@ -125,6 +136,8 @@ VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     "lambda_mobilenet_small": _SMALL_MOBILENET,
     "lambda_resnet_pathfinder": replace(_PATHFINDER, layers="CLLL"),
     "resnet_pathfinder": _PATHFINDER,
+    "lambda_resnet_scenes": replace(_SCENES, layers="CCLL"),
+    "resnet_scenes": _SCENES,
     "mobilenetv2": MobileNetConfig(),
     # Counted from 1: the last blocks of 64 and of 160 channels.
     "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),
