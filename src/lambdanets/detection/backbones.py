@@ -78,7 +78,7 @@ def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], where: str
     backbone.load_state_dict(kept)
 
 
-def pyramid_levels(backbone: Backbone) -> dict[str, int]:
+def _levels_of(backbone: Backbone) -> dict[str, int]:
     """The strides of the stages that a feature pyramid reads: the last one of each stride."""
     by_stride = {stride: stage for stage, stride in backbone.strides.items()}
     return {stage: stride for stride, stage in sorted(by_stride.items())}
@@ -106,7 +106,7 @@ class PyramidBackbone(nn.Module):
                 f" {type(network).__name__}. create_backbone makes such ones."
             )
         self.network = network
-        self.levels = pyramid_levels(self._network)
+        self.levels = _levels_of(self._network)
         self.out_channels = channels
         taken = [self._network.channels[stage] for stage in self.levels]
         self.pyramid = FeaturePyramidNetwork(taken, channels, LastLevelMaxPool(), norm_layer)
