@@ -1,11 +1,12 @@
-"""Files that are whole or not there: written beside, flushed to the disk, then renamed."""
+"""Files and folders that are whole or not there: written beside, flushed to the disk, then renamed."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lambdanets.errors import StorageError
+from lambdanets.errors import ArgumentError, StorageError
 
 
 @contextmanager
@@ -49,3 +50,29 @@ def replace_file(path: Path, content: bytes) -> None:
         finally:
             beside.unlink(missing_ok=True)
         flush(path.parent)
+
+
+@contextmanager
+def new_folder(folder: Path, who: str) -> Iterator[Path]:
+    """Make a folder beside that takes the place of `folder` when all is written, and else goes away.
+
+    Args:
+        folder: The folder, which must be new or empty.
+        who: Who complains.
+
+    Raises:
+        ArgumentError: There is something in the folder, or it is a file.
+        StorageError: The disk is full or the folder cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArgumentError(f"{who}: folder must be new or empty, got {folder}, which holds something else.")
+    beside = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    try:
+        with storing(folder, who, "Free some space or use another folder."):
+            beside.mkdir(parents=True)
+            yield beside
+            flush(beside)
+            beside.rename(folder)
+            flush(folder.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -36,6 +36,7 @@ OPTIONS = {
     "compare": "format",
     "data check": f"{_PARTS} decode workers format",
     "data index": "",
+    "data scenes": "out train val size max-objects min-side max-side empty seed digits",
     "data shard": f"{_PARTS} max-bytes max-count shuffle",
     "doctor": "out dist backend limit",
     "eval": "csv weights size real skip-bad batch num-workers processes device format",

@@ -1,4 +1,4 @@
-"""`lambdanets data`: check a data set, write it as shards, index shards."""
+"""`lambdanets data`: check a data set, write it as shards, index shards, draw scenes for detectors."""
 
 import os
 from collections.abc import Iterator
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import tyro
 
 from lambdanets.cli._options import Format, print_json
+from lambdanets.data.detection import SceneConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.terminal import format_bytes, pairs, table
 
@@ -45,7 +46,9 @@ class _Parts:
 
 
 _PARTS: Final = _Parts()
+_SCENES: Final = SceneConfig()
 _Options = Annotated[_Parts, tyro.conf.arg(name="")]
+_SceneOptions = Annotated[SceneConfig, tyro.conf.arg(name="")]
 
 
 def check(
@@ -123,6 +126,22 @@ def index(root: Path, /) -> None:
         place = one.place or "nowhere: no folder can be written"
         print(f"{one.shard}  {one.num_images:,} images, index {place}")
     print(f"{len(indexed):,} shards, {sum(one.num_images for one in indexed):,} images")
+
+
+def scenes(out: Path, *, config: _SceneOptions = _SCENES, digits: Path | None = None) -> None:
+    """Draw scenes of handwritten digits with exact masks, as COCO files.
+
+    Args:
+        out: A new folder: train/, val/, annotations/.
+        config: How many, and what is in them.
+        digits: Own digits: MNIST's files, or a folder for each class; scikit-learn's unless given.
+    """
+    from lambdanets.detection.scenes import write_scenes
+
+    counts = write_scenes(out, config, digits)
+    totals = {"train": config.train, "val": config.val}
+    print(pairs({part: f"{totals[part]:,} images, {num:,} objects" for part, num in counts.items()}))
+    print(f"train with --data.root {out} --data.train train --data.test val")
 
 
 def _lines(report: "DataReport") -> Iterator[str]:

@@ -1,6 +1,8 @@
 """The settings of images with objects in them, and of how training changes them; without torch."""
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from lambdanets.errors import ArgumentError, require
 
@@ -62,3 +64,42 @@ class JitterConfig:
         require(self, "max_scale", self.max_scale < float("inf"), "be finite")
         require(self, "flip", 0 <= self.flip <= 1, "lie between 0 and 1")
         require(self, "copy_paste", 0 <= self.copy_paste <= 1, "lie between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneConfig:
+    """How many scenes, and what is in them.
+
+    Attributes:
+        train: Scenes to train with.
+        val: Scenes to test with, of other digits.
+        size: Side of a scene in pixels.
+        max_objects: Most objects of a scene; there are from one to so many, evenly.
+        min_side: Least longer side of a digit in pixels, before it is rotated by
+            up to 15 degrees.
+        max_side: Largest one; the logarithm of the side is drawn evenly.
+        empty: Fraction of scenes without an object.
+        seed: Decides every pixel, with the place of the scene.
+    """
+
+    MAX_ROTATION: ClassVar[float] = 15.0
+
+    train: int = 3000
+    val: int = 250
+    size: int = 160
+    max_objects: int = 6
+    min_side: int = 8
+    max_side: int = 96
+    empty: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("train", "val", "max_objects"):
+            require(self, name, getattr(self, name) >= 1, "be at least 1")
+        require(self, "size", 32 <= self.size <= 8192, "be from 32 to 8192")
+        require(self, "min_side", 4 <= self.min_side <= self.max_side, "be from 4 to max_side")
+        angle = math.radians(self.MAX_ROTATION)
+        most = int(self.size / (math.cos(angle) + math.sin(angle))) - 2
+        require(self, "max_side", self.max_side <= most, f"be at most {most} in scenes of {self.size} px")
+        require(self, "empty", 0 <= self.empty < 1, "be at least 0 and below 1")
+        require(self, "seed", self.seed >= 0, "be at least 0")

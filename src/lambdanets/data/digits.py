@@ -185,11 +185,14 @@ def _task(train: _MovedDigits, test: Digits) -> Task:
     return Task(train=train, test=test, labels=LABELS, in_channels=1, preprocessing=preprocessing)
 
 
-def draw_digit(image: Image.Image, side: int, steps: Foreground) -> tuple[Plane, bool]:
-    """Draw the digit of any image, with so many cells to a side, as the bundled digits are drawn.
+def find_ink(image: Image.Image) -> tuple[Plane, bool]:
+    """Tell the ink of any image from its paper.
 
     Returns:
-        The digit, 0 for paper and 1 for ink, and whether dark and light were exchanged.
+        The ink, from 0 for paper to 1 for the darkest ink, and whether dark and light were exchanged.
+
+    Raises:
+        DataError: The image has one brightness alone.
     """
     grey = np.asarray(image.convert("L"), dtype=np.float32) / 255
     # The border decides what the paper is.
@@ -198,7 +201,17 @@ def draw_digit(image: Image.Image, side: int, steps: Foreground) -> tuple[Plane,
     ink = np.clip(paper - grey if inverted else grey - paper, 0, None)
     if ink.max() <= 0.02:
         raise DataError("must show a digit, got an image of one brightness.")
-    fine = _fine_grid(ink / ink.max(), side * steps.oversampling, steps.min_coverage)
+    return ink / ink.max(), inverted
+
+
+def draw_digit(image: Image.Image, side: int, steps: Foreground) -> tuple[Plane, bool]:
+    """Draw the digit of any image, with so many cells to a side, as the bundled digits are drawn.
+
+    Returns:
+        The digit, 0 for paper and 1 for ink, and whether dark and light were exchanged.
+    """
+    ink, inverted = find_ink(image)
+    fine = _fine_grid(ink, side * steps.oversampling, steps.min_coverage)
     return fine.reshape(side, steps.oversampling, side, steps.oversampling).mean(axis=(1, 3)), inverted
 
 

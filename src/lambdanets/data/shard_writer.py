@@ -1,12 +1,10 @@
 """Images of any source as shards: the same bytes, and the same archives each time."""
 
 import io
-import os
 import re
-import shutil
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +14,7 @@ from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.data.shard_index import IMAGES
 from lambdanets.data.sources import Source
 from lambdanets.errors import ArgumentError, check_positive
-from lambdanets.files import flush, storing
+from lambdanets.files import flush, new_folder
 
 MAX_SHARD_BYTES: Final = 256 * 2**20
 MAX_COUNT: Final = 10_000
@@ -75,7 +73,9 @@ def write_shards(
     order = torch.arange(len(source))
     if shuffle_seed is not None:
         order = permutation(len(source), Purpose.SHARDS_ORDER, shuffle_seed)
-    with _appearing(folder) as beside:
+    if folder.exists():
+        raise ArgumentError(f"write_shards: folder must not be there yet, got {folder}, which is.")
+    with new_folder(folder, "write_shards") as beside:
         with closing(_Writer(beside, prefix, max_bytes, max_count)) as writer:
             for count, index in enumerate(order.tolist(), 1):
                 writer.add(count - 1, source.name(index), source.read(index), int(source.targets[index]))
@@ -95,23 +95,6 @@ def _image_extension(content: bytes, name: str) -> str:
             return extension
     extension = name.rpartition(".")[2].lower()
     return extension if extension in IMAGES else "jpg"
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder beside that takes the place of `folder` when all in it is on the disk, and else goes away."""
-    if folder.exists():
-        raise ArgumentError(f"write_shards: folder must not be there yet, got {folder}, which is.")
-    beside = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
-    try:
-        with storing(folder, "write_shards", "Free some space or use another folder."):
-            beside.mkdir(parents=True)
-            yield beside
-            flush(beside)
-            beside.rename(folder)
-            flush(folder.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 class _Writer:
