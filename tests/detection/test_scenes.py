@@ -13,7 +13,7 @@ from lambdanets.data.detection import SceneConfig
 from lambdanets.detection import scenes
 from lambdanets.detection.backdrops import draw_background, draw_mark
 from lambdanets.detection.handwriting import load_handwriting
-from lambdanets.detection.scenes import draw_scene, write_scenes
+from lambdanets.detection.scenes import _draw_scene, write_scenes
 from lambdanets.errors import ArgumentError, DependencyError
 from support.commands import printed, refused
 
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(digits):
-    return [draw_scene(SceneConfig(), 0, index, digits) for index in range(150)]
+    return [_draw_scene(SceneConfig(), 0, index, digits) for index in range(150)]
 
 
 def test_a_mask_is_where_the_color_is_nearer_than_the_paper(digits, monkeypatch):
@@ -47,9 +47,9 @@ def test_a_mask_is_where_the_color_is_nearer_than_the_paper(digits, monkeypatch)
         scenes._Painting, "finish", lambda self: (self._canvas + 0.5).clip(0, 255).astype(np.uint8)
     )
     config = SceneConfig(size=128, max_objects=1, empty=0.0, max_side=90)
-    found = [draw_scene(config, 0, index, digits) for index in range(30)]
+    found = [_draw_scene(config, 0, index, digits) for index in range(30)]
     monkeypatch.setattr(scenes, "draw_mark", lambda rng, side, size: np.zeros((1, 1), np.float32))
-    plain = [draw_scene(config, 0, index, digits) for index in range(30)]
+    plain = [_draw_scene(config, 0, index, digits) for index in range(30)]
     assert any((a.pixels != b.pixels).any() for a, b in zip(found, plain, strict=True))
     for scene in plain:
         (one,) = scene.objects
@@ -62,7 +62,7 @@ def test_a_mask_is_where_the_color_is_nearer_than_the_paper(digits, monkeypatch)
 def test_what_comes_later_hides_what_is_below():
     painting = scenes._Painting(np.random.default_rng(0), np.full((40, 40, 3), 90, np.float32))
     first = painting.paste(np.ones((40, 40), np.float32))
-    painting.objects.append(scenes.SceneObject(label=0, digit=0, side=40.0, num_pixels=1600, mask=first))
+    painting.objects.append(scenes._SceneObject(label=0, digit=0, side=40.0, num_pixels=1600, mask=first))
     second = painting.paste(np.ones((20, 24), np.float32))
     assert second.sum() == 480 and np.array_equal(painting.objects[0].mask, ~second)
     assert len(np.unique(painting.finish()[second].reshape(-1, 3).astype(int) // 40, axis=0)) <= 8
@@ -131,9 +131,11 @@ def digest(folder):
 def test_the_same_bytes_each_time(folder, tmp_path, digits):
     write_scenes(tmp_path / "again", SMALL)
     assert digest(tmp_path / "again") == digest(folder)
-    other = draw_scene(SceneConfig(size=96, max_side=60, seed=1), 0, 0, digits)
-    assert not np.array_equal(other.pixels, draw_scene(SMALL, 0, 0, digits).pixels)
-    assert not np.array_equal(draw_scene(SMALL, 1, 0, digits).pixels, draw_scene(SMALL, 0, 0, digits).pixels)
+    other = _draw_scene(SceneConfig(size=96, max_side=60, seed=1), 0, 0, digits)
+    assert not np.array_equal(other.pixels, _draw_scene(SMALL, 0, 0, digits).pixels)
+    assert not np.array_equal(
+        _draw_scene(SMALL, 1, 0, digits).pixels, _draw_scene(SMALL, 0, 0, digits).pixels
+    )
 
 
 def test_pycocotools_reads_the_files(folder):
@@ -148,7 +150,7 @@ def test_pycocotools_reads_the_files(folder):
         for image in coco.loadImgs(coco.getImgIds()):
             pixels = Image.open(folder / part / image["file_name"])
             assert pixels.size == (image["width"], image["height"]) == (96, 96)
-            scene = draw_scene(SMALL, number, image["id"] - 1, hands)
+            scene = _draw_scene(SMALL, number, image["id"] - 1, hands)
             assert np.array_equal(np.asarray(pixels), scene.pixels)
             found = coco.loadAnns(coco.getAnnIds(image["id"]))
             assert len(found) == len(scene.objects)

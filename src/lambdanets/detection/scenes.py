@@ -37,7 +37,7 @@ _PARTS: Final = ("train", "val")
 
 
 @dataclass(eq=False, kw_only=True)
-class SceneObject:
+class _SceneObject:
     """A digit of a scene.
 
     Attributes:
@@ -63,14 +63,14 @@ class SceneObject:
 
 
 @dataclass(eq=False, kw_only=True)
-class Scene:
+class _Scene:
     """An image and its objects, in the order in which they were pasted."""
 
     pixels: UInt8[np.ndarray, "size size 3"]
-    objects: list[SceneObject]
+    objects: list[_SceneObject]
 
 
-def draw_scene(config: SceneConfig, part: int, index: int, digits: Handwriting) -> Scene:
+def _draw_scene(config: SceneConfig, part: int, index: int, digits: Handwriting) -> _Scene:
     """Draw a scene: a pure function of the config, the part (0 or 1), the index and the digits.
 
     Digits and marks that are no digits are pasted in a random order; what comes later hides what is below.
@@ -91,16 +91,16 @@ def draw_scene(config: SceneConfig, part: int, index: int, digits: Handwriting) 
         if mask is not None:
             label = int(digits.targets[digit])
             painting.objects.append(
-                SceneObject(label=label, digit=digit, side=side, num_pixels=int(mask.sum()), mask=mask)
+                _SceneObject(label=label, digit=digit, side=side, num_pixels=int(mask.sum()), mask=mask)
             )
-    return Scene(pixels=painting.finish(), objects=painting.objects)
+    return _Scene(pixels=painting.finish(), objects=painting.objects)
 
 
 class _Painting:
     """A scene while it is painted."""
 
     def __init__(self, rng: np.random.Generator, canvas: Float[np.ndarray, "size size 3"]) -> None:
-        self.objects: list[SceneObject] = []
+        self.objects: list[_SceneObject] = []
         self._rng, self._canvas = rng, canvas
 
     def paste(self, coverage: Plane) -> Bool[np.ndarray, "size size"] | None:
@@ -201,7 +201,7 @@ def _write_part(folder: Path, config: SceneConfig, part: int, digits: Handwritin
     annotations = content["annotations"]
     with counting(f"scenes of {_PARTS[part]}", total) as show:
         for index in range(total):
-            scene = draw_scene(config, part, index, digits)
+            scene = _draw_scene(config, part, index, digits)
             name = f"{index + 1:06d}.png"
             (folder / name).write_bytes(_png(scene.pixels))
             side = config.size
@@ -212,7 +212,7 @@ def _write_part(folder: Path, config: SceneConfig, part: int, digits: Handwritin
     return content
 
 
-def _annotations(scene: Scene) -> Iterator[dict[str, Any]]:
+def _annotations(scene: _Scene) -> Iterator[dict[str, Any]]:
     mask = _mask_module()
     for one in scene.objects:
         encoded = mask.encode(np.asfortranarray(one.mask.view(np.uint8)))
