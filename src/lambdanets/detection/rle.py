@@ -1,0 +1,119 @@
+"""Masks as COCO's run lengths: pasted into their boxes one at a time, encoded at once, dropped."""
+
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from torch import Tensor
+from torch.nn.functional import interpolate, pad
+
+from lambdanets.errors import DependencyError
+
+# COCO's compressed form: {"size": [height, width], "counts": text}.
+Rle: TypeAlias = dict[str, Any]
+
+_PADDING: Final = 1
+_THRESHOLD: Final = 0.5
+
+
+def _mask_library() -> Any:
+    """The module `pycocotools.mask`.
+
+    Raises:
+        DependencyError: It is not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise DependencyError(
+            "detection: pycocotools must be installed. pip install 'lambdanets[detect]'."
+        ) from error
+    return mask
+
+
+def paste_mask(mask: Float[Tensor, "side side"], box: Float[Tensor, "4"], size: tuple[int, int]) -> Rle:
+    """Resize the mask of a box to the box, cut it at one half, and encode it as a mask of the image.
+
+    The numbers are those of torchvision's `paste_masks_in_image`: a border of one zero around the mask, the
+    box enlarged as much and cut to whole pixels, bilinear in float32. Memory is that of the box, not of the
+    image.
+
+    Args:
+        mask: Probabilities of the mask head, on the CPU.
+        box: x1, y1, x2, y2 in pixels of the image.
+        size: Height and width of the image.
+    """
+    height, width = size
+    side = mask.shape[-1]
+    left, top, right, bottom = _enlarged(box, (side + 2 * _PADDING) / side)
+    target = (max(bottom - top + 1, 1), max(right - left + 1, 1))
+    padded = pad(mask.float(), (_PADDING,) * 4)
+    resized = interpolate(padded[None, None], size=target, mode="bilinear", align_corners=False)[0, 0]
+    first_x, first_y = max(left, 0), max(top, 0)
+    rows = slice(first_y - top, max(min(bottom + 1, height) - top, 0))
+    columns = slice(first_x - left, max(min(right + 1, width) - left, 0))
+    return _encode_part((resized[rows, columns] >= _THRESHOLD).numpy(), (first_x, first_y), size)
+
+
+def _enlarged(box: Float[Tensor, "4"], factor: float) -> list[int]:
+    """A box around the same centre, larger by a factor, cut to whole numbers towards zero."""
+    x1, y1, x2, y2 = box.float().unbind()
+    half_width, half_height = (x2 - x1) * 0.5 * factor, (y2 - y1) * 0.5 * factor
+    middle_x, middle_y = (x2 + x1) * 0.5, (y2 + y1) * 0.5
+    corners = (middle_x - half_width, middle_y - half_height, middle_x + half_width, middle_y + half_height)
+    return torch.stack(corners).long().tolist()
+
+
+def _encode_part(part: Bool[ndarray, "rows columns"], place: tuple[int, int], size: tuple[int, int]) -> Rle:
+    """Encode a mask that is zero outside a part of the image, without making the rest.
+
+    Args:
+        part: The mask there.
+        place: x and y of its first pixel.
+        size: Height and width of the image.
+    """
+    (x, y), (height, width) = place, size
+    rows, columns = part.shape
+    # COCO counts down the columns. A row of zeros below parts each column from the next.
+    flat = np.zeros(1 + columns * (rows + 1), dtype=bool)
+    flat[1:].reshape(columns, rows + 1)[:, :rows] = part.T
+    column, row = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), rows + 1)
+    changes = (x + column) * height + y + row
+    # A run that ends at the bottom goes on at the top of the next column.
+    joined = np.flatnonzero(changes[1:-1:2] == changes[2::2])
+    changes = np.delete(changes, np.concatenate([2 * joined + 1, 2 * joined + 2]))
+    counts = np.diff(changes, prepend=0, append=height * width).tolist()
+    return _compressed({"size": [height, width], "counts": counts if counts[-1] else counts[:-1]}, size)
+
+
+def segmentation_rle(
+    segmentation: list[list[float]] | dict[str, Any] | None, size: tuple[int, int]
+) -> Rle | None:
+    """Encode the segmentation of an annotation; None where it has none.
+
+    Args:
+        segmentation: Polygons, run lengths as a list or compressed, or none. What has fewer than three
+            points is no polygon.
+        size: Height and width of the image.
+    """
+    if isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        if isinstance(counts, list):
+            return _compressed(segmentation, size)
+        return {
+            "size": [*map(int, segmentation["size"])],
+            "counts": counts.decode() if isinstance(counts, bytes) else counts,
+        }
+    polygons = [points for points in segmentation or () if len(points) >= 6 and len(points) % 2 == 0]
+    if not polygons:
+        return None
+    mask = _mask_library()
+    merged = mask.merge(mask.frPyObjects(polygons, *size))
+    return {"size": [*size], "counts": merged["counts"].decode()}
+
+
+def _compressed(rle: Rle, size: tuple[int, int]) -> Rle:
+    counts = _mask_library().frPyObjects(rle, *size)["counts"]
+    return {"size": [*size], "counts": counts.decode()}
