@@ -18,7 +18,7 @@ _PADDING: Final = 1
 _THRESHOLD: Final = 0.5
 
 
-def _mask_library() -> Any:
+def mask_library() -> Any:
     """The module `pycocotools.mask`.
 
     Raises:
@@ -109,11 +109,11 @@ def segmentation_rle(
     polygons = [points for points in segmentation or () if len(points) >= 6 and len(points) % 2 == 0]
     if not polygons:
         return None
-    mask = _mask_library()
+    mask = mask_library()
     merged = mask.merge(mask.frPyObjects(polygons, *size))
     return {"size": [*size], "counts": merged["counts"].decode()}
 
 
 def _compressed(rle: Rle, size: tuple[int, int]) -> Rle:
-    counts = _mask_library().frPyObjects(rle, *size)["counts"]
+    counts = mask_library().frPyObjects(rle, *size)["counts"]
     return {"size": [*size], "counts": counts.decode()}

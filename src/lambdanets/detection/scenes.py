@@ -16,7 +16,7 @@ from lambdanets.data.detection import SceneConfig
 from lambdanets.data.seeds import generator, purpose
 from lambdanets.detection.backdrops import draw_background, draw_mark
 from lambdanets.detection.handwriting import Handwriting, Plane, load_handwriting, render_ink
-from lambdanets.errors import DependencyError
+from lambdanets.detection.rle import mask_library
 from lambdanets.files import flush, new_folder, write_flushed
 from lambdanets.terminal import counting
 
@@ -171,7 +171,7 @@ def write_scenes(folder: Path, config: SceneConfig, digits: Path | None = None) 
         DependencyError: pycocotools is missing.
         StorageError: The disk is full or the folder cannot be written.
     """
-    _mask_module()
+    mask_library()
     counts = {}
     with new_folder(folder, "data scenes") as beside:
         (beside / "annotations").mkdir()
@@ -213,7 +213,7 @@ def _write_part(folder: Path, config: SceneConfig, part: int, digits: Handwritin
 
 
 def _annotations(scene: _Scene) -> Iterator[dict[str, Any]]:
-    mask = _mask_module()
+    mask = mask_library()
     for one in scene.objects:
         encoded = mask.encode(np.asfortranarray(one.mask.view(np.uint8)))
         yield {
@@ -229,13 +229,3 @@ def _png(pixels: UInt8[np.ndarray, "size size 3"]) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def _mask_module() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise DependencyError(
-            "data scenes: pycocotools must be installed, got none. pip install 'lambdanets[detect]'."
-        ) from error
-    return mask
