@@ -1,6 +1,8 @@
 """Images of a source as training and test data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
@@ -15,6 +17,8 @@ from lambdanets.data.sources import Source, Subset, holdout_split
 from lambdanets.data.task import Batch, Task, Unlabelled
 from lambdanets.data.transforms import TrainTransform
 from lambdanets.errors import DataError
+
+T = TypeVar("T")
 
 
 def load(config: FilesConfig, seed: int, augment: AugmentConfig, max_unreadable: int) -> Task:
@@ -84,25 +88,44 @@ class ImageTraining:
         shown: list[int] = []
         unreadable: list[str] = []
         for place, index in enumerate(indices.tolist()):
-            image, found, reasons = self._readable(index)
+            image, found, reasons = first_readable(self._read, index, len(self), self.max_in_a_row)
             images[place] = self.transform(image, (self.seed, epoch, index))
             shown.append(found)
             unreadable += reasons
         return Batch(images, self.source.targets[shown], tuple(unreadable))
 
-    def _readable(self, index: int) -> tuple[Image.Image, int, list[str]]:
-        """The image at an index or after it, its index, and why those before it were skipped."""
-        reasons: list[str] = []
-        while len(reasons) < min(self.max_in_a_row, len(self)):
-            place = (index + len(reasons)) % len(self)
-            try:
-                return decode(self.source.read(place), self.source.name(place)), place, reasons
-            except DataError as error:
-                reasons.append(str(error))
-        raise DataError(
-            f"train: fewer than {len(reasons)} files in a row may be unreadable, got as many, the first:"
-            f" {reasons[0]}"
-        )
+    def _read(self, index: int) -> Image.Image:
+        return decode(self.source.read(index), self.source.name(index))
+
+
+def first_readable(
+    read: Callable[[int], T], index: int, num_files: int, max_in_a_row: int
+) -> tuple[T, int, list[str]]:
+    """Read the file at an index, or the next one that can be read.
+
+    Args:
+        read: Reads a file, or raises a `DataError`.
+        index: The first to try; after the last comes the first one.
+        num_files: How many there are.
+        max_in_a_row: Files, one after another, that may be unreadable.
+
+    Returns:
+        The content, its index, and why those before it were skipped.
+
+    Raises:
+        DataError: As many files as `max_in_a_row` cannot be read.
+    """
+    reasons: list[str] = []
+    while len(reasons) < min(max_in_a_row, num_files):
+        place = (index + len(reasons)) % num_files
+        try:
+            return read(place), place, reasons
+        except DataError as error:
+            reasons.append(str(error))
+    raise DataError(
+        f"train: fewer than {len(reasons)} files in a row may be unreadable, got as many, the first:"
+        f" {reasons[0]}"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

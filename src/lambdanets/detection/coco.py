@@ -108,7 +108,8 @@ def find_part(root: Path, part: str) -> tuple[Path, Path]:
     found = next((root / name for name in looked if (root / name).is_file()), None)
     if found is None:
         raise PathError(
-            f"coco: {root} must hold the JSON file of part {part!r}, got none. Looked for {', '.join(looked)}."
+            f"coco: {root} must hold the JSON file of part {part!r}, got none. Looked for"
+            f" {', '.join(looked)}."
         )
     folders = (root / part, root / "images" / part, root / "images", root)
     return found, next(folder for folder in folders if folder.is_dir())
@@ -235,7 +236,7 @@ def _rle_fault(encoded: dict[str, Any], height: int, width: int) -> str | None:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """Millions of small lists are made and none is dropped: looking for cycles would take most of the time."""
+    """Millions of lists are made and none is dropped: looking for cycles would take most of the time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -269,13 +270,17 @@ def _with_objects(
         entries[number] = None
         image = shapes.get(_field(entry, "image_id", is_whole, "an integer", where))
         if image is None:
-            raise DataError(f"{where} must belong to an image of the file, got {entry['image_id']}. {_ADVICE}")
+            raise DataError(
+                f"{where} must belong to an image of the file, got {entry['image_id']}. {_ADVICE}"
+            )
         annotation = _annotation(entry, image, where)
         if annotation.category_id not in known:
             got = annotation.category_id
             raise DataError(f"{where} must belong to a category of the file, got {got}. {_ADVICE}")
         if annotation.id in ids:
-            raise DataError(f"coco: {path} must have ids once in annotations, got {annotation.id} twice. {_ADVICE}")
+            raise DataError(
+                f"coco: {path} must have ids once in annotations, got {annotation.id} twice. {_ADVICE}"
+            )
         ids.add(annotation.id)
         objects[image.id].append(annotation)
     for image in shapes.values():
