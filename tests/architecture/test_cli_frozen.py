@@ -38,6 +38,7 @@ OPTIONS = {
     "data index": "",
     "data scenes": "out train val size max-objects min-side max-side empty seed digits",
     "data shard": f"{_PARTS} max-bytes max-count shuffle",
+    "detect compare": "annotations resamples seed format",
     "doctor": "out dist backend limit",
     "eval": "csv weights size real skip-bad batch num-workers processes device format",
     "explain": "layer position out size weights",

@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from lambdanets.data.seeds import generator, purpose
+from lambdanets.detection.coco import CocoFile
 from lambdanets.detection.matching import (
     AREAS,
     KINDS,
-    CocoFile,
     Result,
     average_precisions,
     check_results,

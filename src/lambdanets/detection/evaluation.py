@@ -16,11 +16,11 @@ from typing import Any
 
 from torch import Tensor
 
+from lambdanets.detection.coco import CocoFile
 from lambdanets.detection.matching import (
     AREAS,
     KINDS,
     MOST_DETECTIONS,
-    CocoFile,
     Curves,
     Evaluator,
     Result,

@@ -5,13 +5,13 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from lambdanets.detection.coco import CocoFile
 from lambdanets.detection.rle import segmentation_rle
 from lambdanets.errors import DataError, DependencyError
 
@@ -37,35 +37,6 @@ _MODULES: Final = {
     "faster-coco-eval": ("faster_coco_eval", "COCO", "COCOeval_faster"),
     "pycocotools": ("pycocotools", "COCO", "COCOeval"),
 }
-
-
-class _Object(Protocol):
-    category_id: int
-    box: tuple[float, float, float, float]
-    segmentation: list[list[float]] | dict[str, Any] | None
-    area: float
-    is_crowd: bool
-
-
-class _Image(Protocol):
-    id: int
-    width: int
-    height: int
-    annotations: Sequence[_Object]
-
-
-class _Category(Protocol):
-    id: int
-    name: str
-
-
-@runtime_checkable
-class CocoFile(Protocol):
-    """The parts of a file of COCO's JSON that scores need."""
-
-    path: Path
-    categories: Sequence[_Category]
-    images: Sequence[_Image]
 
 
 @dataclass(frozen=True, kw_only=True)
