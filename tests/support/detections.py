@@ -8,7 +8,6 @@ from pycocotools import mask as coco_mask
 
 from lambdanets.detection.coco import Annotation, Category, CocoFile, ImageRecord
 
-
 CATEGORIES = (Category(id=1, name="cat"), Category(id=7, name="dog"), Category(id=90, name="unseen"))
 
 
