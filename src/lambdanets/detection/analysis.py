@@ -86,14 +86,67 @@ class SizeBin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
-    """A detection: what it is, and the object that is right for it or that it is taken for."""
+class Judged:
+    """A detection: what it is, and the object that is right for it or that it is taken for.
 
+    Attributes:
+        number: Its place among the results, from 1; with `image_ids`, among those of these images.
+        category: The place of its class among the categories, from 1.
+        score: Its score.
+        error: What is wrong with it; None where it is right.
+        target: Number of the object, as `Judgement.objects` has it; None for errors without one.
+        target_category: The class of the object of an error, as `category`.
+    """
+
+    number: int
     category: int
     score: float
     error: Error | None
     target: int | None = None
     target_category: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """All detections and objects of a file.
+
+    Attributes:
+        detections: By falling score, less those on a crowd.
+        objects: The class of each object that is no crowd (as `Judged.category`), by its number: objects are
+            counted from 1 in the order of the file, crowds too.
+        missed: Numbers of the missed objects.
+    """
+
+    detections: list[Judged]
+    objects: dict[int, int]
+    missed: set[int]
+
+
+def judge(
+    file: CocoFile, results: Sequence[Result], *, image_ids: Collection[int] | None = None
+) -> Judgement:
+    """Tell right boxes from wrong ones, by the kinds of `ErrorSplit`.
+
+    Args:
+        file: The objects.
+        results: Detections.
+        image_ids: The images that count; all unless given.
+
+    Raises:
+        DataError: A result does not fit the file.
+    """
+    check_results(file, results, masks=False)
+    matching = match(file, results, "bbox", areas=(AREAS["all"],), image_ids=image_ids)
+    found: list[Judged] = []
+    objects: dict[int, int] = {}
+    for place, (truth, detections) in enumerate(zip(matching.objects, matching.detections, strict=True)):
+        records = [areas[0][place] for areas in matching.records]
+        wanted = [one for one in truth if not one["iscrowd"]]
+        objects |= {one["id"]: one["category_id"] for one in wanted}
+        found += _judged({one["id"]: one for one in detections}, wanted, records)
+    found.sort(key=lambda one: -one.score)
+    claimed = {one.target for one in found if one.error in (None, "class", "place")}
+    return Judgement(detections=found, objects=objects, missed=objects.keys() - claimed)
 
 
 def split_errors(
@@ -109,18 +162,8 @@ def split_errors(
     Raises:
         DataError: A result does not fit the file.
     """
-    check_results(file, results, masks=False)
-    matching = match(file, results, "bbox", areas=(AREAS["all"],), image_ids=image_ids)
-    found: list[_Found] = []
-    objects: dict[int, int] = {}
-    for place, (truth, detections) in enumerate(zip(matching.objects, matching.detections, strict=True)):
-        records = [areas[0][place] for areas in matching.records]
-        wanted = [one for one in truth if not one["iscrowd"]]
-        objects |= {one["id"]: one["category_id"] for one in wanted}
-        found += _judged({one["id"]: one for one in detections}, wanted, records)
-    found.sort(key=lambda one: -one.score)
-    claimed = {one.target for one in found if one.error in (None, "class", "place")}
-    missed = objects.keys() - claimed
+    judgement = judge(file, results, image_ids=image_ids)
+    found, objects, missed = judgement.detections, judgement.objects, judgement.missed
     counts = Counter(one.error for one in found if one.error is not None)
     ap_50 = _mean_precision(found, objects)
     fixed = {error: _fixed(found, error) for error in get_args(Error)}
@@ -144,7 +187,7 @@ def _judged(
     detections: dict[int, dict[str, Any]],
     objects: Sequence[dict[str, Any]],
     records: Sequence[dict[str, Any] | None],
-) -> list[_Found]:
+) -> list[Judged]:
     """The detections of an image with their errors, less those that are ignored."""
     found = []
     for record in records:
@@ -156,14 +199,20 @@ def _judged(
             if not ignored:
                 one = detections[number]
                 found.append(
-                    _Found(category=one["category_id"], score=one["score"], error=None, target=int(matched))
+                    Judged(
+                        number=number,
+                        category=one["category_id"],
+                        score=one["score"],
+                        error=None,
+                        target=int(matched),
+                    )
                     if matched
                     else _wrong(one, objects)
                 )
     return found
 
 
-def _wrong(detection: dict[str, Any], objects: Sequence[dict[str, Any]]) -> _Found:
+def _wrong(detection: dict[str, Any], objects: Sequence[dict[str, Any]]) -> Judged:
     """A detection that found nothing, and why."""
     category = detection["category_id"]
     overlaps = _overlaps(detection["bbox"], objects)
@@ -185,7 +234,8 @@ def _wrong(detection: dict[str, Any], objects: Sequence[dict[str, Any]]) -> _Fou
         error = "background"
     aim = nearest[1] if error == "class" else nearest[0] if error == "place" else None
     aimed = {} if aim is None else objects[aim]
-    return _Found(
+    return Judged(
+        number=detection["id"],
         category=category,
         score=detection["score"],
         error=error,
@@ -205,7 +255,7 @@ def _overlaps(box: Sequence[float], objects: Sequence[dict[str, Any]]) -> Float[
     return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 
 
-def _fixed(found: Sequence[_Found], error: Error) -> list[_Found]:
+def _fixed(found: Sequence[Judged], error: Error) -> list[Judged]:
     """The detections, by falling score, without the errors of a kind."""
     taken = {one.target for one in found if one.error is None}
     fixed = []
@@ -218,7 +268,7 @@ def _fixed(found: Sequence[_Found], error: Error) -> list[_Found]:
     return fixed
 
 
-def _mean_precision(found: Sequence[_Found], objects: dict[int, int]) -> float | None:
+def _mean_precision(found: Sequence[Judged], objects: dict[int, int]) -> float | None:
     """Average precision at the one threshold, over the classes that have objects."""
     precisions = []
     for category, num_objects in sorted(Counter(objects.values()).items()):
