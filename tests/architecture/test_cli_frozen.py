@@ -14,10 +14,8 @@ _PARTS = "kind train test train-labels test-labels"
 _LABELLING = "teacher weights out hard min-confidence balance shard-size"
 _OPERATOR = "scope batch channels query-depth num-heads intra-depth dtype"
 _RUN = "out resume-allow tensorboard"
-_SETTINGS = """
-    seed num-threads fast global-batch-size label-smoothing ema-decay model.name model.overrides data.name
-    augment.min-crop-area augment.flip augment.mixup augment.cutmix
-    augment.randaugment-layers augment.randaugment-magnitude pseudo.labels pseudo.ratio
+_RUN_SETTINGS = """
+    seed num-threads fast global-batch-size ema-decay model.name model.overrides
     optim.name optim.learning-rate optim.base-batch-size optim.momentum optim.beta2 optim.epsilon
     optim.weight-decay optim.clip-grad-norm
     sched.epochs sched.warmup-epochs sched.shape sched.step-epochs sched.step-at sched.step-factor
@@ -26,9 +24,23 @@ _SETTINGS = """
     exec.gradient-checkpointing exec.sync-batch-norm exec.parallel exec.deterministic exec.timeout-s
     faults.nonfinite faults.max-nonfinite faults.max-unreadable-fraction faults.max-unreadable-in-a-row
 """
+_SETTINGS = f"""{_RUN_SETTINGS} label-smoothing data.name
+    augment.min-crop-area augment.flip augment.mixup augment.cutmix
+    augment.randaugment-layers augment.randaugment-magnitude pseudo.labels pseudo.ratio
+"""
+_DETECTOR = f"""{_RUN_SETTINGS}
+    eval-every data.root data.train data.test data.image-size data.shortest-side
+    augment.min-scale augment.max-scale augment.flip augment.copy-paste
+    detector.no-masks detector.norm detector.weights detector.channels detector.anchor-sizes
+    detector.box-convs detector.box-features detector.mask-convs detector.proposals detector.box-samples
+    detector.most-detections detector.least-score
+"""
 _SIZES = "data.image-size data.test-image-size"
 _MOTION = "data.max-shift data.max-rotation data.max-scaling"
 _FILES = f"data.root data.train data.test data.holdout {_SIZES}"
+
+# The recipe at the end of a command line.
+RECIPE = r" (semi|digits|scenes-demo)$"
 
 # Words of a command line -> its options.
 OPTIONS = {
@@ -38,7 +50,8 @@ OPTIONS = {
     "data index": "",
     "data scenes": "out train val size max-objects min-side max-side empty seed digits",
     "data shard": f"{_PARTS} max-bytes max-count shuffle",
-    "detect compare": "annotations resamples seed format",
+    "detect eval": "weights evaluator root out num-workers processes device format",
+    "detect train scenes-demo": f"dry-run processes gpus max-restarts {_RUN} {_DETECTOR}",
     "doctor": "out dist backend limit",
     "eval": "csv weights size real skip-bad batch num-workers processes device format",
     "explain": "layer position out size weights",
@@ -111,7 +124,7 @@ def test_a_new_command_is_one_file(tmp_path, monkeypatch, capsys):
 
 
 def test_every_command_is_frozen():
-    listed = {line.removesuffix(" semi").removesuffix(" digits") for line in OPTIONS}
+    listed = {re.sub(RECIPE, "", line) for line in OPTIONS}
     # Its words become those of `train`.
     assert commands().keys() == listed | {"pseudo train"}
     assert all(summary.endswith(".") and len(summary) < 90 for _, summary in commands().values())
@@ -119,11 +132,11 @@ def test_every_command_is_frozen():
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SETTINGS = {*_SETTINGS.split(), *" ".join([_MOTION, *DATA_OPTIONS.values()]).split()}
+SETTINGS = {*_SETTINGS.split(), *_DETECTOR.split(), *" ".join([_MOTION, *DATA_OPTIONS.values()]).split()}
 
 
 def test_pages_name_commands_and_options_that_exist():
-    known = {re.sub(r" (semi|digits)$", "", line): {"help", *own.split()} for line, own in OPTIONS.items()}
+    known = {re.sub(RECIPE, "", line): {"help", *own.split()} for line, own in OPTIONS.items()}
     for own in known.values():
         own |= {"json"} if "format" in own else set()
         own |= SETTINGS if "seed" in own else set()

@@ -1,96 +1,100 @@
-"""`lambdanets detect`: detectors and what they find."""
+"""`lambdanets detect`: train and evaluate detectors, and use them."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from lambdanets.cli._options import Format, print_json
-from lambdanets.terminal import table
+from lambdanets.cli._options import Argv, DetectRecipe, Format, print_json
+from lambdanets.cli._training import start_training
+from lambdanets.errors import check_positive
+from lambdanets.terminal import pairs
+from lambdanets.training.torchrun import world_size
 
-if TYPE_CHECKING:
-    from lambdanets.detection.bootstrap import Paired
-    from lambdanets.detection.comparison import Comparison
 
-
-def compare(
-    a: Path,
-    b: Path,
-    /,
+def train(
+    config: DetectRecipe,
     *,
-    annotations: Path | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
-    format: Format = "text",
-) -> None:
-    """Compare two detectors image by image, with intervals over images.
+    argv: Argv,
+    out: Path | None = None,
+    dry_run: bool = False,
+    processes: int | None = None,
+    gpus: int | None = None,
+    max_restarts: int = 0,
+    resume_allow: tuple[str, ...] = (),
+    tensorboard: bool = False,
+) -> int:
+    """Train a detector, or continue a run where it stopped.
 
     Args:
-        a: A run folder with results.json, or such a file.
-        b: The other.
-        annotations: COCO's JSON of the objects; that of the run folders unless given.
-        resamples: How often images are drawn with replacement.
-        seed: Another one draws others.
+        config: All settings.
+        argv: The arguments of the command.
+        out: The run folder; runs/RECIPE unless given. The same command on the same folder continues the run.
+        dry_run: Print what would run, and where each setting comes from, with steps, memory and disk.
+        processes: Start so many processes on this machine, by torchrun.
+        gpus: The same, each on a GPU of its own.
+        max_restarts: How often the processes are started again after one of them has died.
+        resume_allow: Settings, by dotted name, that may differ from those of the run that is continued;
+            `world_size` is the number of processes.
+        tensorboard: Write event files for TensorBoard too, into the folder `tensorboard` of the run.
+    """
+    return start_training(
+        config,
+        argv,
+        out=out,
+        dry_run=dry_run,
+        processes=processes,
+        gpus=gpus,
+        max_restarts=max_restarts,
+        resume_allow=resume_allow,
+        tensorboard=tensorboard,
+    )
+
+
+def eval(
+    run: Path,
+    /,
+    *,
+    argv: Argv,
+    weights: Literal["best", "ema", "raw"] = "best",
+    evaluator: Literal["faster-coco-eval", "pycocotools"] = "faster-coco-eval",
+    root: Path | None = None,
+    out: Path | None = None,
+    num_workers: int = 0,
+    processes: int = 1,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    format: Format = "text",
+) -> int:
+    """Evaluate a detector on its test images: average precision, and its results as JSON.
+
+    Args:
+        run: A run folder.
+        argv: The arguments of the command.
+        weights: best: of the best epoch; ema or raw: the EMA or the network itself of the last checkpoint.
+        evaluator: The library that scores; both give the same numbers.
+        root: The folder of the images, where it is not that of the training.
+        out: Folder for results.json and scores.json; the run folder unless given.
+        num_workers: Processes that read images.
+        processes: Processes among which the images are divided.
+        device: Where the network runs.
         format: text or json; --json is short for the latter.
     """
-    from lambdanets.detection.comparison import compare_runs
+    check_positive("detect eval", processes=processes)
+    if processes > 1 and world_size() == 1:
+        from lambdanets.training.torchrun import launch
 
-    found = compare_runs(a, b, annotations=annotations, num_resamples=resamples, seed=seed)
-    if format == "json":
-        print_json(found.to_dict())
-    else:
-        print("\n".join(_comparison(found)))
+        return launch(["detect", "eval", *argv], processes)
+    from lambdanets.runs.detect import evaluate_detector
+    from lambdanets.training.config import ExecConfig
+    from lambdanets.training.distributed import init_distributed
 
-
-def _comparison(found: "Comparison") -> Iterator[str]:
-    yield f"A  {found.runs[0]}\nB  {found.runs[1]}"
-    yield (
-        f"{found.num_images:,} images of {found.annotations}; intervals of 95 % over {found.num_resamples:,}"
-        " draws of as many images\n"
-    )
-    headings = ("", "A", "B", "A - B", "interval", "A better")
-    yield table(headings, [_score(name, score) for name, score in found.scores.items()])
-    yield ""
-    kinds = ("box", "mask") if "mask_ap" in found.scores else ("box",)
-    yield table(
-        ("objects of", "number", *(f"{kind} AP {run}" for kind in kinds for run in "AB")),
-        [
-            (
-                f"{a.low:g} to {a.high:g} px",
-                f"{a.num_objects:,}",
-                *(_number(getattr(one, f"{kind}_ap")) for kind in kinds for one in (a, b)),
-            )
-            for a, b in zip(*found.sizes, strict=True)
-        ],
-    )
-    yield ""
-    yield table(
-        ("errors of boxes", "A", "B", "cost in AP50 A", "B"),
-        [
-            (
-                error,
-                *(f"{one.counts[error]:,}" for one in found.errors),
-                *(_number(one.costs[error]) for one in found.errors),
-            )
-            for error in found.errors[0].counts
-        ],
-    )
-
-
-def _score(name: str, score: "Paired") -> tuple[str, ...]:
-    kind, _, rest = name.partition("_ap")
-    difference = score.difference
-    interval = "none"
-    if difference.low is not None and difference.high is not None:
-        interval = f"{difference.low:+.4f} to {difference.high:+.4f}"
-    return (
-        f"{kind} AP{rest.replace('_', ' ')}",
-        _number(score.a.value),
-        _number(score.b.value),
-        "none" if difference.value is None else f"{difference.value:+.4f}",
-        interval,
-        "none" if score.a_better is None else f"{score.a_better:.1%}",
-    )
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"
+    execution = ExecConfig(device=device, num_workers=num_workers)
+    with init_distributed(execution) as ctx:
+        found = evaluate_detector(
+            run, weights=weights, evaluator=evaluator, root=root, execution=execution, ctx=ctx
+        )
+        if ctx.is_main:
+            files = found.write(out or run)
+            if format == "json":
+                print_json(found.to_dict())
+            else:
+                print("\n".join([*found.lines(), pairs({"files": " · ".join(map(str, files))})]))
+    return 0

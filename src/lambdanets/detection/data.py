@@ -56,14 +56,14 @@ class DetectionTask:
         test: Images to judge by, whole ones, with such targets.
         categories: The categories of the training; the label of one is its position + 1.
         test_file: The file of the test images, with these categories.
-        canvas: Side of the square that images are padded to; None: batches have the size of their largest.
+        most_objects: The most objects of a training image.
     """
 
     train: TrainingData
     test: TestData
     categories: tuple[Category, ...]
     test_file: CocoFile
-    canvas: int | None
+    most_objects: int
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -97,32 +97,57 @@ def load(
     root = Path(config.root)
     train = read_part(root, config.train)
     _check_objects(train, masks)
-    test_file = replace(_matching(read_part(root, config.test), train), categories=train.categories)
-    _check_files(test_file)
-    labels = label_numbers(train.categories)
-    canvas = config.image_size if config.shortest_side is None else None
+    test, test_file = load_test(config, train.categories, str(train.path), masks=masks)
     return DetectionTask(
         train=_DetectionTraining(
             records=_Packed.pack(train.images),
             folder=train.image_folder,
-            drawing=Drawing(labels=labels, masks=masks, rasterise=rasterise),
+            drawing=Drawing(labels=label_numbers(train.categories), masks=masks, rasterise=rasterise),
             config=config,
-            canvas=canvas,
+            canvas=_canvas(config),
             augment=augment,
             seed=seed,
             max_in_a_row=max_unreadable,
         ),
-        test=_DetectionTest(
-            records=_Packed.pack(test_file.images),
-            folder=test_file.image_folder,
-            drawing=Drawing(labels=labels, masks=masks, rasterise=masks),
-            config=config,
-            canvas=canvas,
-        ),
+        test=test,
         categories=train.categories,
         test_file=test_file,
-        canvas=canvas,
+        most_objects=max(len(image.annotations) for image in train.images),
     )
+
+
+def load_test(
+    config: CocoConfig, categories: tuple[Category, ...], origin: str, *, masks: bool
+) -> tuple[TestData, CocoFile]:
+    """Read the test part of a data set for a detector of these categories, and make it ready.
+
+    Args:
+        config: Where it is, and the sizes of images.
+        categories: What the labels 1, 2, … stand for.
+        origin: The file or the run that they come from, for the message.
+        masks: Whether targets have masks.
+
+    Raises:
+        PathError: The part is not there.
+        DataError: Its file is not to be trusted, has other categories, or names images that are not there.
+    """
+    file = read_part(Path(config.root), config.test)
+    _check_categories(file, categories, origin)
+    file = replace(file, categories=categories)
+    _check_files(file)
+    test = _DetectionTest(
+        records=_Packed.pack(file.images),
+        folder=file.image_folder,
+        drawing=Drawing(labels=label_numbers(categories), masks=masks, rasterise=masks),
+        config=config,
+        canvas=_canvas(config),
+    )
+    return test, file
+
+
+def _canvas(config: CocoConfig) -> int | None:
+    """The side of the square that images are padded to; None: batches have the size of their largest."""
+    return config.image_size if config.shortest_side is None else None
 
 
 def fit_image(
@@ -179,15 +204,14 @@ def _check_objects(train: CocoFile, masks: bool) -> None:
         )
 
 
-def _matching(test: CocoFile, train: CocoFile) -> CocoFile:
-    known = {category.id: category.name for category in train.categories}
+def _check_categories(test: CocoFile, categories: tuple[Category, ...], origin: str) -> None:
+    known = {category.id: category.name for category in categories}
     other = [one for one in test.categories if known.get(one.id) != one.name]
     if other:
         raise DataError(
-            f"coco: {test.path} must have categories of {train.path} alone, by id and name, got"
+            f"coco: {test.path} must have categories of {origin} alone, by id and name, got"
             f" {other[0].id} '{other[0].name}'{f' and {len(other) - 1} more' if len(other) > 1 else ''}."
         )
-    return test
 
 
 def _check_files(file: CocoFile) -> None:

@@ -44,6 +44,7 @@ class Job:
             evaluation; returns the closing lines for the terminal.
         data: The name of the data set.
         eval_every: Epochs from one evaluation to the next.
+        describe_model: Gives further rows of the lines at the start of a run.
     """
 
     train: TrainingData
@@ -55,6 +56,7 @@ class Job:
     write_report: Callable[..., str]
     data: str
     eval_every: int = 1
+    describe_model: Callable[[nn.Module], dict[str, str]] = lambda model: {}
 
 
 def make_job(config: RunConfig, task: "Task | DetectionTask") -> Job:

@@ -148,6 +148,7 @@ def _banner(state: TrainState, trainer: Trainer, job: Job) -> str:
     sched = config.sched
     rows = {
         "model": f"{config.model.name}, {count_parameters(state.model):,} parameters",
+        **job.describe_model(state.model),
         "data": f"{job.data}, {len(trainer.data):,} to train with, {len(trainer.test):,} to test with",
         "steps": f"{trainer.total_steps:,} = {sched.epochs} epochs × {trainer.steps_per_epoch} steps"
         f" of at most {config.global_batch_size} images",

@@ -1,0 +1,308 @@
+"""Detectors as runs: their job, their report, and a trained one loaded and evaluated."""
+
+import functools
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+
+from lambdanets.data.task import Task, TestData
+from lambdanets.detection.backbones import create_backbone, load_backbone
+from lambdanets.detection.coco import Category, CocoFile
+from lambdanets.detection.data import DetectionTask, load_test
+from lambdanets.detection.evaluation import DetectionScores, write_results
+from lambdanets.detection.mask_rcnn import Detector, build_detector, norm_counts
+from lambdanets.detection.matching import Evaluator
+from lambdanets.detection.objective import Detection, DetectionEvaluation
+from lambdanets.errors import CheckpointError
+from lambdanets.files import replace_file, storing
+from lambdanets.runs.load import Origin, Weights, read_weights
+from lambdanets.runs.report import draw_figures, finish_report, run_rows
+from lambdanets.runs.tasks import Job
+from lambdanets.terminal import pairs, table
+from lambdanets.training.config import DetectConfig, ExecConfig
+from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.state import TrainState
+from lambdanets.training.weights import check_state
+
+# Scores in the order of the report's table: the name behind `box_` and `mask_`, and its heading.
+_SCORES: Final = {
+    "ap": "AP",
+    "ap_50": "AP 50",
+    "ap_75": "AP 75",
+    "ap_small": "small",
+    "ap_medium": "medium",
+    "ap_large": "large",
+    "ar_1": "AR 1",
+    "ar_10": "AR 10",
+    "ar_100": "AR 100",
+}
+
+
+def detection_job(config: DetectConfig, task: Task | DetectionTask) -> Job:
+    """Put together what the training of a detector needs beside its data set."""
+    assert isinstance(task, DetectionTask), "a detector has images with objects"
+    weights = config.detector.weights
+    return Job(
+        train=task.train,
+        test=task.test,
+        objective=Detection(
+            test_file=task.test_file,
+            side=config.data.image_size,
+            most_objects=task.most_objects,
+            masks=config.detector.masks,
+        ),
+        make_model=functools.partial(
+            _make_detector,
+            config,
+            len(task.categories),
+            None if weights is None else Path(weights),
+        ),
+        model_description={"num_classes": len(task.categories), "in_channels": 3},
+        description={
+            "labels": list(task.labels),
+            "categories": [asdict(category) for category in task.categories],
+        },
+        write_report=functools.partial(_write_report, config=config, task=task),
+        data=f"COCO from {config.data.root}",
+        describe_model=_norm_rows,
+        eval_every=config.eval_every,
+    )
+
+
+def _norm_rows(model: nn.Module) -> dict[str, str]:
+    """Say how many norms of which kind the parts of a detector have."""
+    assert isinstance(model, Detector), "the network of this job"
+    parts = []
+    for part, kinds in norm_counts(model).items():
+        parts.append(f"{part} {', '.join(f'{count} {kind}' for kind, count in kinds.items())}")
+    return {"norms": " · ".join(parts) or "none"}
+
+
+def _make_detector(config: DetectConfig, num_classes: int, weights: Path | None = None) -> Detector:
+    """Build the detector of a config, with random weights.
+
+    Args:
+        config: The settings of a run.
+        num_classes: Number of categories, without the background.
+        weights: A classification run, or its file of weights, with which the backbone starts.
+    """
+    overrides: dict[str, Any] = config.model.overrides
+    backbone = create_backbone(config.model.name, **overrides)
+    if weights is not None:
+        tensors, _, origin = read_weights(weights, "best")
+        load_backbone(backbone, tensors, origin.source)
+    side = None if config.data.shortest_side else config.data.image_size
+    return build_detector(backbone, config.detector, num_classes, side)
+
+
+def _write_report(
+    folder: RunFolder,
+    state: TrainState,
+    model: nn.Module,
+    command: str,
+    evaluation: DetectionEvaluation,
+    *,
+    config: DetectConfig,
+    task: DetectionTask,
+) -> str:
+    """Write report.md of a detector; the arguments are those of `report.write_report`."""
+    scores, best = evaluation.scores, state.best or {}
+    found = " · ".join(f"{kind} AP {percent(scores.named.get(f'{kind}_ap'))}" for kind in _kinds(scores))
+    chosen = " · ".join(f"{kind} AP {percent(best.get(f'{kind}_ap'))}" for kind in _kinds(scores))
+    title = f"{config.recipe}: {config.model.name}, {found}"
+    results = {
+        "precision": f"{found} on {scores.num_images} held-out images, after the last epoch (EMA)",
+        "best": f"{chosen}, after epoch {best.get('epoch')}; chosen on the same images, so optimistic",
+        **run_rows(config, state),
+    }
+    return finish_report(
+        folder,
+        state,
+        command,
+        template="detection_report.md",
+        results=results,
+        images=draw_figures(folder, model, title, {}),
+        num_files=len(task.train),
+        config=config,
+        evaluator=scores.evaluator,
+        headings=("", *_SCORES.values()),
+        scores=_score_rows(scores),
+        classes=_class_rows(scores),
+    )
+
+
+def _score_rows(scores: DetectionScores) -> list[tuple[str, ...]]:
+    """The rows of boxes and masks under the headings of `_SCORES`, in percent."""
+    return [
+        (kind, *(percent(scores.named.get(f"{kind}_{name}")) for name in _SCORES)) for kind in _kinds(scores)
+    ]
+
+
+def _class_rows(scores: DetectionScores) -> list[tuple[str, ...]]:
+    """The objects and the average precision of each class, in percent."""
+    return [
+        (
+            one.name,
+            str(one.num_objects),
+            *(percent(one.scores.get(f"{kind}_ap")) for kind in ("box", "mask")),
+        )
+        for one in scores.classes
+    ]
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent; a dash where there is no object."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _kinds(scores: DetectionScores) -> tuple[str, ...]:
+    return ("box",) if scores.mask is None else ("box", "mask")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedDetector:
+    """A trained detector with all that is needed to use it.
+
+    Attributes:
+        model: The detector, in evaluation mode, on the CPU.
+        categories: The categories of its labels 1, 2, …, with the ids of the file it was trained on.
+        config: The settings of its run, with how images are resized.
+        origin: Where its weights came from.
+    """
+
+    model: Detector
+    categories: tuple[Category, ...]
+    config: DetectConfig
+    origin: Origin
+
+
+def load_detector(path: str | Path, weights: Weights = "best") -> LoadedDetector:
+    """Load the detector of a run.
+
+    Args:
+        path: A run folder.
+        weights: As for `load_run`.
+
+    Raises:
+        PathError: There is no run, or it has not stored such weights yet.
+        ArgumentError: It is the run of a classifier.
+        CheckpointError: The weights are damaged, or of another detector.
+    """
+    path = Path(path)
+    config = RunFolder.existing(path).read_config(DetectConfig)
+    tensors, described, origin = read_weights(path, weights)
+    try:
+        categories = tuple(Category(**category) for category in described["categories"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"load_detector: {origin.source} must name its categories, got '{error}'."
+        ) from error
+    model = _make_detector(config, len(categories))
+    check_state(model, tensors, origin.source)
+    model.load_state_dict(tensors)
+    return LoadedDetector(model=model.eval(), categories=categories, config=config, origin=origin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorEvaluation:
+    """The evaluation of the detector of a run.
+
+    Attributes:
+        run: The run folder.
+        loaded: The detector.
+        file: The objects of the test images.
+        evaluation: Scores, losses and detections.
+        seconds: Duration of the pass.
+    """
+
+    run: Path
+    loaded: LoadedDetector
+    file: CocoFile
+    evaluation: DetectionEvaluation
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        origin = self.loaded.origin
+        return {
+            "run": str(self.run),
+            "weights": origin.source,
+            "step": origin.step,
+            "annotations": str(self.file.path),
+            "loss": self.evaluation.loss,
+            **self.evaluation.losses,
+            **self.evaluation.scores.to_dict(),
+            "seconds": self.seconds,
+        }
+
+    def lines(self) -> list[str]:
+        """What a terminal shows."""
+        scores, origin = self.evaluation.scores, self.loaded.origin
+        after = f"epoch {origin.epoch}" if origin.epoch is not None else f"step {origin.step}"
+        losses = " + ".join(f"{value:.4f}" for value in self.evaluation.losses.values())
+        rows = {
+            "weights": f"{origin.source}, after {after}",
+            "images": f"{scores.num_images} of {scores.of_images} in {self.file.path}",
+            "loss": f"{self.evaluation.loss:.4f} = {losses}",
+            "speed": f"{scores.num_images / self.seconds:,.1f} images/s, with their losses",
+        }
+        return [
+            f"{self.run}: {self.loaded.config.recipe}, {self.loaded.config.model.name}",
+            pairs(rows),
+            "",
+            table(("%", *_SCORES.values()), _score_rows(scores)),
+            "",
+            table(("class", "objects", "box AP", "mask AP"), _class_rows(scores)),
+        ]
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write results.json, as COCO's tools read it, and scores.json; give their names."""
+        results, scores = folder / "results.json", folder / "scores.json"
+        with storing(folder, "detect eval", "Use another --out."):
+            folder.mkdir(parents=True, exist_ok=True)
+        write_results(results, self.evaluation.results)
+        replace_file(scores, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
+        return [results, scores]
+
+
+def evaluate_detector(
+    run: Path,
+    *,
+    weights: Weights,
+    evaluator: Evaluator,
+    root: Path | None,
+    execution: ExecConfig,
+    ctx: DistributedContext,
+) -> DetectorEvaluation:
+    """Evaluate the detector of a run on its test images; every process must call it.
+
+    Args:
+        run: The run folder.
+        weights: Which of its weights.
+        evaluator: The library that scores.
+        root: The folder of the data set, where it is not that of the training.
+        execution: Device, precision and workers.
+        ctx: This process among others, and its device.
+
+    Raises:
+        DataError: An image cannot be read, or the categories are not those of the training.
+    """
+
+    def load() -> tuple[LoadedDetector, TestData, CocoFile]:
+        loaded = load_detector(run, weights)
+        data, masks = loaded.config.data, loaded.config.detector.masks
+        if root is not None:
+            data = replace(data, root=str(root))
+        return loaded, *load_test(data, loaded.categories, str(run), masks=masks)
+
+    loaded, test, file = ctx.agree(load, "detect eval: every process must load the run")
+    objective = Detection(test_file=file, masks=loaded.config.detector.masks, evaluator=evaluator)
+    started = time.perf_counter()
+    evaluation = objective.evaluate(loaded.model.to(ctx.device), test, execution, ctx)
+    seconds = time.perf_counter() - started
+    return DetectorEvaluation(run=run, loaded=loaded, file=file, evaluation=evaluation, seconds=seconds)
