@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -157,7 +158,7 @@ def test_average_precision_of_a_few_boxes_is_what_one_counts_by_hand():
 
 def test_an_object_without_a_mask_counts_for_boxes_alone():
     whole = object_of(1, (10, 10, 40, 40))
-    bare = type(whole)(**{**vars(whole), "id": 2, "box": (60.0, 60.0, 30.0, 30.0), "segmentation": []})
+    bare = replace(whole, id=2, box=(60.0, 60.0, 30.0, 30.0), segmentation=[])
     file = file_of(image_of(1, whole, bare))
     scores = evaluate_predictions(file, [result_of(file.images[0], (10, 10, 40, 40), 0.9)], masks=True)
     assert scores.mask["mask_ap"] == pytest.approx(1, rel=1e-15) and scores.box["box_ap"] == pytest.approx(

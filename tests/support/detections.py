@@ -1,54 +1,12 @@
 """Files of objects and detections of them, at random: crowds, empty images, ids with holes, ties."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from pycocotools import mask as coco_mask
 
-
-@dataclass(frozen=True, kw_only=True)
-class Category:
-    """One."""
-
-    id: int
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Annotation:
-    """One."""
-
-    id: int
-    category_id: int
-    box: tuple[float, float, float, float]
-    segmentation: list[list[float]] | dict[str, Any] | None
-    area: float
-    is_crowd: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageRecord:
-    """One."""
-
-    id: int
-    file_name: str
-    width: int
-    height: int
-    annotations: tuple[Annotation, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CocoFile:
-    """One."""
-
-    path: Path
-    image_folder: Path
-    categories: tuple[Category, ...]
-    images: tuple[ImageRecord, ...]
-
+from lambdanets.detection.coco import Annotation, Category, CocoFile, ImageRecord
 
 CATEGORIES = (Category(id=1, name="cat"), Category(id=7, name="dog"), Category(id=90, name="unseen"))
 

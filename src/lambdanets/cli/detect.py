@@ -1,13 +1,20 @@
-"""`lambdanets detect`: train and evaluate detectors, and use them."""
+"""`lambdanets detect`: train, evaluate and compare detectors, and use them."""
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lambdanets.cli._options import Argv, DetectRecipe, Format, print_json
 from lambdanets.cli._training import start_training
-from lambdanets.errors import check_positive
-from lambdanets.terminal import pairs
+from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.terminal import pairs, table
 from lambdanets.training.torchrun import world_size
+
+if TYPE_CHECKING:
+    from lambdanets.detection.bootstrap import Paired
+    from lambdanets.detection.comparison import Comparison
+    from lambdanets.detection.predict_files import PredictReport
 
 
 def train(
@@ -98,3 +105,155 @@ def eval(
             else:
                 print("\n".join([*found.lines(), pairs({"files": " · ".join(map(str, files))})]))
     return 0
+
+
+def compare(
+    a: Path,
+    b: Path,
+    /,
+    *,
+    annotations: Path | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    format: Format = "text",
+) -> None:
+    """Compare two detectors image by image, with intervals over images.
+
+    Args:
+        a: A run folder with results.json, or such a file.
+        b: The other.
+        annotations: COCO's JSON of the objects; that of the run folders unless given.
+        resamples: How often images are drawn with replacement.
+        seed: Another one draws others.
+        format: text or json; --json is short for the latter.
+    """
+    from lambdanets.detection.comparison import compare_runs
+
+    found = compare_runs(a, b, annotations=annotations, num_resamples=resamples, seed=seed)
+    if format == "json":
+        print_json(found.to_dict())
+    else:
+        print("\n".join(_comparison(found)))
+
+
+def predict(
+    run: Path,
+    images: tuple[str, ...],
+    /,
+    *,
+    out: Path,
+    score: float = 0.5,
+    tile: int | None = None,
+    overlap: float = 0.2,
+    weights: Literal["best", "ema", "raw"] = "best",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    format: Format = "text",
+) -> int:
+    """Find objects in images of any size: draw them, and write them as COCO results.
+
+    An image that cannot be read is named and left out; the exit code is then 4.
+
+    Args:
+        run: A run folder.
+        images: Image files, folders and patterns such as 'photos/*.jpg'.
+        out: Folder for results.json, images.json and drawings/.
+        score: Least score of an object.
+        tile: Look at tiles of so many pixels too, for small objects in large images.
+        overlap: Fraction of a tile that its neighbour has too.
+        weights: best: of the best epoch; ema or raw: the EMA or the network itself of the last checkpoint.
+        device: Where the network runs.
+        format: text or json; --json is short for it.
+    """
+    if not 0 <= score <= 1:
+        raise ArgumentError(f"detect predict: score must lie between 0 and 1, got {score}.")
+    from lambdanets.detection.predict import Tiling
+    from lambdanets.detection.predict_files import find_images, predict_files
+    from lambdanets.runs.detect import load_detector
+    from lambdanets.training.distributed import select_device
+
+    tiling = None if tile is None else Tiling(side=tile, overlap=overlap)
+    target = select_device("detect predict", device)
+    paths = find_images(images, out)
+    loaded = load_detector(run, weights)
+    report = predict_files(
+        loaded.model.to(target),
+        paths,
+        out,
+        categories=loaded.categories,
+        config=loaded.config.data,
+        min_score=score,
+        tiling=tiling,
+        device=target,
+    )
+    if format == "json":
+        print_json({**asdict(report), "results": str(report.results)})
+    else:
+        print("\n".join(_predicted(report)))
+    return 4 if report.unreadable else 0
+
+
+def _comparison(found: "Comparison") -> Iterator[str]:
+    yield f"A  {found.runs[0]}\nB  {found.runs[1]}"
+    yield (
+        f"{found.num_images:,} images of {found.annotations}; intervals of 95 % over {found.num_resamples:,}"
+        " draws of as many images\n"
+    )
+    headings = ("", "A", "B", "A - B", "interval", "A better")
+    yield table(headings, [_score(name, score) for name, score in found.scores.items()])
+    yield ""
+    kinds = ("box", "mask") if "mask_ap" in found.scores else ("box",)
+    yield table(
+        ("objects of", "number", *(f"{kind} AP {run}" for kind in kinds for run in "AB")),
+        [
+            (
+                f"{a.low:g} to {a.high:g} px",
+                f"{a.num_objects:,}",
+                *(_number(getattr(one, f"{kind}_ap")) for kind in kinds for one in (a, b)),
+            )
+            for a, b in zip(*found.sizes, strict=True)
+        ],
+    )
+    yield ""
+    yield table(
+        ("errors of boxes", "A", "B", "cost in AP50 A", "B"),
+        [
+            (
+                error,
+                *(f"{one.counts[error]:,}" for one in found.errors),
+                *(_number(one.costs[error]) for one in found.errors),
+            )
+            for error in found.errors[0].counts
+        ],
+    )
+
+
+def _score(name: str, score: "Paired") -> tuple[str, ...]:
+    kind, _, rest = name.partition("_ap")
+    difference = score.difference
+    interval = "none"
+    if difference.low is not None and difference.high is not None:
+        interval = f"{difference.low:+.4f} to {difference.high:+.4f}"
+    return (
+        f"{kind} AP{rest.replace('_', ' ')}",
+        _number(score.a.value),
+        _number(score.b.value),
+        "none" if difference.value is None else f"{difference.value:+.4f}",
+        interval,
+        "none" if score.a_better is None else f"{score.a_better:.1%}",
+    )
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}"
+
+
+def _predicted(report: "PredictReport") -> Iterator[str]:
+    rows = {
+        image.file_name: ", ".join(f"{count} {name}" for name, count in image.counts.items()) or "nothing"
+        for image in report.images
+    }
+    if rows:
+        yield pairs(rows)
+    yield from (f"unreadable: {reason}" for reason in report.unreadable)
+    folder = report.results.parent
+    yield f"{report.results} · {folder / 'images.json'} · {folder / 'drawings'}"

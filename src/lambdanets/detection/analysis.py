@@ -301,7 +301,7 @@ def size_bins(
     check_results(file, results, masks=masks)
     sizes = np.sqrt(
         [
-            one.area
+            max(one.area, 0.0)
             for image in file.images
             for one in image.annotations
             if not one.is_crowd and (image_ids is None or image.id in image_ids)
