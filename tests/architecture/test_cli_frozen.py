@@ -46,7 +46,7 @@ RECIPE = r" (semi|digits|scenes-demo)$"
 OPTIONS = {
     "bench": f"explain device format {_OPERATOR}",
     "compare": "format",
-    "data check": f"{_PARTS} decode workers format",
+    "data check": f"{_PARTS} decode workers repair format",
     "data index": "",
     "data scenes": "out train val size max-objects min-side max-side empty seed digits",
     "data shard": f"{_PARTS} max-bytes max-count shuffle",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import tyro
 
+from lambdanets.cli._coco import check_objects
 from lambdanets.cli._options import Format, print_json
 from lambdanets.data.detection import SceneConfig
 from lambdanets.errors import ArgumentError
@@ -26,14 +27,15 @@ class _Parts:
     """The parts of a data set.
 
     Attributes:
-        kind: How it is stored; as the folder looks unless given.
-        train: The part to train with: a folder, a pattern of shards or a split.
+        kind: How it is stored; as the folder looks unless given. coco: images with objects, for a check
+            alone.
+        train: The part to train with: a folder, a pattern of shards or a split, or a part of COCO's.
         test: The part to test with; '' for none.
         train_labels: A label file for a flat folder, below the root.
         test_labels: The same for the test.
     """
 
-    kind: Literal["folder", "shards", "huggingface"] | None = None
+    kind: Literal["folder", "shards", "huggingface", "coco"] | None = None
     train: str = "train"
     test: str = "val"
     train_labels: str | None = None
@@ -43,6 +45,19 @@ class _Parts:
         from lambdanets.data.check import find_files
 
         return find_files(root=root, **vars(self))
+
+    def with_objects(self, root: str) -> tuple[str, ...] | None:
+        """The parts with objects in COCO's form; None where they have no such files."""
+        if self.kind not in ("coco", None) or self.train_labels or self.test_labels or not self.train:
+            return None
+        from lambdanets.detection.check import find_coco_parts
+        from lambdanets.detection.coco import find_part
+
+        parts = find_coco_parts(Path(root), self.train, self.test)
+        if parts is None and self.kind == "coco":
+            # Says where it was looked for.
+            find_part(Path(root), self.train)
+        return parts
 
 
 _PARTS: Final = _Parts()
@@ -58,19 +73,27 @@ def check(
     parts: _Options = _PARTS,
     decode: bool = False,
     workers: int | None = None,
+    repair: Path | None = None,
     format: Format = "text",
 ) -> int:
     """Count images and classes, and name what cannot be read.
 
-    The exit code is 4 if the data set is not fit to train with.
+    The exit code is 4 if the data set is not fit to train with. Where a JSON file of COCO's describes a part,
+    objects are counted too, and their faults.
 
     Args:
         root: A folder, or the name of a Hugging Face data set.
         parts: The parts of the data set.
         decode: Read and decode every image.
-        workers: Processes that decode; one for each core unless given.
+        workers: Processes that decode; one for each core unless given. Images of COCO's are decoded by one.
+        repair: A folder for repaired copies of COCO's JSON files. Images are not copied.
         format: text, or json with the counts of all classes; --json is short for it.
     """
+    coco_parts = parts.with_objects(root)
+    if coco_parts:
+        return check_objects(Path(root), coco_parts, decoding=decode, repair=repair, format=format)
+    if repair is not None:
+        raise ArgumentError(f"data check: repair must be for files of COCO's JSON, got none in {root}.")
     from lambdanets.data.check import check_data
 
     workers = workers if workers is not None else os.cpu_count() or 1

@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -92,6 +92,9 @@ def label_numbers(categories: Iterable[Category]) -> dict[int, int]:
 def find_part(root: Path, part: str) -> tuple[Path, Path]:
     """The JSON file of a part, and the folder of its images.
 
+    The folder is `{part}`, `images/{part}`, `images` or the root, the first that is there; for a JSON file
+    the one that it lies in.
+
     Args:
         root: The folder of the data set.
         part: A name such as `train2017`, or a JSON file below the root.
@@ -111,19 +114,39 @@ def find_part(root: Path, part: str) -> tuple[Path, Path]:
             f"coco: {root} must hold the JSON file of part {part!r}, got none. Looked for"
             f" {', '.join(looked)}."
         )
-    folders = (root / part, root / "images" / part, root / "images", root)
-    return found, next(folder for folder in folders if folder.is_dir())
+    return found, next(folder for folder in _folders(root, part) if folder.is_dir())
+
+
+def _folders(root: Path, part: str) -> tuple[Path, ...]:
+    return root / part, root / "images" / part, root / "images", root
+
+
+def find_images(root: Path, part: str, first: str) -> Path:
+    """The folder of a part's images: the first of those that may be it in which an image is found.
+
+    Args:
+        root: The folder of the data set.
+        part: As in `find_part`; a file such as `instances_val.json` has the folders of `val` too.
+        first: The file name of an image.
+    """
+    path, folder = find_part(root, part)
+    stem = path.stem.removeprefix("instances_") if part.endswith(".json") else part
+    return next((one for one in (folder, *_folders(root, stem)) if (one / first).is_file()), folder)
 
 
 def read_part(root: Path, part: str) -> CocoFile:
-    """Read a part of a data set: `find_part`, then `read_coco`.
+    """Read a part of a data set, wherever it lies below the root.
+
+    Args:
+        root: The folder of the data set.
+        part: As in `find_part`.
 
     Raises:
         PathError: There is no such file.
-        DataError: As of `read_coco`.
+        DataError: `read_coco` refuses it.
     """
-    path, folder = find_part(root, part)
-    return read_coco(path, folder)
+    read = read_coco(find_part(root, part)[0])
+    return replace(read, image_folder=find_images(root, part, read.images[0].file_name))
 
 
 def read_coco(path: Path, image_folder: Path | None = None) -> CocoFile:
@@ -190,6 +213,21 @@ def is_finite(value: object) -> bool:
     return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
+def is_text(value: object) -> bool:
+    """Whether a value of JSON is a text that is not empty."""
+    return isinstance(value, str) and value != ""
+
+
+def is_size(value: object) -> bool:
+    """Whether a value of JSON is a positive integer."""
+    return type(value) is int and value > 0
+
+
+def is_box(value: object) -> bool:
+    """Whether a value of JSON is a list of four finite numbers."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value))
+
+
 def segmentation_fault(segmentation: Any, height: int, width: int) -> str | None:
     """What is wrong with a segmentation, as the end of "must be …, got …"; None where nothing is.
 
@@ -226,12 +264,34 @@ def _rle_fault(encoded: dict[str, Any], height: int, width: int) -> str | None:
     if size != [height, width]:
         return f"run lengths with the image's size [{height}, {width}], got {size}"
     if isinstance(counts, str):
-        return None if counts.isascii() else "run lengths in ASCII, got other characters"
+        counts = _unpacked(counts)
     if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-        return "run lengths with counts (a text or integers from 0), got none"
+        return "run lengths with counts from 0 (a text or a list), got others"
     if sum(counts) != height * width:
         return f"run lengths of {height * width} pixels in all, got {sum(counts)}"
     return None
+
+
+def _unpacked(text: str) -> list[int] | None:
+    """The counts in COCO's text form: five bits in each character; None where it ends too early.
+
+    pycocotools reads over the end of a text that is too short, so nothing is given to it unread.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for code in text.encode("utf-8", "replace"):
+        bits = code - 48
+        if not 0 <= bits < 64:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+        value = shift = 0
+    return counts if not shift else None
 
 
 @contextmanager
@@ -305,37 +365,25 @@ def _field(entry: Any, key: str, fits: Callable[[Any], bool], kind: str, where: 
     return value
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) is int and value > 0
-
-
-def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(is_finite, value))
-
-
 def _category(entry: Any, where: str) -> Category:
     return Category(
         id=_field(entry, "id", is_whole, "an integer", where),
-        name=_field(entry, "name", _is_text, "a text", where),
+        name=_field(entry, "name", is_text, "a text", where),
     )
 
 
 def _image(entry: Any, where: str) -> ImageRecord:
     return ImageRecord(
         id=_field(entry, "id", is_whole, "an integer", where),
-        file_name=_field(entry, "file_name", _is_text, "a text", where),
-        width=_field(entry, "width", _is_size, "a positive integer", where),
-        height=_field(entry, "height", _is_size, "a positive integer", where),
+        file_name=_field(entry, "file_name", is_text, "a text", where),
+        width=_field(entry, "width", is_size, "a positive integer", where),
+        height=_field(entry, "height", is_size, "a positive integer", where),
         annotations=(),
     )
 
 
 def _annotation(entry: Any, image: ImageRecord, where: str) -> Annotation:
-    left, top, width, height = _field(entry, "bbox", _is_box, "four finite numbers", where)
+    left, top, width, height = _field(entry, "bbox", is_box, "four finite numbers", where)
     segmentation = entry.get("segmentation") or None
     fault = segmentation_fault(segmentation, image.height, image.width)
     if fault:
