@@ -98,9 +98,6 @@ OPEN = {
     "Predictions",
     "evaluate_predictions",
     "write_results",
-    "read_results",
-    "match",
-    "average_precisions",
 }
 OPEN_MODULES = {"functional/relative_position.py", "functional/position/_triton_kernels.py"}
 

@@ -7,6 +7,7 @@ import pytest
 from lambdanets.data.detection import CocoConfig
 from lambdanets.detection.comparison import compare_runs
 from lambdanets.detection.evaluation import evaluate_predictions, write_results
+from lambdanets.errors import DataError
 from lambdanets.recipes import get_recipe
 from lambdanets.training.config import DetectConfig, ModelConfig, OptimConfig, SchedConfig
 from support.commands import printed, refused
@@ -63,7 +64,7 @@ def run_folder(path, root, results=None):
         num_threads=1,
         global_batch_size=2,
         model=ModelConfig(name="resnet_rs50"),
-        data=CocoConfig(root=str(root), test="val"),
+        data=CocoConfig(root=str(root), train="train", test="val"),
         optim=OptimConfig(learning_rate=0.1),
         sched=SchedConfig(epochs=1),
     )
@@ -116,6 +117,24 @@ def test_run_folders_know_their_data(tmp_path, data, results, file):
     assert found.num_images == len(file.images)
     # A run beside a file: the data are those of the run.
     assert compare_runs(a, results[1], num_resamples=5).scores == found.scores
+
+
+def test_a_class_of_the_training_alone_may_be_found(tmp_path, data, results, file):
+    """Its detections count for nothing, as there is nothing to be found."""
+    path = data / "annotations" / "instances_val.json"
+    content = json.loads(path.read_text())
+    (data / "annotations" / "instances_train.json").write_text(json.dumps(content))
+    content["categories"] = [one for one in content["categories"] if one["id"] != 90]
+    path.write_text(json.dumps(content))
+    found = random_results(file, 1)
+    assert 90 in {one["category_id"] for one in found}
+    run = run_folder(tmp_path / "a", data, results[1])
+    paired = compare_runs(run, results[0], num_resamples=5)
+    assert paired.scores["box_ap"].a.value == pytest.approx(
+        evaluate_predictions(file, found, masks=False).box["box_ap"], abs=1e-12
+    )
+    with pytest.raises(DataError, match=r"^results: category ids must be those of .*, got 90\. Are classes"):
+        compare_runs(*results, annotations=path, num_resamples=5)
 
 
 def test_without_masks_boxes_are_compared(data, results, file, capsys):

