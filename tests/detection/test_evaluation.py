@@ -334,9 +334,7 @@ def test_results_that_do_not_fit_are_refused():
 
 
 def test_a_way_to_paste_that_is_not_known_is_refused():
-    with pytest.raises(
-        ArgumentError, match=r"^Predictions: paste must be one of 'torchvision', 'exact'"
-    ):
+    with pytest.raises(ArgumentError, match=r"^Predictions: paste must be one of 'torchvision', 'exact'"):
         Predictions.__init__.__wrapped__(object.__new__(Predictions), random_file(), masks=True, paste="fast")
 
 
