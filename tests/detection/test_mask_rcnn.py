@@ -101,10 +101,10 @@ def test_maps_that_do_not_cover_the_image_are_refused() -> None:
 
 
 def test_regions_are_pooled_from_the_level_of_equation_1() -> None:
-    """For the usual anchors, by torchvision's own words; a first batch of small images changes nothing."""
+    """As torchvision does it, whatever the anchors; a first batch of small images changes nothing."""
     sides = torch.tensor([1.0, 50, 111.9, 112, 200, 223.9, 224, 300, 447.9, 448, 1000])
     regions = torch.stack([0 * sides, 0 * sides, sides, sides], dim=1)
-    model = small_detector(anchor_sizes=(32.0, 64.0, 128.0, 256.0, 512.0), canvas=None)
+    model = small_detector(canvas=None)
     pool = model.roi_heads.box_roi_pool
     assert_equal(pool.map_levels([regions]), LevelMapper(2, 5)([regions]))
     model.eval()([torch.rand(3, 3, 9)])

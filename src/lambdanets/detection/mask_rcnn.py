@@ -26,9 +26,10 @@ _ASPECT_RATIOS: Final = (0.5, 1.0, 2.0)
 # Maps of a region that the heads read; the mask is twice as wide as its own.
 _BOX_CELLS: Final = 7
 _MASK_CELLS: Final = 14
-# A region is read from the level whose anchors it resembles. With anchors of 32 to 512 pixels the bounds are
-# 112, 224 and 448: equation 1 of the paper on feature pyramids.
-_SIDES_OF_ANCHOR: Final = 3.5
+# A region is read from the finest level on which its side has fewer cells: 112 pixels at stride 4, which is
+# equation 1 of the paper on feature pyramids. The sizes of anchors have no say, or masks in small scenes
+# would be read from a few cells.
+_CELLS_OF_REGION: Final = 28
 # Objects of an image that are compared with all anchors at once: the differences take 20 times the memory of
 # the result.
 _OBJECTS_AT_ONCE: Final = 200
@@ -102,7 +103,7 @@ def build_detector(
         rpn_pre_nms_top_n_test=config.proposals,
         rpn_post_nms_top_n_train=config.proposals,
         rpn_post_nms_top_n_test=config.proposals,
-        box_roi_pool=_RegionPool(body.levels, config.anchor_sizes, _BOX_CELLS),
+        box_roi_pool=_RegionPool(body.levels, _BOX_CELLS),
         box_head=box_head,
         box_predictor=FastRCNNPredictor(config.box_features, num_classes + 1),
         box_score_thresh=config.least_score,
@@ -113,7 +114,7 @@ def build_detector(
     model.rpn.box_similarity = _iou_in_chunks
     if config.masks:
         heads = model.roi_heads
-        heads.mask_roi_pool = _RegionPool(body.levels, config.anchor_sizes, _MASK_CELLS)
+        heads.mask_roi_pool = _RegionPool(body.levels, _MASK_CELLS)
         heads.mask_head = MaskRCNNHeads(channels, [channels] * config.mask_convs, 1, norm_layer)
         heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
     replace_norms(model, config.norm)
@@ -215,21 +216,23 @@ class _Anchors(AnchorGenerator):  # type: ignore[misc]
 class _RegionPool(MultiScaleRoIAlign):  # type: ignore[misc]
     """Regions are pooled at the strides of the backbone; torchvision guesses them from the first batch."""
 
-    def __init__(self, levels: dict[str, int], anchor_sizes: Sequence[float], cells: int) -> None:
+    def __init__(self, levels: dict[str, int], cells: int) -> None:
         super().__init__(list(levels), cells, sampling_ratio=2)
         self.scales = [1 / stride for stride in levels.values()]
-        self.map_levels = _LevelOfRegion(anchor_sizes[: len(levels) - 1])
+        self.map_levels = _LevelOfRegion([*levels.values()][:-1])
 
 
 class _LevelOfRegion:
     """The level that a region is pooled from, by its size."""
 
-    def __init__(self, anchor_sizes: Sequence[float]) -> None:
-        self.bounds = [_SIDES_OF_ANCHOR * size for size in anchor_sizes]
+    def __init__(self, strides: Sequence[int]) -> None:
+        self.bounds = [_CELLS_OF_REGION * stride for stride in strides]
 
     def __call__(self, regions: list[Float[Tensor, "_ 4"]]) -> Int[Tensor, " n"]:
         sides = box_area(torch.cat(regions)).sqrt()
-        return torch.bucketize(sides, torch.tensor(self.bounds, device=sides.device), right=True)
+        return torch.bucketize(
+            sides, torch.tensor(self.bounds, device=sides.device, dtype=sides.dtype), right=True
+        )
 
 
 def _iou_in_chunks(objects: Float[Tensor, "n 4"], anchors: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:

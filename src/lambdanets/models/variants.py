@@ -91,15 +91,14 @@ _PATHFINDER: Final = replace(
     zero_gamma=False,
     image_size=32,
 )
-# Digits on images of 160 pixels, the backbone of a detector: lambda layers on maps of 10×10 and 5×5, whose
-# scope sees all of them from everywhere.
+# Digits on images of 160 pixels, the backbone of a detector: small ones are told apart in c2, which is wide.
+# Lambda layers see all of maps of 10×10 and 5×5 from everywhere.
 _SCENES: Final = ResNetConfig(
-    depths=(1, 1, 2, 1),
-    widths=(16, 32, 64, 128),
+    depths=(2, 1, 2, 1),
+    widths=(32, 32, 48, 64),
     stem="deep",
     shortcut="pool",
     lambda_layer=LambdaConfig(query_depth=8, scope_size=19, initialization="unit"),
-    zero_gamma=False,
     image_size=160,
 )
 
