@@ -241,6 +241,11 @@ def _from_checkpoint(
 
 
 def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin: Origin) -> LoadedModel:
+    if "categories" in described:
+        raise ArgumentError(
+            f"load_run: {origin.source} must be of the run of a classifier, got that of a detector."
+            " `load_detector` and lambdanets detect take it."
+        )
     model = described["model"]
     network = create_model(
         origin.model,

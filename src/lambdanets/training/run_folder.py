@@ -105,7 +105,7 @@ class RunFolder:
             wanted, found = ("classifier", "detector") if kind is TrainConfig else ("detector", "classifier")
             command = "detect eval and detect predict" if found == "detector" else "eval and predict"
             raise ArgumentError(
-                f"run folder: {self.path} must be the run of a {wanted}, got that of a {found}."
+                f"run folder: {self.path} must be of the run of a {wanted}, got that of a {found}."
                 f" lambdanets {command} take it."
             )
         return config
