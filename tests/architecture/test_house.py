@@ -95,9 +95,6 @@ OPEN = {
     "load_digits",
     "ShardsConfig",
     "HuggingFaceConfig",
-    "Predictions",
-    "evaluate_predictions",
-    "write_results",
 }
 OPEN_MODULES = {"functional/relative_position.py", "functional/position/_triton_kernels.py"}
 
