@@ -51,7 +51,7 @@ OPTIONS = {
     "data scenes": "out train val size max-objects min-side max-side empty seed digits",
     "data shard": f"{_PARTS} max-bytes max-count shuffle",
     "detect compare": "annotations resamples seed format",
-    "detect eval": "weights evaluator root out num-workers processes device format",
+    "detect eval": "weights evaluator root out no-page num-workers processes device format",
     "detect predict": "out score tile overlap weights device format",
     "detect train scenes-demo": f"dry-run processes gpus max-restarts {_RUN} {_DETECTOR}",
     "doctor": "out dist backend limit",

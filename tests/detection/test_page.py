@@ -10,9 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lambdanets.data.detection import CocoConfig
 from lambdanets.detection.coco import Annotation, Category, CocoFile, ImageRecord
+from lambdanets.detection.evaluation import evaluate_predictions
+from lambdanets.detection.objective import DetectionEvaluation
 from lambdanets.detection.page import write_page
 from lambdanets.errors import DataError
+from lambdanets.runs.detect import DetectorEvaluation, LoadedDetector
+from lambdanets.runs.load import Origin
+from lambdanets.training.config import DetectConfig, ModelConfig, OptimConfig, SchedConfig
+from support.detectors import small_detector
 
 CATEGORIES = (Category(id=2, name="cat"), Category(id=9, name="<script>alert(1)</script>"))
 
@@ -210,3 +217,33 @@ def test_nothing_found_and_nothing_there(file, tmp_path):
     empty = CocoFile(path=Path("x"), image_folder=tmp_path, categories=CATEGORIES, images=(file.images[2],))
     write_page(tmp_path / "page.html", empty, [], title="run")
     assert outline(tmp_path / "page.html").sections == {"best": [], "worst": [], "missed": [], "false": []}
+
+
+def test_an_evaluation_writes_it(file, tmp_path):
+    """`lambdanets detect eval` does, beside its scores, unless told not to."""
+    config = DetectConfig(
+        recipe="photos",
+        num_threads=1,
+        global_batch_size=2,
+        model=ModelConfig(name="resnet50"),
+        data=CocoConfig(root="images"),
+        optim=OptimConfig(name="sgd", learning_rate=0.1),
+        sched=SchedConfig(epochs=1, warmup_epochs=0.0, shape="cosine"),
+    )
+    origin = Origin(source="x", model="y", sha256="0")
+    scores = evaluate_predictions(file, RESULTS, masks=False)
+    found = DetectorEvaluation(
+        run=tmp_path / "run",
+        loaded=LoadedDetector(model=small_detector(), categories=CATEGORIES, config=config, origin=origin),
+        file=file,
+        evaluation=DetectionEvaluation(scores=scores, loss=1.0, losses={"box": 1.0}, results=RESULTS),
+        seconds=1.0,
+    )
+    files = found.write(tmp_path / "none", page=False)
+    assert [path.name for path in files] == ["results.json", "scores.json"]
+    assert not (tmp_path / "none" / "detections.html").exists()
+    assert found.write(tmp_path / "out")[-1] == tmp_path / "out" / "detections.html"
+    page = outline(tmp_path / "out" / "detections.html")
+    assert page.table["box AP 50"] == f"{100 * found.evaluation.scores.box['box_ap_50']:.1f} %"
+    assert "mask AP" not in page.table and len(page.sections["best"]) == 1
+    assert "<h1>run: resnet50 of photos</h1>" in (tmp_path / "out" / "detections.html").read_text()

@@ -65,6 +65,7 @@ def eval(
     evaluator: Literal["faster-coco-eval", "pycocotools"] = "faster-coco-eval",
     root: Path | None = None,
     out: Path | None = None,
+    page: bool = True,
     num_workers: int = 0,
     processes: int = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -78,7 +79,8 @@ def eval(
         weights: best: of the best epoch; ema or raw: the EMA or the network itself of the last checkpoint.
         evaluator: The library that scores; both give the same numbers.
         root: The folder of the images, where it is not that of the training.
-        out: Folder for results.json and scores.json; the run folder unless given.
+        out: Folder for results.json, scores.json and detections.html; the run folder unless given.
+        page: Show the best, worst, missed and false detections in detections.html.
         num_workers: Processes that read images.
         processes: Processes among which the images are divided.
         device: Where the network runs.
@@ -99,7 +101,7 @@ def eval(
             run, weights=weights, evaluator=evaluator, root=root, execution=execution, ctx=ctx
         )
         if ctx.is_main:
-            files = found.write(out or run)
+            files = found.write(out or run, page=page)
             if format == "json":
                 print_json(found.to_dict())
             else:

@@ -17,6 +17,7 @@ from lambdanets.detection.evaluation import DetectionScores, write_results
 from lambdanets.detection.mask_rcnn import Detector, build_detector, norm_counts
 from lambdanets.detection.matching import Evaluator
 from lambdanets.detection.objective import Detection, DetectionEvaluation
+from lambdanets.detection.page import write_page
 from lambdanets.errors import CheckpointError
 from lambdanets.files import replace_file, storing
 from lambdanets.runs.load import Origin, Weights, read_weights
@@ -260,14 +261,34 @@ class DetectorEvaluation:
             table(("class", "objects", "box AP", "mask AP"), _class_rows(scores)),
         ]
 
-    def write(self, folder: Path) -> list[Path]:
-        """Write results.json, as COCO's tools read it, and scores.json; give their names."""
+    def write(self, folder: Path, *, page: bool = True) -> list[Path]:
+        """Write results.json, as COCO's tools read it, and scores.json; give their names.
+
+        Args:
+            folder: Where; it is made where there is none.
+            page: Write detections.html too: the best, worst, missed and false detections.
+        """
         results, scores = folder / "results.json", folder / "scores.json"
         with storing(folder, "detect eval", "Use another --out."):
             folder.mkdir(parents=True, exist_ok=True)
         write_results(results, self.evaluation.results)
         replace_file(scores, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
-        return [results, scores]
+        if not page:
+            return [results, scores]
+        config, scores_by_name = self.loaded.config, self.evaluation.scores.named
+        write_page(
+            folder / "detections.html",
+            self.file,
+            self.evaluation.results,
+            title=f"{self.run.name}: {config.model.name} of {config.recipe}",
+            scores={
+                f"{kind} {heading}": scores_by_name.get(f"{kind}_{name}")
+                for kind in _kinds(self.evaluation.scores)
+                for name, heading in _SCORES.items()
+                if name.startswith("ap")
+            },
+        )
+        return [results, scores, folder / "detections.html"]
 
 
 def evaluate_detector(
