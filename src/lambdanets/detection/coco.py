@@ -164,7 +164,7 @@ def read_coco(path: Path, image_folder: Path | None = None) -> CocoFile:
         DataError: It is no JSON, lacks a key, or has a value of a wrong kind; an id is there twice; an
             object belongs to no image or to no category; a number is not finite.
     """
-    with _without_collection():
+    with without_collection():
         content = read_json(path)
         categories = tuple(sorted(_unique(path, content, "categories", _category), key=lambda one: one.id))
         if not categories:
@@ -295,8 +295,8 @@ def _unpacked(text: str) -> list[int] | None:
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
-    """Millions of lists are made and none is dropped: looking for cycles would take most of the time."""
+def without_collection() -> Iterator[None]:
+    """Keep Python from looking for cycles while lists are made by the million: most of the time otherwise."""
     was_on = gc.isenabled()
     gc.disable()
     try:

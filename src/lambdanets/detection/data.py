@@ -18,7 +18,14 @@ from lambdanets.data.images import first_readable
 from lambdanets.data.seeds import generator, permutation, purpose
 from lambdanets.data.sources import printable, read_file
 from lambdanets.data.task import Batch, TestData, TrainingData
-from lambdanets.detection.coco import Category, CocoFile, ImageRecord, label_numbers, read_part
+from lambdanets.detection.coco import (
+    Category,
+    CocoFile,
+    ImageRecord,
+    label_numbers,
+    read_part,
+    without_collection,
+)
 from lambdanets.detection.geometry import has_shape
 from lambdanets.detection.rle import mask_library
 from lambdanets.detection.samples import (
@@ -26,9 +33,9 @@ from lambdanets.detection.samples import (
     Drawing,
     Sample,
     collate,
+    fitted_view,
     jittered_view,
     paste_objects,
-    tested_view,
 )
 from lambdanets.errors import DataError
 
@@ -158,7 +165,7 @@ def fit_image(
     Returns:
         The pixels, not padded; and pixels of the result per pixel of the image, along height and width.
     """
-    view = tested_view(image.width, image.height, config)
+    view = fitted_view(image.width, image.height, config)
     return view.pixels(image), view.scale
 
 
@@ -233,7 +240,8 @@ class _Packed:
 
     @staticmethod
     def pack(records: Iterable[ImageRecord]) -> "_Packed":
-        packed = [pickle.dumps(record, pickle.HIGHEST_PROTOCOL) for record in records]
+        with without_collection():
+            packed = [pickle.dumps(record, pickle.HIGHEST_PROTOCOL) for record in records]
         ends = torch.tensor([0, *map(len, packed)]).cumsum(0)
         return _Packed(b"".join(packed), ends)
 
@@ -319,6 +327,6 @@ class _DetectionTest(_DetectionImages):
         samples = []
         for index in indices.tolist():
             image, record = self._read(index)
-            view = tested_view(image.width, image.height, self.config)
+            view = fitted_view(image.width, image.height, self.config)
             samples.append(self.drawing.sample(image, record, view))
         return self._batch(samples, indices.tolist(), [])

@@ -56,7 +56,7 @@ class Sample(NamedTuple):
         return self._replace(boxes=self.boxes[places], labels=self.labels[places], masks=self.masks[places])
 
 
-def tested_view(width: int, height: int, config: CocoConfig) -> View:
+def fitted_view(width: int, height: int, config: CocoConfig) -> View:
     """The view of a whole image as tests have it."""
     return whole_view(width, height, fitted_size(width, height, config.image_size, config.shortest_side))
 
