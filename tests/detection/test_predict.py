@@ -8,6 +8,7 @@ from pycocotools import mask as coco_mask
 
 from lambdanets.data.detection import CocoConfig
 from lambdanets.detection.data import fit_image
+from lambdanets.detection.drawing import DrawnObject, draw_objects
 from lambdanets.detection.predict import Tiling, detect
 from lambdanets.errors import ArgumentError
 from support.colored_detector import ColoredDetector, painted
@@ -171,3 +172,15 @@ def test_a_real_detector():
         and tiled.boxes.min() >= 0
         and (tiled.boxes.amax(dim=0) <= torch.tensor([120, 80] * 2)).all()
     )
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(side=512)])
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (8000, 3), (3, 8000)])
+def test_images_of_odd_shapes(width, height, tiling):
+    image = painted(width, height, (1, 0, 0, max(1, width // 2), max(1, height // 2)))
+    found = detect(ColoredDetector(), image, config(64), min_score=0.0, tiling=tiling)
+    assert (found.boxes >= 0).all() and (found.boxes <= torch.tensor([width, height, width, height])).all()
+    assert all(mask["size"] == [height, width] for mask in found.masks)
+    shown = [DrawnObject(box=tuple(box), text="red", color=(255, 0, 0)) for box in found.boxes.tolist()]
+    drawn = draw_objects(image, shown)
+    assert max(drawn.size) == max(640, width, height)
