@@ -71,7 +71,7 @@ def eval(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     format: Format = "text",
 ) -> int:
-    """Evaluate a detector on its test images: average precision, and its results as JSON.
+    """Evaluate a detector on its test images: average precision, kinds of errors, a page.
 
     Args:
         run: A run folder.

@@ -138,7 +138,7 @@ class Detection(Objective):
     ) -> DetectionEvaluation:
         """Detect objects in every image, and compare them with those that are there."""
         assert isinstance(model, Detector), "only detectors have these losses"
-        predictions = Predictions(self.test_file, masks=self.masks)
+        predictions = Predictions(self.test_file, masks=self.masks, paste="exact")
         dtype = autocast_dtype(execution.precision, ctx.device)
         # The sums of the losses, and the number of images.
         sums = torch.zeros(len(_LOSSES) + 1, dtype=torch.float64)

@@ -10,7 +10,9 @@ from typing import Any, Final
 from torch import nn
 
 from lambdanets.data.task import Task, TestData
+from lambdanets.detection.analysis import ErrorSplit, SizeBin, size_bins, split_errors
 from lambdanets.detection.backbones import create_backbone, load_backbone
+from lambdanets.detection.bootstrap import Interval, resample
 from lambdanets.detection.coco import Category, CocoFile
 from lambdanets.detection.data import DetectionTask, load_test
 from lambdanets.detection.evaluation import DetectionScores, write_results
@@ -165,6 +167,11 @@ def _kinds(scores: DetectionScores) -> tuple[str, ...]:
     return ("box",) if scores.mask is None else ("box", "mask")
 
 
+def _size_row(one: SizeBin) -> tuple[str, ...]:
+    objects = str(one.num_objects)
+    return f"{one.low:.1f} to {one.high:.1f}", objects, percent(one.box_ap), percent(one.mask_ap)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadedDetector:
     """A trained detector with all that is needed to use it.
@@ -218,6 +225,9 @@ class DetectorEvaluation:
         loaded: The detector.
         file: The objects of the test images.
         evaluation: Scores, losses and detections.
+        errors: The wrong detections by kind, and the missed objects.
+        sizes: Average precision by the size of the objects.
+        intervals: What other images of the same kind may give: `box_ap` and `mask_ap`.
         seconds: Duration of the pass.
     """
 
@@ -225,6 +235,9 @@ class DetectorEvaluation:
     loaded: LoadedDetector
     file: CocoFile
     evaluation: DetectionEvaluation
+    errors: ErrorSplit
+    sizes: tuple[SizeBin, ...]
+    intervals: dict[str, Interval]
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -238,6 +251,9 @@ class DetectorEvaluation:
             "loss": self.evaluation.loss,
             **self.evaluation.losses,
             **self.evaluation.scores.to_dict(),
+            "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
+            "errors": self.errors.to_dict(),
+            "sizes": [one.to_dict() for one in self.sizes],
             "seconds": self.seconds,
         }
 
@@ -251,6 +267,11 @@ class DetectorEvaluation:
             "images": f"{scores.num_images} of {scores.of_images} in {self.file.path}",
             "loss": f"{self.evaluation.loss:.4f} = {losses}",
             "speed": f"{scores.num_images / self.seconds:,.1f} images/s, with their losses",
+            **{
+                f"{name.removesuffix('_ap')} AP": f"{percent(one.value)} %, from {percent(one.low)} to"
+                f" {percent(one.high)} on 95 % of images drawn again"
+                for name, one in self.intervals.items()
+            },
         }
         return [
             f"{self.run}: {self.loaded.config.recipe}, {self.loaded.config.model.name}",
@@ -259,6 +280,16 @@ class DetectorEvaluation:
             table(("%", *_SCORES.values()), _score_rows(scores)),
             "",
             table(("class", "objects", "box AP", "mask AP"), _class_rows(scores)),
+            "",
+            table(("size in pixels", "objects", "box AP", "mask AP"), [_size_row(one) for one in self.sizes]),
+            "",
+            table(
+                ("wrong detections", "number", "costs of box AP 50"),
+                [
+                    (kind, f"{number:,}", percent(self.errors.costs[kind]))
+                    for kind, number in self.errors.counts.items()
+                ],
+            ),
         ]
 
     def write(self, folder: Path, *, page: bool = True) -> list[Path]:
@@ -326,4 +357,15 @@ def evaluate_detector(
     started = time.perf_counter()
     evaluation = objective.evaluate(loaded.model.to(ctx.device), test, execution, ctx)
     seconds = time.perf_counter() - started
-    return DetectorEvaluation(run=run, loaded=loaded, file=file, evaluation=evaluation, seconds=seconds)
+    masks, results = loaded.config.detector.masks, evaluation.results
+    resampled = resample(file, results, masks=masks)
+    return DetectorEvaluation(
+        run=run,
+        loaded=loaded,
+        file=file,
+        evaluation=evaluation,
+        errors=split_errors(file, results),
+        sizes=tuple(size_bins(file, results, masks=masks)),
+        intervals={f"{kind}_ap": resampled.interval(f"{kind}_ap") for kind in _kinds(evaluation.scores)},
+        seconds=seconds,
+    )
