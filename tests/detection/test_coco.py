@@ -116,6 +116,7 @@ ENTRIES = [
         {"bbox": [1, 2, 3, float("nan")]},
         ", annotations[0] must have four finite numbers as bbox, got [1, 2, 3, nan].",
     ),
+    ("annotations", {"area": 10**400}, f", annotations[0] must have a finite number as area, got {10**59}."),
     ("annotations", {"area": "1"}, ", annotations[0] must have a finite number as area, got '1'."),
     ("annotations", {"iscrowd": 3}, ", annotations[0] must have 0 or 1 as iscrowd, got 3."),
     (
@@ -157,6 +158,8 @@ def test_segmentations():
     assert segmentation_fault([0, 0, 4, 0], 7, 5) == "a list of polygons, got a list of int"
     assert segmentation_fault([[0, "0"]], 7, 5) == "polygons of numbers, got another kind"
     assert segmentation_fault([[0, float("inf")]], 7, 5) == "polygons of finite numbers, got one that is not"
+    assert segmentation_fault([[0, 10**400]], 7, 5) == "polygons of finite numbers, got one that is not"
+    assert segmentation_fault([[0.5, 10**400]], 7, 5) == "polygons of numbers, got another kind"
     turned = {"size": [5, 7], "counts": text}
     assert segmentation_fault(turned, 7, 5) == "run lengths with the image's size [7, 5], got [5, 7]"
     short = {"size": [7, 5], "counts": [20, 14]}

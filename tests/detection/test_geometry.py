@@ -8,7 +8,6 @@ from pycocotools import mask as judge
 from lambdanets.detection.coco import Annotation
 from lambdanets.detection.geometry import (
     View,
-    bitmap_of,
     box_of_mask,
     corner_boxes,
     fitted_size,
@@ -114,7 +113,7 @@ def test_run_lengths_and_polygons_agree(view, kind):
     encoded = judge.merge(judge.frPyObjects([STAR], HEIGHT, WIDTH))
     rle = {"size": [HEIGHT, WIDTH], "counts": encoded["counts"].decode()}
     whole = judge.decode(encoded)
-    assert np.array_equal(bitmap_of(rle, (HEIGHT, WIDTH)), whole)
+    assert np.array_equal(VIEWS[0].mask(rle, (HEIGHT, WIDTH)), whole)
     if kind == "list":
         changes = np.flatnonzero(np.diff(whole.ravel("F"), prepend=0))
         rle["counts"] = np.diff(changes, prepend=0, append=whole.size).tolist()

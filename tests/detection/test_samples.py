@@ -7,7 +7,7 @@ from PIL import Image
 
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.detection.coco import Annotation, ImageRecord
-from lambdanets.detection.geometry import bitmap_of, whole_view
+from lambdanets.detection.geometry import whole_view
 from lambdanets.detection.samples import (
     Drawing,
     Sample,
@@ -45,9 +45,11 @@ def record(*annotations, width=120, height=90):
 
 def drawn(polygon, width=120, height=90):
     """White where the polygon is, black elsewhere."""
-    image = Image.new("RGB", (width, height))
-    bitmap = bitmap_of([polygon], (height, width))
-    return Image.fromarray(np.repeat(bitmap[..., None] * 255, 3, axis=2), "RGB") if polygon else image
+    return Image.fromarray(np.repeat(bitmap(polygon, width, height)[..., None] * 255, 3, axis=2))
+
+
+def bitmap(polygon, width=120, height=90):
+    return whole_view(width, height, (height, width)).mask([polygon], (height, width))
 
 
 def draws(seed):
@@ -59,7 +61,7 @@ def draws(seed):
 def test_objects_stay_on_their_pixels(config, kind):
     segmentation = [KITE]
     if kind == "run lengths":
-        changes = np.flatnonzero(np.diff(bitmap_of([KITE], (90, 120)).ravel("F"), prepend=0))
+        changes = np.flatnonzero(np.diff(bitmap(KITE).ravel("F"), prepend=0))
         counts = np.diff(changes, prepend=0, append=90 * 120).tolist()
         segmentation = {"size": [90, 120], "counts": counts}
     entry = annotation(KITE, segmentation=segmentation)
@@ -121,6 +123,7 @@ def test_what_is_left_out():
         annotation(rectangle(200.0, 20.0, 30.0, 30.0)),
         annotation(None, box=(60.0, 60.0, 20.0, 20.0), category_id=90),
         annotation(None, box=(60.0, 60.0, 0.0, 20.0)),
+        annotation(rectangle(30.0, 60.0, 20.0, 20.0), box=(50.0, 60.0, -20.0, 20.0)),
     )
     image = Image.new("RGB", (120, 90))
     view = whole_view(120, 90, (45, 60))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lambdanets.data.sources import printable
-from lambdanets.detection.coco import ImageRecord, find_images, find_part, read_json
+from lambdanets.detection.coco import ImageRecord, find_images, find_part, read_json, without_collection
 from lambdanets.detection.data import read_image
 from lambdanets.detection.mending import RULES, Faults, Mender, is_category, is_image, mend_listed
 from lambdanets.errors import ArgumentError, DataError, PathError
@@ -141,7 +141,8 @@ def check_coco(
             raise ArgumentError(
                 f"data check: repair must not replace a file, got {copy}. Use another folder."
             )
-    return tuple(_report(root, part, decoding, copy) for part, copy in zip(parts, copies, strict=True))
+    with without_collection():
+        return tuple(_report(root, part, decoding, copy) for part, copy in zip(parts, copies, strict=True))
 
 
 def _report(root: Path, part: str, decoding: bool, copy: Path | None) -> CocoReport:

@@ -59,9 +59,10 @@ class View:
 
     def boxes(self, boxes: Boxes) -> Boxes:
         """Move boxes x1, y1, x2, y2 and clip them to the result: what is outside becomes empty."""
-        corners = self.points(boxes.reshape(-1, 2)).reshape(-1, 2, 2)
         height, width = self.size
-        moved = np.concatenate([corners.min(1), corners.max(1)], axis=1)
+        moved = self.points(boxes.reshape(-1, 2)).reshape(-1, 4)
+        if self.flip:
+            moved = moved[:, [2, 1, 0, 3]]
         return moved.clip(0, [width, height, width, height])
 
     def bitmap(self, bitmap: UInt8[ndarray, "rows columns"]) -> UInt8[ndarray, "height width"]:
@@ -85,7 +86,7 @@ class View:
             DependencyError: pycocotools is not installed.
         """
         if isinstance(segmentation, dict):
-            return self.bitmap(bitmap_of(segmentation, image_size))
+            return self.bitmap(_bitmap_of(segmentation, image_size))
         moved = [
             self.points(np.asarray(polygon, dtype=np.float64).reshape(-1, 2))
             .clip(-_FAR, _FAR)
@@ -93,7 +94,7 @@ class View:
             .tolist()
             for polygon in segmentation or []
         ]
-        return bitmap_of(moved, self.size)
+        return _bitmap_of(moved, self.size)
 
 
 def whole_view(width: int, height: int, size: tuple[int, int]) -> View:
@@ -143,7 +144,7 @@ def box_of_mask(
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def bitmap_of(segmentation: Segmentation, size: tuple[int, int]) -> UInt8[ndarray, "height width"]:
+def _bitmap_of(segmentation: Segmentation, size: tuple[int, int]) -> UInt8[ndarray, "height width"]:
     """The bitmap of a segmentation at the size it is given for; zeros where there is none.
 
     Raises:

@@ -20,7 +20,7 @@ _ROUNDING: Final = 1.0
 _AGREEMENT: Final = 0.5
 
 
-class Rule(NamedTuple):
+class _Rule(NamedTuple):
     """Whether a training refuses a file for a fault, and what a repair does about it."""
 
     refused: bool
@@ -28,29 +28,29 @@ class Rule(NamedTuple):
 
 
 RULES: Final = {
-    "broken image entry": Rule(True, "dropped, with its objects"),
-    "image id twice": Rule(True, "the first one stays"),
-    "missing image file": Rule(True, "dropped, with its objects"),
-    "unreadable image file": Rule(True, "dropped, with its objects"),
-    "broken category entry": Rule(True, "dropped, with its objects"),
-    "category id twice": Rule(True, "the first one stays"),
-    "broken annotation entry": Rule(True, "dropped"),
-    "annotation id missing or twice": Rule(True, "a new id"),
-    "annotation of a missing image": Rule(True, "dropped"),
-    "annotation of an unknown category": Rule(True, "dropped"),
-    "iscrowd neither 0 nor 1": Rule(True, "0"),
-    "iscrowd missing": Rule(False, "0"),
-    "broken segmentation": Rule(True, "its sound polygons stay; dropped without any"),
-    "polygon of fewer than 3 points": Rule(False, "taken off; dropped without any other"),
-    "no segmentation": Rule(False, "dropped, as other objects have masks"),
-    "crowd without run lengths": Rule(False, "run lengths of its polygons"),
-    "box not of four finite numbers": Rule(True, "the box of its segmentation; dropped without any"),
-    "box without area": Rule(False, "the box of its segmentation; dropped without any"),
-    "box outside of the image": Rule(False, "the box of its segmentation; dropped without any inside"),
-    "box reaches out of the image": Rule(False, "clipped"),
-    "box and segmentation disagree": Rule(False, "the box of its segmentation"),
-    "area not a finite number": Rule(True, "the area of its segmentation, or of its box"),
-    "area missing or not positive": Rule(False, "the area of its segmentation, or of its box"),
+    "broken image entry": _Rule(True, "dropped, with its objects"),
+    "image id twice": _Rule(True, "the first one stays"),
+    "missing image file": _Rule(True, "dropped, with its objects"),
+    "unreadable image file": _Rule(True, "dropped, with its objects"),
+    "broken category entry": _Rule(True, "dropped, with its objects"),
+    "category id twice": _Rule(True, "the first one stays"),
+    "broken annotation entry": _Rule(True, "dropped"),
+    "annotation id missing or twice": _Rule(True, "a new id"),
+    "annotation of a missing image": _Rule(True, "dropped"),
+    "annotation of an unknown category": _Rule(True, "dropped"),
+    "iscrowd neither 0 nor 1": _Rule(True, "0"),
+    "iscrowd missing": _Rule(False, "0"),
+    "broken segmentation": _Rule(True, "its sound polygons stay; dropped without any"),
+    "polygon of fewer than 3 points": _Rule(False, "taken off; dropped without any other"),
+    "no segmentation": _Rule(False, "dropped, as other objects have masks"),
+    "crowd without run lengths": _Rule(False, "run lengths of its polygons"),
+    "box not of four finite numbers": _Rule(True, "the box of its segmentation; dropped without any"),
+    "box without area": _Rule(False, "the box of its segmentation; dropped without any"),
+    "box outside of the image": _Rule(False, "the box of its segmentation; dropped without any inside"),
+    "box reaches out of the image": _Rule(False, "clipped"),
+    "box and segmentation disagree": _Rule(False, "the box of its segmentation"),
+    "area not a finite number": _Rule(True, "the area of its segmentation, or of its box"),
+    "area missing or not positive": _Rule(False, "the area of its segmentation, or of its box"),
 }
 
 
