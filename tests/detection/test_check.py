@@ -95,7 +95,8 @@ def test_a_repaired_file_is_sound(tmp_path, capsys):
     before = (tmp_path / "annotations" / "instances_train.json").read_bytes()
     out = tmp_path / "out"
     text = printed(capsys, "data", "check", tmp_path, "--decode", "--repair", out, code=4)
-    assert f"repaired: {out / 'instances_train.json'}; the images stay where they are" in text
+    place = (out / "instances_train.json").resolve()
+    assert f"repaired: {place}, for --data.train or --data.test; the images stay where they are" in text
     assert (tmp_path / "annotations" / "instances_train.json").read_bytes() == before
 
     repaired = str(out / "instances_train.json")

@@ -58,7 +58,8 @@ def _lines(report: "CocoReport") -> Iterator[str]:
             f" Repair: {fault['repair']}."
         )
     if report.repaired:
-        yield f"repaired: {report.repaired}; the images stay where they are"
+        place = report.repaired.resolve()
+        yield f"repaired: {place}, for --data.train or --data.test; the images stay where they are"
 
 
 def _verdict(reports: tuple["CocoReport", ...], decoding: bool) -> str:
