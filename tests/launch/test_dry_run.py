@@ -4,10 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from lambdanets.cli import run
+from lambdanets.detection.coco import CocoFile
+from lambdanets.detection.objective import Detection
 from lambdanets.launch.dry_run import _text_curve, describe
+from lambdanets.launch.footprint import footprint, known_images, make_meta_model
 from lambdanets.recipes import get_recipe
+from lambdanets.runs.detect import make_detector
+from lambdanets.training.config import DetectConfig
+from lambdanets.training.distributed import DistributedContext
 
 
 def section(text, title):
@@ -94,3 +101,37 @@ def test_the_command_writes_nothing(tmp_path, monkeypatch, capsys):
     assert run((*words, "--processes", "3")) == 0
     assert "3 processes × 22 images in 1 part(s) of at most 22: batch norm sees 22" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("norm", ["sync", "group"])
+def test_a_detector_is_counted_part_by_part(norm):
+    config = get_recipe("coco-lambda-resnet101", DetectConfig)
+    text = describe(replace(config, detector=replace(config.detector, norm=norm)), Path("x"))
+    assert "118,287 of 80 classes (assumed as of COCO" in text
+    assert "130,103 = 281 epochs × 463 steps" in text
+    assert "× 0.1 at 90 %, 95 %, 97.5 % of the run" in text
+    assert "backbone and pyramid alone" in " ".join(section(text, "network"))
+    assert "256 images ×" in text
+
+
+def test_what_a_detector_keeps_is_what_is_measured():
+    """Against autograd's own count in a training step, but for what depends on the regions found."""
+    config = get_recipe("scenes-demo", DetectConfig)
+    images = known_images(config)
+    needed = footprint(config, make_meta_model(config, images), images, 1)
+    less = replace(config, exec=replace(config.exec, gradient_checkpointing=True))
+    assert footprint(less, make_meta_model(less, images), images, 1).activations < needed.activations
+    model = make_detector(config, images.num_classes).train()
+    file = CocoFile(path=Path("x"), image_folder=Path("x"), categories=(), images=())
+    objective = Detection(test_file=file, side=160, most_objects=4)
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        objective.loss(model, objective._largest_batch(4), ctx=DistributedContext(), dtype=None, seed=())
+    own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
+    measured = sum(one.untyped_storage().nbytes() for storage, one in kept.items() if storage not in own)
+    assert 0.8 < needed.activations / measured < 1.25

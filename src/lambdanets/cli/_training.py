@@ -9,7 +9,7 @@ from typing import Final
 
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.origins import settings_with_origins
-from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig, non_defaults
+from lambdanets.training.config import DetectConfig, RunConfig, non_defaults
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.torchrun import global_rank, world_size
 
@@ -40,8 +40,6 @@ def start_training(
     folder = RunFolder(out or Path("runs", config.recipe))
     if dry_run:
         from lambdanets.launch.dry_run import describe
-
-        assert isinstance(config, TrainConfig), "of classifiers alone until now"
 
         print(describe(config, folder.path, num_processes or 1))
         return 0

@@ -9,6 +9,7 @@ from typing import Final
 from torch import nn
 
 from lambdanets.analysis.counting import count_layers
+from lambdanets.detection.mask_rcnn import Detector
 from lambdanets.launch.footprint import (
     Footprint,
     MetaImages,
@@ -20,7 +21,7 @@ from lambdanets.launch.footprint import (
 from lambdanets.recipes import describe_recipe
 from lambdanets.recipes.origins import Setting, lineage, settings_with_origins
 from lambdanets.terminal import format_bytes, pairs, table
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Trainer
 from lambdanets.training.objective import Classification
@@ -36,7 +37,7 @@ _ACCELERATORS_GB: Final = (16, 24, 40, 80, 141)
 _USABLE: Final = 0.9
 
 
-def describe(config: TrainConfig, out: Path, num_processes: int = 1) -> str:
+def describe(config: RunConfig, out: Path, num_processes: int = 1) -> str:
     """Describe what a config would do: settings with their origins, steps, network, memory and disk.
 
     Nothing is written, and nothing allocated: networks are on the meta device. Data are opened only if they
@@ -143,18 +144,21 @@ def _text_curve(values: Sequence[float]) -> list[str]:
     return lines
 
 
-def _network(config: TrainConfig, model: nn.Module, images: MetaImages) -> dict[str, str]:
-    flops = sum(layer.flops for layer in count_layers(model, images.shape))
+def _network(config: RunConfig, model: nn.Module, images: MetaImages) -> dict[str, str]:
+    # What follows the pyramid depends on what is found.
+    counted = model.backbone if isinstance(model, Detector) else model
+    flops = sum(layer.flops for layer in count_layers(counted, images.shape))
     overrides = " ".join(f"{name}={value}" for name, value in config.model.overrides.items())
     return {
         "model": f"{config.model.name} {overrides}".strip(),
         "images": "×".join(map(str, images.shape)),
         "parameters": f"{sum(parameter.numel() for parameter in model.parameters()):,}",
-        "FLOPs": f"{flops / 1e9:.3g} G an image forward (2 × multiply-adds, by the paper's rule)",
+        "FLOPs": f"{flops / 1e9:.3g} G an image forward (2 × multiply-adds, by the paper's rule"
+        f"{'; backbone and pyramid alone' if counted is not model else ''})",
     }
 
 
-def _memory(config: TrainConfig, needed: Footprint) -> dict[str, str]:
+def _memory(config: RunConfig, needed: Footprint) -> dict[str, str]:
     precision = str(products_dtype(config.exec)).removeprefix("torch.")
     kept = "what gradient checkpointing keeps" if config.exec.gradient_checkpointing else "kept for backward"
     most = (f"{size} GB: {needed.most_images(int(_USABLE * size * 1e9)):,}" for size in _ACCELERATORS_GB)

@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from lambdanets.analysis.memory import saved_bytes
 from lambdanets.data.config import FilesConfig
 from lambdanets.data.task import Batch
+from lambdanets.detection.coco import read_part
+from lambdanets.detection.mask_rcnn import Detector
 from lambdanets.models import create_model, on_meta
 from lambdanets.models.config import STAGES
 from lambdanets.models.resnet import ResNet
+from lambdanets.recipes.detection import NUM_COCO_CATEGORIES, NUM_COCO_IMAGES
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_IMAGES
+from lambdanets.runs.detect import make_detector
 from lambdanets.runs.tasks import load_task
-from lambdanets.training.config import ExecConfig, TrainConfig
+from lambdanets.training.config import DetectConfig, ExecConfig, RunConfig, TrainConfig
 from lambdanets.training.distributed import autocast_dtype
 
 # Sizes of two batches, whose difference is what each image adds.
@@ -50,8 +54,11 @@ class MetaImages:
         raise NotImplementedError
 
 
-def known_images(config: TrainConfig) -> MetaImages:
-    """Count the training images if they are at hand; otherwise assume those of ImageNet."""
+def known_images(config: RunConfig) -> MetaImages:
+    """Count the training images if they are at hand; otherwise assume those of ImageNet or COCO."""
+    if isinstance(config, DetectConfig):
+        return _known_objects(config)
+    assert isinstance(config, TrainConfig), "a run trains a classifier or a detector"
     data = config.data
     if isinstance(data, FilesConfig) and (missing := _why_not_at_hand(data)):
         return MetaImages(
@@ -66,6 +73,18 @@ def known_images(config: TrainConfig) -> MetaImages:
     return MetaImages(num=len(task.train), shape=shape, num_classes=len(task.labels), origin="counted")
 
 
+def _known_objects(config: DetectConfig) -> MetaImages:
+    """Count the images of a detector; the largest that come have `image_size` as both sides."""
+    data = config.data
+    known, origin = (NUM_COCO_IMAGES, NUM_COCO_CATEGORIES), "assumed as of COCO: no data.root is given"
+    if data.root:
+        file = read_part(Path(data.root), data.train)
+        known, origin = (len(file.images), len(file.categories)), "counted"
+    num, num_classes = known
+    shape = (3, data.image_size, data.image_size)
+    return MetaImages(num=num, shape=shape, num_classes=num_classes, origin=origin)
+
+
 def _why_not_at_hand(data: FilesConfig) -> str | None:
     if not data.root:
         return "no data.root is given"
@@ -76,9 +95,11 @@ def _why_not_at_hand(data: FilesConfig) -> str | None:
     return None if folder.is_dir() else f"{folder} is not there"
 
 
-def make_meta_model(config: TrainConfig, images: MetaImages) -> nn.Module:
+def make_meta_model(config: RunConfig, images: MetaImages) -> nn.Module:
     """Make the network for these images on the meta device."""
     with on_meta():
+        if isinstance(config, DetectConfig):
+            return make_detector(config, images.num_classes)
         return create_model(
             config.model.name,
             num_classes=images.num_classes,
@@ -130,7 +151,7 @@ class Footprint:
         return max(0, room // self.image_activations)
 
 
-def footprint(config: TrainConfig, model: nn.Module, images: MetaImages, num_processes: int) -> Footprint:
+def footprint(config: RunConfig, model: nn.Module, images: MetaImages, num_processes: int) -> Footprint:
     """Count the bytes of a run.
 
     Weights, gradients, optimiser state and EMA are float32 whatever the precision of the products.
@@ -180,20 +201,54 @@ def _activations(execution: ExecConfig, model: nn.Module, data: MetaImages, batc
     dtype = products_dtype(execution)
     images = torch.empty(batch, *data.shape, device="meta", dtype=dtype)
     model.to(dtype).train()
-    if not (execution.gradient_checkpointing and isinstance(model, ResNet)):
-        return saved_bytes(model, images)
+    inside = 0
+    network = model
+    if isinstance(model, Detector):
+        inside = _head_bytes(model, batch, dtype)
+        network, model = model.backbone.network, _Proposals(model)
+    if not (execution.gradient_checkpointing and isinstance(network, ResNet)):
+        return inside + saved_bytes(model, images)
     # Each block with its inputs, which it keeps.
     blocks: list[tuple[nn.Module, Tensor]] = []
     hooks = [
         block.register_forward_pre_hook(lambda block, inputs: blocks.append((block, inputs[0].detach())))
         for stage in STAGES
-        for block in model.get_submodule(stage).children()
+        for block in network.get_submodule(stage).children()
     ]
-    model.set_gradient_checkpointing()
-    outside = saved_bytes(model, images)
-    model.set_gradient_checkpointing(False)
+    network.set_gradient_checkpointing()
+    outside = inside + saved_bytes(model, images)
+    network.set_gradient_checkpointing(False)
     for hook in hooks:
         hook.remove()
     # Backward recomputes one block at a time.
     recomputed = max(saved_bytes(block, inputs) for block, inputs in blocks)
     return outside + sum(inputs.untyped_storage().nbytes() for _, inputs in blocks) + recomputed
+
+
+class _Proposals(nn.Module):
+    """The part of a detector of fixed shapes: backbone, pyramid and the layers that propose regions."""
+
+    def __init__(self, model: Detector) -> None:
+        super().__init__()
+        self.body = model.backbone
+        self.head = model.rpn.head
+
+    def forward(self, images: Tensor) -> Any:
+        return self.head(list(self.body(images).values()))
+
+
+def _head_bytes(model: Detector, batch: int, dtype: torch.dtype) -> int:
+    """Count what the heads keep when every image gives them as many regions as they learn from."""
+    heads = model.roi_heads
+    sampler = heads.fg_bg_sampler
+    regions = batch * sampler.batch_size_per_image
+    channels = model.backbone.out_channels
+    parts = [(nn.Sequential(heads.box_head, heads.box_predictor), regions, heads.box_roi_pool)]
+    if heads.mask_head is not None:
+        positive = int(regions * sampler.positive_fraction)
+        parts.append((nn.Sequential(heads.mask_head, heads.mask_predictor), positive, heads.mask_roi_pool))
+    total = 0
+    for part, count, pool in parts:
+        maps = torch.empty(count, channels, *pool.output_size, device="meta", dtype=dtype)
+        total += saved_bytes(part, maps) + maps.nbytes
+    return total

@@ -1,6 +1,7 @@
 """Mask R-CNN: the paper's setting on COCO, torchvision's 1x and 3x, and one that two cores can train."""
 
 from dataclasses import replace
+from typing import Final
 
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.recipes.registry import recipe
@@ -13,6 +14,10 @@ from lambdanets.training.config import (
     OptimConfig,
     SchedConfig,
 )
+
+# Training images and categories of COCO 2017.
+NUM_COCO_IMAGES: Final = 118_287
+NUM_COCO_CATEGORIES: Final = 80
 
 
 @recipe
@@ -35,6 +40,8 @@ def scenes_demo() -> DetectConfig:
         data=CocoConfig(train="train", test="val", image_size=160),
         augment=JitterConfig(min_scale=0.8, max_scale=1.25, flip=0.0),
         detector=DetectorConfig(
+            # Four images are too few for the statistics of batch norms.
+            norm="group",
             channels=64,
             anchor_sizes=(8.0, 16.0, 32.0, 64.0, 96.0),
             box_convs=1,
@@ -43,9 +50,10 @@ def scenes_demo() -> DetectConfig:
             proposals=200,
             box_samples=64,
         ),
-        optim=OptimConfig(name="adamw", learning_rate=1e-3, weight_decay=1e-2, clip_grad_norm=5.0),
-        sched=SchedConfig(epochs=1, warmup_epochs=0.1),
-        ckpt=CkptConfig(every_epochs=1, every_minutes=2.0),
+        optim=OptimConfig(name="adamw", learning_rate=1.5e-3, weight_decay=0.05),
+        # 100 steps of warm-up.
+        sched=SchedConfig(epochs=3, warmup_epochs=100 / 750),
+        ckpt=CkptConfig(every_minutes=2.0),
     )
 
 

@@ -60,7 +60,7 @@ def detection_job(config: DetectConfig, task: Task | DetectionTask) -> Job:
             masks=config.detector.masks,
         ),
         make_model=functools.partial(
-            _make_detector,
+            make_detector,
             config,
             len(task.categories),
             None if weights is None else Path(weights),
@@ -86,7 +86,7 @@ def _norm_rows(model: nn.Module) -> dict[str, str]:
     return {"norms": " · ".join(parts) or "none"}
 
 
-def _make_detector(config: DetectConfig, num_classes: int, weights: Path | None = None) -> Detector:
+def make_detector(config: DetectConfig, num_classes: int, weights: Path | None = None) -> Detector:
     """Build the detector of a config, with random weights.
 
     Args:
@@ -210,7 +210,7 @@ def load_detector(path: str | Path, weights: Weights = "best") -> LoadedDetector
         raise CheckpointError(
             f"load_detector: {origin.source} must name its categories, got '{error}'."
         ) from error
-    model = _make_detector(config, len(categories))
+    model = make_detector(config, len(categories))
     check_state(model, tensors, origin.source)
     model.load_state_dict(tensors)
     return LoadedDetector(model=model.eval(), categories=categories, config=config, origin=origin)
