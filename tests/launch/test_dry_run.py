@@ -115,7 +115,7 @@ def test_a_detector_is_counted_part_by_part(norm):
 
 
 def test_what_a_detector_keeps_is_what_is_measured():
-    """Against autograd's own count in a training step, but for what depends on the regions found."""
+    """An upper bound of autograd's own count in a training step: heads seldom get all the regions they may."""
     config = get_recipe("scenes-demo", DetectConfig)
     images = known_images(config)
     needed = footprint(config, make_meta_model(config, images), images, 1)
@@ -134,4 +134,4 @@ def test_what_a_detector_keeps_is_what_is_measured():
         objective.loss(model, objective._largest_batch(4), ctx=DistributedContext(), dtype=None, seed=())
     own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
     measured = sum(one.untyped_storage().nbytes() for storage, one in kept.items() if storage not in own)
-    assert 0.8 < needed.activations / measured < 1.25
+    assert 1 <= needed.activations / measured < 1.4
