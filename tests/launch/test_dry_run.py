@@ -115,7 +115,7 @@ def test_a_detector_is_counted_part_by_part(norm):
 
 
 def test_what_a_detector_keeps_is_what_is_measured():
-    """An upper bound of autograd's own count in a training step: heads seldom get all the regions they may."""
+    """An upper bound of autograd's own count in a training step: heads get fewer regions than they may."""
     config = get_recipe("scenes-demo", DetectConfig)
     images = known_images(config)
     needed = footprint(config, make_meta_model(config, images), images, 1)
