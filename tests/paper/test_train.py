@@ -1,20 +1,27 @@
 """Small trainings: which network stands for a row, and what a real one leaves."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lambdanets.data.detection import SceneConfig
+from lambdanets.detection.backbones import create_backbone
 from lambdanets.errors import ArgumentError
+from lambdanets.models import on_meta
+from lambdanets.models.config import STAGES
 from lambdanets.paper import train
+from lambdanets.paper.results import append_result, load_results
+from lambdanets.paper.tables import table
 from lambdanets.paper.train import _config_of, _folder_of, train_tables
 from lambdanets.published import TABLES, Row
-from lambdanets.training.config import SchedConfig, TrainConfig
+from lambdanets.training.config import DetectConfig, RunConfig, SchedConfig
 
 
 def overrides(number: int, label: str, dataset: str = "digits") -> dict[str, object] | None:
     (row,) = (row for row in TABLES[number] if row.label == label)
-    config = _config_of(row, dataset, 3)
+    config = _config_of(row, dataset, 3, Path("runs"))
     return None if config is None else {"recipe": config.recipe, **config.model.overrides}
 
 
@@ -40,6 +47,34 @@ def test_a_row_changes_what_it_speaks_of(number: int, label: str, expected: obje
     assert overrides(number, label) == expected
 
 
+@pytest.mark.parametrize(
+    ("label", "recipe", "name", "squeezed", "blocks"),
+    [
+        ("ResNet-101", "scenes-demo-conv", "resnet_scenes", (), 6),
+        ("ResNet-101 + SE", "scenes-demo-conv", "resnet_scenes_se", STAGES, 6),
+        ("LambdaResNet-101", "scenes-demo", "lambda_resnet_scenes", (), 6),
+        ("ResNet-152", "scenes-demo-conv", "resnet_scenes_deep", (), 8),
+        ("ResNet-152 + SE", "scenes-demo-conv", "resnet_scenes_deep_se", STAGES, 8),
+        ("LambdaResNet-152", "scenes-demo", "lambda_resnet_scenes_deep", (), 8),
+    ],
+)
+def test_a_small_backbone_stands_for_a_row(label, recipe, name, squeezed, blocks, tmp_path: Path) -> None:
+    (row,) = (row for row in TABLES[14] if row.label == label)
+    config = _config_of(row, "scenes", 3, tmp_path)
+    assert isinstance(config, DetectConfig)
+    assert (config.recipe, config.model.name, config.seed, config.num_threads) == (recipe, name, 3, 1)
+    assert config.data.root == str(tmp_path / "scenes")
+    folder = recipe if name in ("resnet_scenes", "lambda_resnet_scenes") else f"{recipe}-{name}"
+    assert _folder_of(config, tmp_path) == tmp_path / f"{folder}-seed3"
+    with on_meta():
+        backbone = create_backbone(config.model.name, **config.model.overrides)
+    parameters = dict(backbone.named_parameters())
+    assert {name[:2] for name in parameters if ".squeeze_excitation." in name} == {*squeezed}
+    assert sum(name.endswith(".reduce.weight") for name in parameters) == blocks
+    is_lambda = any("to_queries" in name for name in parameters)
+    assert is_lambda == label.startswith("Lambda")
+
+
 def test_a_network_that_cannot_be_as_small_is_none() -> None:
     """Sixteen heads need at least 16 channels; the relation's network has 8."""
     assert overrides(8, "k=8 h=16 u=1", "relation") is None
@@ -51,16 +86,16 @@ def test_each_network_and_seed_has_a_folder(tmp_path: Path) -> None:
     names = {
         label: _folder_of(config, tmp_path).name
         for label, row in rows.items()
-        if (config := _config_of(row, "relation", 2))
+        if (config := _config_of(row, "relation", 2, tmp_path))
     }
     assert names["content only"] == "relation-positional_False-seed2"
     assert names["content and position"] == names["softmax on keys"] == "relation-seed2"
     assert len(set(names.values())) == len(names) - 1
 
 
-def quick(row: Row, dataset: str, seed: int) -> TrainConfig | None:
+def quick(row: Row, dataset: str, seed: int, runs: Path) -> RunConfig | None:
     """One epoch of six steps."""
-    config = _config_of(row, dataset, seed)
+    config = _config_of(row, dataset, seed, runs)
     return config and replace(config, global_batch_size=256, sched=SchedConfig(epochs=1))
 
 
@@ -88,6 +123,46 @@ def test_a_training_fills_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert reports == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/report.md")}
 
 
+def tiny(row: Row, dataset: str, seed: int, runs: Path) -> RunConfig | None:
+    """A detector that learns nothing, in four steps."""
+    config = _config_of(row, dataset, seed, runs)
+    assert isinstance(config, DetectConfig)
+    small = {"channels": 16, "box_features": 16, "proposals": 20, "box_samples": 16}
+    return replace(config, detector=replace(config.detector, **small))
+
+
+@pytest.mark.slow
+def test_a_training_on_scenes_fills_what_scenes_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boxes and masks of all, small and medium objects, beside the paper's; no cell of large ones."""
+    said: list[str] = []
+    monkeypatch.setattr(train, "_config_of", tiny)
+    monkeypatch.setattr(train, "SceneConfig", lambda: SceneConfig(train=16, val=6))
+    options = {"runs": tmp_path, "log": said.append, "rows": "ResNet-101", "num_processes": 1}
+    found = list(train_tables((9, 14), "scenes", (0,), **options))
+    columns = {f"{kind}_ap{size}" for kind in ("box", "mask") for size in ("", "_small", "_medium")}
+    assert {result.column for result in found} == columns
+    metrics = (tmp_path / "scenes-demo-conv-seed0" / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(metrics[-1])
+    for result in found:
+        assert (result.table, result.row, result.kind) == (14, "ResNet-101", "trained")
+        assert result.value == 100 * last[result.column] == result.seeds["0"]
+        assert result.how == "trained on scenes, 1 seed"
+        assert result.settings["model"] == "resnet_scenes"
+        assert result.command == "lambdanets tables 14 --train scenes --seeds 1"
+        append_result(tmp_path / "results", result)
+    assert last["box_ap_large"] is None
+    assert said[0].startswith(f"{tmp_path / 'scenes'}: ") and said[-1].startswith("[1 of 1] scenes-demo-conv")
+    _, cells = table(14, load_results(tmp_path / "results")).rows[0]
+    by_column = {cell.column.key: cell for cell in cells}
+    assert {name for name, cell in by_column.items() if cell.kind == "trained"} == columns
+    assert by_column["box_ap_large"].kind == "not run" and by_column["box_ap"].paper == 48.2
+    # What is there is neither drawn nor trained again.
+    assert [one.value for one in train_tables((14,), "scenes", (0,), **options)] == [
+        one.value for one in found
+    ]
+    assert len(said) == 3
+
+
 @pytest.mark.parametrize(
     ("numbers", "dataset", "rows", "message"),
     [
@@ -97,8 +172,10 @@ def test_a_training_fills_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyP
             (9,),
             "digit",
             "*",
-            r"tables: train must be one of 'digits', 'relation', 'pathfinder', got 'digit'\. Closest: digits",
+            r"tables: train must be one of 'digits', 'relation', 'pathfinder', 'scenes', got 'digit'\."
+            r" Closest: digits",
         ),
+        ((9, 14), "scenes", "none", r"must be among 14 with rows that fit 'none', got 9, 14\."),
     ],
 )
 def test_what_cannot_be_trained_is_named(numbers, dataset, rows, message, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def tables(
         measure: Measure speed and memory of Tables 3, 4, 5, 12, 13 and 18, on CUDA where there is one.
         batch: Images at a time; 128 on CUDA and 8 elsewhere unless given.
         time_limit: Longest time of a network's measurement, in seconds.
-        train: Train small networks on digits or relation for Tables 3, 4 and 8 to 12.
+        train: Train small networks: on digits or relation for Tables 3, 4 and 8 to 12, on scenes for 14.
         seeds: Number of runs of each row.
         runs: The folder of these runs.
         processes: Runs at a time; one a core unless given.

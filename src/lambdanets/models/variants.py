@@ -101,6 +101,8 @@ _SCENES: Final = ResNetConfig(
     lambda_layer=LambdaConfig(query_depth=8, scope_size=19, initialization="unit"),
     image_size=160,
 )
+# A block more where a ResNet-152 has more than a ResNet-101.
+_DEEP_SCENES: Final = (2, 2, 3, 1)
 
 VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=_DEPTHS[depth]) for depth in (50, 101, 152)},
@@ -137,6 +139,11 @@ VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     "resnet_pathfinder": _PATHFINDER,
     "lambda_resnet_scenes": replace(_SCENES, layers="CCLL"),
     "resnet_scenes": _SCENES,
+    # Beside these two the rows of Table 14 as small: with squeeze-and-excitation, and with more blocks.
+    "resnet_scenes_se": replace(_SCENES, squeeze_excitation=STAGES),
+    "resnet_scenes_deep": replace(_SCENES, depths=_DEEP_SCENES),
+    "resnet_scenes_deep_se": replace(_SCENES, depths=_DEEP_SCENES, squeeze_excitation=STAGES),
+    "lambda_resnet_scenes_deep": replace(_SCENES, depths=_DEEP_SCENES, layers="CCLL"),
     "mobilenetv2": MobileNetConfig(),
     # Counted from 1: the last blocks of 64 and of 160 channels.
     "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),

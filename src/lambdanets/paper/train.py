@@ -1,4 +1,4 @@
-"""Accuracies of a table by small real trainings: a row's layers in a network that two cores can train."""
+"""Numbers of a table by small real trainings: what a row changes, in a network that two cores can train."""
 
 import contextlib
 import io
@@ -12,6 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+from lambdanets.data.detection import SceneConfig
+from lambdanets.detection.scenes import write_scenes
 from lambdanets.errors import ArgumentError, check_choice
 from lambdanets.models import list_models, on_meta
 from lambdanets.models.config import LambdaConfig, NetworkConfig
@@ -22,20 +24,63 @@ from lambdanets.recipes import RECIPES, get_recipe, recipes_of
 from lambdanets.runs.origin import commit
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
-# Tables of layers in a ResNet-50. Those of large networks say nothing about a small one.
-_TRAINED: Final = (3, 4, 8, 9, 10, 11, 12)
+# Tables of layers in a ResNet-50, by classifiers. Those of large networks say nothing about a small one.
+_CLASSIFIED: Final = (3, 4, 8, 9, 10, 11, 12)
+# The table of backbones, by detectors.
+_DETECTED: Final = (14,)
+
+# Scenes are drawn below the folder of runs; the recipes of their detectors are those of the demonstration.
+_SCENES: Final = "scenes"
 
 # Data sets with a recipe for lambda layers and one for convolutions.
-_DATASETS: Final = tuple(name for name in recipes_of(TrainConfig) if f"{name}-conv" in RECIPES)
+_DATASETS: Final = (
+    *(name for name in recipes_of(TrainConfig) if f"{name}-conv" in RECIPES),
+    _SCENES,
+)
+
+# A row's backbone, and the small one that is trained for it.
+_BACKBONES: Final = {
+    "resnet_rs101_wo_se": "resnet_scenes",
+    "resnet_rs101": "resnet_scenes_se",
+    "lambda_resnet101": "lambda_resnet_scenes",
+    "resnet_rs152_wo_se": "resnet_scenes_deep",
+    "resnet_rs152": "resnet_scenes_deep_se",
+    "lambda_resnet152": "lambda_resnet_scenes_deep",
+}
+
+# Columns that have another name in the metrics of a run.
+_METRICS: Final = {"top1": "test_accuracy"}
+
+# By column, in percent; None where the data set has nothing to count.
+_Found = dict[str, float | None]
 
 # The settings of a network that a row of these tables may change.
 _LAYER_SETTINGS: Final = ("layers", *(one.name for one in fields(LambdaConfig)), "share_position", "mixer")
 
 
-def _config_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
+def _config_of(row: Row, dataset: str, seed: int, runs: Path) -> RunConfig | None:
+    """Make the config that trains a row; None where there is no such small network."""
+    return _detector_of(row, seed, runs) if dataset == _SCENES else _classifier_of(row, dataset, seed)
+
+
+def _detector_of(row: Row, seed: int, runs: Path) -> DetectConfig:
+    """Make the recipe of the scenes with the backbone that stands for a row's."""
+    name = _BACKBONES[row.model]
+    recipe = get_recipe("scenes-demo" if name.startswith("lambda") else "scenes-demo-conv", DetectConfig)
+    return replace(
+        recipe,
+        seed=seed,
+        # As many trainings at a time as there are cores.
+        num_threads=1,
+        model=replace(recipe.model, name=name),
+        data=replace(recipe.data, root=str(runs / _SCENES)),
+    )
+
+
+def _classifier_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
     """Make the recipe of a data set with the layers of a row.
 
     Only the settings by which the row differs from an all-lambda or plain ResNet-50 change: the small network
@@ -89,7 +134,7 @@ def train_tables(
         numbers: Tables; those without anything to train are skipped.
         dataset: One of the recipes' data sets.
         seeds: Seeds of each row.
-        runs: Contains the run folders.
+        runs: Contains the run folders, and the scenes, which are drawn once.
         log: Receives a line about each run.
         rows: Shell pattern of the labels of rows.
         num_processes: Trainings at a time; None for one per core.
@@ -98,70 +143,94 @@ def train_tables(
         ArgumentError: None of the tables has anything to train.
     """
     check_choice("tables", "train", dataset, _DATASETS)
-    planned: list[tuple[Row, list[TrainConfig]]] = []
-    for row in (row for number in numbers if number in _TRAINED for row in TABLES[number]):
+    trained = _DETECTED if dataset == _SCENES else _CLASSIFIED
+    planned: list[tuple[Row, list[RunConfig]]] = []
+    for row in (row for number in numbers if number in trained for row in TABLES[number]):
         if fnmatchcase(row.label, rows):
-            configs = [config for seed in seeds if (config := _config_of(row, dataset, seed))]
+            configs = [config for seed in seeds if (config := _config_of(row, dataset, seed, runs))]
             if configs:
                 planned.append((row, configs))
             else:
                 log(f"table {row.table}, {row.label}: left out, no such network for {dataset}")
     if not planned:
         raise ArgumentError(
-            f"tables: numbers to train must be among {', '.join(map(str, _TRAINED))} with rows that fit"
+            f"tables: numbers to train must be among {', '.join(map(str, trained))} with rows that fit"
             f" {rows!r}, got {', '.join(map(str, numbers))}."
         )
     # Asked at the start: later the files may differ from the code that runs.
     commit()
+    if dataset == _SCENES and not (runs / _SCENES).exists():
+        counts = write_scenes(runs / _SCENES, SceneConfig())
+        log(f"{runs / _SCENES}: " + ", ".join(f"{num:,} objects in {part}" for part, num in counts.items()))
+    columns = ("top1",) if trained is _CLASSIFIED else tuple(planned[0][0].values)
     folders = {_folder_of(config, runs): config for _, configs in planned for config in configs}
-    accuracies = _train_all(folders, log, num_processes or len(os.sched_getaffinity(0)))
+    found = _train_all(folders, columns, log, num_processes or len(os.sched_getaffinity(0)))
     for row, configs in planned:
-        by_seed = {str(config.seed): accuracies[_folder_of(config, runs)] for config in configs}
-        config = configs[0]
+        by_seed = {str(config.seed): found[_folder_of(config, runs)] for config in configs}
+        yield from _results_of(row, configs[0], dataset, by_seed)
+
+
+def _results_of(row: Row, config: RunConfig, dataset: str, by_seed: Mapping[str, _Found]) -> Iterator[Result]:
+    """The mean of each column over the seeds; none of a column that a seed has no number for."""
+    for column in next(iter(by_seed.values())):
+        values = {seed: value for seed, one in by_seed.items() if (value := one[column]) is not None}
+        if len(values) < len(by_seed):
+            continue
         yield new_result(
             row,
-            "top1",
-            sum(by_seed.values()) / len(by_seed),
+            column,
+            sum(values.values()) / len(values),
             "trained",
             dataset=dataset,
-            seeds=by_seed,
+            seeds=values,
             settings={
                 "recipe": config.recipe,
                 "model": config.model.name,
                 "overrides": config.model.overrides,
                 "epochs": config.sched.epochs,
             },
-            command=f"lambdanets tables {row.table} --train {dataset} --seeds {len(by_seed)}",
+            command=f"lambdanets tables {row.table} --train {dataset} --seeds {len(values)}",
         )
 
 
-def _folder_of(config: TrainConfig, runs: Path) -> Path:
+def _folder_of(config: RunConfig, runs: Path) -> Path:
     """The run folder of a network and seed."""
-    words = [config.recipe, *(f"{name}_{value}" for name, value in config.model.overrides.items())]
+    is_own = config.model.name == get_recipe(config.recipe).model.name
+    words = [config.recipe, *([] if is_own else [config.model.name])]
+    words += [f"{name}_{value}" for name, value in config.model.overrides.items()]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))
     return runs / f"{name}-seed{config.seed}"
 
 
 def _train_all(
-    configs: Mapping[Path, TrainConfig], log: Callable[[str], None], num_processes: int
-) -> dict[Path, float]:
-    accuracies: dict[Path, float] = {}
+    configs: Mapping[Path, RunConfig],
+    columns: tuple[str, ...],
+    log: Callable[[str], None],
+    num_processes: int,
+) -> dict[Path, _Found]:
+    found: dict[Path, _Found] = {}
     # Spawned: torch's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(num_processes, len(configs)), mp_context=context) as pool:
-        started = {pool.submit(_train_one, config, folder): folder for folder, config in configs.items()}
+        started = {
+            pool.submit(_train_one, config, folder, columns): folder for folder, config in configs.items()
+        }
         for done in as_completed(started):
             folder = started[done]
-            accuracies[folder] = done.result()
-            log(f"[{len(accuracies)} of {len(configs)}] {folder.name}: {accuracies[folder]:.2f} %")
-    return accuracies
+            found[folder] = done.result()
+            shown = [f"{name} {value:.2f} %" for name, value in found[folder].items() if value is not None]
+            log(f"[{len(found)} of {len(configs)}] {folder.name}: {', '.join(shown)}")
+    return found
 
 
-def _train_one(config: TrainConfig, folder: Path) -> float:
-    """Train a config unless its run is finished; return the accuracy after the last epoch, in percent."""
+def _train_one(config: RunConfig, folder: Path, columns: tuple[str, ...]) -> _Found:
+    """Train a config unless its run is finished; return its numbers after the last epoch."""
+    command = "detect train" if isinstance(config, DetectConfig) else "train"
     with RunFolder(folder).locked(config) as run:
         if not run.finished(config):
             # The run's log has the same lines.
             with contextlib.redirect_stdout(io.StringIO()):
-                train(config, run, command=f"lambdanets train {config.recipe}")
-        return 100 * float(run.read_metrics()[-1]["test_accuracy"])
+                train(config, run, command=f"lambdanets {command} {config.recipe}")
+        metrics = run.read_metrics()[-1]
+    fractions = {column: metrics[_METRICS.get(column, column)] for column in columns}
+    return {column: None if value is None else 100 * value for column, value in fractions.items()}
