@@ -91,12 +91,13 @@ _PATHFINDER: Final = replace(
     zero_gamma=False,
     image_size=32,
 )
-# Digits on images of 160 pixels, the backbone of a detector: small ones are told apart in c2, which is wide.
-# Lambda layers see all of maps of 10×10 and 5×5 from everywhere.
+# Digits on images of 160 pixels, the backbone of a detector. c2 has stride 2: at stride 4 the smallest digits
+# are two positions wide. Lambda layers look 9 positions far on maps of 20×20 and 10×10.
 _SCENES: Final = ResNetConfig(
-    depths=(2, 1, 2, 1),
-    widths=(32, 32, 48, 64),
-    stem="deep",
+    depths=(1, 1, 2, 1),
+    widths=(16, 32, 48, 64),
+    strides=(2, 2, 2, 2),
+    stem="small",
     shortcut="pool",
     lambda_layer=LambdaConfig(query_depth=8, scope_size=19, initialization="unit"),
     image_size=160,

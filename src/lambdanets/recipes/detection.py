@@ -42,7 +42,7 @@ def scenes_demo() -> DetectConfig:
         detector=DetectorConfig(
             # Four images are too few for the statistics of batch norms.
             norm="group",
-            channels=64,
+            channels=32,
             anchor_sizes=(8.0, 16.0, 32.0, 64.0, 96.0),
             box_convs=1,
             box_features=256,
