@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lambdanets.nn.lambda_layer import LambdaLayer2d as LambdaLayer2d
     from lambdanets.nn.lambda_layer import LambdaLayer3d as LambdaLayer3d
     from lambdanets.nn.token_layer import LambdaLayer as LambdaLayer
+    from lambdanets.runs.detect import LoadedDetector as LoadedDetector
+    from lambdanets.runs.detect import load_detector as load_detector
     from lambdanets.runs.load import LoadedModel as LoadedModel
     from lambdanets.runs.load import load_run as load_run
 

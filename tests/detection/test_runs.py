@@ -10,6 +10,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+import lambdanets
 from lambdanets.cli import run as command
 from lambdanets.errors import ArgumentError, PathError
 from lambdanets.recipes import get_recipe, recipes_of
@@ -216,3 +217,19 @@ def test_a_missing_image_is_refused_before_training(tmp_path, capsys):
 def test_a_detector_is_loaded_from_its_own_run_alone(tmp_path):
     with pytest.raises(PathError, match="must be a folder of `lambdanets train`"):
         load_detector(tmp_path)
+
+
+def test_a_loaded_detector_finds_what_its_evaluation_finds(trained, root, tmp_path, capsys):
+    loaded = lambdanets.load_detector(trained)
+    printed(capsys, "detect", "eval", str(trained), "--out", str(tmp_path), "--no-page")
+    results = json.loads((tmp_path / "results.json").read_text())
+    first = json.loads((root / "annotations" / "instances_val.json").read_text())["images"][0]
+    found = loaded.detect(root / "val" / first["file_name"], min_score=0.0)
+    expected = [one for one in results if one["image_id"] == first["id"]]
+    ours = list(found.results(first["id"], [one.id for one in loaded.categories]))
+    assert len(ours) == len(expected) > 0
+    for one, other in zip(ours, sorted(expected, key=lambda one: -one["score"]), strict=True):
+        assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-4)
+        assert one["segmentation"] == other["segmentation"] and one["score"] == other["score"]
+    with pytest.raises(PathError, match="detect: image must be a file, got none"):
+        loaded.detect("none.png")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lambdanets.data.detection import CocoConfig
 from lambdanets.detection.data import fit_image
-from lambdanets.detection.rle import Rle, paste_mask
+from lambdanets.detection.rle import Rle, sample_mask
 from lambdanets.errors import check_positive, require
 
 # Two detections of one class that overlap by more are one object, found in two tiles.
@@ -153,7 +153,10 @@ def detect(
         # One at a time: a mask of the whole image is never beside another.
         size = (image.height, image.width)
         masks = tuple(
-            paste_mask(mask[0], box, size) for mask, box in zip(merged["masks"], merged["boxes"], strict=True)
+            sample_mask(mask[0], box, size, (down, across))
+            for mask, box, (down, across) in zip(
+                merged["masks"], merged["boxes"], merged["shift"].tolist(), strict=True
+            )
         )
     return Detections(boxes=merged["boxes"], labels=merged["labels"], scores=merged["scores"], masks=masks)
 
@@ -178,7 +181,9 @@ def _look(
         boxes = boxes.clamp(min=0).minimum(sides) + boxes.new_tensor([left, top, left, top])
         has_area = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         cut = _is_cut(boxes, window, image.size)
-        found.append(_chosen({**output, "boxes": boxes, "cut": cut}, has_area))
+        # Half a pixel of the network's image, by which targets of masks are moved.
+        shift = (0.5 / torch.tensor(scale, dtype=torch.float64)).expand(len(boxes), 2)
+        found.append(_chosen({**output, "boxes": boxes, "cut": cut, "shift": shift}, has_area))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from torch import nn
 
+from lambdanets.data.decode import decode
 from lambdanets.data.task import Task, TestData
 from lambdanets.detection.analysis import ErrorSplit, SizeBin, size_bins, split_errors
 from lambdanets.detection.backbones import create_backbone, load_backbone
@@ -20,7 +21,8 @@ from lambdanets.detection.mask_rcnn import Detector, build_detector, norm_counts
 from lambdanets.detection.matching import Evaluator
 from lambdanets.detection.objective import Detection, DetectionEvaluation
 from lambdanets.detection.page import write_page
-from lambdanets.errors import CheckpointError
+from lambdanets.detection.predict import Detections, Tiling, detect
+from lambdanets.errors import CheckpointError, PathError, complaint
 from lambdanets.files import replace_file, storing
 from lambdanets.runs.load import Origin, Weights, read_weights
 from lambdanets.runs.report import draw_figures, finish_report, run_rows
@@ -188,6 +190,27 @@ class LoadedDetector:
     config: DetectConfig
     origin: Origin
 
+    def detect(
+        self, image: str | Path, *, min_score: float = 0.5, tiling: Tiling | None = None
+    ) -> Detections:
+        """Find the objects of an image file, in pixels of the upright image.
+
+        Args:
+            image: The file.
+            min_score: Least score.
+            tiling: Look at overlapping parts too, for small objects of large images.
+
+        Raises:
+            PathError: There is no such file.
+            DataError: It cannot be read.
+        """
+        path = Path(image)
+        if not path.is_file():
+            raise PathError(f"detect: image must be a file, got {path}, which does not exist.")
+        with complaint("detect"):
+            pixels = decode(path.read_bytes(), str(path))
+        return detect(self.model, pixels, self.config.data, min_score=min_score, tiling=tiling)
+
 
 def load_detector(path: str | Path, weights: Weights = "best") -> LoadedDetector:
     """Load the detector of a run.
@@ -200,6 +223,13 @@ def load_detector(path: str | Path, weights: Weights = "best") -> LoadedDetector
         PathError: There is no run, or it has not stored such weights yet.
         ArgumentError: It is the run of a classifier.
         CheckpointError: The weights are damaged, or of another detector.
+
+    Example:
+        ::
+
+            loaded = lambdanets.load_detector("runs/scenes-demo")
+            found = loaded.detect("scene.png")
+            print([loaded.categories[label - 1].name for label in found.labels])
     """
     path = Path(path)
     config = RunFolder.existing(path).read_config(DetectConfig)
