@@ -214,10 +214,21 @@ def prepare_model(model: nn.Module, config: ExecConfig, ctx: DistributedContext)
                 "exec.sync_batch_norm must be off on a CPU, got on. Torch has it for GPUs alone."
             )
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    _check_norms(model, ctx)
     if config.deterministic and ctx.device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
     return model
+
+
+def _check_norms(model: nn.Module, ctx: DistributedContext) -> None:
+    """Raise where norms would have to be synchronised on CPUs: torch says so only at the first step."""
+    synchronised = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
+    if synchronised and ctx.size > 1 and ctx.device.type == "cpu":
+        raise ArgumentError(
+            f"prepare_model: norms must be of one process each on a CPU, got SyncBatchNorm in {ctx.size}"
+            " processes. Torch has it for GPUs alone: use --detector.norm group or batch."
+        )
 
 
 def wrap_model(model: nn.Module, config: ExecConfig, ctx: DistributedContext) -> nn.Module:
