@@ -1,4 +1,4 @@
-"""What users of other detectors complain of, where no other test answers it; the table is in docs/detection.md."""
+"""What users of other detectors complain of: tests beside those that docs/detection.md names already."""
 
 import json
 import re
