@@ -15,7 +15,7 @@ _LABELLING = "teacher weights out hard min-confidence balance shard-size"
 _OPERATOR = "scope batch channels query-depth num-heads intra-depth dtype"
 _RUN = "out resume-allow tensorboard"
 _RUN_SETTINGS = """
-    seed num-threads fast global-batch-size ema-decay model.name model.overrides
+    seed num-threads global-batch-size ema-decay model.name model.overrides
     optim.name optim.learning-rate optim.base-batch-size optim.momentum optim.beta2 optim.epsilon
     optim.weight-decay optim.clip-grad-norm
     sched.epochs sched.warmup-epochs sched.shape sched.step-epochs sched.step-at sched.step-factor
@@ -24,7 +24,7 @@ _RUN_SETTINGS = """
     exec.gradient-checkpointing exec.sync-batch-norm exec.parallel exec.deterministic exec.timeout-s
     faults.nonfinite faults.max-nonfinite faults.max-unreadable-fraction faults.max-unreadable-in-a-row
 """
-_SETTINGS = f"""{_RUN_SETTINGS} label-smoothing data.name
+_SETTINGS = f"""{_RUN_SETTINGS} fast label-smoothing data.name
     augment.min-crop-area augment.flip augment.mixup augment.cutmix
     augment.randaugment-layers augment.randaugment-magnitude pseudo.labels pseudo.ratio
 """

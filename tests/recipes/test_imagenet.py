@@ -9,9 +9,9 @@ from lambdanets import create_model
 from lambdanets.models import on_meta
 from lambdanets.nn import StochasticDepth
 from lambdanets.published import RESNET_RS, TABLES
-from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
+from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, recipes_of
 from lambdanets.recipes.imagenet import NUM_IMAGES
-from lambdanets.training.config import differences
+from lambdanets.training.config import TrainConfig, differences
 
 FAMILY = tuple(f"imagenet-lambda-resnet{depth}-{size}" for depth, size in (
     (50, 128), (50, 160), (101, 160), (101, 192), (152, 192), (152, 224), (152, 256), (152, 288), (270, 256),
@@ -115,7 +115,11 @@ def published(name):
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in RECIPES if get_recipe(name).data.name == "folder" and name not in FAMILY[1:]],
+    [
+        name
+        for name in recipes_of(TrainConfig)
+        if get_recipe(name).data.name == "folder" and name not in FAMILY[1:]
+    ],
 )
 def test_what_is_expected_is_what_the_table_prints(name):
     assert published(name) == {float(describe_recipe(name)["Expected"].split()[0])}

@@ -27,7 +27,7 @@ def test_the_command_line_and_fast_are_told_apart():
     assert found["optim.learning_rate"].recipe_value == recipe.optim.learning_rate
     assert found["sched.epochs"].origin == found["fast"].origin == "--fast"
     assert [setting.name for setting in found.values() if setting.is_changed] == [
-        *("fast", "optim.learning_rate", "sched.epochs", "sched.warmup_epochs", "ckpt.every_epochs")
+        *("optim.learning_rate", "sched.epochs", "sched.warmup_epochs", "ckpt.every_epochs", "fast")
     ]
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from lambdanets.errors import ArgumentError
 from lambdanets.models import list_models
-from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, parent_of, smoke_run
+from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, parent_of, recipes_of, smoke_run
 from lambdanets.recipes.origins import lineage
-from lambdanets.training.config import differences
+from lambdanets.training.config import DetectConfig, TrainConfig, differences
 
 # Those of data that are made here have been run, those of ImageNet have not, and say so.
 RUN_HERE = r"\d+\.\d % of the (500 held-out digits|480 held-out images|1,000 held-out images).*"
@@ -19,7 +19,26 @@ WITHOUT_A_NUMBER = {
 }
 
 
-@pytest.mark.parametrize("name", RECIPES)
+OF_A_DETECTOR = {
+    "scenes-demo": r".* box AP and .* mask AP.*|not run\.",
+    "coco-lambda-resnet101": r"49\.4 box AP and 43\.5 mask AP .* \(Table 14\); not run here\.",
+    "coco-resnet50-1x": r"not known for our weights.*; not run here\.",
+    "coco-resnet50-3x": r"not known for our weights; not run here\.",
+}
+
+
+@pytest.mark.parametrize("name", recipes_of(DetectConfig))
+def test_a_recipe_of_a_detector_is_a_lab_note(name):
+    fields = describe_recipe(name)
+    assert re.fullmatch(OF_A_DETECTOR[name.removesuffix("-conv")], fields["Expected"])
+    root = "COCO" if name.startswith("coco") else "scenes"
+    assert fields["Command"] == f"`lambdanets detect train {name} --data.root {root}`."
+    assert {"Summary", "Paper", "Cost"} <= fields.keys()
+    parent = parent_of(name)
+    assert parent is None or len(differences(get_recipe(parent), get_recipe(name))) < 10
+
+
+@pytest.mark.parametrize("name", recipes_of(TrainConfig))
 def test_a_recipe_is_a_lab_note(name):
     fields = describe_recipe(name)
     reads_files = get_recipe(name).data.name == "folder"
@@ -35,7 +54,7 @@ def test_a_recipe_is_a_lab_note(name):
     assert ("Departs" in fields) == name.startswith("imagenet")
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", recipes_of(TrainConfig))
 def test_a_recipe_names_the_one_it_is_derived_from(name):
     parent = parent_of(name)
     if parent is None:
@@ -54,7 +73,7 @@ def test_a_recipe_knows_its_name_and_a_model(name):
     assert config == get_recipe(name)
 
 
-@pytest.mark.parametrize("name", ["digits", "relation", "pathfinder"])
+@pytest.mark.parametrize("name", ["digits", "relation", "pathfinder", "scenes-demo"])
 def test_the_twin_differs_in_the_network_alone(name):
     changed = differences(get_recipe(name), get_recipe(f"{name}-conv"))
     assert set(changed) <= {"recipe", "model.name", "model.overrides"}

@@ -94,10 +94,10 @@ def _named_recipe(argv: Sequence[str], command: str, kind: type[RunConfig]) -> R
             f"{command}: recipe must come first, got {argv[0]!r}. One of {', '.join(recipes_of(kind))}."
         )
     config = get_recipe(argv[0], kind)
-    if "--fast" in argv:
-        # The flag itself sets `fast`; what it stands for are other defaults.
-        config = replace(smoke_run(config), fast=False)
     if isinstance(config, TrainConfig):
+        if "--fast" in argv:
+            # The flag itself sets `fast`; what it stands for are other defaults.
+            config = replace(smoke_run(config), fast=False)
         config = replace(config, data=named_data(config.data, argv))
     return config
 

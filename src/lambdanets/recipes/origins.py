@@ -4,7 +4,7 @@ from itertools import takewhile
 from typing import Final, NamedTuple
 
 from lambdanets.recipes.registry import get_recipe, parent_of, smoke_run
-from lambdanets.training.config import RunConfig, flatten, non_defaults
+from lambdanets.training.config import RunConfig, TrainConfig, flatten, non_defaults
 
 _COMMAND_LINE: Final = "command line"
 _FAST: Final = "--fast"
@@ -41,7 +41,9 @@ def settings_with_origins(config: RunConfig) -> tuple[Setting, ...]:
     """
     recipes = {name: _flat_settings(get_recipe(name)) for name in lineage(config.recipe)}
     recipe = recipes[config.recipe]
-    fast = _flat_settings(smoke_run(get_recipe(config.recipe))) if config.fast else {}
+    fast = {}
+    if isinstance(config, TrainConfig) and config.fast:
+        fast = _flat_settings(smoke_run(get_recipe(config.recipe, TrainConfig)))
     changed = non_defaults(config)
     settings = []
     for name, value in _flat_settings(config).items():

@@ -8,7 +8,7 @@ from typing import Final, TypeVar, overload
 from lambdanets.data.config import FilesConfig
 from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError, did_you_mean
-from lambdanets.training.config import CkptConfig, DetectConfig, RunConfig
+from lambdanets.training.config import CkptConfig, DetectConfig, RunConfig, TrainConfig
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -98,7 +98,7 @@ def parent_of(name: str) -> str | None:
     return None if derived is None else derived.strip("`.")
 
 
-def smoke_run(config: Config) -> Config:
+def smoke_run(config: TrainConfig) -> TrainConfig:
     """Shorten a recipe to a few epochs with a checkpoint after each: the same path in about 15 seconds."""
     return replace(
         config,

@@ -277,7 +277,6 @@ class RunConfig:
         recipe: Name of the recipe that the settings come from.
         seed: Decides the weights at the start, the order of the images, the augmentation and the dropout.
         num_threads: CPU threads. Sums depend on their number in the last bit, so the config decides it.
-        fast: A smoke run of the same path, about 15 seconds long.
         global_batch_size: Images of one step, over all processes; an epoch is cut into equal batches no
             larger.
         ema_decay: Fraction of the EMA weights that one step keeps, once warmed up.
@@ -286,7 +285,6 @@ class RunConfig:
     recipe: str
     seed: int = 0
     num_threads: int
-    fast: bool = False
     global_batch_size: int
     ema_decay: float = 0.999
     model: ModelConfig
@@ -333,9 +331,11 @@ class TrainConfig(RunConfig):
     """All settings of the training of a classifier: with the libraries' versions they decide every number.
 
     Attributes:
+        fast: A smoke run of the same path, about 15 seconds long.
         label_smoothing: Fraction of each label that is spread over all classes.
     """
 
+    fast: bool = False
     label_smoothing: float = 0.0
     data: DataConfig
     augment: AugmentConfig = field(default_factory=AugmentConfig)
