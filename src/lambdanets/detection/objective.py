@@ -62,7 +62,7 @@ class Detection(Objective):
     """The losses of Mask R-CNN, judged by average precision.
 
     An evaluation goes image by image, so its numbers do not depend on how images are dealt to processes, and
-    its memory stays below that of training.
+    its memory is that of one image.
 
     Attributes:
         test_file: The objects of the test images.
@@ -113,7 +113,7 @@ class Detection(Objective):
             raise ArgumentError(
                 f"detect train: {num_images} images of {self.side}×{self.side} at once must fit"
                 " into the memory, got too many. Use a smaller --data.image-size, more"
-                " --exec.accumulation, more processes or --exec.gradient-checkpointing true."
+                " --exec.accumulation, more processes or --exec.gradient-checkpointing."
             ) from error
         finally:
             model.zero_grad(set_to_none=True)
