@@ -213,11 +213,23 @@ def extra_bytes(warm_up: Call, call: Call) -> int:
     """
     torch.mm(torch.ones(64, 64), torch.ones(64, 64))
     warm_up()
-    # Let the kernel's record of the peak begin anew, so that making the layer is no part of it.
-    Path("/proc/self/clear_refs").write_text("5")
-    before = os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[1])
+    before = begin_peak()
     call()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return peak_bytes() - before
+
+
+def begin_peak() -> int:
+    """Let the kernel's record of the peak begin anew; returns the resident bytes (Linux).
+
+    So that making the layer is no part of the peak.
+    """
+    Path("/proc/self/clear_refs").write_text("5")
+    return os.sysconf("SC_PAGE_SIZE") * int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def peak_bytes() -> int:
+    """Peak resident memory of this process since `begin_peak`."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def command_line(description: str | None, **defaults: int) -> argparse.ArgumentParser:
