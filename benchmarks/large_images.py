@@ -9,12 +9,14 @@ is measured with convolutions in place of its lambda layers (ResNet-RS-101), wit
 those of `lambda-networks` and `timm` in their places, at the scope of the paper, r=23, and at a global
 context.
 
-Each network has a process of its own: times are medians after a warm-up, memory is the peak resident memory
+Each network has a process of its own: times are medians, the first call among them, and the mean of the
+processor's seconds over all threads, which other programs change less; memory is the peak resident memory
 less what was resident before the first call, when the weights were there already (Linux). A network that
 needs more than so many GiB of further address space, or more seconds, is reported as such.
 """
 
 import resource
+import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -102,8 +104,10 @@ def measure(case: Case, side: int, repeats: int, threads: int, gib: int, seconds
             }
             before = begin_peak()
             for name, call in calls.items():
-                times = Clock().race({name: call}, repeats)[name]
-                found[name] = times | {"extra_bytes": peak_bytes() - before}
+                start = time.process_time()
+                times = Clock().race({name: call}, repeats, is_warm=True)[name]
+                taken = (time.process_time() - start) / times["repeats"]
+                found[name] = times | {"cpu_s": taken, "extra_bytes": peak_bytes() - before}
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
@@ -129,8 +133,10 @@ def main() -> None:
             results[case.name] = {"failed": "ended by the system"}
         for name in (FORWARD, STEP):
             row = results[case.name].get(name) or {"failed": results[case.name].get("failed")}
-            memory = f"{row['extra_bytes'] / 2**30:7.2f} GiB" if "extra_bytes" in row else ""
-            print(f"{case.name:<26}{name:<15}{show_time(row)}{memory}", flush=True)
+            print(f"{case.name:<26}{name:<15}{show_time(row)}", end="")
+            if "failed" not in row:
+                print(f"{row['cpu_s']:8.1f} s{row['extra_bytes'] / 2**30:8.2f} GiB", end="")
+            print(flush=True)
         file.add(settings=settings, results=results)
 
 
