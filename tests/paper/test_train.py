@@ -50,12 +50,12 @@ def test_a_row_changes_what_it_speaks_of(number: int, label: str, expected: obje
 @pytest.mark.parametrize(
     ("label", "recipe", "name", "squeezed", "blocks"),
     [
-        ("ResNet-101", "scenes-demo-conv", "resnet_scenes", (), 6),
-        ("ResNet-101 + SE", "scenes-demo-conv", "resnet_scenes_se", STAGES, 6),
-        ("LambdaResNet-101", "scenes-demo", "lambda_resnet_scenes", (), 6),
-        ("ResNet-152", "scenes-demo-conv", "resnet_scenes_deep", (), 8),
-        ("ResNet-152 + SE", "scenes-demo-conv", "resnet_scenes_deep_se", STAGES, 8),
-        ("LambdaResNet-152", "scenes-demo", "lambda_resnet_scenes_deep", (), 8),
+        ("ResNet-101", "scenes-demo-conv", "resnet_scenes", (), 5),
+        ("ResNet-101 + SE", "scenes-demo-conv", "resnet_scenes_se", STAGES, 5),
+        ("LambdaResNet-101", "scenes-demo", "lambda_resnet_scenes", (), 5),
+        ("ResNet-152", "scenes-demo-conv", "resnet_scenes_deep", (), 7),
+        ("ResNet-152 + SE", "scenes-demo-conv", "resnet_scenes_deep_se", STAGES, 7),
+        ("LambdaResNet-152", "scenes-demo", "lambda_resnet_scenes_deep", (), 7),
     ],
 )
 def test_a_small_backbone_stands_for_a_row(label, recipe, name, squeezed, blocks, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def tiny(row: Row, dataset: str, seed: int, runs: Path) -> RunConfig | None:
     config = _config_of(row, dataset, seed, runs)
     assert isinstance(config, DetectConfig)
     small = {"channels": 16, "box_features": 16, "proposals": 20, "box_samples": 16}
-    return replace(config, detector=replace(config.detector, **small))
+    return replace(config, detector=replace(config.detector, **small), sched=SchedConfig(epochs=1))
 
 
 @pytest.mark.slow

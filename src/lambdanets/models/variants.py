@@ -103,7 +103,7 @@ _SCENES: Final = ResNetConfig(
     image_size=160,
 )
 # A block more where a ResNet-152 has more than a ResNet-101.
-_DEEP_SCENES: Final = (2, 2, 3, 1)
+_DEEP_SCENES: Final = (1, 2, 3, 1)
 
 VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=_DEPTHS[depth]) for depth in (50, 101, 152)},
