@@ -160,4 +160,4 @@ def test_it_is_known_which_objects_are_meant(tmp_path, data, results, capsys):
     other.mkdir()
     (other / "config.json").write_text(get_recipe("digits").to_json())
     message = refused(capsys, "detect", "compare", a, other)
-    assert f"run folder: {other} must be the run of a detector, got that of a classifier." in message
+    assert f"run folder: {other} must be of the run of a detector, got that of a classifier." in message

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from lambdanets.data.detection import CocoConfig
+from lambdanets.detection.analysis import split_errors
 from lambdanets.detection.coco import Annotation, Category, CocoFile, ImageRecord
 from lambdanets.detection.evaluation import evaluate_predictions
 from lambdanets.detection.objective import DetectionEvaluation
@@ -237,6 +238,9 @@ def test_an_evaluation_writes_it(file, tmp_path):
         loaded=LoadedDetector(model=small_detector(), categories=CATEGORIES, config=config, origin=origin),
         file=file,
         evaluation=DetectionEvaluation(scores=scores, loss=1.0, losses={"box": 1.0}, results=RESULTS),
+        errors=split_errors(file, RESULTS),
+        sizes=(),
+        intervals={},
         seconds=1.0,
     )
     files = found.write(tmp_path / "none", page=False)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lambdanets.runs.report import _event_rows, _render_report, _result_rows
+from lambdanets.runs.report import _class_values, _event_rows, _render, _result_rows
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.state import Events
 from support.training import tiny_config, tiny_state
@@ -44,8 +44,8 @@ def test_top_5_is_shown_where_there_are_more_classes(num_classes, top5):
 def _page(labels=("a|b", "c"), confusion=((3, 1), (0, 4)), **values):
     evaluation = Evaluation(confusion=torch.as_tensor(confusion), loss=1.0, top5_correct=8)
     values = {"rows": {}, "warnings": [], "unreadable": [], "images": []} | values
-    config = tiny_config()
-    return _render_report(evaluation=evaluation, labels=labels, config=config, command="command", **values)
+    classes = _class_values(evaluation, labels)
+    return _render("report.md", config=tiny_config(), command="command", **classes, **values)
 
 
 def test_the_page_has_a_section_for_each_thing_there_is():

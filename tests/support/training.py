@@ -94,13 +94,13 @@ def tiny_objective(config, **options):
     return Classification(num_classes=NUM_CLASSES, label_smoothing=config.label_smoothing, **options)
 
 
-def tiny_trainer(config, data=None, stop_requested=lambda: False, **more):
+def tiny_trainer(config, data=None, stop_requested=lambda: False, objective=None, **more):
     data = data or TinyData()
     return Trainer(
         config=config,
         data=data,
         test=Stored(data),
-        objective=tiny_objective(config),
+        objective=objective or tiny_objective(config),
         stop_requested=stop_requested,
         **more,
     )

@@ -52,7 +52,6 @@ def write_report(
     """
     title = f"{config.recipe}: {config.model.name}, {evaluation.accuracy:.2%} of {evaluation.total}"
     matrix = confusion(evaluation.confusion.numpy(), task.labels, title)
-    counts = class_counts(evaluation.confusion, task.labels)
     return finish_report(
         folder,
         state,
@@ -62,11 +61,19 @@ def write_report(
         images=draw_figures(folder, model, title, {"confusion.png": matrix}),
         num_files=len(task.train),
         config=config,
-        headings=HEADINGS,
-        classes=[count.cells() for count in listed_classes(counts)],
-        num_classes=len(counts),
-        confusions=[(label, other, str(times)) for label, other, times in confused_pairs(counts)],
+        **_class_values(evaluation, task.labels),
     )
+
+
+def _class_values(evaluation: Evaluation, labels: Sequence[str]) -> dict[str, Any]:
+    """What the template says of the classes."""
+    counts = class_counts(evaluation.confusion, labels)
+    return {
+        "headings": HEADINGS,
+        "classes": [count.cells() for count in listed_classes(counts)],
+        "num_classes": len(counts),
+        "confusions": [(label, other, str(times)) for label, other, times in confused_pairs(counts)],
+    }
 
 
 def finish_report(
@@ -101,16 +108,8 @@ def finish_report(
         "warnings": f"{len(warnings)}, below" if warnings else "none",
         **_event_rows(state.events, num_files),
     }
-    environment = Environment(
-        loader=PackageLoader("lambdanets.runs"),
-        # Markdown, whose cells and lists the template escapes itself.
-        autoescape=False,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=StrictUndefined,
-    )
-    page = environment.get_template(template).render(
+    page = _render(
+        template,
         rows=rows,
         command=command,
         warnings=warnings,
@@ -121,6 +120,19 @@ def finish_report(
     replace_file(folder.report, page.encode(errors="surrogateescape"))
     files = ["report.md", *images, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]
     return "\n" + pairs({**results, "files": f"{folder.path}/: {' · '.join(files)}"}, width=_WIDTH)
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("lambdanets.runs"),
+        # Markdown, whose cells and lists the template escapes itself.
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+    )
+    return environment.get_template(template).render(**values)
 
 
 def _result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) -> dict[str, str]:
