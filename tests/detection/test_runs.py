@@ -1,6 +1,7 @@
 """Detectors as runs: trained by the command, killed and continued, evaluated by any number of processes."""
 
 import json
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -147,6 +148,8 @@ def test_the_judge_and_the_categories_are_those_of_the_training(trained, tmp_pat
 
 
 def test_another_number_of_categories_does_not_continue_a_run(root, trained, tmp_path, capsys):
+    continued = tmp_path / "run"
+    shutil.copytree(trained, continued)
     content = coco_content(8)
     content["categories"].append({"id": 91, "name": "third"})
     for part in ("train", "val"):
