@@ -156,7 +156,7 @@ def test_another_number_of_categories_does_not_continue_a_run(root, trained, tmp
         write_coco(tmp_path, part, content)
     message = refused(
         capsys,
-        *words(tmp_path, trained, "--resume-allow", "data.root", "sched.epochs", "--sched.epochs", "3"),
+        *words(tmp_path, continued, "--resume-allow", "data.root", "sched.epochs", "--sched.epochs", "3"),
         code=5,
     )
     assert "must hold the weights of this model" in message or "categories" in message
