@@ -1,6 +1,7 @@
 """Masks as COCO's run lengths: pasted into their boxes one at a time, encoded at once, dropped."""
 
 import math
+import warnings
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -18,6 +19,9 @@ Rle: TypeAlias = dict[str, Any]
 _PADDING: Final = 1
 _THRESHOLD: Final = 0.5
 
+# Whether the warning of pycocotools is silenced.
+_quiet: list[bool] = []
+
 
 def mask_library() -> Any:
     """The module `pycocotools.mask`.
@@ -31,6 +35,10 @@ def mask_library() -> Any:
         raise DependencyError(
             "detection: pycocotools must be installed. pip install 'lambdanets[detect]'."
         ) from error
+    if not _quiet:
+        # It decodes masks in the way of numpy before 2, and whoever makes warnings errors would be stopped.
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept", DeprecationWarning)
+        _quiet.append(True)
     return mask
 
 
