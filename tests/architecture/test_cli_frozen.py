@@ -33,7 +33,7 @@ _DETECTOR = f"""{_RUN_SETTINGS}
     augment.min-scale augment.max-scale augment.flip augment.copy-paste
     detector.no-masks detector.norm detector.weights detector.channels detector.anchor-sizes
     detector.box-convs detector.box-features detector.mask-convs detector.proposals detector.box-samples
-    detector.most-detections detector.least-score
+    detector.class-agnostic detector.most-detections detector.least-score
 """
 _SIZES = "data.image-size data.test-image-size"
 _MOTION = "data.max-shift data.max-rotation data.max-scaling"
@@ -51,7 +51,7 @@ OPTIONS = {
     "data scenes": "out train val size max-objects min-side max-side empty seed digits",
     "data shard": f"{_PARTS} max-bytes max-count shuffle",
     "detect compare": "annotations resamples seed format",
-    "detect eval": "weights evaluator root out no-page num-workers processes device format",
+    "detect eval": "weights evaluator root out num-workers processes device format",
     "detect predict": "out score tile overlap weights device format",
     "detect train scenes-demo": f"dry-run processes gpus max-restarts {_RUN} {_DETECTOR}",
     "doctor": "out dist backend limit",

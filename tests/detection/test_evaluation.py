@@ -333,11 +333,6 @@ def test_results_that_do_not_fit_are_refused():
         evaluate_predictions.__wrapped__(file, good, masks=True, evaluator="own")
 
 
-def test_a_way_to_paste_that_is_not_known_is_refused():
-    with pytest.raises(ArgumentError, match=r"^Predictions: paste must be one of 'torchvision', 'exact'"):
-        Predictions.__init__.__wrapped__(object.__new__(Predictions), random_file(), masks=True, paste="fast")
-
-
 def test_files_that_are_no_results_are_refused(tmp_path):
     path = tmp_path / "results.json"
     with pytest.raises(

@@ -12,7 +12,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from lambdanets.detection import mask_rcnn
 from lambdanets.detection.backbones import create_backbone
-from lambdanets.detection.mask_rcnn import Detector, build_detector, losses
+from lambdanets.detection.mask_rcnn import Detector, build_detector, detect_and_judge
 from lambdanets.errors import ArgumentError
 from lambdanets.training.config import DetectorConfig
 from support.compare import assert_equal
@@ -38,6 +38,13 @@ BACKBONES: dict[str, tuple[str, dict[str, Any]]] = {
     "timm, channels last": ("timm:swin_tiny_patch4_window7_224", {"img_size": SIDE, "embed_dim": 24}),
 }
 each_backbone = pytest.mark.parametrize(("name", "options"), BACKBONES.values(), ids=BACKBONES)
+
+
+def losses(model: Detector, images: list[torch.Tensor], targets: list[dict[str, torch.Tensor]]) -> dict:
+    """The losses by name, in the mode that the model is in."""
+    if model.training:
+        return model(images, targets)
+    return detect_and_judge(model, images, targets)[1]
 
 
 def total(model: Detector, images: list[Any], targets: list[Any]) -> torch.Tensor:
@@ -223,12 +230,17 @@ def test_losses_in_evaluation_are_those_of_training_without_norms() -> None:
     model.eval()
     torch.manual_seed(7)
     before = torch.get_rng_state()
-    found, again = losses(model, images, targets), losses(model, images, targets)
+    detections, found = detect_and_judge(model, images, targets)
+    again = losses(model, images, targets)
     assert_equal(torch.get_rng_state(), before, "random state")
     assert found.keys() == LOSSES
     for name, loss in expected.items():
         assert_equal(found[name], loss, name)
         assert_equal(again[name], loss, name)
+    for one, other in zip(detections, model(images), strict=True):
+        assert one.keys() == other.keys() and len(one["boxes"])
+        for name, value in one.items():
+            assert_equal(other[name], value, name)
 
 
 def test_losses_in_evaluation_use_the_running_statistics() -> None:
@@ -253,6 +265,22 @@ def test_flags_are_restored_after_an_error() -> None:
     with pytest.raises(KeyError):
         losses(model, [torch.rand(3, 64, 64)], [{}])
     assert not any(part.training for part in model.modules())
+
+
+def test_one_box_and_one_mask_serve_every_class() -> None:
+    """What a region gets depends on it alone: all classes have the same box and mask, and all learn them."""
+    model = small_detector(norm="group", class_agnostic=True)
+    heads, features = model.roi_heads, torch.rand(5, CONFIG["box_features"])
+    _, boxes = heads.box_predictor(features)
+    assert boxes.shape == (5, 4 * (4))
+    masks = heads.mask_predictor(torch.rand(5, CONFIG["channels"], 14, 14))
+    assert masks.shape == (5, 4, 28, 28)
+    assert_equal(boxes, boxes[:, :4].repeat(1, 4))
+    assert_equal(masks, masks[:, :1].repeat(1, 4, 1, 1))
+    images, targets = batch(scene(*OBJECTS), scene((5, 5, 20, 30)))
+    total(model, images, targets).backward()
+    assert all(one.grad is not None and one.grad.isfinite().all() for one in model.parameters())
+    assert len(model.eval()(images)) == 2
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

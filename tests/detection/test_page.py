@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from lambdanets.data.detection import CocoConfig
-from lambdanets.detection.analysis import split_errors
 from lambdanets.detection.coco import Annotation, Category, CocoFile, ImageRecord
 from lambdanets.detection.evaluation import evaluate_predictions
 from lambdanets.detection.objective import DetectionEvaluation
@@ -221,7 +220,7 @@ def test_nothing_found_and_nothing_there(file, tmp_path):
 
 
 def test_an_evaluation_writes_it(file, tmp_path):
-    """`lambdanets detect eval` does, beside its scores, unless told not to."""
+    """`lambdanets detect eval` does, beside its scores."""
     config = DetectConfig(
         recipe="photos",
         num_threads=1,
@@ -238,15 +237,10 @@ def test_an_evaluation_writes_it(file, tmp_path):
         loaded=LoadedDetector(model=small_detector(), categories=CATEGORIES, config=config, origin=origin),
         file=file,
         evaluation=DetectionEvaluation(scores=scores, loss=1.0, losses={"box": 1.0}, results=RESULTS),
-        errors=split_errors(file, RESULTS),
-        sizes=(),
-        intervals={},
         seconds=1.0,
     )
-    files = found.write(tmp_path / "none", page=False)
-    assert [path.name for path in files] == ["results.json", "scores.json"]
-    assert not (tmp_path / "none" / "detections.html").exists()
-    assert found.write(tmp_path / "out")[-1] == tmp_path / "out" / "detections.html"
+    files = found.write(tmp_path / "out")
+    assert [path.name for path in files] == ["results.json", "scores.json", "detections.html"]
     page = outline(tmp_path / "out" / "detections.html")
     assert page.table["box AP 50"] == f"{100 * found.evaluation.scores.box['box_ap_50']:.1f} %"
     assert "mask AP" not in page.table and len(page.sections["best"]) == 1

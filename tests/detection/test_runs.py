@@ -224,7 +224,7 @@ def test_a_detector_is_loaded_from_its_own_run_alone(tmp_path):
 
 def test_a_loaded_detector_finds_what_its_evaluation_finds(trained, root, tmp_path, capsys):
     loaded = lambdanets.load_detector(trained)
-    printed(capsys, "detect", "eval", str(trained), "--out", str(tmp_path), "--no-page")
+    printed(capsys, "detect", "eval", str(trained), "--out", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
     first = json.loads((root / "annotations" / "instances_val.json").read_text())["images"][0]
     found = loaded.detect(root / "val" / first["file_name"], min_score=0.0)

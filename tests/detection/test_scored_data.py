@@ -22,14 +22,13 @@ def perfect_detections(target):
     }
 
 
-@pytest.mark.parametrize("paste", ["exact", "torchvision"])
 @pytest.mark.parametrize("sides", [(192, None), (300, 96), (64, None)], ids=str)
-def test_the_targets_themselves_score_one(tmp_path, sides, paste):
+def test_the_targets_themselves_score_one(tmp_path, sides):
     size, shortest = sides
     root = write_data_set(tmp_path, num_test=7, size=(64, 48), every=2)
     config = CocoConfig(root=str(root), train="train", test="val", image_size=size, shortest_side=shortest)
     task = load(config, JitterConfig(), seed=0, masks=True, max_unreadable=0)
-    predictions = Predictions(task.test_file, masks=True, paste=paste)
+    predictions = Predictions(task.test_file, masks=True)
     for indices in (torch.tensor([6, 1, 2]), torch.tensor([0, 3, 4, 5])):
         batch = task.test.batch(indices)
         predictions.add(batch.targets, [perfect_detections(target) for target in batch.targets])
@@ -37,5 +36,5 @@ def test_the_targets_themselves_score_one(tmp_path, sides, paste):
     scores = evaluate_predictions(task.test_file, predictions.results(), masks=True)
     assert scores.box["box_ap"] == pytest.approx(1)
     # Objects of 12 by 9 pixels, of which one pixel more or less is much.
-    assert scores.mask["mask_ap_75" if paste == "exact" else "mask_ap_50"] == pytest.approx(1)
+    assert scores.mask["mask_ap_75"] == pytest.approx(1)
     assert {one.id for one in scores.classes} == {3, 90}

@@ -123,7 +123,7 @@ def test_what_a_detector_keeps_is_what_is_measured():
     assert footprint(less, make_meta_model(less, images), images, 1).activations < needed.activations
     model = make_detector(config, images.num_classes).train()
     file = CocoFile(path=Path("x"), image_folder=Path("x"), categories=(), images=())
-    objective = Detection(test_file=file, side=160, most_objects=4)
+    objective = Detection(test_file=file, masks=True, side=160, most_objects=4)
     kept = {}
 
     def pack(tensor):

@@ -3,9 +3,11 @@
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import tyro
 
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.origins import settings_with_origins
@@ -17,52 +19,77 @@ from lambdanets.training.torchrun import global_rank, world_size
 _STARTED: Final = time.monotonic()
 
 
-def start_training(
-    config: RunConfig,
-    argv: Sequence[str],
-    *,
-    out: Path | None,
-    dry_run: bool,
-    processes: int | None,
-    gpus: int | None,
-    max_restarts: int,
-    resume_allow: tuple[str, ...],
-    tensorboard: bool,
-) -> int:
-    """Train a config, or continue its run where it stopped; the options are those of the commands.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a training may be told beside its settings.
+
+    Attributes:
+        out: The run folder; runs/RECIPE unless given. The same command on the same folder continues the run.
+        dry_run: Print what would run, and where each setting comes from, with steps, memory and disk.
+        processes: Start so many processes on this machine, by torchrun.
+        gpus: The same, each on a GPU of its own.
+        max_restarts: How often the processes are started again after one of them has died.
+        resume_allow: Settings, by dotted name, that may differ from those of the run that is continued;
+            `world_size` is the number of processes.
+        tensorboard: Write event files for TensorBoard too, into the folder `tensorboard` of the run.
+    """
+
+    out: Path | None = None
+    dry_run: bool = False
+    processes: int | None = None
+    gpus: int | None = None
+    max_restarts: int = 0
+    resume_allow: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(optional)")] = ()
+    tensorboard: bool = False
+
+
+# Without a name, so that they stand beside the other options of a command.
+Options = Annotated[RunOptions, tyro.conf.arg(name="")]
+DEFAULTS: Final = RunOptions()
+
+
+def start_training(config: RunConfig, argv: Sequence[str], options: RunOptions) -> int:
+    """Train a config, or continue its run where it stopped.
 
     Settings, folder and lock are checked before torch is loaded, so that a refusal is instant.
     """
     words = ["detect", "train"] if isinstance(config, DetectConfig) else ["train"]
-    num_processes = _num_processes(config, processes, gpus, max_restarts)
-    if gpus:
+    num_processes = _num_processes(config, options)
+    if options.gpus:
         config = replace(config, exec=replace(config.exec, device="cuda"))
-    folder = RunFolder(out or Path("runs", config.recipe))
-    if dry_run:
+    folder = RunFolder(options.out or Path("runs", config.recipe))
+    if options.dry_run:
         from lambdanets.launch.dry_run import describe
 
         print(describe(config, folder.path, num_processes or 1))
         return 0
     config.data.check_ready()
     if num_processes and world_size() == 1:
-        folder.changes(config, resume_allow)
+        folder.changes(config, options.resume_allow)
         if _is_finished(folder, config):
             return 0
         from lambdanets.training.torchrun import launch
 
-        return launch([*words, *argv], num_processes, max_restarts)
+        return launch([*words, *argv], num_processes, options.max_restarts)
 
     def start(folder: RunFolder) -> None:
         from lambdanets.runs.train import train
 
         command = shlex.join(["lambdanets", *words, *argv])
-        train(config, folder, command=command, allow=resume_allow, tensorboard=tensorboard, started=_STARTED)
+        train(
+            config,
+            folder,
+            command=command,
+            allow=options.resume_allow,
+            tensorboard=options.tensorboard,
+            started=_STARTED,
+        )
 
     if global_rank():
         # The first process holds the folder.
         start(folder)
         return 0
-    with folder.locked(config, resume_allow) as locked:
+    with folder.locked(config, options.resume_allow) as locked:
         if world_size() > 1 or not _is_finished(locked, config):
             settings = _changed_settings(config, locked.path)
             locked.append_log(settings)
@@ -71,8 +98,9 @@ def start_training(
     return 0
 
 
-def _num_processes(config: RunConfig, processes: int | None, gpus: int | None, max_restarts: int) -> int:
+def _num_processes(config: RunConfig, options: RunOptions) -> int:
     """Check and return how many processes to start; 0 for this one alone."""
+    processes, gpus, max_restarts = options.processes, options.gpus, options.max_restarts
     for name, value in (("processes", processes), ("gpus", gpus)):
         check_positive("train", **{name: 1 if value is None else value})
     if processes and gpus:

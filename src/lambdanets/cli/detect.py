@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lambdanets.cli._options import Argv, DetectRecipe, Format, print_json
-from lambdanets.cli._training import start_training
+from lambdanets.cli._training import DEFAULTS, Options, start_training
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.terminal import pairs, table
 from lambdanets.training.torchrun import world_size
@@ -17,43 +17,15 @@ if TYPE_CHECKING:
     from lambdanets.detection.predict_files import PredictReport
 
 
-def train(
-    config: DetectRecipe,
-    *,
-    argv: Argv,
-    out: Path | None = None,
-    dry_run: bool = False,
-    processes: int | None = None,
-    gpus: int | None = None,
-    max_restarts: int = 0,
-    resume_allow: tuple[str, ...] = (),
-    tensorboard: bool = False,
-) -> int:
+def train(config: DetectRecipe, *, argv: Argv, options: Options = DEFAULTS) -> int:
     """Train a detector, or continue a run where it stopped.
 
     Args:
         config: All settings.
         argv: The arguments of the command.
-        out: The run folder; runs/RECIPE unless given. The same command on the same folder continues the run.
-        dry_run: Print what would run, and where each setting comes from, with steps, memory and disk.
-        processes: Start so many processes on this machine, by torchrun.
-        gpus: The same, each on a GPU of its own.
-        max_restarts: How often the processes are started again after one of them has died.
-        resume_allow: Settings, by dotted name, that may differ from those of the run that is continued;
-            `world_size` is the number of processes.
-        tensorboard: Write event files for TensorBoard too, into the folder `tensorboard` of the run.
+        options: Folder, processes and files of the run.
     """
-    return start_training(
-        config,
-        argv,
-        out=out,
-        dry_run=dry_run,
-        processes=processes,
-        gpus=gpus,
-        max_restarts=max_restarts,
-        resume_allow=resume_allow,
-        tensorboard=tensorboard,
-    )
+    return start_training(config, argv, options)
 
 
 def eval(
@@ -65,7 +37,6 @@ def eval(
     evaluator: Literal["faster-coco-eval", "pycocotools"] = "faster-coco-eval",
     root: Path | None = None,
     out: Path | None = None,
-    page: bool = True,
     num_workers: int = 0,
     processes: int = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
@@ -80,7 +51,6 @@ def eval(
         evaluator: The library that scores; both give the same numbers.
         root: The folder of the images, where it is not that of the training.
         out: Folder for results.json, scores.json and detections.html; the run folder unless given.
-        page: Show the best, worst, missed and false detections in detections.html.
         num_workers: Processes that read images.
         processes: Processes among which the images are divided.
         device: Where the network runs.
@@ -101,7 +71,7 @@ def eval(
             run, weights=weights, evaluator=evaluator, root=root, execution=execution, ctx=ctx
         )
         if ctx.is_main:
-            files = found.write(out or run, page=page)
+            files = found.write(out or run)
             if format == "json":
                 print_json(found.to_dict())
             else:

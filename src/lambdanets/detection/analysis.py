@@ -21,6 +21,7 @@ from lambdanets.detection.matching import (
     match,
     mean_of_objects,
 )
+from lambdanets.detection.rle import box_overlaps
 from lambdanets.errors import ArgumentError
 
 Error: TypeAlias = Literal["class", "place", "both", "double", "background", "missed"]
@@ -87,7 +88,7 @@ class SizeBin:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """A detection: what it is, and the object that is right for it or that it is taken for.
+    """A detection: what it is, and the object that is right for it or nearest to it.
 
     Attributes:
         number: Its place among the results, from 1; with `image_ids`, among those of these images.
@@ -215,7 +216,7 @@ def _judged(
 def _wrong(detection: dict[str, Any], objects: Sequence[dict[str, Any]]) -> Judged:
     """A detection that found nothing, and why."""
     category = detection["category_id"]
-    overlaps = _overlaps(detection["bbox"], objects)
+    overlaps = box_overlaps([detection["bbox"]], [one["bbox"] for one in objects])[0]
     is_same = np.array([one["category_id"] == category for one in objects], dtype=bool)
     nearest = [
         int(np.argmax(np.where(mask, overlaps, -1))) if mask.any() else None for mask in (is_same, ~is_same)
@@ -242,17 +243,6 @@ def _wrong(detection: dict[str, Any], objects: Sequence[dict[str, Any]]) -> Judg
         target=aimed.get("id"),
         target_category=aimed.get("category_id"),
     )
-
-
-def _overlaps(box: Sequence[float], objects: Sequence[dict[str, Any]]) -> Float[ndarray, " objects"]:
-    """IoU of a box with each object; boxes are x, y, width, height."""
-    others = np.array([one["bbox"] for one in objects], dtype=np.float64).reshape(-1, 4)
-    corner, size = np.array(box[:2]), np.array(box[2:])
-    low = np.maximum(others[:, :2], corner)
-    high = np.minimum(others[:, :2] + others[:, 2:], corner + size)
-    common = np.prod(np.clip(high - low, 0, None), axis=1)
-    union = np.prod(others[:, 2:], axis=1) + np.prod(size) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
 
 
 def _fixed(found: Sequence[Judged], error: Error) -> list[Judged]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from lambdanets.detection.handwriting import Plane, finish_shape
 
-# Letters that are not taken for a digit, as strokes through points of a unit square, "x y".
+# Letters that look like no digit, as strokes through points of a unit square, "x y".
 _LETTERS: Final = {
     "A": ((0, 1, 0.5, 0, 1, 1), (0.22, 0.62, 0.78, 0.62)),
     "E": ((0.8, 0, 0.1, 0, 0.1, 1, 0.8, 1), (0.1, 0.5, 0.65, 0.5)),

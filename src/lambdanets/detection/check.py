@@ -10,13 +10,12 @@ from typing import Any, Final
 from lambdanets.data.sources import printable
 from lambdanets.detection.coco import ImageRecord, find_images, find_part, read_json, without_collection
 from lambdanets.detection.data import read_image
+from lambdanets.detection.matching import AREAS
 from lambdanets.detection.mending import RULES, Faults, Mender, is_category, is_image, mend_listed
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.files import replace_file, storing
 from lambdanets.terminal import counting
 
-# Areas at which COCO parts small objects from medium ones, and those from large ones.
-_SIZES: Final = {"small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**2), "large": (96.0**2, float("inf"))}
 # Images that are looked for to find their folder.
 _TRIED: Final = 100
 _RECORD: Final = ("id", "file_name", "width", "height")
@@ -213,11 +212,12 @@ def _counts(mended: dict[str, Any]) -> dict[str, Any]:
     names: dict[str, int] = {}
     for category in sorted(mended["categories"], key=lambda one: one["id"]):
         names[category["name"]] = names.get(category["name"], 0) + by_category[category["id"]]
+    ranges = {size: limits for size, limits in AREAS.items() if size != "all"}
     return {
         "num_with_objects": len({entry["image_id"] for entry in objects}),
         "num_crowds": len(mended["annotations"]) - len(objects),
         "objects": names,
-        "sizes": {size: sum(low <= area < high for area in areas) for size, (low, high) in _SIZES.items()},
+        "sizes": {size: sum(low <= area < high for area in areas) for size, (low, high) in ranges.items()},
     }
 
 

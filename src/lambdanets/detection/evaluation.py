@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor
 
@@ -28,7 +28,7 @@ from lambdanets.detection.matching import (
     check_results,
     mean_of_objects,
 )
-from lambdanets.detection.rle import paste_mask, sample_mask
+from lambdanets.detection.rle import sample_mask
 from lambdanets.errors import ArgumentError, DataError, PathError, check_choice
 from lambdanets.files import replace_file
 from lambdanets.training.distributed import DistributedContext
@@ -39,19 +39,13 @@ class Predictions:
 
     Args:
         file: The file of the images.
-        masks: Keep masks too. Each is pasted into its box at the size of the original, encoded and dropped
-            before the next: they are never beside each other.
-        paste: torchvision: by the numbers of its `paste_masks_in_image`. exact: as the inverse of what made
-            the targets of the training, which is better the smaller an object is (see `sample_mask`).
+        masks: Keep masks too. Each is read at the pixels of the original, encoded and dropped before the
+            next: they are never beside each other.
     """
 
-    def __init__(
-        self, file: CocoFile, *, masks: bool, paste: Literal["torchvision", "exact"] = "torchvision"
-    ) -> None:
-        check_choice("Predictions", "paste", paste, ("torchvision", "exact"))
+    def __init__(self, file: CocoFile, *, masks: bool) -> None:
         self.file = file
         self.masks = masks
-        self.paste = paste
         self._found: dict[int, list[Result]] = {}
 
     @property
@@ -98,17 +92,14 @@ class Predictions:
             )
         if self.masks:
             masks = detection["masks"].detach().cpu()
+            shift = (0.5 / float(scale[0]), 0.5 / float(scale[1]))
             for result, mask, box in zip(results, masks, boxes, strict=True):
-                if self.paste == "exact":
-                    shift = (0.5 / float(scale[0]), 0.5 / float(scale[1]))
-                    result["segmentation"] = sample_mask(mask[0], box, size, shift)
-                else:
-                    result["segmentation"] = paste_mask(mask[0], box, size)
+                result["segmentation"] = sample_mask(mask[0], box, size, shift)
         return results
 
     def gather(self, ctx: DistributedContext) -> "Predictions":
         """Bring together what all processes have, each of which calls this."""
-        whole = Predictions(self.file, masks=self.masks, paste=self.paste)
+        whole = Predictions(self.file, masks=self.masks)
         for part in ctx.all_gather(self._found):
             if twice := part.keys() & whole._found.keys():
                 raise ArgumentError(

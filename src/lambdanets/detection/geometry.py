@@ -108,10 +108,14 @@ def fitted_size(width: int, height: int, longest: int, shortest: int | None = No
     The longer side becomes `longest` pixels; with `shortest` the shorter side that many, as far as the longer
     one stays within `longest`.
     """
-    scale = longest / max(width, height)
-    if shortest is not None:
-        scale = min(scale, shortest / min(width, height))
+    scale = fitting_scale(width, height, longest, shortest)
     return scaled_length(height, scale, longest), scaled_length(width, scale, longest)
+
+
+def fitting_scale(width: int, height: int, longest: int, shortest: int | None) -> float:
+    """The scale of `fitted_size`, before sides are rounded."""
+    scale = longest / max(width, height)
+    return scale if shortest is None else min(scale, shortest / min(width, height))
 
 
 def scaled_length(length: int, scale: float, most: int) -> int:

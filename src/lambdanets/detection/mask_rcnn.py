@@ -96,6 +96,9 @@ def build_detector(
         box_head: nn.Module = FastRCNNConvFCHead(size, convs, [config.box_features], norm_layer)
     else:
         box_head = TwoMLPHead(channels * _BOX_CELLS**2, config.box_features)
+    box_predictor = FastRCNNPredictor(config.box_features, num_classes + 1)
+    if config.class_agnostic:
+        box_predictor.bbox_pred = _ForEachClass(nn.Linear(config.box_features, 4), num_classes + 1)
     model = Detector(
         body,
         rpn_anchor_generator=_Anchors(config.anchor_sizes, strides),
@@ -105,7 +108,7 @@ def build_detector(
         rpn_post_nms_top_n_test=config.proposals,
         box_roi_pool=_RegionPool(body.levels, _BOX_CELLS),
         box_head=box_head,
-        box_predictor=FastRCNNPredictor(config.box_features, num_classes + 1),
+        box_predictor=box_predictor,
         box_score_thresh=config.least_score,
         box_detections_per_img=config.most_detections,
         box_batch_size_per_image=config.box_samples,
@@ -117,8 +120,24 @@ def build_detector(
         heads.mask_roi_pool = _RegionPool(body.levels, _MASK_CELLS)
         heads.mask_head = MaskRCNNHeads(channels, [channels] * config.mask_convs, 1, norm_layer)
         heads.mask_predictor = MaskRCNNPredictor(channels, channels, num_classes + 1)
+        if config.class_agnostic:
+            last = nn.Conv2d(channels, 1, 1)
+            heads.mask_predictor.mask_fcn_logits = _ForEachClass(last, num_classes + 1)
     replace_norms(model, config.norm)
     return model
+
+
+class _ForEachClass(nn.Module):
+    """What a layer gives, once for each class: the heads of torchvision choose by the class."""
+
+    def __init__(self, layer: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.num_classes = num_classes
+
+    def forward(self, features: Float[Tensor, "n d *size"]) -> Float[Tensor, "n repeated *size"]:
+        given = self.layer(features)
+        return given.repeat(1, self.num_classes, *[1] * (given.ndim - 2))
 
 
 def _check_anchors(levels: dict[str, int], config: DetectorConfig) -> tuple[int, ...]:
@@ -132,27 +151,31 @@ def _check_anchors(levels: dict[str, int], config: DetectorConfig) -> tuple[int,
     return strides
 
 
-def losses(
+def detect_and_judge(
     model: Detector, images: Sequence[Float[Tensor, "3 _ _"]], targets: Sequence[Target]
-) -> dict[str, Float[Tensor, ""]]:
-    """The losses by name, in training mode or in evaluation mode.
+) -> tuple[list[Target], dict[str, Float[Tensor, ""]]]:
+    """The detections of images and the losses by name, in evaluation mode.
 
-    In evaluation mode norms take their running statistics, and anchors and regions are drawn by a seed of
-    their own: the losses depend on the weights and the batch alone, and torch's random state stays as it was.
-    Through DDP, call the wrapped model in training mode instead.
+    Norms take their running statistics, and anchors and regions are drawn by a seed of their own: the losses
+    depend on the weights and the batch alone, and torch's random state stays as it was. Backbone and pyramid
+    run once for both.
 
     Args:
-        model: A detector.
+        model: A detector in evaluation mode.
         images: Between 0 and 1; of any sizes.
         targets: One for each image: `boxes` (n, 4) in pixels, `labels` (n) from 1, `masks` (n, height, width)
             where the model has masks; n may be 0.
     """
-    if model.training:
-        return model(list(images), list(targets))
+    padded, moved = model.transform(list(images), list(targets))
+    features = model.backbone(padded.tensors)
+    proposals, _ = model.rpn(padded, features)
+    detections, _ = model.roi_heads(features, proposals, padded.image_sizes)
     devices = [images[0].device.index or 0] if images[0].is_cuda else []
-    with torch.random.fork_rng(devices), _marked_as_training(model, model.rpn, model.roi_heads):
+    with torch.random.fork_rng(devices), _marked_as_training(model.rpn, model.roi_heads):
         torch.manual_seed(_LOSS_SEED)
-        return model(list(images), list(targets))
+        proposals, of_proposals = model.rpn(padded, features, moved)
+        _, of_heads = model.roi_heads(features, proposals, padded.image_sizes, moved)
+    return detections, {**of_heads, **of_proposals}
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """Faults of COCO files: what each is called, whether a training refuses it, and how it is mended."""
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from lambdanets.detection.coco import is_box, is_finite, is_size, is_text, is_whole, segmentation_fault
-from lambdanets.detection.rle import mask_library, segmentation_rle
+from lambdanets.detection.rle import box_overlaps, mask_library, segmentation_rle
 
 # x, y, width, height.
 Box = tuple[float, float, float, float]
@@ -219,7 +218,7 @@ class Mender:
         clipped = _clipped((left, top, width, height), size[1], size[0])
         if clipped is None:
             return "box outside of the image"
-        if around is not None and _overlap(clipped, around) < _AGREEMENT:
+        if around is not None and box_overlaps([clipped], [around])[0, 0] < _AGREEMENT:
             return "box and segmentation disagree"
         beyond = max(-left, -top, left + width - size[1], top + height - size[0])
         return "box reaches out of the image" if beyond > _ROUNDING else None
@@ -256,11 +255,3 @@ def _clipped(box: Box | None, width: int, height: int) -> Box | None:
     if not (right > left and bottom > top):
         return None
     return left, top, right - left, bottom - top
-
-
-def _overlap(one: Box, other: Box) -> float:
-    """Intersection over union of two boxes."""
-    across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
-    down = min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1])
-    common = max(across, 0.0) * max(down, 0.0)
-    return common / math.fsum([one[2] * one[3], other[2] * other[3], -common])

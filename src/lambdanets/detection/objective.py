@@ -1,7 +1,5 @@
 """What the training of a detector minimises, and its evaluation: losses and average precision."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,18 +8,14 @@ from torch import Tensor, nn
 
 from lambdanets.data.task import Batch, TestData
 from lambdanets.detection.coco import CocoFile
-from lambdanets.detection.evaluation import (
-    DetectionScores,
-    Predictions,
-    evaluate_predictions,
-)
-from lambdanets.detection.mask_rcnn import Detector, losses
+from lambdanets.detection.evaluation import DetectionScores, Predictions, evaluate_predictions
+from lambdanets.detection.mask_rcnn import Detector, detect_and_judge
 from lambdanets.detection.matching import Evaluator
 from lambdanets.errors import ArgumentError
 from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype
 from lambdanets.training.loader import test_batches
-from lambdanets.training.metrics import Meter
+from lambdanets.training.metrics import Meter, evaluating
 from lambdanets.training.objective import Objective, autocast
 
 # The losses of torchvision's detectors, whose sum is minimised: classes, boxes and masks of the heads, then
@@ -61,22 +55,17 @@ class DetectionEvaluation:
 class Detection(Objective):
     """The losses of Mask R-CNN, judged by average precision.
 
-    An evaluation goes image by image, so its numbers do not depend on how images are dealt to processes, and
-    its memory is that of one image.
-
     Attributes:
         test_file: The objects of the test images.
         masks: Whether the network predicts masks.
         side: Largest side of the training images.
         most_objects: The most objects of one.
-        evaluator: The library that computes average precision.
     """
 
     test_file: CocoFile
-    masks: bool = True
-    side: int = 32
-    most_objects: int = 1
-    evaluator: Evaluator = "faster-coco-eval"
+    masks: bool
+    side: int
+    most_objects: int
 
     counted = _LOSSES
     best_by = ("box_ap", "mask_ap")
@@ -137,36 +126,62 @@ class Detection(Objective):
         self, model: nn.Module, data: TestData, execution: ExecConfig, ctx: DistributedContext
     ) -> DetectionEvaluation:
         """Detect objects in every image, and compare them with those that are there."""
-        assert isinstance(model, Detector), "only detectors have these losses"
-        predictions = Predictions(self.test_file, masks=self.masks, paste="exact")
-        dtype = autocast_dtype(execution.precision, ctx.device)
-        # The sums of the losses, and the number of images.
-        sums = torch.zeros(len(_LOSSES) + 1, dtype=torch.float64)
-
-        def judge() -> None:
-            for batch in test_batches(data, 1, ctx=ctx, num_workers=execution.num_workers):
-                images, targets = _moved(batch, ctx.device)
-                with autocast(ctx.device, dtype):
-                    predictions.add(batch.targets, model(images))
-                    sums[:-1] += _stacked(losses(model, images, targets)).double().cpu()
-                sums[-1] += 1
-
-        with _judged(model):
-            ctx.agree(judge, "detect: every process must judge its images")
-        *parts, count = ctx.all_reduce(sums).tolist()
-        means = {name: value / max(count, 1) for name, value in zip(_LOSSES, parts, strict=True)}
-        results = predictions.gather(ctx).results()
-
-        def score() -> DetectionScores:
-            return evaluate_predictions(self.test_file, results, masks=self.masks, evaluator=self.evaluator)
-
-        return DetectionEvaluation(
-            scores=ctx.from_main(score), loss=sum(means.values()), losses=means, results=results
-        )
+        return evaluate_detections(model, data, self.test_file, execution, ctx, masks=self.masks)
 
     def training_record(self, meter: Meter) -> dict[str, Any]:
         """Give the mean of each loss."""
         return {f"train_{name}": meter.mean(name) for name in _LOSSES}
+
+
+def evaluate_detections(
+    model: nn.Module,
+    data: TestData,
+    file: CocoFile,
+    execution: ExecConfig,
+    ctx: DistributedContext,
+    *,
+    masks: bool,
+    evaluator: Evaluator = "faster-coco-eval",
+) -> DetectionEvaluation:
+    """Detect objects in every image, and compare them with those that are there.
+
+    It goes image by image, so its numbers do not depend on how images are dealt to processes, and its memory
+    is that of one image.
+
+    Args:
+        model: A detector; its mode is put back afterwards.
+        data: The images.
+        file: Their objects.
+        execution: Precision, and processes that read images.
+        ctx: This process among those that evaluate together, each of which calls this.
+        masks: Whether the detector predicts masks.
+        evaluator: The library that computes average precision.
+
+    Raises:
+        DataError: An image cannot be read, or another process has met an error.
+    """
+    assert isinstance(model, Detector), "only detectors have these losses"
+    predictions = Predictions(file, masks=masks)
+    dtype = autocast_dtype(execution.precision, ctx.device)
+    # The sums of the losses, and the number of images.
+    sums = torch.zeros(len(_LOSSES) + 1, dtype=torch.float64)
+
+    def judge() -> None:
+        for batch in test_batches(data, 1, ctx=ctx, num_workers=execution.num_workers):
+            images, targets = _moved(batch, ctx.device)
+            with autocast(ctx.device, dtype):
+                detections, found = detect_and_judge(model, images, targets)
+            predictions.add(batch.targets, detections)
+            sums[:-1] += _stacked(found).double().cpu()
+            sums[-1] += 1
+
+    with evaluating(model):
+        ctx.agree(judge, "detect: every process must judge its images")
+    *parts, count = ctx.all_reduce(sums).tolist()
+    means = {name: value / max(count, 1) for name, value in zip(_LOSSES, parts, strict=True)}
+    results = predictions.gather(ctx).results()
+    scores = ctx.from_main(lambda: evaluate_predictions(file, results, masks=masks, evaluator=evaluator))
+    return DetectionEvaluation(scores=scores, loss=sum(means.values()), losses=means, results=results)
 
 
 def _moved(batch: Batch, device: torch.device) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
@@ -186,15 +201,3 @@ def _stacked(found: dict[str, Tensor]) -> Tensor:
     """The losses in their order; a network without masks has no loss of them."""
     zero = next(iter(found.values())).new_zeros(())
     return torch.stack([found.get(name, zero).float() for name in _LOSSES])
-
-
-@contextmanager
-def _judged(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, without gradients."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)

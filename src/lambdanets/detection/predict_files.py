@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from PIL import Image
 
 from lambdanets.data.decode import decode
 from lambdanets.data.detection import CocoConfig
@@ -18,6 +19,7 @@ from lambdanets.data.folders import ENDINGS
 from lambdanets.data.sources import printable, read_file
 from lambdanets.detection.coco import Category
 from lambdanets.detection.drawing import DrawnObject, class_color, draw_objects
+from lambdanets.detection.evaluation import write_results
 from lambdanets.detection.predict import Detections, DetectorModel, Tiling, detect
 from lambdanets.errors import DataError, PathError
 from lambdanets.files import replace_file, storing
@@ -140,9 +142,7 @@ def predict_files(
             found = detect(model, image, config, min_score=min_score, tiling=tiling, device=device)
             stem = re.sub(r"[^\w-]+", "-", path.stem, flags=re.ASCII).strip("-")[:60]
             drawing = out / "drawings" / f"{number:06d}-{stem}.jpg"
-            with storing(out, "detect predict", _ADVICE):
-                drawn = draw_objects(image, _drawn(found, categories))
-                drawn.save(drawing, quality=90, subsampling=0)
+            _draw(image, found, categories, drawing)
             results += ({**one, "file_name": name} for one in found.results(number, ids))
             counts = Counter(categories[label - 1].name for label in found.labels.tolist())
             images.append(
@@ -157,6 +157,12 @@ def predict_files(
             )
             show(number)
     return _write(out, images, results, unreadable, categories)
+
+
+def _draw(image: Image.Image, found: Detections, categories: Sequence[Category], path: Path) -> None:
+    with storing(path, "detect predict", _ADVICE):
+        drawn = draw_objects(image, _drawn(found, categories))
+        drawn.save(path, quality=90, subsampling=0)
 
 
 def _write(
@@ -175,7 +181,7 @@ def _write(
         "unreadable": list(unreadable),
     }
     with storing(out, "detect predict", _ADVICE):
-        replace_file(out / "results.json", json.dumps(list(results)).encode())
+        write_results(out / "results.json", results)
         replace_file(out / "images.json", json.dumps(listed, indent=2).encode())
     return PredictReport(results=out / "results.json", images=tuple(images), unreadable=tuple(unreadable))
 

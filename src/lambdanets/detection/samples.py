@@ -19,6 +19,7 @@ from lambdanets.detection.geometry import (
     box_of_mask,
     corner_boxes,
     fitted_size,
+    fitting_scale,
     has_shape,
     is_visible,
     scaled_length,
@@ -78,10 +79,7 @@ def jittered_view(
     """
     side = config.image_size
     factor = jitter.min_scale + (jitter.max_scale - jitter.min_scale) * draws[0]
-    fitted = side / max(width, height)
-    if config.shortest_side is not None:
-        fitted = min(fitted, config.shortest_side / min(width, height))
-    scale = fitted * factor
+    scale = fitting_scale(width, height, side, config.shortest_side) * factor
     rows = scaled_length(side, 1 / scale, height)
     columns = scaled_length(side, 1 / scale, width)
     top, left = int(draws[1] * (height - rows + 1)), int(draws[2] * (width - columns + 1))

@@ -21,7 +21,7 @@ from lambdanets.launch.footprint import (
 from lambdanets.recipes import describe_recipe
 from lambdanets.recipes.origins import Setting, lineage, settings_with_origins
 from lambdanets.terminal import format_bytes, pairs, table
-from lambdanets.training.config import RunConfig
+from lambdanets.training.config import DetectConfig, RunConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Trainer
 from lambdanets.training.objective import Classification
@@ -103,8 +103,18 @@ def _steps(trainer: Trainer) -> dict[str, str]:
         "warm-up": f"{trainer.warmup_steps:,} steps = {config.sched.warmup_epochs:g} epochs",
         "shown": f"{epochs * len(trainer.data):,} images in all",
         "a step": f"{processes} × {shard:,} images in {config.exec.accumulation} part(s) of at most"
-        f" {part:,}: batch norm sees {'a step' if config.exec.sync_batch_norm else part}",
+        f" {part:,}{_seen_by_norms(config, part)}",
     }
+
+
+def _seen_by_norms(config: RunConfig, part: int) -> str:
+    """Say how many images a batch norm takes its statistics from, where there are such norms."""
+    synced = config.exec.sync_batch_norm
+    if isinstance(config, DetectConfig):
+        if config.detector.norm in ("group", "frozen"):
+            return ""
+        synced = config.detector.norm == "sync"
+    return f": batch norm sees {'a step' if synced else part}"
 
 
 def _learning_rate(trainer: Trainer) -> str:

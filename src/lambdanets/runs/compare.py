@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lambdanets.errors import CheckpointError, PathError
-from lambdanets.training.config import RunConfig
+from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
 
@@ -30,7 +30,7 @@ class RunSummary:
     """
 
     path: Path
-    config: RunConfig
+    config: TrainConfig
     epochs: tuple[int, int]
     correct: int
     total: int
@@ -123,7 +123,7 @@ def summarize(run: Path) -> RunSummary:
         CheckpointError: One of its files cannot be understood.
     """
     folder = RunFolder.existing(run)
-    config = folder.read_config(RunConfig)
+    config = folder.read_config(TrainConfig)
     records = folder.read_metrics()
     description = folder.best.with_suffix(".json")
     if not records or not description.is_file():

@@ -19,7 +19,7 @@ from lambdanets.detection.data import DetectionTask, load_test
 from lambdanets.detection.evaluation import DetectionScores, write_results
 from lambdanets.detection.mask_rcnn import Detector, build_detector, norm_counts
 from lambdanets.detection.matching import Evaluator
-from lambdanets.detection.objective import Detection, DetectionEvaluation
+from lambdanets.detection.objective import Detection, DetectionEvaluation, evaluate_detections
 from lambdanets.detection.page import write_page
 from lambdanets.detection.predict import Detections, Tiling, detect
 from lambdanets.errors import CheckpointError, PathError, complaint
@@ -255,9 +255,6 @@ class DetectorEvaluation:
         loaded: The detector.
         file: The objects of the test images.
         evaluation: Scores, losses and detections.
-        errors: The wrong detections by kind, and the missed objects.
-        sizes: Average precision by the size of the objects.
-        intervals: What other images of the same kind may give: `box_ap` and `mask_ap`.
         seconds: Duration of the pass.
     """
 
@@ -265,10 +262,24 @@ class DetectorEvaluation:
     loaded: LoadedDetector
     file: CocoFile
     evaluation: DetectionEvaluation
-    errors: ErrorSplit
-    sizes: tuple[SizeBin, ...]
-    intervals: dict[str, Interval]
     seconds: float
+
+    @functools.cached_property
+    def errors(self) -> ErrorSplit:
+        """The wrong detections by kind, and the missed objects."""
+        return split_errors(self.file, self.evaluation.results)
+
+    @functools.cached_property
+    def sizes(self) -> list[SizeBin]:
+        """Average precision by the size of the objects."""
+        return size_bins(self.file, self.evaluation.results, masks=self.evaluation.scores.mask is not None)
+
+    @functools.cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """What other images of the same kind may give: `box_ap` and, with masks, `mask_ap`."""
+        masks = self.evaluation.scores.mask is not None
+        resampled = resample(self.file, self.evaluation.results, masks=masks)
+        return {f"{kind}_ap": resampled.interval(f"{kind}_ap") for kind in _kinds(self.evaluation.scores)}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -322,20 +333,13 @@ class DetectorEvaluation:
             ),
         ]
 
-    def write(self, folder: Path, *, page: bool = True) -> list[Path]:
-        """Write results.json, as COCO's tools read it, and scores.json; give their names.
-
-        Args:
-            folder: Where; it is made where there is none.
-            page: Write detections.html too: the best, worst, missed and false detections.
-        """
+    def write(self, folder: Path) -> list[Path]:
+        """Write results.json, as COCO's tools read it, scores.json and detections.html; give their names."""
         results, scores = folder / "results.json", folder / "scores.json"
         with storing(folder, "detect eval", "Use another --out."):
             folder.mkdir(parents=True, exist_ok=True)
         write_results(results, self.evaluation.results)
         replace_file(scores, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
-        if not page:
-            return [results, scores]
         config, scores_by_name = self.loaded.config, self.evaluation.scores.named
         write_page(
             folder / "detections.html",
@@ -383,19 +387,15 @@ def evaluate_detector(
         return loaded, *load_test(data, loaded.categories, str(run), masks=masks)
 
     loaded, test, file = ctx.agree(load, "detect eval: every process must load the run")
-    objective = Detection(test_file=file, masks=loaded.config.detector.masks, evaluator=evaluator)
     started = time.perf_counter()
-    evaluation = objective.evaluate(loaded.model.to(ctx.device), test, execution, ctx)
-    seconds = time.perf_counter() - started
-    masks, results = loaded.config.detector.masks, evaluation.results
-    resampled = resample(file, results, masks=masks)
-    return DetectorEvaluation(
-        run=run,
-        loaded=loaded,
-        file=file,
-        evaluation=evaluation,
-        errors=split_errors(file, results),
-        sizes=tuple(size_bins(file, results, masks=masks)),
-        intervals={f"{kind}_ap": resampled.interval(f"{kind}_ap") for kind in _kinds(evaluation.scores)},
-        seconds=seconds,
+    evaluation = evaluate_detections(
+        loaded.model.to(ctx.device),
+        test,
+        file,
+        execution,
+        ctx,
+        masks=loaded.config.detector.masks,
+        evaluator=evaluator,
     )
+    seconds = time.perf_counter() - started
+    return DetectorEvaluation(run=run, loaded=loaded, file=file, evaluation=evaluation, seconds=seconds)

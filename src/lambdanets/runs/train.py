@@ -17,7 +17,7 @@ from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
 from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
 from lambdanets.training.loop import Trainer
-from lambdanets.training.objective import Judgement
+from lambdanets.training.objective import EvaluationResult
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState, init_train_state
 from lambdanets.training.torchrun import StopRequest
@@ -79,7 +79,7 @@ def train(
             recorder.print(job.write_report(folder, state, model, command, evaluation))
 
 
-def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Judgement:
+def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> EvaluationResult:
     if not trainer.ctx.is_main:
         return trainer.fit(state)
     progress = TrainingProgress(

@@ -230,6 +230,8 @@ class DetectorConfig:
         box_convs: 3×3 convolutions of the box head.
         box_features: Width of the linear layer behind them; without convolutions there are two.
         mask_convs: 3×3 convolutions of the mask head.
+        class_agnostic: One box and one mask for a region, whatever its class: each learns from all objects,
+            where there are few of a class. Without, a region has a box and a mask of every class.
         proposals: Regions of an image that the heads look at in a test; as many in training.
         box_samples: Regions of an image that the box head learns from.
         most_detections: Detections of an image.
@@ -244,6 +246,7 @@ class DetectorConfig:
     box_convs: int = 4
     box_features: int = 1024
     mask_convs: int = 4
+    class_agnostic: bool = False
     proposals: int = 1000
     box_samples: int = 512
     most_detections: int = 100

@@ -16,7 +16,7 @@ from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype
 from lambdanets.training.loader import load_batches
 from lambdanets.training.metrics import Meter
-from lambdanets.training.objective import Judgement, Objective
+from lambdanets.training.objective import EvaluationResult, Objective
 from lambdanets.training.optimizer import scheduled_learning_rate, set_learning_rate
 from lambdanets.training.state import TrainState
 from lambdanets.training.step import train_step
@@ -118,7 +118,7 @@ class Trainer:
         """The indices of each step of an epoch: equal parts, so that no batch is a lone image."""
         return self.data.order(epoch).tensor_split(self.steps_per_epoch)
 
-    def fit(self, state: TrainState) -> Judgement:
+    def fit(self, state: TrainState) -> EvaluationResult:
         """Train a state in place, from its step to the end of the run; return the EMA model's evaluation.
 
         Raises:
@@ -156,7 +156,7 @@ class Trainer:
                 dtype=autocast_dtype(execution.precision, self.ctx.device),
             )
 
-    def evaluate(self, state: TrainState) -> Judgement:
+    def evaluate(self, state: TrainState) -> EvaluationResult:
         """Evaluate the EMA model, a shard of the test images in each process."""
         return self.objective.evaluate(state.ema_model(), self.test, self.config.exec, self.ctx)
 
@@ -291,7 +291,7 @@ class Trainer:
         self.callback.save(state, must=must)
         self._last_save = self.clock()
 
-    def _epoch_record(self, state: TrainState, evaluation: Judgement) -> dict[str, Any]:
+    def _epoch_record(self, state: TrainState, evaluation: EvaluationResult) -> dict[str, Any]:
         meter, state.meter = state.meter, Meter()
         state.seconds += meter.seconds
         record = {

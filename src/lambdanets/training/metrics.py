@@ -1,7 +1,7 @@
 """Exact counts of what a model gets right, the same on any number of processes."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -116,7 +116,18 @@ class Evaluation:
         return self
 
 
-@torch.inference_mode()
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, without gradients, and its mode back afterwards."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(training)
+
+
 def evaluate(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -154,12 +165,8 @@ def evaluate(
         with torch.autocast(ctx.device.type, precision) if precision else nullcontext():
             return model(images)
 
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         ctx.agree(lambda: tally.count(batches, predict), "evaluate: every process must judge its images")
-    finally:
-        model.train(training)
     return tally.result(ctx)
 
 

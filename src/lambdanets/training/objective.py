@@ -21,7 +21,7 @@ Mix = Callable[..., tuple[Tensor, Tensor]]
 
 
 @runtime_checkable
-class Judgement(Protocol):
+class EvaluationResult(Protocol):
     """The result of an evaluation."""
 
     def record(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class Objective(ABC):
     @abstractmethod
     def evaluate(
         self, model: nn.Module, data: TestData, execution: ExecConfig, ctx: DistributedContext
-    ) -> Judgement:
+    ) -> EvaluationResult:
         """Judge a network by test images, of which each process takes a shard; every process must call it."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Classification(Objective):
         dtype: torch.dtype | None,
         seed: tuple[int, ...],
     ) -> tuple[Tensor, Tensor]:
-        """Compute the mean cross-entropy, and how many images are taken for their class."""
+        """Compute the mean cross-entropy, and how many images are classified correctly."""
         images = self.prepare(batch.images.to(ctx.device, non_blocking=True))
         targets = batch.targets.to(ctx.device, non_blocking=True)
         if self.mix:
@@ -132,7 +132,7 @@ class Classification(Objective):
 
     def evaluate(
         self, model: nn.Module, data: TestData, execution: ExecConfig, ctx: DistributedContext
-    ) -> Judgement:
+    ) -> EvaluationResult:
         """Count what is correct."""
         evaluation = evaluate(
             model,
