@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets.cli._training import _changed_settings
-from lambdanets.cli.train import train
+from lambdanets.cli.train import _changed_settings, train
 from lambdanets.recipes import get_recipe, recipes_of, smoke_run
 from lambdanets.training.config import TrainConfig
 from support.commands import parsed, printed, refused

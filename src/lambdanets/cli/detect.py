@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lambdanets.cli._options import Argv, DetectRecipe, Format, print_json
-from lambdanets.cli._training import DEFAULTS, Options, start_training
+from lambdanets.cli.train import DEFAULTS, Options
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.terminal import pairs, table
 from lambdanets.training.torchrun import world_size
@@ -25,7 +25,7 @@ def train(config: DetectRecipe, *, argv: Argv, options: Options = DEFAULTS) -> i
         argv: The arguments of the command.
         options: Folder, processes and files of the run.
     """
-    return start_training(config, argv, options)
+    return options.start(config, argv)
 
 
 def eval(

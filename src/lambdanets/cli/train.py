@@ -1,7 +1,126 @@
-"""`lambdanets train`: train a recipe, or continue a run where it stopped."""
+"""`lambdanets train`: train a recipe, or continue a run where it stopped.
+
+`lambdanets detect train` has the same options.
+"""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Final
+
+import tyro
 
 from lambdanets.cli._options import Argv, Recipe
-from lambdanets.cli._training import DEFAULTS, Options, start_training
+from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.recipes.origins import settings_with_origins
+from lambdanets.training.config import DetectConfig, RunConfig, non_defaults
+from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.torchrun import global_rank, world_size
+
+# For the time from the command to the first step.
+_STARTED: Final = time.monotonic()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a training may be told beside its settings.
+
+    Attributes:
+        out: The run folder; runs/RECIPE unless given. The same command on the same folder continues the run.
+        dry_run: Print what would run, and where each setting comes from, with steps, memory and disk.
+        processes: Start so many processes on this machine, by torchrun.
+        gpus: The same, each on a GPU of its own.
+        max_restarts: How often the processes are started again after one of them has died.
+        resume_allow: Settings, by dotted name, that may differ from those of the run that is continued;
+            `world_size` is the number of processes.
+        tensorboard: Write event files for TensorBoard too, into the folder `tensorboard` of the run.
+    """
+
+    out: Path | None = None
+    dry_run: bool = False
+    processes: int | None = None
+    gpus: int | None = None
+    max_restarts: int = 0
+    resume_allow: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(optional)")] = ()
+    tensorboard: bool = False
+
+    def start(self, config: RunConfig, argv: Sequence[str]) -> int:
+        """Train a config, or continue its run where it stopped.
+
+        Settings, folder and lock are checked before torch is loaded, so that a refusal is instant.
+
+        Args:
+            config: All settings.
+            argv: The arguments of the command, for the processes that it starts.
+        """
+        words = ["detect", "train"] if isinstance(config, DetectConfig) else ["train"]
+        num_processes = self._num_processes(config)
+        if self.gpus:
+            config = replace(config, exec=replace(config.exec, device="cuda"))
+        folder = RunFolder(self.out or Path("runs", config.recipe))
+        if self.dry_run:
+            from lambdanets.launch.dry_run import describe
+
+            print(describe(config, folder.path, num_processes or 1))
+            return 0
+        config.data.check_ready()
+        if num_processes and world_size() == 1:
+            folder.changes(config, self.resume_allow)
+            if _is_finished(folder, config):
+                return 0
+            from lambdanets.training.torchrun import launch
+
+            return launch([*words, *argv], num_processes, self.max_restarts)
+
+        def train_in(folder: RunFolder) -> None:
+            from lambdanets.runs.train import train
+
+            command = shlex.join(["lambdanets", *words, *argv])
+            train(
+                config,
+                folder,
+                command=command,
+                allow=self.resume_allow,
+                tensorboard=self.tensorboard,
+                started=_STARTED,
+            )
+
+        if global_rank():
+            # The first process holds the folder.
+            train_in(folder)
+            return 0
+        with folder.locked(config, self.resume_allow) as locked:
+            if world_size() > 1 or not _is_finished(locked, config):
+                settings = _changed_settings(config, locked.path)
+                locked.append_log(settings)
+                print(settings, flush=True)
+                train_in(locked)
+        return 0
+
+    def _num_processes(self, config: RunConfig) -> int:
+        """Check and return how many processes to start; 0 for this one alone."""
+        processes, gpus, max_restarts = self.processes, self.gpus, self.max_restarts
+        for name, value in (("processes", processes), ("gpus", gpus)):
+            check_positive("train", **{name: 1 if value is None else value})
+        if processes and gpus:
+            raise ArgumentError(
+                f"train: processes and gpus must not both be given, got {processes} and {gpus}."
+            )
+        if max_restarts < 0 or (max_restarts and not (processes or gpus)):
+            raise ArgumentError(
+                "train: max_restarts must be at least 0, and 0 without processes or gpus, "
+                f"got {max_restarts}."
+            )
+        if gpus and config.exec.device == "cpu":
+            raise ArgumentError("train: gpus must not be given with exec.device cpu. Use --processes.")
+        return processes or gpus or 0
+
+
+# Without a name, so that they stand beside the other options of a command.
+Options = Annotated[RunOptions, tyro.conf.arg(name="")]
+DEFAULTS: Final = RunOptions()
 
 
 def train(config: Recipe, *, argv: Argv, options: Options = DEFAULTS) -> int:
@@ -12,4 +131,26 @@ def train(config: Recipe, *, argv: Argv, options: Options = DEFAULTS) -> int:
         argv: The arguments of the command.
         options: Folder, processes and files of the run.
     """
-    return start_training(config, argv, options)
+    return options.start(config, argv)
+
+
+def _is_finished(folder: RunFolder, config: RunConfig) -> bool:
+    finished = folder.finished(config)
+    if finished:
+        print(finished)
+    return finished is not None
+
+
+def _changed_settings(config: RunConfig, out: Path) -> str:
+    """List the settings that are not left at their defaults, and where each changed one comes from."""
+    groups: dict[str, list[str]] = {}
+    for name, value in non_defaults(config).items():
+        group, _, setting = name.rpartition(".")
+        groups.setdefault(group or "run", []).append(f"{setting} {value}")
+    lines = [f"{group:<14}{' · '.join(settings)}" for group, settings in groups.items()]
+    lines += [
+        f"{'changed':<14}{one.name} {one.recipe_value} -> {one.value} ({one.origin})"
+        for one in settings_with_origins(config)
+        if one.is_changed
+    ]
+    return "\n".join([*lines, f"{'folder':<14}{out}"])
