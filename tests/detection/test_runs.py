@@ -209,6 +209,23 @@ def test_a_rehearsal_leaves_no_trace(root, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "with", tmp_path / "without")
 
 
+def test_boxes_alone_and_a_test_of_crowds_alone(tmp_path, capsys):
+    """Faster R-CNN; and nothing that average precision could be counted of."""
+    write_data_set(tmp_path, num_train=4, num_test=2)
+    content = coco_content(2, first_id=1001)
+    for one in content["annotations"]:
+        one["iscrowd"] = 1
+    write_coco(tmp_path, "val", content)
+    out = tmp_path / "run"
+    printed(capsys, *words(tmp_path, out, "--detector.no-masks"))
+    record = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    assert record["box_ap"] is None and "mask_ap" not in record and record["train_loss_mask"] == 0
+    assert "no objects" in (out / "train.log").read_text()
+    text = printed(capsys, "detect", "eval", str(out))
+    assert "mask AP" not in text.partition("class")[0]
+    assert "masks" not in load_detector(out).model.eval()([torch.rand(3, 64, 64)])[0]
+
+
 def test_a_missing_image_is_refused_before_training(tmp_path, capsys):
     write_data_set(tmp_path, num_train=4, num_test=2)
     content = coco_content(2, first_id=1001)

@@ -55,6 +55,10 @@ class Origin:
     warnings: tuple[str, ...] = ()
 
 
+# Weights, what describes their model, and where they come from.
+_Stored = tuple[Mapping[str, Tensor], Mapping[str, Any], Origin]
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
     """A trained network with all that is needed to use it.
@@ -134,7 +138,7 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
     return _loaded(*read_weights(Path(path), weights))
 
 
-def read_weights(path: Path, weights: Weights) -> "tuple[Mapping[str, Tensor], Mapping[str, Any], Origin]":
+def read_weights(path: Path, weights: Weights) -> _Stored:
     """Read the weights of a run, of a checkpoint or of a file, what describes their model, and their origin.
 
     The arguments and the errors are those of `load_run`.
@@ -194,7 +198,7 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
     )
 
 
-def _from_file(path: Path, weights: Weights | None) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Origin]:
+def _from_file(path: Path, weights: Weights | None) -> _Stored:
     tensors, description = load_weights(path)
     described = description or _description_beside(path)
     digest = state_digest(tensors)
@@ -213,9 +217,7 @@ def _from_file(path: Path, weights: Weights | None) -> tuple[Mapping[str, Tensor
     return tensors, described, origin
 
 
-def _from_checkpoint(
-    checkpoint: Checkpoint, name: str
-) -> tuple[Mapping[str, Tensor], Mapping[str, Any], Origin]:
+def _from_checkpoint(checkpoint: Checkpoint, name: str) -> _Stored:
     if name not in checkpoint.tensors:
         raise CheckpointError(f"load_run: {checkpoint.path} must hold {name}.safetensors, got none.")
     tensors, config, step = checkpoint.tensors[name], checkpoint.record["config"], checkpoint.record["step"]

@@ -307,6 +307,7 @@ class Trainer:
         }
         chooses = self.objective.best_by[0]
         # A tie goes to the later weights: they have seen more.
-        if state.best is None or record[chooses] >= state.best[chooses]:
-            state.best = {key: record[key] for key in ("epoch", "step", *self.objective.best_by)}
+        # There is nothing to choose by where a test has no objects.
+        if state.best is None or (record[chooses] or 0) >= (state.best[chooses] or 0):
+            state.best = {key: record.get(key) for key in ("epoch", "step", *self.objective.best_by)}
         return record
