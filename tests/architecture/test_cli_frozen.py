@@ -33,7 +33,7 @@ _DETECTOR = f"""{_RUN_SETTINGS}
     augment.min-scale augment.max-scale augment.flip augment.copy-paste
     detector.no-masks detector.norm detector.weights detector.channels detector.anchor-sizes
     detector.box-convs detector.box-features detector.mask-convs detector.proposals detector.box-samples
-    detector.class-agnostic detector.most-detections detector.least-score
+    detector.no-class-agnostic detector.most-detections detector.least-score
 """
 _SIZES = "data.image-size data.test-image-size"
 _MOTION = "data.max-shift data.max-rotation data.max-scaling"

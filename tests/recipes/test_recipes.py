@@ -20,7 +20,7 @@ WITHOUT_A_NUMBER = {
 
 
 OF_A_DETECTOR = {
-    "scenes-demo": r".* box AP and .* mask AP.*|not run\.",
+    "scenes-demo": r"\d+\.\d box AP and \d+\.\d mask AP on the 250 test scenes \(seed 0\)\.",
     "coco-lambda-resnet101": r"49\.4 box AP and 43\.5 mask AP .* \(Table 14\); not run here\.",
     "coco-resnet50-1x": r"not known for our weights.*; not run here\.",
     "coco-resnet50-3x": r"not known for our weights; not run here\.",
@@ -31,8 +31,8 @@ OF_A_DETECTOR = {
 def test_a_recipe_of_a_detector_is_a_lab_note(name):
     fields = describe_recipe(name)
     assert re.fullmatch(OF_A_DETECTOR[name.removesuffix("-conv")], fields["Expected"])
-    root = "COCO" if name.startswith("coco") else "scenes"
-    assert fields["Command"] == f"`lambdanets detect train {name} --data.root {root}`."
+    data = "COCO" if name.startswith("coco") else "scenes --processes 2"
+    assert fields["Command"] == f"`lambdanets detect train {name} --data.root {data}`."
     assert {"Summary", "Paper", "Cost"} <= fields.keys()
     parent = parent_of(name)
     assert parent is None or len(differences(get_recipe(parent), get_recipe(name))) < 10

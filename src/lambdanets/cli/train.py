@@ -24,7 +24,7 @@ _STARTED: Final = time.monotonic()
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class _RunOptions:
     """What a training may be told beside its settings.
 
     Attributes:
@@ -119,8 +119,8 @@ class RunOptions:
 
 
 # Without a name, so that they stand beside the other options of a command.
-Options = Annotated[RunOptions, tyro.conf.arg(name="")]
-DEFAULTS: Final = RunOptions()
+Options = Annotated[_RunOptions, tyro.conf.arg(name="")]
+DEFAULTS: Final = _RunOptions()
 
 
 def train(config: Recipe, *, argv: Argv, options: Options = DEFAULTS) -> int:

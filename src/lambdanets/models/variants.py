@@ -138,13 +138,13 @@ VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     "lambda_mobilenet_small": _SMALL_MOBILENET,
     "lambda_resnet_pathfinder": replace(_PATHFINDER, layers="CLLL"),
     "resnet_pathfinder": _PATHFINDER,
-    "lambda_resnet_scenes": replace(_SCENES, layers="CCLL"),
+    "lambda_resnet_scenes": replace(_SCENES, layers="CCCL"),
     "resnet_scenes": _SCENES,
     # Beside these two the rows of Table 14 as small: with squeeze-and-excitation, and with more blocks.
     "resnet_scenes_se": replace(_SCENES, squeeze_excitation=STAGES),
     "resnet_scenes_deep": replace(_SCENES, depths=_DEEP_SCENES),
     "resnet_scenes_deep_se": replace(_SCENES, depths=_DEEP_SCENES, squeeze_excitation=STAGES),
-    "lambda_resnet_scenes_deep": replace(_SCENES, depths=_DEEP_SCENES, layers="CCLL"),
+    "lambda_resnet_scenes_deep": replace(_SCENES, depths=_DEEP_SCENES, layers="CCCL"),
     "mobilenetv2": MobileNetConfig(),
     # Counted from 1: the last blocks of 64 and of 160 channels.
     "lambda_mobilenetv2": MobileNetConfig(lambda_blocks=(10, 16)),
