@@ -43,6 +43,12 @@ def script(**changes):
     return slurm_script(get_recipe(WORDS[0]), WORDS, **given)
 
 
+def test_a_detector_has_a_command_of_its_own():
+    words = ["coco-lambda-resnet101", "--data.root", "/coco"]
+    text = slurm_script(get_recipe(words[0]), words, command="", nodes=2, gpus_per_node=8, time="1:00:00")
+    assert '-m lambdanets detect train coco-lambda-resnet101 --data.root /coco "$@"' in text
+
+
 def test_bash_understands_it():
     done = subprocess.run(["bash", "-n"], input=script(), text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

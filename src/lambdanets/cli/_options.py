@@ -33,6 +33,8 @@ Argv = Annotated[tuple[str, ...], DefaultFrom(tuple), tyro.conf.Suppress]
 # The name of a recipe as the first argument, and the recipe's settings as options.
 Recipe = Annotated[TrainConfig, "recipe"]
 DetectRecipe = Annotated[DetectConfig, "recipe"]
+AnyRecipe = Annotated[RunConfig, "recipe"]
+_RECIPES: Final = (Recipe, DetectRecipe, AnyRecipe)
 
 # Keyword arguments of `create_model` as pairs.
 Overrides = Annotated[dict[str, int | float | bool | str | None], DefaultFrom(lambda argv: {})]
@@ -57,7 +59,7 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     if hints.get("format") == Format:
         argv = ["--format=json" if argument == "--json" else argument for argument in argv]
     recipe = None
-    for trained in (hint.__origin__ for hint in hints.values() if hint in (Recipe, DetectRecipe)):
+    for trained in (hint.__origin__ for hint in hints.values() if hint in _RECIPES):
         if argv[:1] in ([], ["-h"], ["--help"]):
             print(_usage(command, trained))
             return 0
@@ -118,7 +120,7 @@ def _field(
     parameter: inspect.Parameter, hint: Any, argv: Sequence[str], recipe: RunConfig | None
 ) -> tuple[str, Any, Any]:
     default = parameter.default
-    if hint in (Recipe, DetectRecipe):
+    if hint in _RECIPES:
         default = _settings(recipe) if recipe else None
         hint = Annotated[type(default), tyro.conf.arg(name="")]
     if parameter.kind is _POSITIONAL:

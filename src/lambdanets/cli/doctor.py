@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from lambdanets.cli._options import Argv, Recipe
+from lambdanets.cli._options import AnyRecipe, Argv
 from lambdanets.launch.slurm import slurm_script
 
 
@@ -42,7 +42,7 @@ def doctor(
 
 
 def slurm(
-    config: Recipe,
+    config: AnyRecipe,
     *,
     argv: Argv,
     nodes: int,

@@ -15,7 +15,7 @@ import tyro
 from lambdanets.cli._options import Argv, Recipe
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.origins import settings_with_origins
-from lambdanets.training.config import DetectConfig, RunConfig, non_defaults
+from lambdanets.training.config import RunConfig, non_defaults
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.torchrun import global_rank, world_size
 
@@ -55,7 +55,7 @@ class _RunOptions:
             config: All settings.
             argv: The arguments of the command, for the processes that it starts.
         """
-        words = ["detect", "train"] if isinstance(config, DetectConfig) else ["train"]
+        words = config.command.split()
         num_processes = self._num_processes(config)
         if self.gpus:
             config = replace(config, exec=replace(config.exec, device="cuda"))

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Final
 
 from lambdanets.errors import ArgumentError, check_positive
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig
 
 _SCRIPT: Final = r"""#!/bin/bash
 # {command}
 #
-# Submit it with `sbatch`. Settings of `lambdanets train` may follow the file's name; they come behind those
-# below. {notice_s} s before the time limit the run is asked to stop: it saves, leaves, and the job goes back
-# into the queue, where the same command continues the run. What the processes print is in {name}-JOB.log.
+# Submit it with `sbatch`. Settings of the training may follow the file's name; they come behind those below.
+# {notice_s} s before the time limit the run is asked to stop: it saves, leaves, and the job goes back into
+# the queue, where the same command continues the run. What the processes print is in {name}-JOB.log.
 #SBATCH --job-name={name}
 #SBATCH --nodes={nodes}
 #SBATCH --ntasks-per-node=1
@@ -38,7 +38,7 @@ trap 'stopped=yes; kill -USR1 "$steps"' USR1
 srun --kill-on-bad-exit=1 bash -c 'trap "" USR1; exec "$@"' task \
     torchrun --nnodes="$SLURM_NNODES" --nproc-per-node={gpus} --max-restarts=0 \
     --rdzv-backend=c10d --rdzv-endpoint="$first:$port" --rdzv-id="$SLURM_JOB_ID" \
-    -m lambdanets train {arguments} "$@" &
+    -m lambdanets {trained} {arguments} "$@" &
 steps=$!
 
 # A signal ends `wait` before the steps have ended.
@@ -59,13 +59,13 @@ exit "$status"
 
 
 def slurm_script(
-    config: TrainConfig, argv: Sequence[str], *, command: str, nodes: int, gpus_per_node: int, time: str
+    config: RunConfig, argv: Sequence[str], *, command: str, nodes: int, gpus_per_node: int, time: str
 ) -> str:
     """Make a batch script: one task a machine, which is torchrun with a process for each GPU.
 
     Args:
         config: The settings of the run.
-        argv: Recipe and options of `lambdanets train`, which give these settings.
+        argv: Recipe and options of the training, which give these settings.
         command: The command that prints the script, for its head.
         time: Limit of one stay in the queue, as `sbatch` takes it.
     """
@@ -78,6 +78,7 @@ def slurm_script(
         )
     return _SCRIPT.format(
         command=command,
+        trained=config.command,
         name=config.recipe,
         nodes=nodes,
         gpus=gpus_per_node,

@@ -225,12 +225,11 @@ def _train_all(
 
 def _train_one(config: RunConfig, folder: Path, columns: tuple[str, ...]) -> _Found:
     """Train a config unless its run is finished; return its numbers after the last epoch."""
-    command = "detect train" if isinstance(config, DetectConfig) else "train"
     with RunFolder(folder).locked(config) as run:
         if not run.finished(config):
             # The run's log has the same lines.
             with contextlib.redirect_stdout(io.StringIO()):
-                train(config, run, command=f"lambdanets {command} {config.recipe}")
+                train(config, run, command=f"lambdanets {config.command} {config.recipe}")
         metrics = run.read_metrics()[-1]
     fractions = {column: metrics[_METRICS.get(column, column)] for column in columns}
     return {column: None if value is None else 100 * value for column, value in fractions.items()}

@@ -8,7 +8,7 @@ from typing import Final, TypeVar, overload
 from lambdanets.data.config import FilesConfig
 from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError, did_you_mean
-from lambdanets.training.config import CkptConfig, DetectConfig, RunConfig, TrainConfig
+from lambdanets.training.config import CkptConfig, RunConfig, TrainConfig
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -61,9 +61,8 @@ def get_recipe(name: str, kind: type[RunConfig] = RunConfig) -> RunConfig:
         )
     config = RECIPES[name]()
     if not isinstance(config, kind):
-        trained = "detect train" if isinstance(config, DetectConfig) else "train"
         raise ArgumentError(
-            f"get_recipe: {name} must be trained by `lambdanets {trained}`, got another command."
+            f"get_recipe: {name} must be trained by `lambdanets {config.command}`, got another command."
         )
     return config
 
@@ -76,10 +75,9 @@ def describe_recipe(name: str) -> dict[str, str]:
     """
     summary, *lines = (RECIPES[name].__doc__ or "").splitlines()
     config = get_recipe(name)
-    command = "detect train" if isinstance(config, DetectConfig) else "train"
     files = {FilesConfig: " --data.root IMAGENET", CocoConfig: " --data.root COCO"}
     root = next((option for kind, option in files.items() if isinstance(config.data, kind)), "")
-    described = {"Summary": summary, "Command": f"`lambdanets {command} {name}{root}`."}
+    described = {"Summary": summary, "Command": f"`lambdanets {config.command} {name}{root}`."}
     field = ""
     for line in map(str.strip, lines):
         name_of_field, colon, text = line.partition(": ")

@@ -305,6 +305,11 @@ class RunConfig:
         require(self, "ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
 
     @property
+    def command(self) -> str:
+        """The command of `lambdanets` that trains it."""
+        return "train"
+
+    @property
     def peak_learning_rate(self) -> float:
         """The learning rate after the warm-up, for this global batch."""
         base = self.optim.base_batch_size
@@ -373,6 +378,11 @@ class DetectConfig(RunConfig):
                 getattr(self.exec, name) == getattr(ExecConfig, name),
                 f"be left at {getattr(ExecConfig, name)!r} for a detector (use {setting})",
             )
+
+    @property
+    def command(self) -> str:
+        """The command of `lambdanets` that trains it."""
+        return "detect train"
 
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[object, object]]:
