@@ -56,6 +56,14 @@ def test_each_layer_and_channel_has_a_panel_with_colours_about_zero():
     assert panels[3].get_ylabel() == "first\nu=1\n5×7"
 
 
+def test_a_long_title_stays_within_a_narrow_figure(tmp_path):
+    figure = position_tables({"one": np.ones((1, 2, 3, 3))}, "a title of many words " * 8)
+    save_figure(figure, tmp_path / "lambdas.png")
+    title = figure.texts[0].get_window_extent()
+    assert 0 <= title.x0 < title.x1 <= figure.bbox.width
+    assert max(axes.get_window_extent().y1 for axes in figure.axes) <= title.y0
+
+
 def test_no_layer_is_refused():
     with pytest.raises(
         ArgumentError, match=r"position_tables: tables must hold at least one layer, got none\."

@@ -146,7 +146,7 @@ def field_figure(
         dpi=_DPI,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, wrap=True)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.3, len(rows)))[:, 0]
     first, *others = np.ravel(above.subplots(1, 1 + len(fields)))
     # All in steps of the layer's map.
@@ -183,7 +183,7 @@ def _panel_grid(panels: Sequence[Panel], title: str) -> tuple[Figure, list[Axes]
     figure = Figure(
         figsize=(1.7 + (width + 0.2) * across, 0.9 + (height + 0.3) * down), dpi=_DPI, layout="constrained"
     )
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, wrap=True)
     grid = list(figure.subplots(down, across, squeeze=False).flat)
     for axes in grid[len(panels) :]:
         axes.remove()

@@ -39,7 +39,6 @@ def scenes_demo() -> DetectConfig:
         num_threads=1,
         global_batch_size=4,
         ema_decay=0.99,
-        eval_every=3,
         model=ModelConfig(name="lambda_resnet_scenes"),
         data=CocoConfig(train="train", test="val", image_size=160),
         augment=JitterConfig(min_scale=1.0, max_scale=1.0, flip=0.0),

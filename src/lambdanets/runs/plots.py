@@ -48,7 +48,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
     else:
         _draw_precision(errors, epochs, records)
     _lines(rates, epochs, records, {"learning_rate": "tab:green"}, "learning rate")
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     return figure
 
 
@@ -136,7 +136,7 @@ def position_tables(tables: Mapping[str, Float[np.ndarray, "u k height width"]],
         _table_row(figure, panels.tolist(), name, plane)
     for k, panel in enumerate(grid[0]):
         panel.set_title(f"k = {k}", fontsize=8)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     return figure
 
 
