@@ -148,8 +148,8 @@ _TABLES: Final = (
         caption="Mask R-CNN from scratch at 1024 pixels; average precision of boxes and masks, and of small,"
         " medium and large objects. Where ours says it was trained on scenes, it is a small backbone on"
         " handwritten digits at 160 pixels: with squeeze-and-excitation in the rows with SE, lambda layers in"
-        " c4 and c5 of LambdaResNets, a block more in c3 and in c4 of those of 152 layers. Scenes have no"
-        " large objects. Compare rows, not columns.",
+        " c5 of LambdaResNets, a block more in c3 and in c4 of those of 152 layers. Scenes have no large"
+        " objects. Compare rows, not columns.",
         columns=tuple(
             Column(key=f"{kind}_ap{part}", heading=f"{kind} AP{part.replace('_', ' ')}", our_decimals=1)
             for kind in ("box", "mask")
