@@ -57,10 +57,8 @@ def test_an_evaluation_keeps_less_than_a_step(tmp_path):
     task = load(config, JitterConfig(), seed=0, masks=True, max_unreadable=1)
     # Samples of a step and detections of an image in the proportion of the defaults, 512 to 100.
     model = small_detector(norm="group", classes=2, least_score=0.0, box_samples=32, most_detections=6)
-    objective, ctx = (
-        Detection(test_file=task.test_file, masks=True, side=64, most_objects=2),
-        DistributedContext(),
-    )
+    objective = Detection(test_file=task.test_file, masks=True, side=64, most_objects=2)
+    ctx = DistributedContext()
 
     def step(_):
         two = task.train.batch(0, torch.arange(2))

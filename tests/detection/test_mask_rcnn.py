@@ -272,7 +272,7 @@ def test_one_box_and_one_mask_serve_every_class() -> None:
     model = small_detector(norm="group", class_agnostic=True)
     heads, features = model.roi_heads, torch.rand(5, CONFIG["box_features"])
     _, boxes = heads.box_predictor(features)
-    assert boxes.shape == (5, 4 * (4))
+    assert boxes.shape == (5, 4 * 4)
     masks = heads.mask_predictor(torch.rand(5, CONFIG["channels"], 14, 14))
     assert masks.shape == (5, 4, 28, 28)
     assert_equal(boxes, boxes[:, :4].repeat(1, 4))

@@ -66,14 +66,14 @@ def test_a_process_is_asked_to_stop_when_its_parent_dies(tmp_path):
     marker = tmp_path / "asked"
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}, {str(marker)!r}])"
     process = subprocess.Popen([sys.executable, "-c", parent])
-    _wait(marker.with_name("asked.ready").exists)
+    assert _becomes_true(marker.with_name("asked.ready").exists)
     process.kill()
     process.wait()
-    _wait(marker.exists)
+    assert _becomes_true(marker.exists)
 
 
-def _wait(condition):
+def _becomes_true(condition):
     deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
+    return condition()

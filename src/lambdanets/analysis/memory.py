@@ -3,7 +3,7 @@
 import resource
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,14 @@ def live_bytes_peak(model: Callable[[Tensor], object], images: Tensor) -> int:
     return tracker.peak
 
 
-def saved_bytes(model: nn.Module, images: Tensor) -> int:
-    """Bytes of activations autograd keeps for backward, each storage once, parameters not counted."""
+def saved_bytes(model: nn.Module, images: Tensor, others: Sequence[Tensor] = ()) -> int:
+    """Bytes of activations autograd keeps for backward, each storage once, parameters not counted.
+
+    Args:
+        model: A network.
+        images: Its input.
+        others: What is kept beside that, read after the call of the network.
+    """
     own = {tensor.untyped_storage()._cdata for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, Tensor] = {}
 
@@ -37,6 +43,7 @@ def saved_bytes(model: nn.Module, images: Tensor) -> int:
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         output = model(images)
+        kept |= {tensor.untyped_storage()._cdata: tensor for tensor in others}
         total = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
         del output
     return total

@@ -208,21 +208,22 @@ def _activations(execution: ExecConfig, model: nn.Module, data: MetaImages, batc
         network, model = model.backbone.network, _Proposals(model)
     if not (execution.gradient_checkpointing and isinstance(network, ResNet)):
         return inside + saved_bytes(model, images)
-    # Each block with its inputs, which it keeps.
-    blocks: list[tuple[nn.Module, Tensor]] = []
+    # Each block keeps its input, which others may keep too.
+    blocks = [block for stage in STAGES for block in network.get_submodule(stage).children()]
+    inputs: list[Tensor] = []
     hooks = [
-        block.register_forward_pre_hook(lambda block, inputs: blocks.append((block, inputs[0].detach())))
-        for stage in STAGES
-        for block in network.get_submodule(stage).children()
+        block.register_forward_pre_hook(lambda _, given: inputs.append(given[0].detach())) for block in blocks
     ]
     network.set_gradient_checkpointing()
-    outside = inside + saved_bytes(model, images)
+    outside = inside + saved_bytes(model, images, inputs)
     network.set_gradient_checkpointing(False)
     for hook in hooks:
         hook.remove()
-    # Backward recomputes one block at a time.
-    recomputed = max(saved_bytes(block, inputs) for block, inputs in blocks)
-    return outside + sum(inputs.untyped_storage().nbytes() for _, inputs in blocks) + recomputed
+    # Backward recomputes one block at a time, from an input that is counted already.
+    return outside + max(
+        saved_bytes(block, given, [given]) - given.untyped_storage().nbytes()
+        for block, given in zip(blocks, inputs, strict=True)
+    )
 
 
 class _Proposals(nn.Module):
