@@ -1,6 +1,6 @@
 """Race our loader, from a folder and from shards, against timm's and torchvision's on the same images.
 
-    pip install 'lambdanets[train]'
+    pip install '.[train]'
     python benchmarks/loading.py [--images 1536] [--rounds 5] [--workers 0 1 2] [--batch 64] [--threads 2]
         [--folder DIR] [--out FILE]
 

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from lambdanets import terminal
-from lambdanets.terminal import Progress, counting, format_bytes, format_duration, pairs, table
+from lambdanets.terminal import Progress, count, counting, format_bytes, format_duration, pairs, table
 
 
 def test_columns_of_numbers_are_aligned_to_the_right():
@@ -23,6 +23,24 @@ def test_long_cells_are_folded_only_where_there_is_a_width():
     lines = pairs({"name": text, "x": "[y]"}, width=50, indent=2).splitlines()
     assert lines[0].startswith("  name  one two") and lines[1].startswith("        one two")
     assert lines[-1] == "  x     [y]" and max(map(len, lines)) <= 50
+
+
+@pytest.mark.parametrize(
+    ("num", "noun", "text"),
+    [
+        (1, "image", "1 image"),
+        (0, "image", "0 images"),
+        (1, "class", "1 class"),
+        (1200, "class", "1,200 classes"),
+        (2, "category", "2 categories"),
+        (2, "key", "2 keys"),
+        (2, "batch", "2 batches"),
+        (1.0, "epoch", "1 epoch"),
+        (0.5, "epoch", "0.5 epochs"),
+    ],
+)
+def test_one_of_a_kind_is_singular(num, noun, text):
+    assert count(num, noun) == text
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,18 @@ def pairs(rows: Mapping[str, object], *, width: int | None = None, indent: int =
     return table(None, rows.items(), width=width, indent=indent)
 
 
+def count(num: int | float, noun: str) -> str:
+    """Write a number of things: 1 image, 1,200 classes, 0.5 epochs, 2 categories."""
+    number = f"{num:,}" if isinstance(num, int) else f"{num:g}"
+    return f"{number} {noun if num == 1 else _plural(noun)}"
+
+
+def _plural(noun: str) -> str:
+    if re.search(r"[^aeiou]y$", noun):
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if re.search(r"(s|x|ch|sh)$", noun) else f"{noun}s"
+
+
 def format_duration(seconds: float) -> str:
     """Format a time: 3.2 s, 42 s, 3 min 05 s, 2 h 10 min."""
     if seconds < 9.95:

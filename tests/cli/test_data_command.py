@@ -265,7 +265,7 @@ def test_a_hostile_shard_is_named(tmp_path, capsys):
 def test_hugging_face_needs_its_library(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     message = refused(capsys, "data", "check", "pets", "--kind", "huggingface", code=3)
-    assert "datasets must be installed. pip install 'lambdanets[huggingface]'." in message
+    assert "datasets must be installed, got none. pip install datasets." in message
 
 
 def test_shards_are_what_tar_takes(images, tmp_path, capsys):

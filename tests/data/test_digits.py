@@ -130,7 +130,9 @@ def test_another_data_set_is_refused(monkeypatch):
 
 def test_a_missing_library_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(DependencyError, match=r"scikit-learn must be installed.*lambdanets\[train\]"):
+    with pytest.raises(
+        DependencyError, match=r"scikit-learn must be installed, got none\. pip install scikit-learn\."
+    ):
         load_digits()
 
 

@@ -256,7 +256,7 @@ def test_what_cannot_be_trained_on(tmp_path):
 def test_masks_need_pycocotools(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pycocotools", None)
     with pytest.raises(
-        ImportError, match=r"pycocotools must be installed\. pip install 'lambdanets\[detect\]'"
+        ImportError, match=r"pycocotools must be installed, got none\. pip install pycocotools"
     ):
         loaded(write_data_set(tmp_path))
     assert len(loaded(tmp_path, masks=False).train) == 4

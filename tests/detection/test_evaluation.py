@@ -353,7 +353,8 @@ def test_a_library_that_is_missing_is_named(monkeypatch):
 
     monkeypatch.setattr("lambdanets.detection.matching.import_module", refuse)
     with pytest.raises(
-        DependencyError, match=r"^detection: faster-coco-eval must be installed\. pip install 'la"
+        DependencyError,
+        match=r"^detection: faster-coco-eval must be installed, got none\. pip install faster",
     ):
         evaluate_predictions(random_file(), [], masks=False)
 

@@ -120,6 +120,6 @@ def test_without_the_library_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(
         DependencyError,
-        match=r"^detection: pycocotools must be installed\. pip install 'lambdanets\[detect\]'\.$",
+        match=r"^detection: pycocotools must be installed, got none\. pip install pycocotools\.$",
     ):
         segmentation_rle([[2.0, 1.0, 2.0, 5.0, 6.0, 5.0]], (8, 10))

@@ -212,7 +212,7 @@ def test_settings_out_of_range(settings, message):
 
 def test_without_pycocotools(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    message = r"detection: pycocotools must be installed\. pip install 'lambdanets\[detect\]'\."
+    message = r"detection: pycocotools must be installed, got none\. pip install pycocotools\."
     with pytest.raises(DependencyError, match=message):
         write_scenes(tmp_path / "set", SMALL)
     assert not (tmp_path / "set").exists()

@@ -60,6 +60,6 @@ def test_an_unknown_name_is_named() -> None:
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    message = r"create_baseline: timm must be installed, got '.*timm.*'\. pip install 'lambdanets\[train\]'\."
+    message = r"create_baseline: timm must be installed, got '.*timm.*'\. pip install timm\."
     with pytest.raises(DependencyError, match=message):
         create_baseline("resnetrs50")

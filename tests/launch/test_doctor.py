@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 
 from lambdanets.cli import run
+from lambdanets.dependencies import _EXTRAS, install_command, missing_library, requirements
 from lambdanets.launch import doctor
-from lambdanets.launch.doctor import _EXTRAS, _file_system, _requirements
+from lambdanets.launch.doctor import _file_system
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,7 +33,7 @@ def test_libraries_are_those_of_the_project(monkeypatch):
     # As an installed package says it.
     lines = [f"{line}; extra == '{extra}'" for extra, names in extras.items() for line in names]
     monkeypatch.setattr(importlib.metadata, "requires", lambda name: [*written["dependencies"], *lines])
-    found = _requirements()
+    found = requirements()
     assert found["torch"] == ("2.11", "") and found["datasets"] == ("3.0", "huggingface")
     for extra in _EXTRAS:
         own = {line.split(">")[0] for line in extras[extra] if not line.startswith("lambdanets")}
@@ -47,9 +48,25 @@ def test_a_missing_library_names_its_extra_and_is_bad_where_training_needs_it(tm
     monkeypatch.setattr(importlib.metadata, "version", version)
     found = findings(tmp_path)
     assert found["tyro"].exit_code == 3
-    assert found["tyro"].advice == "To have it: pip install 'lambdanets[train]'."
+    # With all that training needs and that is missing too.
+    assert found["tyro"].advice.startswith("To have it: pip install tyro ")
+    assert {"rich", "timm"} < {*found["tyro"].advice.removesuffix(".").split()}
+    assert found["onnx"].advice == "To have it: pip install onnx onnxruntime onnxscript."
     assert str(found["onnx"]).startswith("note onnx          not installed\n")
     assert run(("doctor", "--out", str(tmp_path))) == 3
+
+
+def test_the_advice_installs_by_the_names_of_an_index(monkeypatch):
+    assert install_command("faster_coco_eval") == "pip install faster-coco-eval"
+    error = missing_library("train", "PIL.Image", repr("no"))
+    assert str(error) == "train: pillow must be installed, got 'no'. pip install pillow."
+
+    # A copy of the source that was never installed knows nothing of its extras.
+    def requires(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "requires", requires)
+    assert requirements() == {} and install_command("timm") == "pip install timm"
 
 
 def test_an_old_torch_is_bad(tmp_path, monkeypatch):

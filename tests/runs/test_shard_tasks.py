@@ -104,7 +104,7 @@ def test_a_hugging_face_set(monkeypatch):
     batch = task.train.batch(0, torch.tensor([2, 0]))
     assert batch.targets.tolist() == [1, 0] and batch.images.shape == (2, 3, 16, 16)
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(DependencyError, match=r"pip install 'lambdanets\[huggingface\]'"):
+    with pytest.raises(DependencyError, match=r"pip install datasets\."):
         load_task(config(name="huggingface", root="pets"))
 
 

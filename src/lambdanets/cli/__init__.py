@@ -15,7 +15,8 @@ from importlib import import_module
 from pathlib import Path
 
 from lambdanets import __version__
-from lambdanets.errors import DependencyError, NumericError, StoppedError, did_you_mean
+from lambdanets.dependencies import missing_library
+from lambdanets.errors import NumericError, StoppedError, did_you_mean
 from lambdanets.training.torchrun import global_rank
 
 __all__ = ["commands", "run"]
@@ -51,7 +52,7 @@ def run(argv: Sequence[str]) -> int:
         return 0
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lambdanets"):
-            error = DependencyError(f"{error.name} must be installed. pip install 'lambdanets[train]'.")
+            error = missing_library(argv[0], str(error.name))
         code = getattr(error, "exit_code", None)
         if code is None:
             traceback.print_exc()

@@ -17,7 +17,8 @@ from lambdanets.data.images import ImageTest, training_images
 from lambdanets.data.preprocessing import Foreground, Preprocessing
 from lambdanets.data.seeds import Purpose, generator, permutation
 from lambdanets.data.task import Batch, Task, Unlabelled
-from lambdanets.errors import DataError, DependencyError
+from lambdanets.dependencies import missing_library
+from lambdanets.errors import DataError
 
 NUM_TEST: Final = 500
 LABELS: Final = tuple("0123456789")
@@ -154,9 +155,7 @@ def load_digits() -> tuple[Digits, Digits]:
     try:
         from sklearn.datasets import load_digits as load_bundled
     except ImportError as error:
-        raise DependencyError(
-            "load_digits: scikit-learn must be installed, got none. pip install 'lambdanets[train]'."
-        ) from error
+        raise missing_library("load_digits", "scikit-learn") from error
     bundled = load_bundled()
     if bundled.images.shape != (1797, 8, 8):
         raise DataError(f"load_digits: images must have shape (1797, 8, 8), got {bundled.images.shape}.")

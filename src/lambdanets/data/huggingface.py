@@ -9,7 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.data.sources import printable, read_file
-from lambdanets.errors import DataError, DependencyError
+from lambdanets.dependencies import missing_library
+from lambdanets.errors import DataError
 
 
 class HuggingFaceSource:
@@ -87,9 +88,7 @@ def _datasets() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "datasets":
             raise
-        raise DependencyError(
-            "huggingface: datasets must be installed. pip install 'lambdanets[huggingface]'."
-        ) from error
+        raise missing_library("huggingface", "datasets") from error
 
 
 def _load(datasets: Any, root: str, split: str) -> Any:

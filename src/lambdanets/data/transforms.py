@@ -19,7 +19,7 @@ from lambdanets.data.decode import crop_and_resize
 from lambdanets.data.preprocessing import Box
 from lambdanets.data.seeds import Purpose, generator
 from lambdanets.data.task import Images, Targets
-from lambdanets.errors import DependencyError
+from lambdanets.dependencies import missing_library
 
 if TYPE_CHECKING:
     from timm.data.auto_augment import RandAugment
@@ -65,10 +65,7 @@ class TrainTransform:
         try:
             from timm.data.auto_augment import RandAugment, rand_augment_ops
         except ImportError as error:
-            raise DependencyError(
-                "TrainTransform: timm must be installed for RandAugment, got none."
-                " pip install 'lambdanets[train]'."
-            ) from error
+            raise missing_library("TrainTransform", "timm") from error
         settings = {
             # TensorFlow's operations move an image by up to 100 of the 224 pixels of a side.
             "translate_pct": 100 / 224,

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy import ndarray
 
+from lambdanets.dependencies import missing_library
 from lambdanets.detection.coco import CocoFile
 from lambdanets.detection.rle import segmentation_rle
-from lambdanets.errors import DataError, DependencyError
+from lambdanets.errors import DataError
 
 Evaluator: TypeAlias = Literal["faster-coco-eval", "pycocotools"]
 Kind: TypeAlias = Literal["bbox", "segm"]
@@ -282,9 +283,7 @@ def _library(evaluator: Evaluator) -> tuple[Any, Any]:
             )
         module = import_module(name)
     except ImportError as error:
-        raise DependencyError(
-            f"detection: {evaluator} must be installed. pip install 'lambdanets[detect]'."
-        ) from error
+        raise missing_library("detection", evaluator) from error
     return getattr(module, index), getattr(module, evaluation)
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from torch import Tensor
 
-from lambdanets.errors import DependencyError
+from lambdanets.dependencies import missing_library
 
 # COCO's compressed form: {"size": [height, width], "counts": text}.
 Rle: TypeAlias = dict[str, Any]
@@ -30,9 +30,7 @@ def mask_library() -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise DependencyError(
-            "detection: pycocotools must be installed. pip install 'lambdanets[detect]'."
-        ) from error
+        raise missing_library("detection", "pycocotools") from error
     _silence()
     return mask
 

@@ -11,14 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lambdanets.errors import (
-    ArgumentError,
-    CheckpointError,
-    DependencyError,
-    PathError,
-    did_you_mean,
-    first_line,
-)
+from lambdanets.dependencies import missing_library
+from lambdanets.errors import ArgumentError, CheckpointError, PathError, did_you_mean, first_line
 
 # Ours -> timm's. The paper's EfficientNets are TensorFlow's, which timm has as `tf_`: they pad as it does.
 BASELINES: Final[dict[str, str]] = {
@@ -168,9 +162,7 @@ def _import_timm(who: str) -> Any:
         with contextlib.redirect_stdout(sys.stderr):
             return importlib.import_module("timm")
     except ImportError as error:
-        raise DependencyError(
-            f"{who}: timm must be installed, got {str(error)!r}. pip install 'lambdanets[train]'."
-        ) from error
+        raise missing_library(who, "timm", repr(str(error))) from error
 
 
 def _weight(tensors: dict[str, Tensor], name: str | tuple[str, ...]) -> Tensor:

@@ -14,11 +14,9 @@ from typing import Final
 
 import torch
 
+from lambdanets.dependencies import install_command, requirements
 from lambdanets.errors import DependencyError, StorageError
 from lambdanets.files import flush, write_flushed
-
-# The extras that add a feature.
-_EXTRAS: Final = ("train", "detect", "huggingface", "tensorboard", "export")
 
 # Bytes of the write test, and what a disk should do in a second.
 _WRITTEN: Final = 32_000_000
@@ -56,27 +54,15 @@ def examine(out: Path) -> Iterator[Finding]:
     yield from _disk(out)
 
 
-def _requirements() -> dict[str, tuple[str, str]]:
-    """Read what the package requires: library -> (oldest version, extra that brings it; "" for none)."""
-    found: dict[str, tuple[str, str]] = {}
-    lines = importlib.metadata.requires("lambdanets") or []
-    for extra in ("", *_EXTRAS):
-        for line in lines:
-            condition = f"; extra == ['\"]{extra}['\"]" if extra else ""
-            if match := re.fullmatch(rf"([\w.-]+)>=([\d.]+){condition}", line):
-                found.setdefault(match[1], (match[2], extra))
-    return found
-
-
 def _versions() -> Iterator[Finding]:
     oldest = importlib.metadata.metadata("lambdanets")["Requires-Python"].removeprefix(">=")
     yield _version("python", platform.python_version(), oldest)
-    for name, (oldest, extra) in _requirements().items():
+    for name, (oldest, extra) in requirements().items():
         try:
             found = torch.__version__ if name == "torch" else importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             code = DependencyError.exit_code if extra in ("", "train") else 0
-            yield Finding(name, "not installed", f"To have it: pip install 'lambdanets[{extra}]'.", code)
+            yield Finding(name, "not installed", f"To have it: {install_command(name)}.", code)
         else:
             yield _version(name, found, oldest)
     try:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torchvision.transforms.v2 import Normalize
 
 from lambdanets.data.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from lambdanets.errors import DependencyError, PathError, first_line
+from lambdanets.dependencies import missing_library
+from lambdanets.errors import PathError, first_line
 from lambdanets.integrations.timm import load_timm
 from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig
 from lambdanets.runs.load import LoadedModel, Origin, load_run
@@ -55,9 +56,7 @@ def _from_hub(repository: str) -> LoadedModel:
     try:
         from huggingface_hub import hf_hub_download, snapshot_download
     except ImportError as error:
-        raise DependencyError(
-            "load_teacher: huggingface_hub must be installed, got none. pip install huggingface_hub."
-        ) from error
+        raise missing_library("load_teacher", "huggingface_hub") from error
     try:
         config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text())
         files = ["config.json", "best.safetensors", "best.json"]

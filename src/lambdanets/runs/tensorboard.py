@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lambdanets.errors import DependencyError
+from lambdanets.dependencies import missing_library
 
 
 class TensorBoardSink:
@@ -29,10 +29,7 @@ class TensorBoardSink:
         try:
             from torch.utils.tensorboard.writer import SummaryWriter
         except ImportError as error:
-            raise DependencyError(
-                "TensorBoardSink: tensorboard must be installed, got none. pip install"
-                " 'lambdanets[tensorboard]'."
-            ) from error
+            raise missing_library("TensorBoardSink", "tensorboard") from error
         self._make = SummaryWriter
         self._folder = folder
         self._writer: Any = None

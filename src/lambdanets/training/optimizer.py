@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import SGD, AdamW, Optimizer
 
-from lambdanets.errors import ArgumentError, CheckpointError, DependencyError
+from lambdanets.dependencies import missing_library
+from lambdanets.errors import ArgumentError, CheckpointError
 from lambdanets.training.config import OptimConfig
 
 
@@ -28,9 +29,7 @@ def make_optimizer(config: OptimConfig, groups: Iterable[dict[str, Any]]) -> Opt
         from timm.optim.lamb import Lamb
         from timm.optim.rmsprop_tf import RMSpropTF
     except ImportError as error:
-        raise DependencyError(
-            f"make_optimizer: timm must be installed, got {str(error)!r}. pip install 'lambdanets[train]'."
-        ) from error
+        raise missing_library("make_optimizer", "timm", repr(str(error))) from error
     if config.name == "lamb":
         # The loop clips gradients, for every optimiser alike.
         return Lamb(groups, lr=lr, betas=betas, eps=config.epsilon or 1e-6, max_grad_norm=None)
