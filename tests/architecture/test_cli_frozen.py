@@ -17,14 +17,14 @@ _RUN = "out resume-allow tensorboard"
 _RUN_SETTINGS = """
     seed num-threads global-batch-size ema-decay model.name model.overrides
     optim.name optim.learning-rate optim.base-batch-size optim.momentum optim.beta2 optim.epsilon
-    optim.weight-decay optim.clip-grad-norm
+    optim.weight-decay optim.clip-grad-norm optim.layer-decay
     sched.epochs sched.warmup-epochs sched.shape sched.step-epochs sched.step-at sched.step-factor
     ckpt.every-epochs ckpt.every-minutes ckpt.keep ckpt.tolerate-failures
     exec.device exec.precision exec.accumulation exec.num-workers exec.channels-last exec.compile
     exec.gradient-checkpointing exec.sync-batch-norm exec.parallel exec.deterministic exec.timeout-s
     faults.nonfinite faults.max-nonfinite faults.max-unreadable-fraction faults.max-unreadable-in-a-row
 """
-_SETTINGS = f"""{_RUN_SETTINGS} fast label-smoothing data.name
+_SETTINGS = f"""{_RUN_SETTINGS} fast label-smoothing init freeze data.name
     augment.min-crop-area augment.flip augment.mixup augment.cutmix
     augment.randaugment-layers augment.randaugment-magnitude pseudo.labels pseudo.ratio
 """

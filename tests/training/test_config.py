@@ -53,6 +53,14 @@ def test_json_keeps_every_value(learning_rate, epochs, seed, overrides):
             lambda: OptimConfig(learning_rate=float("nan")),
             "learning_rate must be positive and finite, got nan.",
         ),
+        (
+            lambda: OptimConfig(learning_rate=0.1, layer_decay=1.1),
+            "OptimConfig: layer_decay must be positive and at most 1, got 1.1.",
+        ),
+        (
+            lambda: replace(DIGITS, init=""),
+            "TrainConfig: init must name a run, a checkpoint or a file of weights, got .",
+        ),
         (lambda: OptimConfig(learning_rate=0.1, momentum=1.0), "momentum must lie between 0 and 1.*got 1.0."),
         (
             lambda: OptimConfig(learning_rate=0.1, weight_decay=-1.0),

@@ -20,7 +20,7 @@ _RENAMED: Final = {
 }
 
 # Settings that earlier versions did not have: where a stored config lacks one, it is at its default.
-_ADDED: Final = {"step_at"}
+_ADDED: Final = {"step_at", "layer_decay", "init", "freeze"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,8 @@ class OptimConfig:
         epsilon: Keeps their divisors from zero; none: 1e-8 (AdamW), 1e-6 (LAMB), 1e-3 (RMSProp).
         weight_decay: Decay of the weights; norms and biases have none.
         clip_grad_norm: Largest norm of all gradients together, to which they are clipped; none: no clipping.
+        layer_decay: For fine-tuning: the learning rate of a block, over that of the next one. The classifier
+            has the full rate, the stem the smallest. 1: all have the same.
     """
 
     name: Literal["sgd", "adamw", "lamb", "rmsprop"] = "sgd"
@@ -61,6 +63,7 @@ class OptimConfig:
     epsilon: float | None = None
     weight_decay: float = 0.0
     clip_grad_norm: float | None = None
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -73,6 +76,7 @@ class OptimConfig:
             require(self, name, 0 < (getattr(self, name) or 0.5) < 1, "lie between 0 and 1, both excluded")
         require(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite")
         require(self, "clip_grad_norm", self.clip_grad_norm is None or self.clip_grad_norm > 0, "be positive")
+        require(self, "layer_decay", 0 < self.layer_decay <= 1, "be positive and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,10 +345,16 @@ class TrainConfig(RunConfig):
     Attributes:
         fast: A smoke run of the same path, about 15 seconds long.
         label_smoothing: Fraction of each label that is spread over all classes.
+        init: The weights to start with, for fine-tuning: a run, one of its checkpoints, or a file of weights.
+            The network is that of the weights unless `--model.name` is given, with a new classifier where the
+            classes are others. None: random weights.
+        freeze: Stages that keep the weights and statistics they start with, such as stem c2 c3.
     """
 
     fast: bool = False
     label_smoothing: float = 0.0
+    init: str | None = None
+    freeze: tuple[str, ...] = ()
     data: DataConfig
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     pseudo: PseudoConfig = field(default_factory=PseudoConfig)
@@ -352,6 +362,7 @@ class TrainConfig(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "be at least 0 and below 1")
+        require(self, "init", self.init != "", "name a run, a checkpoint or a file of weights")
         self.augment.check_for(self.data)
 
 
