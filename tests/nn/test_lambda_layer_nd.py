@@ -259,7 +259,6 @@ def test_compiles_without_graph_breaks(axes: int, backend: str) -> None:
             "scope_size must be a positive number, or 2 of them",
         ),
         (lambda: LambdaLayer2d(64, scope_size=None), "feature_size must be given when scope_size is None"),
-        (lambda: LambdaLayer2d(64, stride=3), "stride must be 1 or 2, got 3"),
         (lambda: LambdaLayer2d(64, content=False, positional=False), "content or positional must be True"),
         (lambda: LambdaLayer2d(64, query_depth=0), "query_depth must be at least 1, got 0"),
         (lambda: LambdaLayer2d(64, key_normalization="soft"), "key_normalization must be one of 'softmax'"),

@@ -1,7 +1,8 @@
 """`LambdaLayer1d`, `LambdaLayer2d`, `LambdaLayer3d`: the lambda layer of maps with channels first."""
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -21,8 +22,11 @@ from lambdanets.nn.children import (
     project_by_calls,
     project_jointly,
 )
-from lambdanets.nn.position import RelativePosition
+from lambdanets.nn.position import RelativePosition, per_axis
+from lambdanets.nn.replacement import check_replaceable, match_scale
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
+
+_Layer = TypeVar("_Layer", bound="_LambdaLayerNd")
 
 _POOLS: Final = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
@@ -48,7 +52,7 @@ class _LambdaLayerNd(nn.Module):
         positional: bool = True,
         position: nn.Module | None = None,
         position_bias: bool = False,
-        stride: int = 1,
+        stride: int | Sequence[int] = 1,
         key_normalization: KeyNormalization = "softmax",
         normalization: Normalization = "batch",
         initialization: Initialization = "paper",
@@ -59,8 +63,7 @@ class _LambdaLayerNd(nn.Module):
         who = type(self).__name__
         check_projections(who, in_channels, out_channels, query_depth, num_heads, intra_depth)
         check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
-        if stride not in (1, 2):
-            raise ArgumentError(f"{who}: stride must be 1 or 2, got {stride}.")
+        strides = per_axis(who, "stride", stride, self.num_axes)
         if not content and not positional:
             raise ArgumentError(f"{who}: content or positional must be True, got False for both.")
         if position is not None and not positional:
@@ -91,9 +94,55 @@ class _LambdaLayerNd(nn.Module):
                 impl=impl,
             )
         self.position = position
-        pool = _POOLS[self.num_axes - 1]
-        self.pool = pool(3, stride=2, padding=1, count_include_pad=False) if stride == 2 else nn.Identity()
+        self.pool = _make_pool(strides)
         initialize_projections(self, query_depth)
+
+    @classmethod
+    def like(cls: type[_Layer], convolution: nn.Module, **options: Any) -> _Layer:
+        """Make a replacement for a convolution in a network that has no norm behind it.
+
+        Channels, stride, dtype, device and mode are the convolution's, and so is the scale of the outputs: on
+        noise of unit variance whose neighbours are alike, the layer starts with the standard deviation that
+        the convolution's weights give. It is measured on a map of 14×14 (of `feature_size` if given), not by
+        torch's global generator; the weight of `norm_values`, or of `to_values` where that has none, has the
+        factor. The scale does not follow that of the inputs: queries and values are normalised.
+
+        Kernel size, dilation, groups, bias and padding mode mean nothing to a lambda layer and are ignored,
+        but the padding must keep the size of maps, as the layer does.
+
+        Paper: none (ours).
+
+        Args:
+            convolution: The `torch.nn.Conv2d` (`Conv1d`, `Conv3d`) whose place the layer takes. It is not
+                changed.
+            **options: Arguments of the layer. By default `num_heads` is 4, or 2 or 1 where 4 does not divide
+                the channels, `scope_size` the paper's 23, whatever the kernel, and `initialization` `"unit"`.
+
+        Raises:
+            ArgumentError: A convolution without channels yet, or one that changes the size of maps otherwise
+                than by its stride; options that are taken from the convolution.
+            ArgumentTypeError: Not a convolution of as many axes, such as a transposed one.
+
+        Example:
+            >>> convolution = torch.nn.Conv2d(64, 128, 3, stride=(2, 1), padding=1)
+            >>> LambdaLayer2d.like(convolution, scope_size=7)(torch.ones(2, 64, 25, 14)).shape
+            torch.Size([2, 128, 13, 14])
+        """
+        who = f"{cls.__name__}.like"
+        check_replaceable(who, convolution, CONVOLUTIONS[cls.num_axes - 1])
+        assert isinstance(convolution, CONVOLUTIONS)
+        for name in ("in_channels", "out_channels", "stride"):
+            if name in options:
+                raise ArgumentError(
+                    f"{who}: {name} must be left out, got {options[name]}. It is that of the convolution, "
+                    f"{getattr(convolution, name)}."
+                )
+        out_channels, stride = convolution.out_channels, convolution.stride
+        options = {"num_heads": math.gcd(4, out_channels), "initialization": "unit", **options}
+        layer = cls(convolution.in_channels, out_channels, stride=stride, **options)
+        match_scale(layer, convolution, options.get("feature_size"))
+        weight = convolution.weight
+        return layer.to(weight.device, weight.dtype).train(convolution.training)
 
     def reset_parameters(self) -> None:
         """Draw the projections and the position again."""
@@ -174,13 +223,17 @@ class LambdaLayer1d(_LambdaLayerNd):
 
 
 class LambdaLayer2d(_LambdaLayerNd):
-    """Long-range interactions without attention: a drop-in for a 3×3 convolution on maps "b d height width".
+    """Long-range interactions without attention, where a 3×3 convolution stood: maps "b d height width".
 
     λₙ = Σₘ (k̄ₘ + R[m - n]) vₘᵀ and yₙ = λₙᵀ qₙ: the context becomes one linear map per position, which
     is applied to the position's h queries; outputs are concatenated head by head. In the paper's letters,
     `query_depth` is k, `num_heads` h, `intra_depth` u, `scope_size` r, and v = out_channels / h. Time
     b·n·r²·u·k·v (convolution) or b·n²·u·h·(k + v) (dense), or less on large maps (fourier). The position
     lambdas are made in a fixed workspace and not kept; in eval mode the norms are part of the projections.
+
+    The paper has a batch norm behind the layer. Its initialisation gives outputs a standard deviation up to
+    √(k·u·|scope|), 72 on a map of 28×28, where a convolution gives 0.6. Without a norm behind it make the
+    layer by `LambdaLayer2d.like(convolution)`, or take `initialization="unit"`, which gives about 1.
 
     Paper: §3, Figure 3; §B.4 (intra-depth); Tables 9, 10 and 11.
 
@@ -198,7 +251,9 @@ class LambdaLayer2d(_LambdaLayerNd):
         position: A position module to share, instead of an own one: a `RelativePosition`, or any that
             is called as it is.
         position_bias: Only for other projects' checkpoints, see `RelativePosition`.
-        stride: 2 adds the paper's 3×3 average pool after the layer (padding 1, not counted in the mean).
+        stride: 2 adds the paper's 3×3 average pool after the layer (padding 1, not counted in the mean). Any
+            other number, or one for each axis, adds a pool over the 2·⌊stride / 2⌋ + 1 positions around each
+            that stays: maps have the sides ⌈size / stride⌉, as behind a convolution.
         key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
         normalization: Of queries and values: `"batch"`, `"layer"` or `"none"`.
         initialization: `"paper"`, or `"unit"` for position outputs that start with the scale of the values.
@@ -228,6 +283,18 @@ class LambdaLayer3d(_LambdaLayerNd):
     """
 
     num_axes = 3
+
+
+def _make_pool(strides: tuple[int, ...]) -> nn.Module:
+    """The mean around each position that stays; maps have the sides of a strided convolution's.
+
+    Paper: Appendix C.1 (stride 2).
+    """
+    if set(strides) == {1}:
+        return nn.Identity()
+    sides, padding = tuple(2 * (one // 2) + 1 for one in strides), tuple(one // 2 for one in strides)
+    pool: Any = _POOLS[len(strides) - 1]
+    return pool(sides, strides, padding, count_include_pad=False)
 
 
 def check_projections(who: str, d: int, out_channels: int, k: int, h: int, u: int) -> None:

@@ -72,10 +72,10 @@ class RelativePosition(nn.Module):
         self.initialization = initialization
         self.impl = impl
         if scope_size is not None:
-            scope = _per_axis(who, "scope_size", scope_size, num_axes)
+            scope = per_axis(who, "scope_size", scope_size, num_axes)
             check_scope(who, scope, num_axes)
         elif feature_size is not None:
-            sides = _per_axis(who, "feature_size", feature_size, num_axes)
+            sides = per_axis(who, "feature_size", feature_size, num_axes)
             scope = tuple(2 * length - 1 for length in sides)
         else:
             raise ArgumentError(
@@ -299,7 +299,8 @@ def _causal_output(
     return causal_lambda_step(queries, None, values[..., past:], table, state, key_normalization="none")[0]
 
 
-def _per_axis(who: str, argument: str, value: int | Sequence[int], num_axes: int) -> tuple[int, ...]:
+def per_axis(who: str, argument: str, value: int | Sequence[int], num_axes: int) -> tuple[int, ...]:
+    """One positive number for each axis of a map; a single one is that of all."""
     sides = (value,) * num_axes if isinstance(value, int) else tuple(value)
     if len(sides) != num_axes or min(sides) < 1:
         raise ArgumentError(
