@@ -9,6 +9,11 @@ from pathlib import Path
 from lambdanets.errors import ArgumentError, StorageError
 
 
+def absolute(path: str) -> str:
+    """A path as any working directory finds it; `~` is the home. Links are not followed."""
+    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+
+
 @contextmanager
 def storing(
     what: Path, who: str = "run folder", advice: str = "Free some space or use --out."

@@ -99,7 +99,7 @@ def test_a_run_labels_its_own_data_set(tmp_path: Path) -> None:
     found = parsed(
         label, "--teacher", "timm:resnet18", "--out", "x", "--data.name", "folder", "--data.root", "y"
     )
-    assert (found["data"].name, found["data"].root, found["seed"]) == ("folder", "y", 0)
+    assert (found["data"].name, found["data"].root_given, found["seed"]) == ("folder", "y", 0)
 
 
 def test_iterations_take_settings_of_the_student() -> None:

@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lambdanets.data.config import DigitsConfig, FolderConfig, read_data_config, switched
+from lambdanets.data.config import DigitsConfig, FolderConfig, HuggingFaceConfig, read_data_config, switched
+from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.recipes import RECIPES, get_recipe
-from lambdanets.training.config import CkptConfig, OptimConfig, SchedConfig, TrainConfig, differences, flatten
+from lambdanets.training.config import (
+    CkptConfig,
+    OptimConfig,
+    RunConfig,
+    SchedConfig,
+    TrainConfig,
+    differences,
+    flatten,
+)
 
 DIGITS = get_recipe("digits")
 
@@ -141,6 +150,63 @@ def test_differences_are_listed_by_dotted_name():
     }
     assert differences(DIGITS, DIGITS) == {}
     assert flatten(DIGITS)["model.name"] == "lambda_resnet_digits"
+
+
+def test_how_a_root_was_typed_makes_no_difference(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    here = replace(DIGITS, data=FolderConfig(root="photos").located())
+    assert (here.data.root, here.data.root_given) == (str(tmp_path / "photos"), "photos")
+    assert here.data.located() == here.data
+    assert "data.root_given" not in flatten(here)
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir("inside")
+    from_inside = replace(DIGITS, data=FolderConfig(root="../photos").located())
+    assert differences(here, from_inside) == {}
+    elsewhere = replace(DIGITS, data=FolderConfig(root="photos").located())
+    assert differences(here, elsewhere) == {"data.root": (here.data.root, elsewhere.data.root)}
+
+
+def test_the_root_of_an_earlier_version_is_the_one_that_was_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    earlier = json.loads(replace(DIGITS, data=FolderConfig(root="photos")).to_json())
+    del earlier["data"]["root_given"]
+    old = TrainConfig.from_dict(earlier)
+    assert old.data.root == "photos" and old.data.root_given is None
+    assert differences(old, replace(DIGITS, data=FolderConfig(root="photos").located())) == {}
+    assert differences(old, replace(DIGITS, data=FolderConfig(root="images").located())) != {}
+
+
+def test_a_name_on_the_hub_is_no_folder_to_be_located(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = HuggingFaceConfig(root="imagenet-1k")
+    assert data.located() == data
+    (tmp_path / "imagenet-1k").mkdir()
+    assert data.located().root == str(tmp_path / "imagenet-1k")
+
+
+def test_a_detector_s_root_is_located_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert CocoConfig(root="coco").located().root == str(tmp_path / "coco")
+    assert CocoConfig().located() == CocoConfig()
+    stored = json.loads(get_recipe("scenes-demo").to_json())
+    del stored["data"]["root_given"]
+    assert RunConfig.from_dict(stored) == get_recipe("scenes-demo")
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "validation"),
+        ({"test": "valid"}, "validation"),
+        ({"test": "validation[:10%]"}, "validation"),
+        ({"test": "imagenet-val-*.tar"}, "validation"),
+        ({"test": "test"}, "test"),
+        ({"test": "evaluation"}, "test"),
+        ({"test": "test", "holdout": 0.1}, "validation"),
+    ],
+)
+def test_images_set_aside_are_a_validation(settings, name):
+    assert FolderConfig(root="photos", **settings).test_name == name
 
 
 def test_configs_recipes_and_run_folders_leave_torch_alone():

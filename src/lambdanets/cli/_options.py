@@ -11,10 +11,15 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 import tyro
 
 from lambdanets.data.config import DataConfig, switched
+from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.recipes import describe_recipe, get_recipe, recipes_of, smoke_run
 from lambdanets.terminal import pairs, terminal_width
 from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
+
+
+class _Shown:
+    """Marks settings of a data set that have been made for the options of a command."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,8 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
         description=describe_recipe(recipe.recipe)["Summary"] if recipe else None,
         config=_CONFIG,
     )
-    values: dict[str, Any] = vars(options)
-    positional = []
+    values = {name: _placed(value) for name, value in vars(options).items()}
+    positional: list[Any] = []
     for parameter in signature.parameters.values():
         if parameter.kind is _POSITIONAL:
             value = values.pop(parameter.name)
@@ -85,7 +90,9 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     if recipe:
         settings = values["config"]
         model = replace(settings.model, overrides={**recipe.model.overrides, **settings.model.overrides})
-        values["config"] = replace(recipe, **{**vars(settings), "model": model})
+        values["config"] = replace(
+            recipe, **{**vars(settings), "data": _placed(settings.data), "model": model}
+        )
     return function(*positional, **values)
 
 
@@ -136,20 +143,42 @@ def _field(
         hint = Annotated[hint, tyro.conf.arg(help_behavior_hint="(optional)")]
     if default is parameter.empty:
         return parameter.name, hint, dataclasses.field()
+    if isinstance(default, DataConfig):
+        default = _shown(default)
     return parameter.name, hint, dataclasses.field(default_factory=lambda: default)
 
 
 def _settings(recipe: RunConfig) -> Any:
     """Hold the settings of a recipe that are options, all but its name, in a record for tyro."""
-    hints = get_type_hints(type(recipe)) | {"data": type(recipe.data)}
+    data = _shown(recipe.data)
+    hints = get_type_hints(type(recipe)) | {"data": type(data)}
     del hints["recipe"]
     kind = dataclasses.make_dataclass("Settings", hints.items(), frozen=True, kw_only=True)
     kind.__doc__ = "Settings.\n\nAttributes:\n" + "".join(
         (inspect.getdoc(one) or "").partition("Attributes:\n")[2] + "\n" for one in (RunConfig, type(recipe))
     )
     # Tyro changes the entries of a dictionary, but adds none.
-    changed = {"model": replace(recipe.model, overrides={})}
+    changed = {"model": replace(recipe.model, overrides={}), "data": data}
     return kind(**{name: getattr(recipe, name) for name in hints} | changed)
+
+
+def _shown(data: DataConfig | CocoConfig) -> Any:
+    """The settings of a data set that are options: all but how its root was typed."""
+    if not hasattr(data, "root_given"):
+        return data
+    hidden = ("root_given", Annotated[str | None, tyro.conf.Suppress], dataclasses.field(default=None))
+    kind = dataclasses.make_dataclass(
+        type(data).__name__, [hidden], bases=(_Shown, type(data)), frozen=True, kw_only=True
+    )
+    kind.__doc__ = type(data).__doc__
+    return kind(**vars(data))
+
+
+def _placed(value: Any) -> Any:
+    """Settings of a data set as they are stored, with a root that any working directory finds."""
+    if isinstance(value, _Shown):
+        value = type(value).__mro__[2](**vars(value))
+    return value.located() if isinstance(value, DataConfig | CocoConfig) else value
 
 
 def _usage(command: str, kind: type[RunConfig]) -> str:

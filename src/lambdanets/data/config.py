@@ -4,6 +4,7 @@ A new data set is a class here, with its line in `DATA_SETS`, and a file of its 
 class's `load` calls. Nothing here imports torch, so that `lambdanets --help` is quick.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from lambdanets.errors import ArgumentError, check_choice, did_you_mean, require
+from lambdanets.files import absolute
 
 if TYPE_CHECKING:
     from lambdanets.data.sources import Source
@@ -89,6 +91,10 @@ class DataConfig(ABC):
 
     def check_ready(self) -> None:  # noqa: B027 - most sets need nothing
         """Raise where a setting is missing without which nothing can be loaded."""
+
+    def located(self) -> "DataConfig":
+        """The same data set, found from any working directory."""
+        return self
 
     def resized(self, test_image_size: int) -> "DataConfig":
         """The same with test images of another size.
@@ -257,12 +263,14 @@ class FilesConfig(SizedConfig):
 
     Attributes:
         root: The folder that holds both parts, or the name of a Hugging Face data set.
+        root_given: The root as it was typed, where `located` made it absolute.
         train: The part to train with: a folder or a pattern of shards below root, or a split.
         test: The part to test with.
         holdout: Fraction of the training images that is set aside and tested with, in place of the test.
     """
 
     root: str = ""
+    root_given: str | None = None
     train: str = "train"
     test: str = "val"
     holdout: float = 0.0
@@ -286,6 +294,19 @@ class FilesConfig(SizedConfig):
 
         self.check_ready()
         return load(self, seed, augment, max_unreadable)
+
+    def located(self) -> "FilesConfig":
+        """The same with an absolute root; `root_given` keeps what was typed."""
+        if not self.root:
+            return self
+        return replace(self, root=absolute(self.root), root_given=self.root_given or self.root)
+
+    @property
+    def test_name(self) -> str:
+        """What the images are called that training is judged by: those set aside are a validation."""
+        words = re.findall("[a-z]+", self.test.lower())
+        is_validation = self.holdout > 0 or not {"val", "valid", "validation"}.isdisjoint(words)
+        return "validation" if is_validation else "test"
 
     def check_ready(self) -> None:
         """Raise where nobody has said which files."""
@@ -367,6 +388,10 @@ class HuggingFaceConfig(FilesConfig):
     """A data set that the library `datasets` loads, from the Hub or a folder."""
 
     name: Literal["huggingface"] = "huggingface"
+
+    def located(self) -> FilesConfig:
+        """The same with an absolute root, where it is a folder and no name on the Hub."""
+        return super().located() if Path(self.root).expanduser().is_dir() else self
 
     def _open(self, part: str, labels: tuple[str, ...] | None) -> "Source":
         from lambdanets.data.huggingface import HuggingFaceSource

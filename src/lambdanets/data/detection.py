@@ -1,10 +1,11 @@
 """The settings of images with objects in them, and of how training changes them; without torch."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from lambdanets.errors import ArgumentError, require
+from lambdanets.files import absolute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +14,7 @@ class CocoConfig:
 
     Attributes:
         root: The folder that holds both parts.
+        root_given: The root as it was typed, where `located` made it absolute.
         train: The part to train with: a folder of images below root, with its JSON file in it, beside it or
             in `annotations`; or the JSON file itself.
         test: The part to test with.
@@ -22,6 +24,7 @@ class CocoConfig:
     """
 
     root: str = ""
+    root_given: str | None = None
     train: str = "train2017"
     test: str = "val2017"
     image_size: int = 1024
@@ -33,6 +36,12 @@ class CocoConfig:
         require(
             self, "shortest_side", side is None or 32 <= side <= self.image_size, "be from 32 to image_size"
         )
+
+    def located(self) -> "CocoConfig":
+        """The same with an absolute root; `root_given` keeps what was typed."""
+        if not self.root:
+            return self
+        return replace(self, root=absolute(self.root), root_given=self.root_given or self.root)
 
     def check_ready(self) -> None:
         """Raise where nobody has said which files."""

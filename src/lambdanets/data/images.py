@@ -39,6 +39,7 @@ def load(config: FilesConfig, seed: int, augment: AugmentConfig, max_unreadable:
         in_channels=3,
         preprocessing=preprocessing,
         prepare=preprocessing.normalize,
+        test_name=config.test_name,
         # A teacher is not told the classes of the folders.
         unlabelled=Unlabelled(shown=shown, clean=ImageTest(source=train, preprocessing=preprocessing)),
     )

@@ -104,6 +104,8 @@ class Task:
         labels: The name of each class.
         preprocessing: From an image file to what the network takes; None where there can be none.
         prepare: From images of a batch to what the network takes, on its device.
+        test_name: What the images of `test` are called: "validation" where they were set aside from those of
+            the training, or lie in a part of such a name.
         unlabelled: Images for pseudo-labels; None where the data set has none.
     """
 
@@ -113,6 +115,7 @@ class Task:
     in_channels: int
     preprocessing: Preprocessing | None = None
     prepare: Callable[[Tensor], Tensor] = identity
+    test_name: str = "test"
     unlabelled: Unlabelled | None = None
 
 

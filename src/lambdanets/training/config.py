@@ -20,7 +20,10 @@ _RENAMED: Final = {
 }
 
 # Settings that earlier versions did not have: where a stored config lacks one, it is at its default.
-_ADDED: Final = {"step_at", "layer_decay", "init", "freeze"}
+_ADDED: Final = {"step_at", "layer_decay", "init", "freeze", "root_given"}
+
+# How a root was typed: kept in config.json for messages, and no setting.
+_HIDDEN: Final = "root_given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,8 +400,15 @@ class DetectConfig(RunConfig):
 
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[object, object]]:
-    """Compare two configs: dotted name -> (old value, new value) of what differs."""
+    """Compare two configs: dotted name -> (old value, new value) of what differs.
+
+    How a root was typed makes no difference. Earlier versions stored it as it was typed.
+    """
     before, after = flatten(old), flatten(new)
+    for settings, config, other in ((before, new, after), (after, old, before)):
+        typed = getattr(config.data, _HIDDEN, None)
+        if typed is not None and settings.get("data.root") == typed:
+            settings["data.root"] = other["data.root"]
     # Another data set has settings of its own.
     pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
     return {name: (old_value, value) for name, (old_value, value) in pairs.items() if old_value != value}
@@ -417,6 +427,8 @@ def non_defaults(config: RunConfig) -> dict[str, object]:
 def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
     """The dotted name, value and default of every setting."""
     for setting in dataclasses.fields(config):
+        if setting.name == _HIDDEN:
+            continue
         value = getattr(config, setting.name)
         if dataclasses.is_dataclass(value):
             yield from _settings(value, f"{setting.name}.")
