@@ -124,7 +124,7 @@ def _print_one(result: "RunEvaluation", as_json: bool) -> None:
 
 
 def _weights(origin: "Origin") -> str:
-    network = "the network itself" if origin.weights == "raw" else "EMA"
+    network = "the network itself" if origin.is_ema is False else "EMA"
     after = f"after epoch {origin.epoch}" if origin.epoch is not None else f"after step {origin.step}"
     chosen = ", chosen as the best on these images" if origin.weights == "best" else ""
     return f"{network} {after}{chosen}"

@@ -30,6 +30,7 @@ from lambdanets.runs.tasks import Job
 from lambdanets.terminal import pairs, table
 from lambdanets.training.config import DetectConfig, ExecConfig
 from lambdanets.training.distributed import DistributedContext
+from lambdanets.training.objective import Evaluations
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState
 from lambdanets.training.weights import check_state
@@ -110,13 +111,14 @@ def _write_report(
     state: TrainState,
     model: nn.Module,
     command: str,
-    evaluation: DetectionEvaluation,
+    evaluations: Evaluations,
     *,
     config: DetectConfig,
     task: DetectionTask,
 ) -> str:
     """Write report.md of a detector; the arguments are those of `report.write_report`."""
-    scores, best = evaluation.scores, state.best or {}
+    assert isinstance(evaluations.ema, DetectionEvaluation), "the network of this job"
+    scores, best = evaluations.ema.scores, state.best or {}
     found = " · ".join(f"{kind} AP {percent(scores.named.get(f'{kind}_ap'))}" for kind in _kinds(scores))
     chosen = " · ".join(f"{kind} AP {percent(best.get(f'{kind}_ap'))}" for kind in _kinds(scores))
     title = f"{config.recipe}: {config.model.name}, {found}"

@@ -14,12 +14,12 @@ from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice, complaint
 from lambdanets.models import create_model
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
-from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.run_folder import RunFolder, record_of_raw
 from lambdanets.training.weights import check_state, load_weights, state_digest
 
 Weights = Literal["best", "ema", "raw"]
 
-# The file of a checkpoint, without its ending; the best weights are EMA weights too.
+# The file of a checkpoint, without its ending; of its weights the best are taken to be those of the EMA.
 _CHECKPOINT_FILES: Final = {"best": "ema", "ema": "ema", "raw": "model"}
 
 # Always the same random weights, so that the same command gives the same results.
@@ -36,6 +36,8 @@ class Origin:
         source: The file of the weights, or a name such as `timm:resnet18`.
         model: The name of the model.
         weights: Which weights of a run these are: `best`, `ema` or `raw`; None for other weights.
+        is_ema: Whether they are EMA weights, and not the optimizer's own; None where not known. The best
+            ones of a run are the better of both.
         recipe: The recipe they were trained by, where known.
         epoch: Epochs they were trained; None within an epoch, or where not known.
         step: Optimizer steps they were trained, where known.
@@ -47,6 +49,7 @@ class Origin:
     source: str
     model: str
     weights: Weights | None = None
+    is_ema: bool | None = None
     recipe: str | None = None
     epoch: int | None = None
     step: int | None = None
@@ -118,8 +121,9 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
     Args:
         path: A run folder, one of its checkpoint folders, or a `.safetensors` file that is described in its
             metadata, as a run's `best.safetensors` is, or by a `best.json` or `config.json` beside it.
-        weights: Of a run, `best`: the EMA weights of the best epoch; `ema` or `raw`: the EMA weights or those
-            of the optimizer in the newest undamaged checkpoint. Of a checkpoint, `best` and `ema` are the
+        weights: Of a run, `best`: the weights of the best epoch, of the EMA or of the optimizer, as
+            `origin.is_ema` says; `ema` or `raw`: the EMA weights or those of the optimizer in the newest
+            undamaged checkpoint. Of a checkpoint, `best` and `ema` are the
             same. A file has one set of weights.
 
     Returns:
@@ -203,11 +207,13 @@ def _from_file(path: Path, weights: Weights | None) -> _Stored:
     described = description or _description_beside(path)
     digest = state_digest(tensors)
     # A description beside a file may be that of other weights of the same model: its metric is not theirs.
-    metric = described.get("metric") if described.get("sha256") == digest else None
+    is_described = described.get("sha256") == digest
+    metric = described.get("metric") if is_described else None
     origin = Origin(
         source=str(path),
         model=described["model"]["name"],
         weights=weights,
+        is_ema=described["weights"] == "moving average" if is_described and "weights" in described else None,
         recipe=described.get("recipe"),
         epoch=metric and metric["epoch"],
         step=metric and metric["step"],
@@ -224,12 +230,14 @@ def _from_checkpoint(checkpoint: Checkpoint, name: str) -> _Stored:
     run = RunFolder(checkpoint.path.parents[1])
     best = run.best.with_suffix(".json")
     metrics = [record for record in run.read_metrics() if record["step"] == step]
-    # The optimizer's own weights are not those that training evaluates.
-    metric = metrics[0] if metrics and name == "ema" else None
+    metric = metrics[0] if metrics else None
+    if metric and name == "model":
+        metric = record_of_raw(metric)
     origin = Origin(
         source=str(checkpoint.path / f"{name}.safetensors"),
         model=config["model"]["name"],
         weights="raw" if name == "model" else "ema",
+        is_ema=name != "model",
         recipe=config["recipe"],
         epoch=metrics[0]["epoch"] if metrics else None,
         step=step,

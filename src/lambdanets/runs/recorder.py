@@ -19,6 +19,7 @@ from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Callback
+from lambdanets.training.objective import Trained
 from lambdanets.training.run_folder import RunFolder, headline
 from lambdanets.training.state import TrainState
 from lambdanets.training.weights import save_weights
@@ -83,9 +84,9 @@ class Recorder(Callback):
             self._progress.show_step(state.step, num_images, meter.loss_sum / meter.count, accuracy)
 
     def on_epoch_end(self, state: TrainState, record: dict[str, Any]) -> None:
-        """Write the line of metrics.jsonl and, if they are the best, the EMA weights."""
+        """Write the line of metrics.jsonl and, if they are the best, the weights."""
         is_best = bool(state.best and state.best["step"] == state.step)
-        best_model = state.ema_model() if is_best else None
+        best_model = state.trained_model(_best_weights(state)) if is_best else None
         if not self.ctx.is_main:
             return
         self._waiting.append(record)
@@ -103,7 +104,8 @@ class Recorder(Callback):
         if self._progress:
             self._progress.print(
                 f"epoch {record['epoch']:>3} of {self.config.sched.epochs} · loss"
-                f" {record['train_loss']:.3f} · test {headline(record)} · {self._progress.time_left()}"
+                f" {record['train_loss']:.3f} · {self.job.test_name} {headline(record)}"
+                f" · {self._progress.time_left()}"
             )
 
     def on_nonfinite(self, state: TrainState, record: dict[str, Any]) -> None:
@@ -158,17 +160,17 @@ class Recorder(Callback):
         self.ctx.from_main(lambda: self.folder.drop_metrics_after(state.step))
         self.print(f"rolled back to step {state.step}")
 
-    def _save_best(self, state: TrainState, ema: nn.Module) -> None:
-        """Write the EMA weights of the best epoch with their description, as `load_run` reads it."""
+    def _save_best(self, state: TrainState, model: nn.Module) -> None:
+        """Write the weights of the best epoch with their description, as `load_run` reads it."""
         description = {
             "format": 1,
             "recipe": self.config.recipe,
-            "weights": "moving average",
+            "weights": "moving average" if _best_weights(state) == "ema" else "raw",
             "parameters": count_parameters(state.model),
             "metric": state.best,
             **self._description(),
         }
-        save_weights(self.folder.best, ema.state_dict(), description)
+        save_weights(self.folder.best, model.state_dict(), description)
 
     def _description(self) -> dict[str, Any]:
         """Describe what the network takes and gives."""
@@ -178,3 +180,9 @@ class Recorder(Callback):
     def _warn(self, text: str) -> None:
         if self.ctx.is_main and self._progress:
             self._progress.print(f"warning: {text}")
+
+
+def _best_weights(state: TrainState) -> Trained:
+    """Say which weights were the best; states of earlier versions had the EMA alone."""
+    weights: Trained = (state.best or {}).get("weights", "ema")
+    return weights

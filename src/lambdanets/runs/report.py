@@ -20,6 +20,7 @@ from lambdanets.runs.plots import confusion, learning_curves, position_tables, s
 from lambdanets.terminal import format_duration, pairs
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.metrics import TOP, Evaluation
+from lambdanets.training.objective import Evaluations
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import Events, TrainState
 
@@ -34,7 +35,7 @@ def write_report(
     state: TrainState,
     model: nn.Module,
     command: str,
-    evaluation: Evaluation,
+    evaluations: Evaluations,
     *,
     config: TrainConfig,
     task: Task,
@@ -46,10 +47,12 @@ def write_report(
         state: The state at the end of the run, with what went wrong on the way.
         model: The EMA model.
         command: The command line that repeats the run.
-        evaluation: The evaluation of the EMA model.
+        evaluations: The last evaluations of the EMA model and of the raw weights.
         config: The settings of the run.
         task: The data set.
     """
+    evaluation = evaluations.ema
+    assert isinstance(evaluation, Evaluation), "a classifier's"
     title = f"{config.recipe}: {config.model.name}, {evaluation.accuracy:.2%} of {evaluation.total}"
     matrix = confusion(evaluation.confusion.numpy(), task.labels, title)
     return finish_report(

@@ -41,8 +41,10 @@ class Job:
         model_description: What describes the network beside its name and overrides.
         description: What else the file of the best weights says.
         write_report: Writes the report of a finished run, of its folder, state, EMA model, command line and
-            evaluation; returns the closing lines for the terminal.
+            evaluations; returns the closing lines for the terminal.
         data: The name of the data set.
+        test_name: What the images to test with are called: `test`, or `validation` where they were set aside
+            from those of the training.
         eval_every: Epochs from one evaluation to the next.
         describe_model: Gives further rows of the lines at the start of a run.
     """
@@ -55,6 +57,7 @@ class Job:
     description: Mapping[str, Any]
     write_report: Callable[..., str]
     data: str
+    test_name: str = "test"
     eval_every: int = 1
     describe_model: Callable[[nn.Module], dict[str, str]] = lambda model: {}
 
@@ -85,6 +88,7 @@ def make_job(config: RunConfig, task: "Task | DetectionTask") -> Job:
         },
         write_report=functools.partial(write_report, config=config, task=task),
         data=config.data.name,
+        test_name=task.test_name,
     )
 
 

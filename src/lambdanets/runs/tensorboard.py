@@ -12,6 +12,8 @@ from lambdanets.dependencies import missing_library
 class TensorBoardSink:
     """Writes each number of a record as a scalar over the steps: train/loss, test/accuracy, run/seconds.
 
+    What the raw weights reach stands beside what the EMA does: test/raw_accuracy.
+
     Events are written behind the first record's step; what an earlier process wrote from there on is hidden
     from TensorBoard (`purge_step`), so a run that was continued or rolled back shows every step once. A disk
     that is full costs the events, never the run.
@@ -49,10 +51,7 @@ class TensorBoardSink:
             for name, value in record.items():
                 is_number = isinstance(value, int | float) and not isinstance(value, bool)
                 if name != "step" and is_number and math.isfinite(value):
-                    # Training and tests have sections of their own.
-                    section, _, rest = name.partition("_")
-                    tag = f"{section}/{rest}" if section in ("train", "test") else f"run/{name}"
-                    self._writer.add_scalar(tag, value, global_step=step)
+                    self._writer.add_scalar(_tag(name), value, global_step=step)
             self._writer.flush()
         except OSError:
             # The next record tries a new file.
@@ -64,3 +63,11 @@ class TensorBoardSink:
         if writer is not None:
             with suppress(OSError):
                 writer.close()
+
+
+def _tag(name: str) -> str:
+    """Give training and tests sections of their own."""
+    section, _, rest = name.partition("_")
+    if name.startswith("raw_test_"):
+        return f"test/raw_{name.removeprefix('raw_test_')}"
+    return f"{section}/{rest}" if section in ("train", "test") else f"run/{name}"

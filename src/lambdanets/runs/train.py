@@ -17,7 +17,7 @@ from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
 from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
 from lambdanets.training.loop import Trainer
-from lambdanets.training.objective import EvaluationResult
+from lambdanets.training.objective import Evaluations
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState, init_train_state
 from lambdanets.training.torchrun import StopRequest
@@ -69,17 +69,17 @@ def train(
         _resume(state, recorder, allow)
         recorder.print(_banner(state, trainer, job))
         try:
-            evaluation = _fit(state, trainer, recorder, started)
+            evaluations = _fit(state, trainer, recorder, started)
         except Exception as error:
             expected = hasattr(error, "exit_code")
             recorder.log(f"{type(error).__name__}: {error}" if expected else traceback.format_exc())
             raise
         model = state.ema_model()
         if ctx.is_main:
-            recorder.print(job.write_report(folder, state, model, command, evaluation))
+            recorder.print(job.write_report(folder, state, model, command, evaluations))
 
 
-def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> EvaluationResult:
+def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Evaluations:
     if not trainer.ctx.is_main:
         return trainer.fit(state)
     progress = TrainingProgress(
@@ -149,7 +149,8 @@ def _banner(state: TrainState, trainer: Trainer, job: Job) -> str:
     rows = {
         "model": f"{config.model.name}, {count_parameters(state.model):,} parameters",
         **job.describe_model(state.model),
-        "data": f"{job.data}, {len(trainer.data):,} to train with, {len(trainer.test):,} to test with",
+        "data": f"{job.data}, {len(trainer.data):,} to train with, {len(trainer.test):,} to"
+        f" {'test' if job.test_name == 'test' else 'validate'} with",
         "steps": f"{trainer.total_steps:,} = {sched.epochs} epochs × {trainer.steps_per_epoch} steps"
         f" of at most {config.global_batch_size} images",
         "learning rate": f"{config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps} steps of"

@@ -1,12 +1,15 @@
-"""The training loop: train an epoch, evaluate the EMA model, record, save."""
+"""The training loop: train an epoch, evaluate the EMA and the raw weights, record, save."""
 
+import contextlib
 import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
@@ -16,7 +19,7 @@ from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype
 from lambdanets.training.loader import load_batches
 from lambdanets.training.metrics import Meter
-from lambdanets.training.objective import EvaluationResult, Objective
+from lambdanets.training.objective import Evaluations, Objective
 from lambdanets.training.optimizer import scheduled_learning_rate, set_learning_rate
 from lambdanets.training.state import TrainState
 from lambdanets.training.step import train_step
@@ -118,8 +121,8 @@ class Trainer:
         """The indices of each step of an epoch: equal parts, so that no batch is a lone image."""
         return self.data.order(epoch).tensor_split(self.steps_per_epoch)
 
-    def fit(self, state: TrainState) -> EvaluationResult:
-        """Train a state in place, from its step to the end of the run; return the EMA model's evaluation.
+    def fit(self, state: TrainState) -> Evaluations:
+        """Train a state in place, from its step to the end of the run; return the last evaluations.
 
         Raises:
             NumericError: The loss or the gradient is not finite; the weights are those of the last update.
@@ -129,20 +132,20 @@ class Trainer:
         if state.step == 0 and self.config.faults.nonfinite == "rollback":
             self.callback.save(state, must=True)
         self._rehearse(state)
-        evaluation = None
+        evaluations = None
         steps, batches = self._start_at(state.step)
         while state.step < self.total_steps:
             if self._train_epoch(state, steps, batches):
                 epoch, is_last = state.step // self.steps_per_epoch, state.step == self.total_steps
                 if is_last or epoch % self.eval_every == 0:
-                    evaluation = self.evaluate(state)
-                    self.callback.on_epoch_end(state, self._epoch_record(state, evaluation))
+                    evaluations = self.evaluate(state)
+                    self.callback.on_epoch_end(state, self._epoch_record(state, evaluations))
                 if is_last or self._save_is_due or epoch % self.config.ckpt.every_epochs == 0:
                     self._save(state, must=is_last)
             else:
                 # Rolled back: the state is an earlier one, and its batches are read anew.
                 steps, batches = self._start_at(state.step)
-        return evaluation or self.evaluate(state)
+        return evaluations or self.evaluate(state)
 
     def _rehearse(self, state: TrainState) -> None:
         """Let the objective try the largest batch, unless the run is done."""
@@ -156,9 +159,23 @@ class Trainer:
                 dtype=autocast_dtype(execution.precision, self.ctx.device),
             )
 
-    def evaluate(self, state: TrainState) -> EvaluationResult:
-        """Evaluate the EMA model, a shard of the test images in each process."""
-        return self.objective.evaluate(state.ema_model(), self.test, self.config.exec, self.ctx)
+    def evaluate(self, state: TrainState) -> Evaluations:
+        """Evaluate the EMA and, where the objective does so, the raw weights; the state stays as it is.
+
+        Each process takes a shard of the test images.
+        """
+        objective, last = self.objective, (self.test, self.config.exec, self.ctx)
+        if not objective.judges_raw:
+            return Evaluations(ema=objective.evaluate(state.trained_model("ema"), *last))
+        with _uncompiled() if self.config.exec.compile else contextlib.nullcontext():
+            if state.full_model is None:
+                models = state.trained_model("ema"), state.trained_model("raw")
+                ema, raw = objective.evaluate_all(models, *last)
+            else:
+                # One model takes the full weights of both, one after the other.
+                ema = objective.evaluate(state.trained_model("ema"), *last)
+                raw = objective.evaluate(state.trained_model("raw"), *last)
+        return Evaluations(ema=ema, raw=raw)
 
     def _start_at(self, first: int) -> tuple[Iterator[Step], Iterator[Batch]]:
         """The steps from one on, and their batches."""
@@ -291,7 +308,7 @@ class Trainer:
         self.callback.save(state, must=must)
         self._last_save = self.clock()
 
-    def _epoch_record(self, state: TrainState, evaluation: EvaluationResult) -> dict[str, Any]:
+    def _epoch_record(self, state: TrainState, evaluations: Evaluations) -> dict[str, Any]:
         meter, state.meter = state.meter, Meter()
         state.seconds += meter.seconds
         record = {
@@ -301,13 +318,26 @@ class Trainer:
             "train_loss": meter.loss_sum / max(meter.count, 1),
             **self.objective.training_record(meter),
             "train_total": meter.count,
-            **evaluation.record(),
+            **evaluations.record(),
             "seconds": state.seconds,
             "images_per_s": meter.count / meter.seconds,
         }
         chooses = self.objective.best_by[0]
+        weights, better = evaluations.better(chooses)
         # A tie goes to the later weights: they have seen more.
         # There is nothing to choose by where a test has no objects.
-        if state.best is None or (record[chooses] or 0) >= (state.best[chooses] or 0):
-            state.best = {key: record.get(key) for key in ("epoch", "step", *self.objective.best_by)}
+        if state.best is None or (better.get(chooses) or 0) >= (state.best[chooses] or 0):
+            state.best = {
+                **{key: record[key] for key in ("epoch", "step")},
+                "weights": weights,
+                **{key: better.get(key) for key in self.objective.best_by},
+            }
         return record
+
+
+def _uncompiled() -> AbstractContextManager[Any]:
+    """Call a compiled network as it is: the EMA is so too, and images of a test come in batches of their own.
+
+    Else each of their sizes would be compiled, which takes minutes.
+    """
+    return torch.compiler.set_stance("force_eager")

@@ -1,7 +1,8 @@
 """Exact counts of what a model gets right, the same on any number of processes."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -118,14 +119,15 @@ class Evaluation:
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, without gradients, and its mode back afterwards."""
-    training = model.training
+    """Put a network into evaluation mode, without gradients, and the mode of each part back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.inference_mode():
             yield
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
 
 
 def evaluate(
@@ -158,16 +160,46 @@ def evaluate(
         ArgumentError: A target is no class, or `real` has another length than the batches together.
         DataError: There is no readable image, or another process has met an error.
     """
-    tally = _Tally(num_classes, ctx.device, real)
+    (evaluation,) = evaluate_models(
+        [model], batches, num_classes, prepare=prepare, precision=precision, ctx=ctx, real=real
+    )
+    return evaluation
 
-    def predict(images: Tensor) -> Tensor:
+
+def evaluate_models(
+    models: Sequence[nn.Module],
+    batches: Iterable[Batch],
+    num_classes: int,
+    *,
+    prepare: Callable[[Tensor], Tensor] = identity,
+    precision: torch.dtype | None = None,
+    ctx: DistributedContext = ALONE,
+    real: Int[Tensor, "n most"] | None = None,
+) -> list[Evaluation]:
+    """Count the predictions of several models on the same images, each of which is read once.
+
+    The numbers of each model are those of `evaluate`, whose arguments and errors these are.
+    """
+    tallies = [_Tally(num_classes, ctx.device, real) for _ in models]
+
+    def predict(model: nn.Module, images: Tensor) -> Tensor:
         images = prepare(images.to(ctx.device, non_blocking=True))
         with torch.autocast(ctx.device.type, precision) if precision else nullcontext():
             return model(images)
 
-    with evaluating(model):
-        ctx.agree(lambda: tally.count(batches, predict), "evaluate: every process must judge its images")
-    return tally.result(ctx)
+    def count() -> None:
+        predictors = [functools.partial(predict, model) for model in models]
+        for batch in batches:
+            for tally, predictor in zip(tallies, predictors, strict=True):
+                tally.add(batch, predictor)
+        for tally in tallies:
+            tally.check_rows()
+
+    with ExitStack() as stack:
+        for model in models:
+            stack.enter_context(evaluating(model))
+        ctx.agree(count, "evaluate: every process must judge its images")
+    return [tally.result(ctx) for tally in tallies]
 
 
 class _Tally:
@@ -184,13 +216,8 @@ class _Tally:
         self.real = real
         self.seen = 0
 
-    def count(self, batches: Iterable[Batch], predict: Callable[[Tensor], Tensor]) -> None:
-        """Count all images, which must be as many as there are rows of labels."""
-        for batch in batches:
-            self._add(batch, predict)
-        self._require_rows(self.real is None or self.seen == len(self.real))
-
-    def _add(self, batch: Batch, predict: Callable[[Tensor], Tensor]) -> None:
+    def add(self, batch: Batch, predict: Callable[[Tensor], Tensor]) -> None:
+        """Count the images of a batch."""
         images, targets, unreadable = batch
         if targets.is_floating_point() or (len(targets) and int(targets.max()) >= self.num_classes):
             found = "fractions of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
@@ -216,6 +243,10 @@ class _Tally:
             rows = self.real[first : self.seen][readable].to(self.device)
             self.counts[1] += (rows == predictions[:, None]).any(dim=1).sum()
             self.counts[2] += (rows >= 0).any(dim=1).sum()
+
+    def check_rows(self) -> None:
+        """Raise where there were fewer images than rows of labels."""
+        self._require_rows(self.real is None or self.seen == len(self.real))
 
     def result(self, ctx: DistributedContext) -> Evaluation:
         """The sums over all processes."""

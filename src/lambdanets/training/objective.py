@@ -1,10 +1,10 @@
 """What a run minimises and how its network is judged: classification, and the contract of any other."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,11 @@ from lambdanets.data.task import Batch, TestData, identity
 from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype
 from lambdanets.training.loader import test_batches
-from lambdanets.training.metrics import Meter, evaluate
+from lambdanets.training.metrics import Meter, evaluate_models
+from lambdanets.training.run_folder import RAW
+
+# The two networks of a training: the EMA, and the weights that the optimizer changes.
+Trained = Literal["ema", "raw"]
 
 # From images, classes and the seed of the mixture.
 Mix = Callable[..., tuple[Tensor, Tensor]]
@@ -30,8 +34,38 @@ class EvaluationResult(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evaluations:
+    """The evaluation of the EMA, and that of the raw weights on the same images where there is one.
+
+    Attributes:
+        ema: The result of the EMA.
+        raw: The result of the weights that the optimizer changes.
+    """
+
+    ema: EvaluationResult
+    raw: EvaluationResult | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Give the numbers for metrics.jsonl: `test_…` are those of the EMA, `raw_test_…` the others."""
+        raw = self.raw.record() if self.raw else {}
+        # There are as many images for both.
+        named = {f"{RAW}{name}": value for name, value in raw.items() if name != "test_total"}
+        return {**self.ema.record(), **named}
+
+    def better(self, metric: str) -> tuple[Trained, dict[str, Any]]:
+        """Say which weights have the larger metric, the EMA where they are equal, and give their record."""
+        ema = self.ema.record()
+        raw = ema if self.raw is None else self.raw.record()
+        # There is no such number where a test has no objects.
+        return ("raw", raw) if (raw.get(metric) or 0) > (ema.get(metric) or 0) else ("ema", ema)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Objective(ABC):
     """What a run minimises, and how its network is judged."""
+
+    # Whether the raw weights are evaluated beside the EMA.
+    judges_raw: ClassVar[bool] = False
 
     # Sums over the images that come with a loss, by name.
     counted: ClassVar[tuple[str, ...]]
@@ -78,6 +112,12 @@ class Objective(ABC):
     ) -> EvaluationResult:
         """Judge a network by test images, of which each process takes a shard; every process must call it."""
 
+    def evaluate_all(
+        self, models: Sequence[nn.Module], data: TestData, execution: ExecConfig, ctx: DistributedContext
+    ) -> Sequence[EvaluationResult]:
+        """Judge several networks by the same images; see `evaluate`."""
+        return [self.evaluate(model, data, execution, ctx) for model in models]
+
     @abstractmethod
     def training_record(self, meter: Meter) -> dict[str, Any]:
         """Give what the sums of an epoch say beside its loss, for its line in metrics.jsonl."""
@@ -103,6 +143,7 @@ class Classification(Objective):
     prepare: Callable[[Tensor], Tensor] = identity
     mix: Mix | None = None
 
+    judges_raw = True
     counted = ("correct",)
     best_by = ("test_correct", "test_accuracy", "test_total")
 
@@ -134,15 +175,21 @@ class Classification(Objective):
         self, model: nn.Module, data: TestData, execution: ExecConfig, ctx: DistributedContext
     ) -> EvaluationResult:
         """Count what is correct."""
-        evaluation = evaluate(
-            model,
+        return self.evaluate_all([model], data, execution, ctx)[0]
+
+    def evaluate_all(
+        self, models: Sequence[nn.Module], data: TestData, execution: ExecConfig, ctx: DistributedContext
+    ) -> Sequence[EvaluationResult]:
+        """Count what is correct; each image is read once."""
+        evaluations = evaluate_models(
+            models,
             test_batches(data, ctx=ctx, num_workers=execution.num_workers),
             self.num_classes,
             prepare=self.prepare,
             precision=autocast_dtype(execution.precision, ctx.device),
             ctx=ctx,
         )
-        return evaluation.require_whole(len(data))
+        return [evaluation.require_whole(len(data)) for evaluation in evaluations]
 
     def training_record(self, meter: Meter) -> dict[str, Any]:
         """Give the accuracy on the images as they were trained on."""

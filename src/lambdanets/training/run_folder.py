@@ -8,13 +8,16 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.files import replace_file, storing
 from lambdanets.training.config import RunConfig, TrainConfig, differences
 
 Config = TypeVar("Config", bound=RunConfig)
+
+# Before the names of the numbers of the raw weights in metrics.jsonl; those of the EMA have nothing.
+RAW: Final = "raw_"
 
 
 class RunFolder:
@@ -174,10 +177,22 @@ class RunFolder:
 
 def headline(record: Mapping[str, Any]) -> str:
     """Say in some words what a line of metrics.jsonl holds."""
+    if "raw_test_accuracy" in record:
+        # Of one width, so that they stand below each other.
+        ema, raw = (f"{record[name]:7.2%}" for name in ("test_accuracy", "raw_test_accuracy"))
+        return f"EMA {ema} · raw {raw} of {record['test_total']}"
     if "test_accuracy" in record:
         return f"{record['test_accuracy']:.2%} ({record['test_correct']} of {record['test_total']})"
     kinds = [kind for kind in ("box", "mask") if record.get(f"{kind}_ap") is not None]
     return " · ".join(f"{kind} AP {100 * record[f'{kind}_ap']:.1f}" for kind in kinds) or "no objects"
+
+
+def record_of_raw(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Give a line of metrics.jsonl with the raw weights in place of the EMA; None without them."""
+    raw = {name.removeprefix(RAW): value for name, value in record.items() if name.startswith(RAW)}
+    if not raw:
+        return None
+    return {name: value for name, value in record.items() if not name.startswith(RAW)} | raw
 
 
 def _lines(path: Path) -> list[str]:

@@ -22,6 +22,7 @@ from lambdanets.training.distributed import (
     wrap_model,
 )
 from lambdanets.training.metrics import Meter
+from lambdanets.training.objective import Trained
 from lambdanets.training.optimizer import (
     ExponentialMovingAverage,
     distribute_like,
@@ -68,13 +69,14 @@ class TrainState:
 
     Attributes:
         ddp_model: The model as training calls it: in `DistributedDataParallel`, or the model itself.
-        ema: Its exponential moving average, the one that is evaluated and kept.
-        full_ema_model: Takes the full EMA weights for evaluation where processes hold shards of them.
+        ema: Its exponential moving average.
+        full_model: Takes the full weights for evaluation where processes hold shards of them.
         scaler: Keeps gradients within the range of float16; none in other precisions.
         step: Steps made; with the seed it decides all randomness.
         seconds: Time spent training in complete epochs so far, over all sessions of the run.
         meter: Sums of the epoch under way.
-        best: The best evaluation so far.
+        best: The best evaluation so far, of the EMA or of the raw weights as its `weights` says; without,
+            as in checkpoints of earlier versions, it is the EMA's.
         events: What went wrong so far.
     """
 
@@ -82,7 +84,7 @@ class TrainState:
     ddp_model: nn.Module
     ema: ExponentialMovingAverage
     optimizer: Optimizer
-    full_ema_model: nn.Module | None = None
+    full_model: nn.Module | None = None
     scaler: GradScaler | None = None
     step: int = 0
     seconds: float = 0.0
@@ -91,11 +93,19 @@ class TrainState:
     events: Events = field(default_factory=Events)
 
     def ema_model(self) -> nn.Module:
-        """Give the EMA model with its full weights; every process of the run must call it."""
-        if self.full_ema_model is None:
-            return self.ema.module
-        self.full_ema_model.load_state_dict(_full_state(self.ema.module))
-        return self.full_ema_model
+        """Give the EMA model with its full weights; see `trained_model`."""
+        return self.trained_model("ema")
+
+    def trained_model(self, weights: Trained) -> nn.Module:
+        """Give the EMA model or the raw one with its full weights; every process of the run must call it.
+
+        Where processes hold shards, there is one such model: the next call gives it other weights.
+        """
+        model = self.ema.module if weights == "ema" else self.model
+        if self.full_model is None:
+            return model
+        self.full_model.load_state_dict(_full_state(model))
+        return self.full_model
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """All tensors, by the name of the checkpoint's file; every process of the run must call it."""
@@ -157,16 +167,16 @@ def init_train_state(
     """
     model = prepare_model(model, config.exec, ctx)
     ema = ExponentialMovingAverage(model, config.ema_decay)
-    full_ema_model = None
+    full_model = None
     if config.exec.parallel == "fsdp" and ctx.size > 1:
-        full_ema_model = copy.deepcopy(ema.module)
+        full_model = copy.deepcopy(ema.module)
         shard_model(model, ctx)
         shard_model(ema.module, ctx)
     needs_scaler = autocast_dtype(config.exec.precision, ctx.device) == torch.float16
     return TrainState(
         model=model,
         ema=ema,
-        full_ema_model=full_ema_model,
+        full_model=full_model,
         optimizer=make_optimizer(config.optim, make_groups(model)),
         ddp_model=wrap_model(model, config.exec, ctx),
         scaler=GradScaler(ctx.device.type) if needs_scaler else None,
