@@ -103,8 +103,6 @@ class Task:
     Attributes:
         labels: The name of each class.
         preprocessing: From an image file to what the network takes; None where there can be none.
-        test_name: What the images to test with are called: `test`, or `validation` where they were set aside
-            from those of the training.
         prepare: From images of a batch to what the network takes, on its device.
         test_name: What the images of `test` are called: "validation" where they were set aside from those of
             the training, or lie in a part of such a name.
@@ -116,7 +114,6 @@ class Task:
     labels: tuple[str, ...]
     in_channels: int
     preprocessing: Preprocessing | None = None
-    test_name: str = "test"
     prepare: Callable[[Tensor], Tensor] = identity
     test_name: str = "test"
     unlabelled: Unlabelled | None = None
