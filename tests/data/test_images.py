@@ -38,6 +38,9 @@ class Drawn:
     def name(self, index):
         return f"file {index}"
 
+    def relative_name(self, index):
+        return self.name(index).encode()
+
     def read(self, index):
         return self.files[index]
 

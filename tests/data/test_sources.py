@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdanets.data import sources
-from lambdanets.data.sources import PackedNames, Source, Subset, holdout_split, printable, read_file
+from lambdanets.data.listing import image_key, printable, set_aside
+from lambdanets.data.sources import PackedNames, Source, Subset, holdout_split, read_file
 from lambdanets.errors import ArgumentError, DataError
 
 
@@ -24,6 +25,9 @@ class Letters:
 
     def name(self, index):
         return f"letter {index}"
+
+    def relative_name(self, index):
+        return b"%d" % index
 
     def read(self, index):
         return b"abcde"[index : index + 1]
@@ -42,22 +46,51 @@ def test_a_subset_holds_what_its_indices_say():
     assert [part.name(index) for index in range(2)] == ["letter 4", "letter 1"]
 
 
-@given(num=st.integers(2, 400), share=st.floats(0.001, 0.999))
-def test_a_holdout_is_even_and_takes_each_image_once(num, share):
-    if not 0 < round(share * num) < num:
-        with pytest.raises(
-            ArgumentError, match=r"holdout_split: fraction must leave images on both sides, got"
-        ):
-            holdout_split(num, share)
-        return
-    train, test = holdout_split(num, share)
-    assert sorted([*train.tolist(), *test.tolist()]) == list(range(num))
-    assert len(test) == round(share * num)
-    # Spread evenly: any stretch of the order has its share of the test, to within one image.
-    for start in range(0, num, 7):
-        for stop in range(start, num + 1, 11):
-            held = sum(start <= index < stop for index in test.tolist())
-            assert abs(held - (stop - start) * len(test) / num) <= 1
+def test_what_is_set_aside_is_about_the_fraction():
+    keys = [b"%d.jpg" % number for number in range(10_000)]
+    for fraction in (0.02, 0.2, 0.5):
+        aside = set_aside(keys, [number % 5 for number in range(10_000)], fraction)
+        assert sum(aside) == pytest.approx(
+            10_000 * fraction, abs=4 * 100 * (fraction * (1 - fraction)) ** 0.5
+        )
+
+
+@given(
+    num=st.integers(0, 60),
+    more=st.integers(0, 60),
+    num_classes=st.integers(1, 4),
+    fraction=st.floats(0.01, 0.99),
+)
+def test_an_image_stays_on_its_side_when_others_are_added(num, more, num_classes, fraction):
+    keys = [b"%d.jpg" % number for number in range(num + more)]
+    classes = [number % num_classes for number in range(num + more)]
+    before, after = (set_aside(keys[:count], classes[:count], fraction) for count in (num, num + more))
+    moved = [index for index in range(num) if before[index] != after[index]]
+    # Those alone that were taken so that a class had one on either side.
+    assert len(moved) <= num_classes
+    for label in set(classes):
+        sides = [side for side, one in zip(after, classes, strict=True) if one == label]
+        assert len(sides) < 2 or set(sides) == {True, False}
+        assert len(sides) > 1 or sides == [False]
+
+
+def test_the_order_and_the_place_of_the_data_do_not_matter():
+    keys = [image_key("cat", b"%d.jpg" % number) for number in range(50)]
+    aside = dict(zip(keys, set_aside(keys, ["cat"] * 50, 0.2), strict=True))
+    backwards = set_aside(keys[::-1], ["cat"] * 50, 0.2)
+    assert [aside[key] for key in keys[::-1]] == backwards
+    assert image_key("cat", b"1.jpg") != image_key("dog", b"1.jpg")
+
+
+def test_a_holdout_takes_each_image_once():
+    letters = Letters()
+    train, test = holdout_split(letters, 0.4)
+    assert sorted([*train.tolist(), *test.tolist()]) == [0, 1, 2, 3, 4]
+    assert {letters.labels[target] for target in letters.targets[test]} == {"vowel", "consonant"}
+    one = Subset(letters, torch.tensor([2]))
+    message = r"holdout_split: fraction must leave images on both sides, got 0\.4 of 1\."
+    with pytest.raises(ArgumentError, match=message):
+        holdout_split(one, 0.4)
 
 
 @given(st.lists(st.binary(max_size=12), max_size=20))

@@ -106,7 +106,7 @@ def test_a_folder_for_each_class(parts, tmp_path):
                 )
     train, val = load_handwriting(tmp_path)
     assert train.labels == val.labels == ("seven", "two")
-    assert (len(train), len(val)) == ((10, 10) if parts else (8, 2))
+    assert (len(train), len(val)) == ((10, 10) if parts else (6, 4))
     index = list(val.targets).index(1)
     ink = val.read(index)
     assert ink.shape == (20, 16) and ink[15, 12] == 1 and ink[:, 3].max() == 0

@@ -26,6 +26,9 @@ class MemorySource:
     def name(self, index):
         return self.form.format(index=index)
 
+    def relative_name(self, index):
+        return self.name(index).encode()
+
     def read(self, index):
         if self.contents[index] is None:
             raise DataError(f"{self.name(index)}: cannot be read: Permission denied.")

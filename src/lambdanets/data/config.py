@@ -283,11 +283,6 @@ class FilesConfig(SizedConfig):
         super().__post_init__()
         require(self, "holdout", 0 <= self.holdout < 1, "be at least 0 and below 1")
 
-    @property
-    def seeded(self) -> bool:
-        """A holdout is of one run."""
-        return self.holdout > 0
-
     def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
         """List the files of both parts."""
         from lambdanets.data.images import load
@@ -327,6 +322,16 @@ class FilesConfig(SizedConfig):
             labels: The classes of the training, where these must be the same.
         """
         return self._open(self.test, labels)
+
+    def open_parts(self) -> "tuple[Source, Source]":
+        """The images to train with, and those to test with: a part of their own, or set aside."""
+        train = self.open_train()
+        if not self.holdout:
+            return train, self.open_test(train.labels)
+        from lambdanets.data.sources import Subset, holdout_split
+
+        rest, aside = holdout_split(train, self.holdout)
+        return Subset(train, rest), Subset(train, aside)
 
     @abstractmethod
     def _open(self, part: str, labels: tuple[str, ...] | None) -> "Source": ...

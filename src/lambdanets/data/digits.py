@@ -140,6 +140,9 @@ class _DigitSource:
     def name(self, index: int) -> str:
         return f"digit {index}"
 
+    def relative_name(self, index: int) -> bytes:
+        return b"%d" % index
+
     def read(self, index: int) -> bytes:
         file = io.BytesIO()
         enlarged(self.digits.images[index, 0].numpy()).save(file, "PNG")

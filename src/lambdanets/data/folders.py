@@ -9,23 +9,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.sources import PackedNames, printable, read_file
+from lambdanets.data.listing import Entries, list_classes, list_files, printable
+from lambdanets.data.sources import PackedNames, read_file
 from lambdanets.errors import DataError, PathError, did_you_mean
-
-# Endings of the formats that `images.FORMATS` allows.
-ENDINGS: Final = (
-    *(b".avif", b".bmp", b".gif", b".ico", b".jp2", b".jpeg", b".jpg", b".pbm", b".pcx", b".pgm", b".png"),
-    *(b".ppm", b".tga", b".tif", b".tiff", b".webp"),
-)
-
-# Class and path, both as they stand in the file system.
-Entries = list[tuple[str, bytes]]
 
 
 class _LabelLine(NamedTuple):
@@ -58,6 +50,10 @@ class FolderSource:
     def name(self, index: int) -> str:
         """The path of an image."""
         return printable(self._path(index))
+
+    def relative_name(self, index: int) -> bytes:
+        """The path of an image inside the folder."""
+        return self.paths[index]
 
     def read(self, index: int) -> bytes:
         """The bytes of an image.
@@ -109,7 +105,7 @@ def open_folder(
     """
     if not folder.is_dir():
         raise PathError(f"folder: {folder} must be a folder, got none.")
-    entries = _by_folders(folder) if label_file is None else _by_file(folder, label_file)
+    entries = list_classes(folder) if label_file is None else _by_file(folder, label_file)
     counts = Counter({label: 0 for label, _ in entries})
     counts.update(label for label, path in entries if path)
     empty = [label for label, count in counts.items() if not count]
@@ -134,29 +130,8 @@ def open_folder(
     )
 
 
-def _by_folders(folder: Path) -> Entries:
-    """The images of each class folder; a class without any stands there once, without a path."""
-    root = os.fsencode(folder)
-    names = [entry.name for entry in _entries(root) if _is_folder(entry)]
-    if not names:
-        raise DataError(
-            f"folder: {folder} must hold a folder for each class, got none. A flat folder needs a label file:"
-            " --data.train-labels and --data.test-labels."
-        )
-    shown = Counter(map(printable, names))
-    if len(shown) < len(names):
-        twice = [label for label, count in shown.items() if count > 1]
-        raise DataError(f"folder: classes of {folder} must have names of their own, got twice {twice[0]!r}.")
-    entries: Entries = []
-    for name in names:
-        label = printable(name)
-        paths = [path for path in _files(root, name) if path.lower().endswith(ENDINGS)]
-        entries += [(label, path) for path in paths or [b""]]
-    return entries
-
-
 def _by_file(folder: Path, label_file: Path) -> Entries:
-    present = set(_files(os.fsencode(folder), b""))
+    present = set(list_files(os.fsencode(folder), b""))
     entries: Entries = []
     first: dict[bytes, str] = {}
     for line in _read_label_file(label_file):
@@ -178,43 +153,6 @@ def _by_file(folder: Path, label_file: Path) -> Entries:
         first[path] = line.where
         entries.append((printable(line.label), path))
     return sorted(entries)
-
-
-def _files(root: bytes, inside: bytes, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[bytes]:
-    """All files of a folder and of the folders in it, each folder's own first, relative to the root."""
-    folder = os.path.join(root, inside)  # noqa: PTH118
-    status = os.stat(folder)  # noqa: PTH116
-    here = (status.st_dev, status.st_ino)
-    # A link that leads back up would be followed for ever.
-    if here in above:
-        return
-    folders = []
-    prefix = inside and inside + b"/"
-    for entry in _entries(folder):
-        path = prefix + entry.name
-        if _is_folder(entry):
-            folders.append(path)
-        else:
-            yield path
-    for path in folders:
-        yield from _files(root, path, above | {here})
-
-
-def _entries(folder: bytes) -> list[os.DirEntry[bytes]]:
-    try:
-        with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(b".")]
-    except OSError as error:
-        raise DataError(f"folder: {printable(folder)} cannot be listed: {error.strerror}.") from error
-    return sorted(shown, key=lambda entry: entry.name)
-
-
-def _is_folder(entry: os.DirEntry[bytes]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        # A link to itself.
-        return False
 
 
 def _listed(names: Sequence[str]) -> str:

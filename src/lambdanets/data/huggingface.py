@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.sources import printable, read_file
+from lambdanets.data.listing import printable
+from lambdanets.data.sources import read_file
 from lambdanets.dependencies import missing_library
 from lambdanets.errors import DataError
 
@@ -63,6 +64,10 @@ class HuggingFaceSource:
     def name(self, index: int) -> str:
         """The name of an image, for messages: `imagenet-1k train: row 42`."""
         return f"{self._where}: row {range(len(self))[index]}"
+
+    def relative_name(self, index: int) -> bytes:
+        """The row of an image: rows have no other name."""
+        return b"%d" % index
 
     def read(self, index: int) -> bytes:
         """The encoded bytes of an image.

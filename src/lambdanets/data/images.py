@@ -13,7 +13,7 @@ from lambdanets.data.config import AugmentConfig, FilesConfig, SizedConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.seeds import Purpose, permutation
-from lambdanets.data.sources import Source, Subset, holdout_split
+from lambdanets.data.sources import Source
 from lambdanets.data.task import Batch, Task, Unlabelled
 from lambdanets.data.transforms import TrainTransform
 from lambdanets.errors import DataError
@@ -23,13 +23,7 @@ T = TypeVar("T")
 
 def load(config: FilesConfig, seed: int, augment: AugmentConfig, max_unreadable: int) -> Task:
     """Images from files as a data set."""
-    train: Source = config.open_train()
-    test: Source
-    if config.holdout:
-        rest, aside = holdout_split(len(train), config.holdout)
-        train, test = Subset(train, rest), Subset(train, aside)
-    else:
-        test = config.open_test(train.labels)
+    train, test = config.open_parts()
     shown = training_images(train, config, seed, augment, max_unreadable)
     preprocessing = Preprocessing(size=config.test_size)
     return Task(

@@ -9,8 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from lambdanets.data.folders import ENDINGS
-from lambdanets.data.sources import MAX_BYTES, printable
+from lambdanets.data.listing import ENDINGS, printable
+from lambdanets.data.sources import MAX_BYTES
 from lambdanets.data.tar_members import Member, read_at, tar_members
 from lambdanets.errors import DataError, PathError
 

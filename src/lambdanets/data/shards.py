@@ -14,8 +14,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.data.folders import read_class_names
+from lambdanets.data.listing import printable
 from lambdanets.data.shard_index import Label, Stamp, read_index, stamp_of
-from lambdanets.data.sources import PackedNames, printable
+from lambdanets.data.sources import PackedNames
 from lambdanets.data.tar_members import read_at
 from lambdanets.errors import DataError, PathError
 
@@ -85,6 +86,10 @@ class ShardSource:
     def name(self, index: int) -> str:
         """The name of an image, for messages: `train-0003.tar: 00000042.jpg`."""
         return f"{self.shards[self._shard[index]].name}: {printable(self._names[index])}"
+
+    def relative_name(self, index: int) -> bytes:
+        """The name of a shard and that of an image in it, as in `name`."""
+        return self.name(index).encode()
 
     def size(self, index: int) -> int:
         """How many bytes an image has."""

@@ -12,13 +12,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lambdanets.data.listing import image_key, set_aside
 from lambdanets.errors import ArgumentError, DataError
 
 # A larger file is no image that is allowed: 61 million pixels of three bytes are 183 MB.
 MAX_BYTES: Final = 2**28
-
-# Control characters would break the line of a log; they are written as Python writes them.
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
 @runtime_checkable
@@ -44,6 +42,10 @@ class Source(Protocol):
 
     def name(self, index: int) -> str:
         """The name of an image, for messages: a path, or `shard-000.tar: n01/x.jpg`."""
+        ...
+
+    def relative_name(self, index: int) -> bytes:
+        """The name of an image inside its part of the data, the same wherever the data lie."""
         ...
 
     def read(self, index: int) -> bytes:
@@ -84,6 +86,10 @@ class Subset:
         """The name of an image, for messages."""
         return self.source.name(int(self.indices[index]))
 
+    def relative_name(self, index: int) -> bytes:
+        """The name of an image inside its part of the data."""
+        return self.source.relative_name(int(self.indices[index]))
+
     def read(self, index: int) -> bytes:
         """The encoded bytes of an image."""
         return self.source.read(int(self.indices[index]))
@@ -107,34 +113,30 @@ class PackedNames:
         return self._text[self._ends[index] : self._ends[index + 1]]
 
 
-def holdout_split(num: int, fraction: float) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
-    """Cut indices in two: those to train with, and those that are set aside.
+def holdout_split(source: Source, fraction: float) -> tuple[Int[Tensor, " train"], Int[Tensor, " test"]]:
+    """Cut the images of a source in two: those to train with, and those that are set aside.
 
-    The latter are spread evenly over the order, so that sorted classes give each its share. Nothing is drawn:
-    every run sets the same images aside.
+    What is set aside follows from the class and the name of each image, as `set_aside` says: it is the same
+    in every run, wherever the data lie, and stays when images are added.
 
     Args:
-        num: How many images there are.
-        fraction: Which part of them is set aside.
+        source: The images.
+        fraction: Which part of them is set aside, about.
+
+    Returns:
+        The indices of both, in their order.
 
     Raises:
         ArgumentError: One side would be empty.
     """
-    num_test = round(fraction * num)
-    if not 0 < num_test < num:
+    labels, targets = source.labels, source.targets.tolist()
+    names = [image_key(labels[target], source.relative_name(index)) for index, target in enumerate(targets)]
+    aside = torch.tensor(set_aside(names, targets, fraction), dtype=torch.bool)
+    if aside.all() or not aside.any():
         raise ArgumentError(
-            f"holdout_split: fraction must leave images on both sides, got {fraction:g} of {num}."
+            f"holdout_split: fraction must leave images on both sides, got {fraction:g} of {len(names)}."
         )
-    aside = torch.zeros(num, dtype=torch.bool)
-    # The middle of each of num_test equal parts, in whole numbers.
-    aside[(2 * torch.arange(num_test) + 1) * num // (2 * num_test)] = True
     return torch.nonzero(~aside)[:, 0], torch.nonzero(aside)[:, 0]
-
-
-def printable(name: str | bytes) -> str:
-    r"""A name as it can be printed and stored: bytes that are no UTF-8 become `\xe9`."""
-    text = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-    return text.encode("utf-8", "backslashreplace").decode().translate(_CONTROLS)
 
 
 def read_file(path: bytes, name: str) -> bytes:

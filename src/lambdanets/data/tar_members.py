@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from lambdanets.data.sources import printable
+from lambdanets.data.listing import printable
 from lambdanets.errors import DataError
 
 _BLOCK: Final = tarfile.BLOCKSIZE

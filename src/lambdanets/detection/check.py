@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lambdanets.data.sources import printable
+from lambdanets.data.listing import printable
 from lambdanets.detection.coco import ImageRecord, find_images, find_part, read_json, without_collection
 from lambdanets.detection.data import read_image
 from lambdanets.detection.matching import AREAS

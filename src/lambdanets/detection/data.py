@@ -15,8 +15,9 @@ from torch import Tensor
 from lambdanets.data.decode import FORMATS, decode
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.data.images import first_readable
+from lambdanets.data.listing import printable
 from lambdanets.data.seeds import generator, permutation, purpose
-from lambdanets.data.sources import printable, read_file
+from lambdanets.data.sources import read_file
 from lambdanets.data.task import Batch, TestData, TrainingData
 from lambdanets.detection.coco import (
     Category,

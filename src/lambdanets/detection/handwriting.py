@@ -57,8 +57,8 @@ def load_handwriting(folder: Path | None = None) -> tuple[Handwriting, Handwriti
     Args:
         folder: None: scikit-learn's digits, of which the last 500 are for validation. Else a folder with
             MNIST's idx files (of training and test, packed or not), with the folders `train` and `val` (or
-            `test`) and a folder for each class in them, or with a folder for each class alone: then every
-            fifth digit is for validation.
+            `test`) and a folder for each class in them, or with a folder for each class alone: then about a
+            fifth of the digits are for validation.
 
     Raises:
         PathError: There is no such folder.
@@ -78,7 +78,7 @@ def load_handwriting(folder: Path | None = None) -> tuple[Handwriting, Handwriti
         return _from_source(shown), _from_source(open_folder(others[0], labels=shown.labels))
     whole = open_folder(folder)
     return tuple(  # type: ignore[return-value]
-        _from_source(Subset(whole, indices)) for indices in holdout_split(len(whole), _HELD_OUT)
+        _from_source(Subset(whole, indices)) for indices in holdout_split(whole, _HELD_OUT)
     )
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from lambdanets.data.sources import printable
+from lambdanets.data.listing import printable
 from lambdanets.detection.analysis import Error, Judged, judge
 from lambdanets.detection.coco import Annotation, CocoFile, ImageRecord
 from lambdanets.detection.data import read_image

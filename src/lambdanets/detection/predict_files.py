@@ -15,8 +15,8 @@ from PIL import Image
 
 from lambdanets.data.decode import decode
 from lambdanets.data.detection import CocoConfig
-from lambdanets.data.folders import ENDINGS
-from lambdanets.data.sources import printable, read_file
+from lambdanets.data.listing import ENDINGS, printable
+from lambdanets.data.sources import read_file
 from lambdanets.detection.coco import Category
 from lambdanets.detection.drawing import DrawnObject, class_color, draw_objects
 from lambdanets.detection.evaluation import write_results
