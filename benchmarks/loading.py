@@ -48,7 +48,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lambdanets.data.config import AugmentConfig
+from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTraining
 from lambdanets.data.preprocessing import Preprocessing

@@ -1,17 +1,21 @@
 """Imports that wait: of public names until they are used, of operators until torch is there."""
 
 import ast
+import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
+
+_SPECIAL: Final = re.compile("__.*__")
 
 
 def resolve_lazily(package: str) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
     """Make a package's `__all__`, `__getattr__` and `__dir__` (PEP 562) from its imports for type checkers.
 
     Importing the package then costs nothing, and every public name stands once: in the block
-    `if TYPE_CHECKING:` of its `__init__.py`, imported as itself from the module that defines it.
+    `if TYPE_CHECKING:` of its `__init__.py`, imported as itself from the module that defines it. The call
+    stands in the block `else:`.
 
     Args:
         package: The package's `__name__`.
@@ -28,7 +32,8 @@ def resolve_lazily(package: str) -> tuple[list[str], Callable[[str], object], Ca
         return value
 
     def __dir__() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *names})
+        # What was imported on the way is nothing to complete.
+        return sorted({*filter(_SPECIAL.match, vars(sys.modules[package])), *names})
 
     return sorted(names), __getattr__, __dir__
 

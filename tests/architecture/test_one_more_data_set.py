@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from lambdanets.cli import run
-from lambdanets.data.config import DATA_SETS, AugmentConfig, DataConfig
+from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.config import DATA_SETS, DataConfig
 from lambdanets.data.seeds import purpose
 from lambdanets.data.task import Task, drawn_task
 from lambdanets.recipes import get_recipe

@@ -13,19 +13,26 @@ ROOT = Path(lambdanets.__file__).parent
 # A name leaves or joins this list on purpose, with a line in CHANGELOG.md.
 FROZEN = {
     "lambdanets": {
+        "DataConfig",
+        "DetectConfig",
         "LambdaLayer",
         "LambdaLayer1d",
         "LambdaLayer2d",
         "LambdaLayer3d",
         "LoadedDetector",
         "LoadedModel",
+        "TrainConfig",
         "create_model",
+        "errors",
         "functional",
+        "get_recipe",
         "list_models",
         "load_detector",
         "load_run",
         "models",
         "nn",
+        "register_data_set",
+        "register_recipe",
     },
     "lambdanets.functional": {
         "CausalState",

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lambdanets.data import digits as module
-from lambdanets.data.config import AugmentConfig, DigitsConfig, SemiConfig
+from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.config import DigitsConfig, SemiConfig
 from lambdanets.data.digits import (
     MEAN,
     STD,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lambdanets.data import task as batches
-from lambdanets.data.config import AugmentConfig
+from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining

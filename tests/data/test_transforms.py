@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lambdanets.data.config import AugmentConfig
+from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.seeds import Purpose
 from lambdanets.data.transforms import TrainTransform, _crop_box, mix, seeded
 from lambdanets.errors import DependencyError

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lambdanets.data.config import AugmentConfig
+from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
-from lambdanets.data.config import AugmentConfig, FolderConfig
+from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.config import FolderConfig
 from lambdanets.errors import DataError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs import tasks

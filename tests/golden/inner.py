@@ -5,7 +5,7 @@ import torch
 
 from lambdanets.data import decode as decoding
 from lambdanets.data import transforms
-from lambdanets.data.config import AugmentConfig
+from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.preprocessing import Preprocessing
 
 

@@ -24,6 +24,7 @@ from golden import inner
 from golden.recorded import GOLDEN, TRAIN, VIEWED, digest_of, load, shapes_of, views_of
 from golden.recorded import built as build
 from lambdanets.recipes import RECIPES, get_recipe
+from lambdanets.training.config import RunConfig
 
 LAYERS = {
     **{f"{name}": {"class": name, "options": {"in_channels": 16}} for name in
@@ -84,7 +85,7 @@ def write(name, content, indent=1):
 
 
 def recipes():
-    write("recipes.json", {name: json.loads(get_recipe(name).to_json()) for name in RECIPES})
+    write("recipes.json", {name: json.loads(get_recipe(name, RunConfig).to_json()) for name in RECIPES})
 
 
 def state_dicts():

@@ -6,7 +6,7 @@ import pytest
 
 from golden.recorded import load
 from lambdanets.recipes import RECIPES, get_recipe
-from lambdanets.training.config import TrainConfig
+from lambdanets.training.config import RunConfig, TrainConfig
 
 STORED = load("recipes.json")
 
@@ -22,5 +22,5 @@ def test_a_stored_config_is_read_as_the_recipe_of_today(name: str) -> None:
 
 @pytest.mark.parametrize("name", STORED)
 def test_a_recipe_of_today_survives_its_own_config_file(name: str) -> None:
-    recipe = get_recipe(name)
+    recipe = get_recipe(name, RunConfig)
     assert TrainConfig.from_dict(json.loads(recipe.to_json())) == recipe

@@ -10,7 +10,7 @@ from lambdanets.data.config import FolderConfig, ShardsConfig
 from lambdanets.launch.footprint import footprint, known_images, make_meta_model
 from lambdanets.models import create_model, parameter_groups
 from lambdanets.recipes import get_recipe
-from lambdanets.training.config import ExecConfig
+from lambdanets.training.config import ExecConfig, RunConfig
 from lambdanets.training.optimizer import ExponentialMovingAverage, make_optimizer, optimizer_state
 from support.images import make_folder
 
@@ -48,7 +48,7 @@ def test_what_stays_is_what_a_step_leaves():
 
 @pytest.mark.parametrize("name", ["digits", "imagenet-350ep-small", "imagenet-mobilenet-small"])
 def test_activations_of_another_batch_are_foretold(name):
-    config = replace(get_recipe(name), global_batch_size=37)
+    config = replace(get_recipe(name, RunConfig), global_batch_size=37)
     if config.data.name == "digit-images":
         config = replace(config, data=FolderConfig(image_size=32))
         shape = (3, 32, 32)

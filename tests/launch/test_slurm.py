@@ -12,6 +12,7 @@ import pytest
 from lambdanets.errors import ArgumentError
 from lambdanets.launch.slurm import slurm_script
 from lambdanets.recipes import get_recipe
+from lambdanets.training.config import RunConfig
 
 WORDS = ["imagenet-lambda-resnet152-256", "--data.root", "/data/with blank"]
 
@@ -40,12 +41,14 @@ STAND_INS = {
 
 def script(**changes):
     given = {"command": "lambdanets slurm", "nodes": 2, "gpus_per_node": 8, "time": "1-00:00:00", **changes}
-    return slurm_script(get_recipe(WORDS[0]), WORDS, **given)
+    return slurm_script(get_recipe(WORDS[0], RunConfig), WORDS, **given)
 
 
 def test_a_detector_has_a_command_of_its_own():
     words = ["coco-lambda-resnet101", "--data.root", "/coco"]
-    text = slurm_script(get_recipe(words[0]), words, command="", nodes=2, gpus_per_node=8, time="1:00:00")
+    text = slurm_script(
+        get_recipe(words[0], RunConfig), words, command="", nodes=2, gpus_per_node=8, time="1:00:00"
+    )
     assert '-m lambdanets detect train coco-lambda-resnet101 --data.root /coco "$@"' in text
 
 

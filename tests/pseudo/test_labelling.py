@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from lambdanets.data.config import DigitsConfig, PseudoConfig, SemiConfig
+from lambdanets.data.augment import PseudoConfig
+from lambdanets.data.config import DigitsConfig, SemiConfig
 from lambdanets.data.digits import load_semi, normalize
 from lambdanets.data.pseudo import MANIFEST, PseudoLabels, shard_name
 from lambdanets.errors import ArgumentError, CheckpointError, DependencyError, PathError

@@ -11,7 +11,8 @@ from lambdanets.nn import StochasticDepth
 from lambdanets.published import RESNET_RS, TABLES
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, recipes_of
 from lambdanets.recipes.imagenet import NUM_IMAGES
-from lambdanets.training.config import TrainConfig, differences
+from lambdanets.training.changes import differences
+from lambdanets.training.config import TrainConfig
 
 FAMILY = tuple(f"imagenet-lambda-resnet{depth}-{size}" for depth, size in (
     (50, 128), (50, 160), (101, 160), (101, 192), (152, 192), (152, 224), (152, 256), (152, 288), (270, 256),

@@ -9,7 +9,8 @@ from lambdanets.errors import ArgumentError
 from lambdanets.models import list_models
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe, parent_of, recipes_of, smoke_run
 from lambdanets.recipes.origins import lineage
-from lambdanets.training.config import DetectConfig, TrainConfig, differences
+from lambdanets.training.changes import differences
+from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
 
 # Those of data that are made here have been run, those of ImageNet have not, and say so.
 RUN_HERE = r"\d+\.\d % of the (500 held-out digits|480 held-out images|1,000 held-out images).*"
@@ -35,13 +36,13 @@ def test_a_recipe_of_a_detector_is_a_lab_note(name):
     assert fields["Command"] == f"`lambdanets detect train {name} --data.root {data}`."
     assert {"Summary", "Paper", "Cost"} <= fields.keys()
     parent = parent_of(name)
-    assert parent is None or len(differences(get_recipe(parent), get_recipe(name))) < 10
+    assert parent is None or len(differences(get_recipe(parent, RunConfig), get_recipe(name, RunConfig))) < 10
 
 
 @pytest.mark.parametrize("name", recipes_of(TrainConfig))
 def test_a_recipe_is_a_lab_note(name):
     fields = describe_recipe(name)
-    reads_files = get_recipe(name).data.name == "folder"
+    reads_files = get_recipe(name, RunConfig).data.name == "folder"
     if name in WITHOUT_A_NUMBER:
         assert fields["Expected"] == WITHOUT_A_NUMBER[name]
     else:
@@ -62,20 +63,20 @@ def test_a_recipe_names_the_one_it_is_derived_from(name):
     else:
         assert parent in RECIPES and len(lineage(name)) <= 5
         # Closer to its parent than to a recipe it has nothing to do with.
-        assert len(differences(get_recipe(parent), get_recipe(name))) < 25
+        assert len(differences(get_recipe(parent, RunConfig), get_recipe(name, RunConfig))) < 25
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_knows_its_name_and_a_model(name):
-    config = get_recipe(name)
+    config = get_recipe(name, RunConfig)
     assert config.recipe == name
     assert config.model.name in list_models()
-    assert config == get_recipe(name)
+    assert config == get_recipe(name, RunConfig)
 
 
 @pytest.mark.parametrize("name", ["digits", "relation", "pathfinder", "scenes-demo"])
 def test_the_twin_differs_in_the_network_alone(name):
-    changed = differences(get_recipe(name), get_recipe(f"{name}-conv"))
+    changed = differences(get_recipe(name, RunConfig), get_recipe(f"{name}-conv", RunConfig))
     assert set(changed) <= {"recipe", "model.name", "model.overrides"}
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from lambdanets.data.config import AugmentConfig, read_data_config
+from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.config import read_data_config
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.explain.explain import explain

@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.check import find_files, shard_data
-from lambdanets.data.config import AugmentConfig, read_data_config
+from lambdanets.data.config import read_data_config
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import ArgumentError, DataError, DependencyError
 from lambdanets.recipes import get_recipe

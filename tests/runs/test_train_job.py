@@ -19,7 +19,7 @@ from lambdanets.runs.load import load_run
 from lambdanets.runs.report import _learned_tables
 from lambdanets.runs.tasks import load_task, make_job
 from lambdanets.runs.train import first_state, train
-from lambdanets.training.config import CkptConfig, SchedConfig
+from lambdanets.training.config import CkptConfig, RunConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.weights import load_weights, save_weights
 from support.runs import assert_same_run, records
@@ -27,7 +27,7 @@ from support.runs import assert_same_run, records
 
 def _config(name="digits", **changes):
     short = SchedConfig(epochs=2, warmup_epochs=1.0)
-    recipe = get_recipe(name)
+    recipe = get_recipe(name, RunConfig)
     # One lambda layer is enough here, and quicker.
     model = replace(recipe.model, overrides={**recipe.model.overrides, "layers": "CCCL"})
     config = replace(

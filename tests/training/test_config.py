@@ -13,22 +13,15 @@ from lambdanets.data.config import DigitsConfig, FolderConfig, HuggingFaceConfig
 from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.recipes import RECIPES, get_recipe
-from lambdanets.training.config import (
-    CkptConfig,
-    OptimConfig,
-    RunConfig,
-    SchedConfig,
-    TrainConfig,
-    differences,
-    flatten,
-)
+from lambdanets.training.changes import differences, flatten
+from lambdanets.training.config import CkptConfig, OptimConfig, RunConfig, SchedConfig, TrainConfig
 
 DIGITS = get_recipe("digits")
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_json_gives_an_equal_config(name):
-    config = get_recipe(name)
+    config = get_recipe(name, RunConfig)
     assert TrainConfig.from_json(config.to_json()) == config
 
 
@@ -188,9 +181,9 @@ def test_a_detector_s_root_is_located_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert CocoConfig(root="coco").located().root == str(tmp_path / "coco")
     assert CocoConfig().located() == CocoConfig()
-    stored = json.loads(get_recipe("scenes-demo").to_json())
+    stored = json.loads(get_recipe("scenes-demo", RunConfig).to_json())
     del stored["data"]["root_given"]
-    assert RunConfig.from_dict(stored) == get_recipe("scenes-demo")
+    assert RunConfig.from_dict(stored) == get_recipe("scenes-demo", RunConfig)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pathlib import Path
 from lambdanets import __version__
 from lambdanets.dependencies import missing_library
 from lambdanets.errors import NumericError, StoppedError, did_you_mean
+from lambdanets.extensions import take_imports
 from lambdanets.training.torchrun import global_rank
 
 __all__ = ["commands", "run"]
@@ -29,7 +30,8 @@ LambdaNetworks: long-range interactions without attention.
 commands:
 {commands}
 
-The options of a command: lambdanets COMMAND --help"""
+The options of a command: lambdanets COMMAND --help
+Recipes and data sets of your own: --import MODULE_OR_FILE with any command, as often as you like"""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -81,7 +83,7 @@ def commands() -> dict[str, tuple[str, str]]:
 
 
 def _run(argv: list[str]) -> int:
-    known = commands()
+    known, argv = commands(), take_imports(argv)
     if argv[:1] in ([], ["-h"], ["--help"]):
         print(_usage(known))
         return 0 if argv else 2

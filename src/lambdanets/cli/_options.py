@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, Literal, get_type_hints
@@ -13,6 +14,7 @@ import tyro
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError
+from lambdanets.extensions import with_imports
 from lambdanets.recipes import describe_recipe, get_recipe, recipes_of, smoke_run
 from lambdanets.terminal import pairs, terminal_width
 from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
@@ -32,8 +34,8 @@ class DefaultFrom:
 # How to print results. `--json` is short for `--format json`.
 Format = Literal["text", "json"]
 
-# The arguments of the command as they were typed.
-Argv = Annotated[tuple[str, ...], DefaultFrom(tuple), tyro.conf.Suppress]
+# The arguments of the command as they were typed, with the modules that were imported for it.
+Argv = Annotated[tuple[str, ...], DefaultFrom(with_imports), tyro.conf.Suppress]
 
 # The name of a recipe as the first argument, and the recipe's settings as options.
 Recipe = Annotated[TrainConfig, "recipe"]
@@ -183,7 +185,10 @@ def _placed(value: Any) -> Any:
 
 def _usage(command: str, kind: type[RunConfig]) -> str:
     names = recipes_of(kind)
-    recipes = {name: "{Summary}\n{Expected} {Cost}".format(**describe_recipe(name)) for name in names}
+    recipes = {
+        name: "{Summary}\n{Expected} {Cost}".format_map(defaultdict(str, describe_recipe(name))).strip()
+        for name in names
+    }
     return (
         f"usage: lambdanets {command} RECIPE [options]\n\nrecipes:\n"
         f"{pairs(recipes, width=terminal_width(), indent=2)}\n\n"

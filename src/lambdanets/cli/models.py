@@ -10,6 +10,7 @@ from lambdanets.models.config import STAGES
 from lambdanets.models.variants import list_models, model_config
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
 from lambdanets.terminal import pairs, table, terminal_width
+from lambdanets.training.config import RunConfig
 
 
 def models(pattern: str = "*", /, *, format: Format = "text") -> None:
@@ -53,9 +54,9 @@ def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown"] = "tex
     print("| recipe | network | pixels | epochs | batch | expected | paper |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for name in names:
-        config, described = get_recipe(name), describe_recipe(name)
+        config, described = get_recipe(name, RunConfig), describe_recipe(name)
         pixels = getattr(config.data, "image_size", "as stored")
-        expected, paper = described["Expected"].rstrip("."), described["Paper"].rstrip(".")
+        expected, paper = (described.get(field, "").rstrip(".") for field in ("Expected", "Paper"))
         print(
             f"| `{name}` | `{config.model.name}` | {pixels} | {config.sched.epochs}"
             f" | {config.global_batch_size} | {expected} | {paper} |"

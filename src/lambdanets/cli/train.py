@@ -15,7 +15,8 @@ import tyro
 from lambdanets.cli._options import Argv, Recipe
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.origins import settings_with_origins
-from lambdanets.training.config import RunConfig, non_defaults
+from lambdanets.training.changes import non_defaults
+from lambdanets.training.config import RunConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.torchrun import global_rank, world_size
 

@@ -6,59 +6,19 @@ class's `load` calls. Nothing here imports torch, so that `lambdanets --help` is
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
-from lambdanets.errors import ArgumentError, check_choice, did_you_mean, require
+from lambdanets.data.augment import AugmentConfig
+from lambdanets.errors import ArgumentError, DependencyError, check_choice, did_you_mean, require
+from lambdanets.extensions import import_hint
 from lambdanets.files import absolute
 
 if TYPE_CHECKING:
     from lambdanets.data.sources import Source
     from lambdanets.data.task import Task
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentConfig:
-    """How training changes images that are read from files, and mixes images of any kind.
-
-    Attributes:
-        min_crop_area: Least fraction of the image's area that is cut out and resized.
-        flip: Probability that an image is flipped left to right.
-        randaugment_layers: Operations of RandAugment on each image; 0 for none.
-        randaugment_magnitude: How strong they are, from 0 to 30.
-        mixup: Alpha of mixup; 0 for none.
-        cutmix: Alpha of cutmix; 0 for none. With both, each batch takes one or the other.
-    """
-
-    min_crop_area: float = 0.08
-    flip: float = 0.5
-    randaugment_layers: int = 0
-    randaugment_magnitude: float = 10.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(self, "min_crop_area", 0 < self.min_crop_area <= 1, "be positive and at most 1")
-        require(self, "flip", 0 <= self.flip <= 1, "lie between 0 and 1")
-        require(self, "randaugment_layers", self.randaugment_layers >= 0, "be at least 0")
-        require(self, "randaugment_magnitude", 0 <= self.randaugment_magnitude <= 30, "lie between 0 and 30")
-        require(self, "mixup", self.mixup >= 0, "be at least 0")
-        require(self, "cutmix", self.cutmix >= 0, "be at least 0")
-
-    def check_for(self, data: "DataConfig") -> None:
-        """Raise where a setting has no effect on the images of a data set."""
-        if data.augmented:
-            return
-        for name in ("min_crop_area", "flip", "randaugment_layers", "randaugment_magnitude"):
-            default = getattr(AugmentConfig, name)
-            require(
-                self,
-                name,
-                getattr(self, name) == default,
-                f"be left at {default!r} for {data.name}, whose images are not read from files",
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -404,23 +364,6 @@ class HuggingFaceConfig(FilesConfig):
         return HuggingFaceSource(self.root, part, labels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PseudoConfig:
-    """Training with labels that a teacher gave, beside the labelled images.
-
-    Attributes:
-        labels: The folder that `lambdanets pseudo label` wrote; none without.
-        ratio: Pseudo-labelled images to each labelled one of a batch.
-    """
-
-    labels: str | None = None
-    ratio: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(self, "ratio", 0 < self.ratio < float("inf"), "be positive and finite")
-        require(self, "ratio", self.labels is not None or self.ratio == 1, "be 1 without pseudo.labels")
-
-
 # Every data set, by its name on the command line.
 DATA_SETS: Final[dict[str, type[DataConfig]]] = {
     "digits": DigitsConfig,
@@ -451,23 +394,35 @@ _COMMON_ONCE: Final[dict[str, Any]] = {
 }
 
 
-def _data_set(name: str) -> type[DataConfig]:
+def _data_set(name: str, imports: Sequence[str] = ()) -> type[DataConfig]:
     """The class of a data set's settings."""
-    check_choice("DataConfig", "name", name, DATA_SETS)
+    if name not in DATA_SETS and imports:
+        raise DependencyError(
+            f"data set {name!r} must be registered, got none of that name.{import_hint('data set', imports)}"
+        )
+    try:
+        check_choice("DataConfig", "name", name, DATA_SETS)
+    except ArgumentError as error:
+        raise ArgumentError(f"{error}{import_hint('data set')}") from None
     return DATA_SETS[name]
 
 
-def read_data_config(values: Mapping[str, Any]) -> DataConfig:
+def read_data_config(values: Mapping[str, Any], imports: Sequence[str] = ()) -> DataConfig:
     """The settings of a data set from a dictionary, as JSON gives it; what is missing is at its default.
+
+    Args:
+        values: The settings.
+        imports: The modules or files that registered the data set, if it is one of the user's own.
 
     Raises:
         ArgumentError: A setting is unknown, of another data set, or out of range.
+        DependencyError: The data set is registered by a module that is not imported.
     """
-    kind = _data_set(str(values.get("name")))
+    kind = _data_set(str(values.get("name")), imports)
     own: dict[str, Any] = {field.name: field.default for field in fields(kind)}
     # Configs of old hold the settings of every data set, and none where each set has a default of its own.
-    kept = {
-        name: own[name] if value is None and name in own else value
+    kept: dict[str, Any] = {
+        name: own[name] if value is None and name in own else tuple(value) if type(value) is list else value
         for name, value in values.items()
         if name in own or name not in _COMMON_ONCE or value != _COMMON_ONCE[name]
     }

@@ -12,7 +12,8 @@ from PIL import Image, ImageFilter, ImageOps
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
-from lambdanets.data.config import AugmentConfig, DigitImagesConfig, MovedDigitsConfig, SemiConfig
+from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.config import DigitImagesConfig, MovedDigitsConfig, SemiConfig
 from lambdanets.data.images import ImageTest, training_images
 from lambdanets.data.preprocessing import Foreground, Preprocessing
 from lambdanets.data.seeds import Purpose, generator, permutation

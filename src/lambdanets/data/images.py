@@ -9,7 +9,8 @@ from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 
-from lambdanets.data.config import AugmentConfig, FilesConfig, SizedConfig
+from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.config import FilesConfig, SizedConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.seeds import Purpose, permutation

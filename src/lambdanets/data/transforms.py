@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
-from lambdanets.data.config import AugmentConfig
+from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.decode import crop_and_resize
 from lambdanets.data.preprocessing import Box
 from lambdanets.data.seeds import Purpose, generator

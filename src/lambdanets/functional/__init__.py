@@ -28,5 +28,6 @@ if TYPE_CHECKING:
     from lambdanets.functional.layer import lambda_layer as lambda_layer
     from lambdanets.functional.layer import multihead_lambda_layer as multihead_lambda_layer
     from lambdanets.functional.position import position_output as position_output
-
-__all__, __getattr__, __dir__ = resolve_lazily(__name__)
+else:
+    # Where a type checker does not see it: to one, a module with __getattr__ has every name.
+    __all__, __getattr__, __dir__ = resolve_lazily(__name__)

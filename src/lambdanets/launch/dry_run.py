@@ -82,7 +82,9 @@ def describe(config: RunConfig, out: Path, num_processes: int = 1) -> str:
 
 def _departures(recipe: str, settings: Sequence[Setting]) -> str:
     described = describe_recipe(recipe)
-    lines = [pairs({"paper": described["Paper"], "expected": described["Expected"]}, width=_WIDTH)]
+    lines = [
+        pairs({name.lower(): described.get(name, "none") for name in ("Paper", "Expected")}, width=_WIDTH)
+    ]
     for name in lineage(recipe):
         if departs := describe_recipe(name).get("Departs"):
             lines += textwrap.wrap(f"{name}: {departs}", _WIDTH)

@@ -15,5 +15,6 @@ if TYPE_CHECKING:
     from lambdanets.models.resnet import ResNet as ResNet
     from lambdanets.models.variants import list_models as list_models
     from lambdanets.models.variants import model_config as model_config
-
-__all__, __getattr__, __dir__ = resolve_lazily(__name__)
+else:
+    # Where a type checker does not see it: to one, a module with __getattr__ has every name.
+    __all__, __getattr__, __dir__ = resolve_lazily(__name__)

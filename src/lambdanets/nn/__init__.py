@@ -23,5 +23,6 @@ if TYPE_CHECKING:
     from lambdanets.nn.scaling import SqueezeExcitation as SqueezeExcitation
     from lambdanets.nn.scaling import StochasticDepth as StochasticDepth
     from lambdanets.nn.token_layer import LambdaLayer as LambdaLayer
-
-__all__, __getattr__, __dir__ = resolve_lazily(__name__)
+else:
+    # Where a type checker does not see it: to one, a module with __getattr__ has every name.
+    __all__, __getattr__, __dir__ = resolve_lazily(__name__)

@@ -195,7 +195,7 @@ def _results_of(row: Row, config: RunConfig, dataset: str, by_seed: Mapping[str,
 
 def _folder_of(config: RunConfig, runs: Path) -> Path:
     """The run folder of a network and seed."""
-    is_own = config.model.name == get_recipe(config.recipe).model.name
+    is_own = config.model.name == get_recipe(config.recipe, RunConfig).model.name
     words = [config.recipe, *([] if is_own else [config.model.name])]
     words += [f"{name}_{value}" for name, value in config.model.overrides.items()]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lambdanets.data.config import PseudoConfig
+from lambdanets.data.augment import PseudoConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.labelling import Summary, write_labels
 from lambdanets.pseudo.settings import LabelConfig

@@ -12,7 +12,8 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lambdanets.data.config import AugmentConfig, read_data_config
+from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.config import read_data_config
 from lambdanets.data.pseudo import MANIFEST, SELECTED, shard_name
 from lambdanets.data.task import Batch, Task, TestData
 from lambdanets.errors import ArgumentError, first_line

@@ -8,7 +8,16 @@ from lambdanets.recipes.registry import (
     get_recipe,
     parent_of,
     recipes_of,
+    register_recipe,
     smoke_run,
 )
 
-__all__ = ["RECIPES", "describe_recipe", "get_recipe", "parent_of", "recipes_of", "smoke_run"]
+__all__ = [
+    "RECIPES",
+    "describe_recipe",
+    "get_recipe",
+    "parent_of",
+    "recipes_of",
+    "register_recipe",
+    "smoke_run",
+]

@@ -3,8 +3,9 @@
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from lambdanets.recipes.registry import get_recipe, parent_of, smoke_run
-from lambdanets.training.config import RunConfig, TrainConfig, flatten, non_defaults
+from lambdanets.recipes.registry import RECIPES, get_recipe, parent_of, smoke_run
+from lambdanets.training.changes import flatten, non_defaults
+from lambdanets.training.config import RunConfig, TrainConfig
 
 _COMMAND_LINE: Final = "command line"
 _FAST: Final = "--fast"
@@ -39,10 +40,15 @@ def settings_with_origins(config: RunConfig) -> tuple[Setting, ...]:
 
     Each override of the model is a setting; the command line adds and replaces overrides, and removes none.
     """
-    recipes = {name: _flat_settings(get_recipe(name)) for name in lineage(config.recipe)}
+    known = config.recipe in RECIPES
+    # A config that no recipe made stands for its own.
+    recipes = {
+        name: _flat_settings(get_recipe(name, RunConfig) if known else config)
+        for name in lineage(config.recipe)
+    }
     recipe = recipes[config.recipe]
     fast = {}
-    if isinstance(config, TrainConfig) and config.fast:
+    if isinstance(config, TrainConfig) and config.fast and known:
         fast = _flat_settings(smoke_run(get_recipe(config.recipe, TrainConfig)))
     changed = non_defaults(config)
     settings = []

@@ -8,5 +8,6 @@ if TYPE_CHECKING:
     from lambdanets.training.config import TrainConfig as TrainConfig
     from lambdanets.training.loop import Trainer as Trainer
     from lambdanets.training.metrics import evaluate as evaluate
-
-__all__, __getattr__, __dir__ = resolve_lazily(__name__)
+else:
+    # Where a type checker does not see it: to one, a module with __getattr__ has every name.
+    __all__, __getattr__, __dir__ = resolve_lazily(__name__)

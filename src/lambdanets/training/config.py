@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, get_type_hints
 
-from lambdanets.data.config import AugmentConfig, DataConfig, PseudoConfig, read_data_config
+from lambdanets.data.augment import AugmentConfig, PseudoConfig
+from lambdanets.data.config import DataConfig, read_data_config
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.errors import ArgumentError, check_choices, did_you_mean, require
+from lambdanets.extensions import origin_of
 
 T = TypeVar("T")
 
@@ -21,9 +23,6 @@ _RENAMED: Final = {
 
 # Settings that earlier versions did not have: where a stored config lacks one, it is at its default.
 _ADDED: Final = {"step_at", "layer_decay", "init", "freeze", "root_given"}
-
-# How a root was typed: kept in config.json for messages, and no setting.
-_HIDDEN: Final = "root_given"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,9 +321,35 @@ class RunConfig:
         base = self.optim.base_batch_size
         return self.optim.learning_rate * (self.global_batch_size / base if base else 1)
 
+    def replace(self: T, **settings: Any) -> T:
+        """Return the config with other values of some settings: `replace(seed=1, sched={"epochs": 3})`.
+
+        A group of settings takes a dictionary, which changes some of them, or a whole object. Another `name`
+        of the data set changes the data set.
+
+        Raises:
+            ArgumentError: A setting is unknown, with the nearest ones, or out of range.
+            ArgumentTypeError: A value is of another type than the setting.
+        """
+        from lambdanets.training.changes import changed
+
+        return changed("replace", self, settings)
+
+    def __str__(self) -> str:
+        from lambdanets.training.changes import described
+
+        return described(self)
+
     def to_json(self) -> str:
-        """Write the config as `config.json` holds it."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Write the config as `config.json` holds it.
+
+        Beside the settings it names the modules that registered a recipe or a data set of the user's own.
+        """
+        values = dataclasses.asdict(self)
+        origins = (origin_of("recipe", self.recipe), origin_of("data set", getattr(self.data, "name", "")))
+        if imports := sorted({one for one in origins if one}):
+            values["imports"] = imports
+        return json.dumps(values, indent=2) + "\n"
 
     @staticmethod
     def from_json(text: str) -> "RunConfig":
@@ -332,13 +357,16 @@ class RunConfig:
 
         Raises:
             ArgumentError: A field is missing, unknown or out of range.
+            DependencyError: The data set is one of the user's own that is not registered.
         """
         return RunConfig.from_dict(json.loads(text))
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "RunConfig":
         """Read a config from nested dictionaries, as JSON gives them; only a detector's has `detector`."""
-        return _from_dict(DetectConfig if "detector" in values else TrainConfig, values)
+        fields = dict(values)
+        imports = fields.pop("imports", ())
+        return _from_dict(DetectConfig if "detector" in values else TrainConfig, fields, imports)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -399,44 +427,7 @@ class DetectConfig(RunConfig):
         return "detect train"
 
 
-def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[object, object]]:
-    """Compare two configs: dotted name -> (old value, new value) of what differs.
-
-    How a root was typed makes no difference. Earlier versions stored it as it was typed.
-    """
-    before, after = flatten(old), flatten(new)
-    for settings, config, other in ((before, new, after), (after, old, before)):
-        typed = getattr(config.data, _HIDDEN, None)
-        if typed is not None and settings.get("data.root") == typed:
-            settings["data.root"] = other["data.root"]
-    # Another data set has settings of its own.
-    pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
-    return {name: (old_value, value) for name, (old_value, value) in pairs.items() if old_value != value}
-
-
-def flatten(config: RunConfig) -> dict[str, object]:
-    """Every setting by its dotted name, such as `optim.learning_rate`."""
-    return {name: value for name, value, _ in _settings(config)}
-
-
-def non_defaults(config: RunConfig) -> dict[str, object]:
-    """The settings, by dotted name, that are not left at the defaults of their groups."""
-    return {name: value for name, value, default in _settings(config) if value not in (default, {})}
-
-
-def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
-    """The dotted name, value and default of every setting."""
-    for setting in dataclasses.fields(config):
-        if setting.name == _HIDDEN:
-            continue
-        value = getattr(config, setting.name)
-        if dataclasses.is_dataclass(value):
-            yield from _settings(value, f"{setting.name}.")
-        else:
-            yield f"{prefix}{setting.name}", value, setting.default
-
-
-def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
+def _from_dict(kind: type[T], values: Mapping[str, Any], imports: Sequence[str] = ()) -> T:
     hints = get_type_hints(kind)
     fields = {_RENAMED.get(name, name): value for name, value in values.items()}
     unknown = sorted(fields.keys() - hints.keys())
@@ -449,7 +440,7 @@ def _from_dict(kind: type[T], values: Mapping[str, Any]) -> T:
         if name not in fields:
             continue
         if hint == DataConfig:
-            fields[name] = read_data_config(fields[name])
+            fields[name] = read_data_config(fields[name], imports)
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint):
             fields[name] = _from_dict(hint, fields[name])
         elif isinstance(fields[name], list):

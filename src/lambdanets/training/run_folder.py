@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.files import replace_file, storing
-from lambdanets.training.config import RunConfig, TrainConfig, differences
+from lambdanets.training.changes import differences
+from lambdanets.training.config import RunConfig, TrainConfig
 
 Config = TypeVar("Config", bound=RunConfig)
 

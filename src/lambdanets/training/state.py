@@ -12,8 +12,9 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from lambdanets.errors import CheckpointError
+from lambdanets.training.changes import differences
 from lambdanets.training.checkpoint import Checkpoint
-from lambdanets.training.config import RunConfig, differences
+from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import (
     DistributedContext,
     autocast_dtype,

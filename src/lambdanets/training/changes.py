@@ -1,0 +1,224 @@
+"""Settings by their names: compared, listed, shown as text, and changed, checked against their types."""
+
+import dataclasses
+import difflib
+import numbers
+import os
+import textwrap
+from collections.abc import Iterator, Mapping
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from lambdanets.data.config import DataConfig, switched
+from lambdanets.errors import ArgumentError, ArgumentTypeError, check_choice, did_you_mean
+
+if TYPE_CHECKING:
+    from lambdanets.training.config import RunConfig
+
+T = TypeVar("T")
+
+_WIDTH: Final = 100
+_INDENT: Final = 9
+
+# How a root was typed: kept in config.json for messages, and no setting.
+_HIDDEN: Final = "root_given"
+
+
+def differences(old: "RunConfig", new: "RunConfig") -> dict[str, tuple[object, object]]:
+    """Compare two configs: dotted name -> (old value, new value) of what differs.
+
+    How a root was typed makes no difference. Earlier versions stored it as it was typed.
+    """
+    before, after = flatten(old), flatten(new)
+    for settings, config, other in ((before, new, after), (after, old, before)):
+        typed = getattr(config.data, _HIDDEN, None)
+        if typed is not None and settings.get("data.root") == typed:
+            settings["data.root"] = other["data.root"]
+    # Another data set has settings of its own.
+    pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
+    return {name: (old_value, value) for name, (old_value, value) in pairs.items() if old_value != value}
+
+
+def flatten(config: "RunConfig") -> dict[str, object]:
+    """Every setting by its dotted name, such as `optim.learning_rate`."""
+    return {name: value for name, value, _ in _settings(config)}
+
+
+def non_defaults(config: "RunConfig") -> dict[str, object]:
+    """The settings, by dotted name, that are not left at the defaults of their groups."""
+    return {name: value for name, value, default in _settings(config) if value not in (default, {})}
+
+
+def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
+    """The dotted name, value and default of every setting."""
+    for setting in dataclasses.fields(config):
+        if setting.name == _HIDDEN:
+            continue
+        value = getattr(config, setting.name)
+        if dataclasses.is_dataclass(value):
+            yield from _settings(value, f"{setting.name}.")
+        else:
+            yield f"{prefix}{setting.name}", value, setting.default
+
+
+def changed(who: str, config: T, settings: Mapping[str, Any], group: str = "") -> T:
+    """Return a config with other values of some settings.
+
+    Args:
+        who: The public function that was called.
+        config: A frozen dataclass.
+        settings: New values by name. A group of settings takes a dictionary, which changes some of them, or a
+            whole object, which takes its place; a dictionary of model overrides is added to those there are.
+            Another `name` of the data set changes the data set, and keeps the settings that both have.
+        group: What stands before the names in messages, such as `sched.`.
+
+    Raises:
+        ArgumentError: A setting is unknown, with the nearest ones, or out of range.
+        ArgumentTypeError: A value is of another type than the setting.
+    """
+    kind = type(config)
+    hints = get_type_hints(kind)
+    known = [name for field in dataclasses.fields(kind) if (name := field.name) != _HIDDEN]  # type: ignore[arg-type]
+    for name in settings:
+        if name not in known:
+            raise ArgumentError(
+                f"{who}: {group}{name} must be a setting of {kind.__name__}, got an unknown one."
+                f"{_nearest(config, name, group)}"
+            )
+    values = {
+        name: _new_value(who, getattr(config, name), value, hints[name], f"{group}{name}")
+        for name, value in settings.items()
+    }
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
+
+
+def _new_value(who: str, old: Any, value: Any, hint: Any, name: str) -> Any:
+    if isinstance(value, Mapping):
+        if isinstance(old, DataConfig):
+            return _changed_data(who, old, value)
+        if dataclasses.is_dataclass(old):
+            return changed(who, old, value, f"{name}.")
+        if isinstance(old, Mapping):
+            return {**old, **value}
+    return _checked(who, value, hint, name)
+
+
+def _changed_data(who: str, data: DataConfig, settings: Mapping[str, Any]) -> DataConfig:
+    others = dict(settings)
+    name = others.pop("name", data.name)
+    if name != data.name:
+        data = switched(data, str(name))
+    if "root" in others and hasattr(data, _HIDDEN):
+        unnamed: Any = {_HIDDEN: None}
+        data = dataclasses.replace(data, **unnamed)
+    return changed(who, data, others, "data.")
+
+
+def _checked(who: str, value: Any, hint: Any, name: str) -> Any:
+    """The value as the type of a setting wants it."""
+    found = _converted(value, hint)
+    if found is None and value is not None:
+        if get_origin(hint) is Literal and isinstance(value, str):
+            check_choice(who, name, value, get_args(hint))
+        raise ArgumentTypeError(f"{who}: {name} must be {_spelled(hint)}, got {value!r}.")
+    if found is None and not _takes_none(hint):
+        raise ArgumentTypeError(f"{who}: {name} must be {_spelled(hint)}, got None.")
+    return found
+
+
+def _converted(value: Any, hint: Any) -> Any:
+    """The value of a type, from what stands for it in Python: a path, a list, a number of numpy; or None."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        found = [one for kind in arguments if (one := _converted(value, kind)) is not None]
+        return found[0] if found else None
+    if origin is Literal:
+        return value if value in arguments else None
+    if origin is tuple:
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            return None
+        parts = [_converted(one, arguments[0]) for one in value]
+        return None if None in parts else tuple(parts)
+    if hint is bool or isinstance(value, bool):
+        return value if hint is bool and isinstance(value, bool) else None
+    if hint is int:
+        return int(value) if isinstance(value, numbers.Integral) else None
+    if hint is float:
+        return float(value) if isinstance(value, numbers.Real) else None
+    if hint is str:
+        return os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    return value if isinstance(hint, type) and isinstance(value, hint) else None
+
+
+def _takes_none(hint: Any) -> bool:
+    return get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint)
+
+
+def _spelled(hint: Any) -> str:
+    """A type in words."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(map(_spelled, arguments))
+    if origin is Literal:
+        return f"one of {', '.join(map(repr, arguments))}"
+    if origin is tuple:
+        return f"a list of {_spelled(arguments[0])}"
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return f"a dictionary or a {hint.__name__}"
+    return "None" if hint is NoneType else getattr(hint, "__name__", str(hint))
+
+
+def _nearest(config: Any, name: str, group: str) -> str:
+    """Name the group of a setting that stands in one, or the settings that are spelled alike."""
+    wanted = name.replace("__", ".")
+    inside = [
+        dotted
+        for dotted, _, _ in _settings(config)
+        if "." in dotted and wanted in (dotted, dotted.rpartition(".")[2])
+    ]
+    if inside:
+        return f" Write {' or '.join(map(_as_argument, inside))}."
+    if near := did_you_mean(name, [field.name for field in dataclasses.fields(config)]):
+        return near
+    inner = {dotted.rpartition(".")[2]: dotted for dotted, _, _ in _settings(config)}
+    closest = difflib.get_close_matches(name, inner, n=1)
+    return f" Closest: {_as_argument(inner[closest[0]])}." if closest else ""
+
+
+def _as_argument(dotted: str) -> str:
+    """A setting as it is written in a call."""
+    group, _, setting = dotted.rpartition(".")
+    return f'{group}={{"{setting}": …}}' if group else f"{setting}=…"
+
+
+def described(config: Any) -> str:
+    """Write a config for people: a line for each group, with the settings that are not at their defaults."""
+    groups = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value) and (text := ", ".join(_set_values(value))):
+            groups.append((field.name, text))
+    own = [text for text in _set_values(config) if not text.startswith("recipe=")]
+    lines = [f"{type(config).__name__} of the recipe {config.recipe}; what is not shown is at its default"]
+    for name, text in [("", ", ".join(own)), *groups]:
+        lines += textwrap.wrap(
+            text,
+            _WIDTH,
+            initial_indent=f"{name:<{_INDENT}}",
+            subsequent_indent=" " * _INDENT,
+            break_long_words=False,
+        )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _set_values(group: Any) -> list[str]:
+    """The settings of one group, without those inside it, that are not at their defaults."""
+    values = []
+    for field in dataclasses.fields(group):
+        value = getattr(group, field.name)
+        is_name = field.name == "name"
+        if field.name == _HIDDEN:
+            continue
+        if not dataclasses.is_dataclass(value) and (is_name or value not in (field.default, {})):
+            values.append(f"{field.name}={value!r}")
+    return values
