@@ -18,6 +18,7 @@ from lambdanets import __version__
 from lambdanets.dependencies import missing_library
 from lambdanets.errors import NumericError, StoppedError, did_you_mean
 from lambdanets.extensions import take_imports
+from lambdanets.processes import PARENT, die_with_parent
 from lambdanets.training.torchrun import global_rank
 
 __all__ = ["commands", "run"]
@@ -36,13 +37,7 @@ Recipes and data sets of your own: --import MODULE_OR_FILE with any command, as 
 
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code: 0 done, 2 usage, the error's own, or 1."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that lacks a letter shows another one.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    # Read by OpenMP when torch is loaded: a thread that spins while it waits costs a factor of 16 as soon as
-    # another process wants its core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _prepare_process()
     try:
         return _run(list(argv))
     except SystemExit as stop:
@@ -65,6 +60,18 @@ def run(argv: Sequence[str]) -> int:
             named = re.match(rf"{re.escape(argv[0])}( \w+)?: ", str(error))
             print(f"lambdanets {'' if named else f'{argv[0]}: '}{error}", file=sys.stderr)
         return int(code)
+
+
+def _prepare_process() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that lacks a letter shows another one.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    if PARENT in os.environ:
+        die_with_parent()
+    # Read by OpenMP when torch is loaded: a thread that spins while it waits costs a factor of 16 as soon as
+    # another process wants its core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def commands() -> dict[str, tuple[str, str]]:

@@ -2,11 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +17,7 @@ from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.files import storing
+from lambdanets.processes import process_pool
 from lambdanets.terminal import counting
 
 # Images that a process decodes before it reports.
@@ -185,17 +184,14 @@ def _in_processes(source: Source, pieces: list[range], num_workers: int) -> Iter
     if num_workers < 2:
         yield from map(partial(_decode_all, source), pieces)
         return
-    # Started anew instead of forked: torch's threads do not survive a fork.
-    pool = ProcessPoolExecutor(num_workers, get_context("spawn"), _take, (source,))
     try:
-        yield from pool.map(_decode_taken, pieces)
+        with process_pool(num_workers, "nothing was changed.", _take, (source,)) as pool:
+            yield from pool.map(_decode_taken, pieces)
     except BrokenProcessPool as error:
         raise DataError(
             "data check: processes that decode must live, got one that was killed, probably for memory."
             " Use fewer with --workers."
         ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _decode_all(source: Source, indices: range) -> list[_Checked]:

@@ -19,6 +19,7 @@ from lambdanets.models import list_models
 from lambdanets.paper.measure_one import OUT_OF_MEMORY, Device, Job, Measurement
 from lambdanets.paper.results import Result, new_result
 from lambdanets.paper.tables import rows_of
+from lambdanets.processes import PARENT
 from lambdanets.published import Row
 from lambdanets.runs.origin import commit
 
@@ -80,6 +81,7 @@ def measure_tables(
         key = json.dumps(dataclasses.asdict(job), sort_keys=True)
         if key not in known:
             prefix = f"[{index} of {len(chosen)}] table {row.table}, {row.label}, {job.mode}"
+            log(f"{prefix}: at most {time_limit_s:g} s")
             known[key] = run(job, time_limit_s, lambda text: log(f"{prefix}: {text}"))  # noqa: B023
         if (found := known[key]) is not None:
             yield _result_of(row, quantity, *found)
@@ -128,7 +130,7 @@ def run(job: Job, time_limit_s: float, log: Callable[[str], None]) -> tuple[Job,
 def _start(job: Job, timeout_s: float) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "lambdanets.paper.measure_one", json.dumps(dataclasses.asdict(job))]
     # A waiting thread that spins costs a factor of 16 as soon as another program wants its core.
-    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, PARENT: str(os.getpid())}
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=max(timeout_s, 0), env=environment
     )

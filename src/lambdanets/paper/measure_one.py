@@ -17,6 +17,7 @@ from torch import nn
 
 from lambdanets.analysis.memory import peak_bytes_of_process
 from lambdanets.paper.computed import build_model
+from lambdanets.processes import die_with_parent
 
 # Exit code of a process that has too little memory.
 OUT_OF_MEMORY: Final = 9
@@ -157,6 +158,7 @@ def _used_bytes(place: int) -> int:
 
 def main(argv: list[str]) -> int:
     """Measure a job given as JSON and print the measurement as JSON."""
+    die_with_parent()
     try:
         measurement = measure(Job(**json.loads(argv[0])))
     except (MemoryError, RuntimeError) as error:

@@ -2,11 +2,12 @@
 
 import contextlib
 import io
-import multiprocessing
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,16 +15,18 @@ from typing import Any, Final
 
 from lambdanets.data.detection import SceneConfig
 from lambdanets.detection.scenes import write_scenes
-from lambdanets.errors import ArgumentError, check_choice
+from lambdanets.errors import ArgumentError, LostProcessError, StoppedError, check_choice, first_line
 from lambdanets.models import list_models, on_meta
 from lambdanets.models.config import LambdaConfig, NetworkConfig
 from lambdanets.models.variants import model_config
 from lambdanets.paper.results import Result, new_result
+from lambdanets.processes import process_pool
 from lambdanets.published import TABLES, Row
 from lambdanets.recipes import RECIPES, get_recipe, recipes_of
 from lambdanets.runs.origin import commit
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
+from lambdanets.terminal import Progress, format_duration
 from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -53,6 +56,9 @@ _BACKBONES: Final = {
 
 # Columns that have another name in the metrics of a run.
 _METRICS: Final = {"top1": "test_accuracy"}
+
+# Seconds between two looks at the trainings.
+_LOOK_S: Final = 1.0
 
 # By column, in percent; None where the data set has nothing to count.
 _Found = dict[str, float | None]
@@ -164,10 +170,17 @@ def train_tables(
         log(f"{runs / _SCENES}: " + ", ".join(f"{num:,} objects in {part}" for part, num in counts.items()))
     columns = ("top1",) if trained is _CLASSIFIED else tuple(planned[0][0].values)
     folders = {_folder_of(config, runs): config for _, configs in planned for config in configs}
-    found = _train_all(folders, columns, log, num_processes or len(os.sched_getaffinity(0)))
-    for row, configs in planned:
-        by_seed = {str(config.seed): found[_folder_of(config, runs)] for config in configs}
-        yield from _results_of(row, configs[0], dataset, by_seed)
+    found: dict[Path, _Found] = {}
+    # A row is given as soon as its last training is done, so that an end halfway loses none before it.
+    for folder, numbers_found in _train_all(
+        folders, columns, log, num_processes or len(os.sched_getaffinity(0))
+    ):
+        found[folder] = numbers_found
+        for row, configs in planned:
+            needed = [_folder_of(config, runs) for config in configs]
+            if folder in needed and found.keys() >= {*needed}:
+                by_seed = {str(config.seed): found[_folder_of(config, runs)] for config in configs}
+                yield from _results_of(row, configs[0], dataset, by_seed)
 
 
 def _results_of(row: Row, config: RunConfig, dataset: str, by_seed: Mapping[str, _Found]) -> Iterator[Result]:
@@ -207,24 +220,83 @@ def _train_all(
     columns: tuple[str, ...],
     log: Callable[[str], None],
     num_processes: int,
-) -> dict[Path, _Found]:
-    found: dict[Path, _Found] = {}
-    # Spawned: torch's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(num_processes, len(configs)), mp_context=context) as pool:
-        started = {
+) -> Iterator[tuple[Path, _Found]]:
+    """Train, and give the numbers of each run as it ends.
+
+    Raises:
+        StoppedError: SIGTERM came, or the terminal was closed; trainings under way have saved.
+        LostProcessError: A process was killed.
+        Exception: The error of the first training that failed, after the others have ended.
+    """
+    num_processes = min(num_processes, len(configs))
+    log(f"trainings: {len(configs)}, {num_processes} at a time")
+    failed: list[Exception] = []
+    num_done = 0
+    what = "finished trainings are kept, and the same command continues the others."
+    with process_pool(num_processes, what) as pool, _progress(configs) as progress:
+        left = {
             pool.submit(_train_one, config, folder, columns): folder for folder, config in configs.items()
         }
-        for done in as_completed(started):
-            folder = started[done]
-            found[folder] = done.result()
-            shown = [f"{name} {value:.2f} %" for name, value in found[folder].items() if value is not None]
-            log(f"[{len(found)} of {len(configs)}] {folder.name}: {', '.join(shown)}")
-    return found
+        while left:
+            done, _ = wait(left, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+            progress.update(_epochs_done(configs))
+            for future in sorted(done, key=lambda one: one.exception() is not None):
+                folder, num_done = left.pop(future), num_done + 1
+                prefix = f"[{num_done} of {len(configs)}] {folder.name}:"
+                if isinstance(error := future.exception(), BrokenProcessPool):
+                    raise LostProcessError(
+                        f"tables: processes that train must live, got one of {num_processes} that was killed,"
+                        " probably for memory. Use fewer with --processes; the same command goes on."
+                    ) from error
+                if isinstance(error, Exception):
+                    failed.append(error)
+                    log(f"{prefix} failed, {first_line(error)}")
+                    continue
+                shown = (
+                    f"{name} {value:.2f} %" for name, value in future.result().items() if value is not None
+                )
+                log(f"{prefix} {', '.join(shown)}")
+                yield folder, future.result()
+    if failed:
+        raise failed[0]
+
+
+@contextlib.contextmanager
+def _progress(configs: Mapping[Path, RunConfig]) -> Iterator[Progress]:
+    """Show how many epochs of all trainings are done, beside the standard output."""
+    total, first, started = (
+        sum(one.sched.epochs for one in configs.values()),
+        _epochs_done(configs),
+        time.monotonic(),
+    )
+
+    def status() -> str:
+        done = _epochs_done(configs)
+        seconds = time.monotonic() - started
+        left = f" · {format_duration(seconds / (done - first) * (total - done))} left" if done > first else ""
+        return f"epochs: {done:,} of {total:,} · {format_duration(seconds)}{left}"
+
+    with Progress("training", total, status, completed=first, stderr=True) as progress:
+        yield progress
+
+
+def _epochs_done(configs: Iterable[Path]) -> int:
+    """The epochs that runs have written down so far."""
+    return sum(
+        max((record["epoch"] for record in RunFolder(folder).read_metrics()), default=0) for folder in configs
+    )
 
 
 def _train_one(config: RunConfig, folder: Path, columns: tuple[str, ...]) -> _Found:
     """Train a config unless its run is finished; return its numbers after the last epoch."""
+    try:
+        return _trained(config, folder, columns)
+    except StoppedError:
+        # It has saved. The pool would give this process the next training.
+        os._exit(StoppedError.exit_code)
+
+
+def _trained(config: RunConfig, folder: Path, columns: tuple[str, ...]) -> _Found:
     with RunFolder(folder).locked(config) as run:
         if not run.finished(config):
             # The run's log has the same lines.

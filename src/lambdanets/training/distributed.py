@@ -19,8 +19,9 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
+from lambdanets.processes import die_with_parent
 from lambdanets.training.config import ExecConfig
-from lambdanets.training.torchrun import die_with_parent, global_rank, local_rank, num_restarts, world_size
+from lambdanets.training.torchrun import global_rank, local_rank, num_restarts, world_size
 
 T = TypeVar("T")
 

@@ -1,7 +1,6 @@
 """torchrun: its agent, what it tells the processes it starts, and the signals that ask them to stop."""
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -11,11 +10,10 @@ from types import FrameType
 from typing import Final
 
 from lambdanets.errors import StoppedError
+from lambdanets.processes import PARENT
 
-_STOP: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-
-# Linux's prctl option: which signal a process gets when its parent dies.
-_SET_DEATH_SIGNAL: Final = 1
+# A closed terminal (SIGHUP) is one too.
+_STOP: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 
 
 def global_rank() -> int:
@@ -61,6 +59,7 @@ def launch(argv: Sequence[str], num_processes: int, max_restarts: int = 0) -> in
         monitor_interval=0.1,
         signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     )
+    os.environ[PARENT] = str(os.getpid())
     try:
         elastic_launch(config, sys.executable)("-m", "lambdanets", *argv)
     except ChildFailedError as error:
@@ -69,13 +68,6 @@ def launch(argv: Sequence[str], num_processes: int, max_restarts: int = 0) -> in
     except SignalException as error:
         return StoppedError.exit_code if error.sigval in _STOP else 128 + int(error.sigval)
     return 0
-
-
-def die_with_parent() -> None:
-    """Have this process asked to stop when torchrun is killed: it would run on without supervision."""
-    # Other systems have no such call.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
 
 
 class StopRequest:
@@ -94,12 +86,14 @@ class StopRequest:
 
     @contextlib.contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Take SIGTERM, SIGUSR1 and the first Ctrl-C as a request; the second Ctrl-C leaves at once."""
+        """Take SIGTERM, SIGUSR1, SIGHUP and the first Ctrl-C as a request; a second Ctrl-C leaves at once."""
         # Only the main thread may change what a signal does.
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        before = {number: signal.signal(number, self._receive) for number in _STOP}
+        # nohup has SIGHUP ignored, and it stays so.
+        taken = [one for one in _STOP if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+        before = {number: signal.signal(number, self._receive) for number in taken}
         try:
             yield self
         finally:

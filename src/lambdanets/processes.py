@@ -1,0 +1,131 @@
+"""Child processes that end with their parent, however it ends."""
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+from lambdanets.errors import StoppedError
+
+if TYPE_CHECKING:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing.process import BaseProcess
+
+# Linux's prctl option: which signal a process gets when its parent dies.
+_SET_DEATH_SIGNAL: Final = 1
+
+# Seconds for a child that was asked to stop to finish its step and to save.
+_GRACE_S: Final = 60.0
+
+# The variable by which a parent tells its number.
+PARENT: Final = "LAMBDANETS_PARENT"
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Have this process asked to stop (SIGTERM) when its parent dies, be it by SIGKILL.
+
+    Only Linux has such a signal.
+
+    Args:
+        parent: Number of the parent, where it is known: if it is gone already, this process leaves at once.
+            None: as the variable `PARENT` says, if it is there.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
+    expected = int(os.environ.get(PARENT, 0)) if parent is None else parent
+    # It died between the start of this process and the call above, which therefore has no effect.
+    if expected and os.getppid() != expected:
+        sys.exit(StoppedError.exit_code)
+
+
+@contextlib.contextmanager
+def process_pool(
+    num: int, what: str, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+) -> "Iterator[ProcessPoolExecutor]":
+    """Run jobs in new processes, none of which is left behind.
+
+    Leaving by an error, by Ctrl-C, SIGTERM or a closed terminal drops the jobs that wait and asks the others
+    to stop (SIGTERM); what has not ended a minute later, or at a second Ctrl-C, is killed. If this process is
+    killed, the system asks its children to stop.
+
+    Args:
+        num: Number of processes.
+        what: What becomes of the work when a signal ends it, for the message.
+        initializer: Called in each process.
+        arguments: Its arguments.
+
+    Raises:
+        StoppedError: SIGTERM or SIGHUP came.
+    """
+    # Commands without children need neither.
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    others = {*multiprocessing.active_children()}
+    with _stopped_by_signals(what):
+        # Spawned: torch's threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(num, context, _start_child, (os.getpid(), initializer, arguments))
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            _end({*multiprocessing.active_children()} - others)
+            raise
+        pool.shutdown()
+
+
+def _start_child(parent: int, initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+    # A terminal's Ctrl-C reaches every process; the parent passes it on.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent(parent)
+    if initializer is not None:
+        initializer(*arguments)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(what: str) -> Iterator[None]:
+    """Raise a `StoppedError` at SIGTERM and SIGHUP, in the main thread."""
+    from multiprocessing import resource_tracker
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        # Once: what follows cleans up.
+        for one in taken:
+            signal.signal(one, signal.SIG_IGN)
+        raise StoppedError(f"stopped by {signal.Signals(number).name}; {what}")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Python's own helper outlives a closed terminal only if it starts with this signal ignored.
+    resource_tracker.ensure_running()
+    signal.signal(signal.SIGHUP, hung_up)
+    # nohup has SIGHUP ignored, and it stays so.
+    taken = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in taken}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(children: "set[BaseProcess]") -> None:
+    """Ask children to stop, and kill those that do not in time."""
+    try:
+        for child in children:
+            child.terminate()
+        deadline = time.monotonic() + _GRACE_S
+        for child in children:
+            child.join(max(0.0, deadline - time.monotonic()))
+    finally:
+        # Also at a second Ctrl-C.
+        for child in children:
+            child.kill()
