@@ -45,7 +45,7 @@ def die_with_parent(parent: int | None = None) -> None:
 
 
 @contextlib.contextmanager
-def process_pool(
+def worker_pool(
     num: int, what: str, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
 ) -> "Iterator[ProcessPoolExecutor]":
     """Run jobs in new processes, none of which is left behind.

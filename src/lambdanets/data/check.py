@@ -17,7 +17,7 @@ from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.files import storing
-from lambdanets.processes import process_pool
+from lambdanets.processes import worker_pool
 from lambdanets.terminal import counting
 
 # Images that a process decodes before it reports.
@@ -185,7 +185,7 @@ def _in_processes(source: Source, pieces: list[range], num_workers: int) -> Iter
         yield from map(partial(_decode_all, source), pieces)
         return
     try:
-        with process_pool(num_workers, "nothing was changed.", _take, (source,)) as pool:
+        with worker_pool(num_workers, "nothing was changed.", _take, (source,)) as pool:
             yield from pool.map(_decode_taken, pieces)
     except BrokenProcessPool as error:
         raise DataError(

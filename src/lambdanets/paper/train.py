@@ -20,7 +20,7 @@ from lambdanets.models import list_models, on_meta
 from lambdanets.models.config import LambdaConfig, NetworkConfig
 from lambdanets.models.variants import model_config
 from lambdanets.paper.results import Result, new_result
-from lambdanets.processes import process_pool
+from lambdanets.processes import worker_pool
 from lambdanets.published import TABLES, Row
 from lambdanets.recipes import RECIPES, get_recipe, recipes_of
 from lambdanets.runs.origin import commit
@@ -233,7 +233,7 @@ def _train_all(
     failed: list[Exception] = []
     num_done = 0
     what = "finished trainings are kept, and the same command continues the others."
-    with process_pool(num_processes, what) as pool, _progress(configs) as progress:
+    with worker_pool(num_processes, what) as pool, _progress(configs) as progress:
         left = {
             pool.submit(_train_one, config, folder, columns): folder for folder, config in configs.items()
         }
