@@ -76,8 +76,8 @@ def test_the_numbers_are_those_of_the_network(image, tmp_path):
 def test_the_titles_and_captions_tell_a_stranger(image, tmp_path):
     explanation = explain(MODEL, image, tmp_path / "out")
     assert explanation.title == (
-        "lambda_resnet_digits, random weights (seed 0): lambda layer c2.0.mixer, map 8×10, 4 heads, 8 keys, "
-        "scope 7×7\nimage noise.png at 8×10 pixels"
+        "lambda_resnet_digits, random weights (seed 0): lambda layer c2.0.mixer, map 8×10, 4 heads, "
+        "key depth 8, scope 7×7\nimage noise.png at 8×10 pixels"
     )
     positions, field, content = explanation.figures.values()
     assert positions.startswith("Position lambdas of c2.0.mixer: by key, the weight R[m−n]")

@@ -5,7 +5,8 @@ import pytest
 
 from lambdanets.errors import ArgumentError
 from lambdanets.explain.plots import Panel, PixelPanel, content_figure, field_figure, key_figure
-from lambdanets.runs.plots import save_figure
+from lambdanets.runs.figure_style import save_figure
+from support.figures import assert_readable
 
 RNG = np.random.default_rng(0)
 
@@ -102,6 +103,35 @@ def test_maps_of_one_position_and_nothing_that_moves_are_drawn(tmp_path):
     save_figure(key_figure(one, "title", "R"), tmp_path / "key.png")
     save_figure(content_figure(one, np.zeros((1, 1)), "title", True), tmp_path / "content.png")
     assert len(list(tmp_path.iterdir())) == 3
+
+
+LONG = (
+    "Receptive field\nimagenet: lambda_resnet50, image /a/folder/with_a_name/that_has/no_blank/at_all.png "
+    * 2
+)
+
+
+@pytest.mark.parametrize(
+    ("heads", "size"),
+    [
+        (1, (1, 1)),
+        (4, (14, 14)),
+        (2, (3, 40)),
+        (2, (40, 3)),
+        pytest.param(11, (7, 5), marks=pytest.mark.slow),
+    ],
+)
+def test_figures_of_maps_of_any_shape_can_be_read(heads, size):
+    panels = [
+        panel._replace(title=f"u = 3, {panel.title} · mean distance 12.3") for panel in _panels(heads, size)
+    ]
+    fields = [PixelPanel(f"pixels that move {name} here", RNG.uniform(size=(20, 20)), (0, 0), size)
+              for name in ("c3.0.mixer", "the last map (14×14)")]  # fmt: skip
+    weights = {r"sum: $q_n\cdot(\bar{k}_m + R[m-n])$": panels, r"position: $q_n\cdot R[m-n]$": panels}
+    assert_readable(field_figure(fields, weights, RNG.uniform(size=(20, 20)), (0, 0), LONG))
+    odd = [panel._replace(values=np.ones([2 * (side // 2) + 1 for side in size])) for panel in panels]
+    assert_readable(key_figure(odd, LONG, "R[m−n]"))
+    assert_readable(content_figure(panels, np.ones((20, 20)), LONG, softmax=True))
 
 
 def test_nothing_to_draw_is_refused():

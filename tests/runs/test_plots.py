@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from lambdanets.errors import ArgumentError
-from lambdanets.runs.plots import confusion, learning_curves, position_tables, save_figure
+from lambdanets.runs.figure_style import save_figure
+from lambdanets.runs.plots import confusion, learning_curves, position_tables
+from support.figures import assert_readable
 
 RECORD = {
     "train_loss": 2.0,
@@ -56,12 +58,78 @@ def test_each_layer_and_channel_has_a_panel_with_colours_about_zero():
     assert panels[3].get_ylabel() == "first\nu=1\n5×7"
 
 
-def test_a_long_title_stays_within_a_narrow_figure(tmp_path):
-    figure = position_tables({"one": np.ones((1, 2, 3, 3))}, "a title of many words " * 8)
-    save_figure(figure, tmp_path / "lambdas.png")
-    title = figure.texts[0].get_window_extent()
-    assert 0 <= title.x0 < title.x1 <= figure.bbox.width
-    assert max(axes.get_window_extent().y1 for axes in figure.axes) <= title.y0
+LONG = (
+    "imagenet-lambda-resnet152-256: lambda_resnet152, of /a/folder/with_a_name/that_has/no_blank_at/all " * 2
+)
+
+
+def _records(num, accuracy=0.9, **more):
+    """A run with noise, so that lines are everywhere."""
+    noise = np.random.default_rng(0).uniform(0.9, 1.0, size=num)
+    return [
+        {
+            "epoch": epoch,
+            "learning_rate": 0.1 * value,
+            **{f"{part}_loss": 2 * value for part in ("train", "test", "raw_test")},
+            **{f"{part}_accuracy": accuracy * value for part in ("train", "test", "raw_test")},
+            **more,
+        }
+        for epoch, value in enumerate(noise.tolist(), 1)
+    ]
+
+
+@pytest.mark.parametrize("num", [1, 2, 350])
+@pytest.mark.parametrize("accuracy", [0.0, 0.9, 1.0])
+def test_curves_of_any_length_can_be_read(num, accuracy):
+    figure = learning_curves(_records(num, accuracy), LONG if num == 2 else "short", "validation")
+    assert_readable(figure)
+    losses, errors, _ = figure.axes
+    legend = ["train", "validation, EMA", "validation, raw"]
+    assert [text.get_text() for text in losses.get_legend().get_texts()] == legend
+    low, high = errors.get_ylim()
+    assert all(low < value < high for line in errors.lines for value in line.get_ydata())
+
+
+def test_a_run_that_is_nearly_right_fills_its_panel():
+    _, errors, _ = learning_curves([{**RECORDS[0], "train_accuracy": 1.0, "test_accuracy": 0.999}], "t").axes
+    assert errors.get_ylim()[1] < 0.3
+
+
+def test_a_detector_that_is_not_tested_each_epoch_has_points_where_it_is():
+    records = [
+        {"epoch": 1, "train_loss": 2.0, "learning_rate": 0.1, "box_ap": None, "mask_ap": None},
+        {"epoch": 2, "train_loss": 1.0, "learning_rate": 0.1, "box_ap": 0.5, "mask_ap": None},
+    ]
+    figure = learning_curves(records, "title")
+    assert_readable(figure)
+    assert [line.get_xydata().tolist() for line in figure.axes[1].lines] == [[[2.0, 50.0]], []]
+
+
+NAMES = ("Egyptian Mau (short-haired, spotted)", "soft-coated wheaten terrier", "a$b$ costs", "c")
+
+
+@pytest.mark.parametrize(
+    ("num", "most"),
+    [(1, 3), (2, 1234567), (3, 10), (10, 99), pytest.param(30, 12345, marks=pytest.mark.slow), (31, 9)],
+)
+@pytest.mark.parametrize("names", [NAMES, "abcd"], ids=["long", "short"])
+def test_confusion_of_any_shape_can_be_read(num, most, names):
+    counts = np.random.default_rng(0).integers(0, most, (num, num)) * (np.arange(num) % 3 == 0)
+    counts += most * np.eye(num, dtype=np.int64)
+    figure = confusion(counts, [f"{names[i % 4]} {i}" for i in range(num)], LONG)
+    assert_readable(figure)
+
+
+def test_letters_that_no_font_has_are_no_reason_to_warn(tmp_path):
+    save_figure(
+        confusion(np.eye(2, dtype=np.int64), ["\u65e5\u672c", "b"], "title"), tmp_path / "confusion.png"
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3, 3), (2, 8, 1, 27), (1, 3, 27, 3)])
+def test_position_tables_of_any_shape_can_be_read(shape):
+    tables = {f"a_long_name_of_a_layer.blocks.{i}.attention.mixer": np.ones(shape) for i in range(2)}
+    assert_readable(position_tables(tables, LONG))
 
 
 def test_no_layer_is_refused():

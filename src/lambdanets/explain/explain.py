@@ -31,8 +31,8 @@ from lambdanets.explain.plots import ImageArray, Panel, PixelPanel, content_figu
 from lambdanets.files import replace_file, storing
 from lambdanets.models import list_models
 from lambdanets.nn import LambdaLayer2d
+from lambdanets.runs.figure_style import save_figure
 from lambdanets.runs.load import RANDOM, LoadedModel, Origin, load_named, load_run
-from lambdanets.runs.plots import save_figure
 from lambdanets.training.run_folder import RunFolder
 
 NUMBERS: Final = "explain.json"
@@ -184,7 +184,7 @@ def _title(view: LayerView, header: Mapping[str, Any]) -> str:
     prediction = f", {header['prediction']}" if header["prediction"] else ""
     return (
         f"{header['model']}, {header['weights']}: lambda layer {view.name}, map {height}×{width}, "
-        f"{view.layer.num_heads} heads, {view.layer.query_depth} keys{scope}\n"
+        f"{view.layer.num_heads} heads, key depth {view.layer.query_depth}{scope}\n"
         f"image {Path(header['image']).name} at {side} pixels{prediction}"
     )
 

@@ -11,17 +11,24 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
 
 from lambdanets.errors import ArgumentError
+from lambdanets.runs.figure_style import DPI, MIN_WIDTH, fold, line_height, set_title
 
-_DPI: Final = 130
 _SIGNED: Final = "RdBu_r"
 _STRENGTH: Final = "magma"
 # The strongest pixel over the faintest one that has a colour of its own.
 _DYNAMIC_RANGE: Final = 300
-# Inches of the longer side of a map.
+# Inches of the longer side of a map, and the least of a panel, whose title and ticks need room.
 _SIDE: Final = 2.0
+_MIN_SIDES: Final = (0.5, 1.3)
+# Least height of a figure with a colour bar, for the words beside it.
+_MIN_HEIGHT: Final = 3.6
+# Points of the letters above a panel and above a figure; inches of the ticks beside a panel.
+_PANEL_TITLE, _TITLE = 8, 10
+_TICKS: Final = 0.3
+# Inches of a colour bar with its words, beside a panel.
+_BAR: Final = 1.0
 # Doublings above and below the mean at which the colours of a softmax end at the latest.
 _MOST_DOUBLINGS: Final = 3
 
@@ -69,9 +76,13 @@ def key_figure(panels: Sequence[Panel], title: str, unit: str) -> Figure:
         extent = (-columns / 2, columns / 2, rows / 2, -rows / 2)
         mappable = axes.imshow(panel.values, cmap=_SIGNED, norm=norm, extent=extent)
         axes.plot(0, 0, "k+", markersize=6, markeredgewidth=0.8)
-        axes.set_xticks(sorted({-(columns // 2), 0, columns // 2}))
-        axes.set_yticks(sorted({-(rows // 2), 0, rows // 2}))
-    figure.colorbar(mappable, ax=grid, label=unit, pad=0.01, aspect=30)
+        for set_ticks, reach, other in (
+            (axes.set_xticks, columns // 2, rows // 2),
+            (axes.set_yticks, rows // 2, columns // 2),
+        ):
+            # A narrow map has no room for numbers at its ends.
+            set_ticks([-reach, 0, reach] if reach and 4 * reach >= other else [0])
+    figure.colorbar(mappable, ax=grid, label=unit, pad=_bar_pad(figure, panels[0]), aspect=30)
     figure.supxlabel("columns from the query", fontsize=9)
     figure.supylabel("rows from the query", fontsize=9)
     return figure
@@ -108,8 +119,8 @@ def content_figure(panels: Sequence[Panel], image: ImageArray, title: str, softm
         brightness = 0.5 + 0.5 * _upsampled(grey, sides)[..., None]
         colour = mappable.to_rgba(_upsampled(plane, sides))[..., :3]
         axes.imshow(colour * brightness, extent=_extent(plane.shape), interpolation="nearest")
-    label = r"weight $\bar{k}$, as a multiple of the mean $1/m$" if softmax else r"weight $\bar{k}$"
-    bar = figure.colorbar(mappable, ax=grid, label=label, pad=0.01, aspect=30)
+    label = "weight $\\bar{k}$, as a multiple\nof the mean $1/m$" if softmax else r"weight $\bar{k}$"
+    bar = figure.colorbar(mappable, ax=grid, label=label, pad=_bar_pad(figure, panels[0]), aspect=30)
     if softmax:
         steps = range(-reach, reach + 1)
         bar.set_ticks(list(steps), labels=[f"{2**step}" if step >= 0 else f"1/{2**-step}" for step in steps])
@@ -140,25 +151,29 @@ def field_figure(
     heads = next(iter(rows.values()))
     size = heads[0].values.shape
     height, width = _inches(size)
-    across = max(len(heads), 1 + len(fields))
+    # Bars stand beside each panel above, and beside the last one below.
+    sides = max(_BAR + (width + 0.35) * len(heads), (width + _BAR) * (1 + len(fields)))
+    names = [*(panel.title for panels in rows.values() for panel in panels)]
+    row_height = max(height, 1.3) + 2 * _TICKS + line_height(_PANEL_TITLE) * _most_lines(names, width)
     figure = Figure(
-        figsize=(1.5 + (width + 0.35) * across, 0.9 + (height + 0.6) * (len(rows) + 1.3)),
-        dpi=_DPI,
+        figsize=(max(0.8 + sides, MIN_WIDTH), 0.6 + row_height * (len(rows) + 1.3)),
+        dpi=DPI,
         layout="constrained",
     )
-    figure.suptitle(title, fontsize=10, wrap=True)
+    set_title(figure, title, _TITLE)
     above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=(1.3, len(rows)))[:, 0]
+    widest = max(width, figure.get_size_inches()[0] / (1 + len(fields)) - _BAR - _TICKS)
     first, *others = np.ravel(above.subplots(1, 1 + len(fields)))
     # All in steps of the layer's map.
     pixels = {"extent": _extent(size), "interpolation": "nearest"}
     first.imshow(image, cmap="gray", vmin=0, vmax=1, **pixels)
-    _finish(first, "the image, and the query's position")
+    _finish(first, "the image, and the query's position", widest, size)
     _frame(first, position, size, size)
     for axes, field in zip(others, fields, strict=True):
         top = float(field.values.max()) or 1.0
         logarithmic = LogNorm(top / _DYNAMIC_RANGE, top, clip=True)
         mappable = axes.imshow(field.values, cmap=_STRENGTH, norm=logarithmic, **pixels)
-        _finish(axes, field.title)
+        _finish(axes, field.title, widest, size)
         _frame(axes, field.position, field.size, size)
         _colour_bar(axes, mappable, r"$\|\,\partial \|y\|\, /\, \partial\,$pixel$\,\|$, log scale")
     grid = below.subplots(len(rows), len(heads), squeeze=False)
@@ -166,7 +181,7 @@ def field_figure(
         norm = _symmetric([panel.values for panel in panels])
         for axes, panel in zip(row, panels, strict=True):
             mappable = axes.imshow(panel.values, cmap=_SIGNED, norm=norm)
-            _finish(axes, panel.title)
+            _finish(axes, panel.title, width, size)
             _frame(axes, position, size, size)
         row[0].set_ylabel(name, fontsize=9)
         _colour_bar(row[-1], mappable, "weight of the value")
@@ -180,28 +195,38 @@ def _panel_grid(panels: Sequence[Panel], title: str) -> tuple[Figure, list[Axes]
     across = math.ceil(math.sqrt(2 * len(panels)))
     down = math.ceil(len(panels) / across)
     height, width = _inches(panels[0].values.shape)
+    num_lines = _most_lines([panel.title for panel in panels], width)
+    row_height = height + _TICKS + line_height(_PANEL_TITLE) * num_lines
+    sides = (1.7 + (width + 0.3) * across, 0.8 + row_height * down)
     figure = Figure(
-        figsize=(1.7 + (width + 0.2) * across, 0.9 + (height + 0.3) * down), dpi=_DPI, layout="constrained"
+        figsize=(max(sides[0], MIN_WIDTH), max(sides[1], _MIN_HEIGHT)), dpi=DPI, layout="constrained"
     )
-    figure.suptitle(title, fontsize=10, wrap=True)
+    set_title(figure, title, _TITLE)
     grid = list(figure.subplots(down, across, squeeze=False).flat)
     for axes in grid[len(panels) :]:
         axes.remove()
     for axes, panel in zip(grid, panels, strict=False):
-        _finish(axes, panel.title)
+        _finish(axes, panel.title, width, panel.values.shape)
     return figure, grid[: len(panels)]
 
 
 def _inches(size: tuple[int, ...]) -> tuple[float, float]:
     """Height and width of a map's panel."""
     height, width = size
-    return _SIDE * min(1, height / width), max(_SIDE * min(1, width / height), 1.0)
+    longer = _SIDE / max(height, width)
+    return max(longer * height, _MIN_SIDES[0]), max(longer * width, _MIN_SIDES[1])
 
 
-def _finish(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=8)
-    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+def _most_lines(titles: Sequence[str], width: float) -> int:
+    return max(fold(title, width, _PANEL_TITLE).count("\n") + 1 for title in titles)
+
+
+def _finish(axes: Axes, title: str, width: float, size: tuple[int, ...]) -> None:
+    axes.set_title(fold(title, width, _PANEL_TITLE), fontsize=_PANEL_TITLE, parse_math=False)
+    for set_ticks, side in ((axes.set_yticks, size[0]), (axes.set_xticks, size[1])):
+        # As many numbers as there is room for.
+        most = min(4, max(1, int(_SIDE * side / max(size) / 0.4)))
+        set_ticks(range(0, side, math.ceil(side / most)))
     axes.tick_params(labelsize=7)
 
 
@@ -214,10 +239,19 @@ def _frame(axes: Axes, position: tuple[int, int], size: tuple[int, ...], drawn: 
 
 
 def _colour_bar(axes: Axes, mappable: ScalarMappable, label: str) -> None:
-    """A colour bar as high as the panel it stands beside."""
-    inset = axes.inset_axes((1.03, 0, 0.05, 1))
+    """A colour bar as high as the panel it stands beside, or as its numbers need."""
+    rows, columns = (abs(float(np.diff(limits)[0])) for limits in (axes.get_ylim(), axes.get_xlim()))
+    height = max(1.0, 0.8 / (_SIDE * min(1, rows / columns)))
+    inset = axes.inset_axes((1.03, 0.5 - height / 2, 0.05, height))
     axes.figure.colorbar(mappable, cax=inset).set_label(label, fontsize=8)
     inset.tick_params(labelsize=7)
+
+
+def _bar_pad(figure: Figure, panel: Panel) -> float:
+    """Space before a colour bar, as a fraction of the figure: titles are wider than narrow maps."""
+    rows, columns = panel.values.shape
+    beside = (_inches((rows, columns))[1] - _SIDE * min(1, columns / rows)) / 2
+    return 0.01 + float(beside / figure.get_size_inches()[0])
 
 
 def _extent(size: tuple[int, ...]) -> tuple[float, float, float, float]:

@@ -12,7 +12,7 @@ from lambdanets.paper.results import Results
 from lambdanets.paper.schema import Cell
 from lambdanets.paper.tables import table
 from lambdanets.published import Value
-from lambdanets.runs.plots import save_figure
+from lambdanets.runs.figure_style import save_figure
 
 _FAMILIES: Final = ("LambdaResNet", "ResNet-RS")
 _CAPTION: Final = (

@@ -1,74 +1,99 @@
 """Images of a run: curves, confusion matrix and learned position lambdas. No window, no global state."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from lambdanets.errors import ArgumentError
+from lambdanets.runs.figure_style import DPI, MIN_WIDTH, fold, set_title, shorten, text_width
 
-_TRAIN, _TEST = "tab:blue", "tab:orange"
-_DPI: Final = 130
+_TRAIN, _TEST, _RAW = "tab:blue", "tab:orange", "tab:purple"
 # More classes than a matrix has room for names and numbers of.
 _MANY: Final = 30
+# Letters of a class name, the others are left out.
+_LONGEST_NAME: Final = 28
+# Inches and points of a label beside a row of panels.
+_ROW_LABEL, _ROW_LABEL_SIZE = 1.5, 8
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG."""
-    FigureCanvasAgg(figure)
-    figure.savefig(path, format="png")
-
-
-def learning_curves(records: Sequence[Mapping[str, Any]], title: str) -> Figure:
+def learning_curves(records: Sequence[Mapping[str, Any]], title: str, test_name: str = "test") -> Figure:
     """Draw loss, error (of a detector: average precision) and learning rate over the epochs.
 
     Args:
         records: The lines of metrics.jsonl.
         title: Above the three panels.
+        test_name: What the evaluated images are called.
     """
-    figure = Figure(figsize=(12, 3.8), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(12, 4.0), dpi=DPI, layout="constrained")
     losses, errors, rates = figure.subplots(1, 3)
-    epochs = [record["epoch"] for record in records]
-    _lines(
+    is_classifier = "test_accuracy" in records[-1]
+    lines = {"train": ("train_loss", _TRAIN), **_tested(records, "loss", test_name)}
+    _draw(
         losses,
-        epochs,
         records,
-        {"train_loss": _TRAIN, "test_loss": _TEST},
-        "loss (in training: smoothed labels)" if "test_accuracy" in records[-1] else "sum of the losses",
+        lines,
+        "loss (in training: smoothed labels)" if is_classifier else "sum of the losses",
     )
-    if "test_accuracy" in records[-1]:
-        _draw_errors(errors, epochs, records)
+    if is_classifier:
+        _draw_errors(errors, records, test_name)
     else:
-        _draw_precision(errors, epochs, records)
-    _lines(rates, epochs, records, {"learning_rate": "tab:green"}, "learning rate")
-    figure.suptitle(title, wrap=True)
+        _draw_precision(errors, records)
+    _draw(rates, records, {"learning rate": ("learning_rate", "tab:green")}, "learning rate")
+    set_title(figure, title)
     return figure
 
 
-def _draw_errors(errors: Axes, epochs: Sequence[int], records: Sequence[Mapping[str, Any]]) -> None:
+def _tested(
+    records: Sequence[Mapping[str, Any]], quantity: str, test_name: str
+) -> dict[str, tuple[str, str]]:
+    """Label -> key and colour of the lines of a quantity on the evaluated images."""
+    if f"raw_test_{quantity}" not in records[-1]:
+        return {test_name: (f"test_{quantity}", _TEST)}
+    return {
+        f"{test_name}, EMA": (f"test_{quantity}", _TEST),
+        f"{test_name}, raw": (f"raw_test_{quantity}", _RAW),
+    }
+
+
+def _draw_errors(errors: Axes, records: Sequence[Mapping[str, Any]], test_name: str) -> None:
+    lines = {"train": ("train_accuracy", _TRAIN), **_tested(records, "accuracy", test_name)}
     wrong = [
-        {key: 100 * (1 - record[key]) for key in ("train_accuracy", "test_accuracy")} for record in records
+        {"epoch": record["epoch"]}
+        | {key: None if record.get(key) is None else 100 * (1 - record[key]) for key, _ in lines.values()}
+        for record in records
     ]
-    _lines(errors, epochs, wrong, {"train_accuracy": _TRAIN, "test_accuracy": _TEST}, "wrong, %")
+    _draw(errors, wrong, lines, "wrong, %")
+    error_axis(errors)
+
+
+def error_axis(axes: Axes) -> None:
+    """Scale an axis of errors in percent so that few are seen as well as many."""
     # Linear below one in a thousand, so that no mistake at all is on the page too.
-    errors.set_yscale("symlog", linthresh=0.1, linscale=0.3)
-    errors.set_ylim(bottom=0)
-    errors.set_yticks([0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100])
-    errors.yaxis.set_major_formatter("{x:g}")
-    errors.yaxis.set_minor_formatter(NullFormatter())
+    axes.set_yscale("symlog", linthresh=0.1, linscale=0.3)
+    ticks = [0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100]
+    drawn = [value for line in axes.lines for value in np.ravel(line.get_ydata()) if np.isfinite(value)]
+    top = next((tick for tick in ticks[1:] if tick >= max(drawn, default=100)), 100)
+    axes.set_yticks([tick for tick in ticks if tick <= top])
+    # A little more on both sides, for lines that lie on the edge.
+    axes.set_ylim(-0.02, 1.05 * top)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_precision(axes: Axes, epochs: Sequence[int], records: Sequence[Mapping[str, Any]]) -> None:
-    kinds = {"box_ap": _TEST, "mask_ap": "tab:red"}
-    found = [{name: 100 * (record.get(name) or 0) for name in kinds} for record in records]
-    _lines(axes, epochs, found, kinds, "average precision, %")
+def _draw_precision(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    kinds = {"box": ("box_ap", _TEST), "mask": ("mask_ap", "tab:red")}
+    found = [
+        {"epoch": record["epoch"]}
+        | {key: None if record.get(key) is None else 100 * record[key] for key, _ in kinds.values()}
+        for record in records
+    ]
+    _draw(axes, found, kinds, "average precision, %")
     axes.set_ylim(bottom=0)
 
 
@@ -90,24 +115,47 @@ def confusion(
             f" got {counts.shape}."
         )
     num = len(labels)
-    side = 6 if num <= 10 else 9
-    figure = Figure(figsize=(side, side), dpi=_DPI, layout="constrained")
-    axes = figure.subplots()
     mistakes = np.ma.masked_equal(np.where(np.eye(num, dtype=bool), 0, counts), 0)
     most = max(2 * mistakes.filled(0).max(), 1)
     if num > _MANY:
+        figure = Figure(figsize=(9, 9), dpi=DPI, layout="constrained")
+        axes = figure.subplots()
         axes.imshow(mistakes, cmap="Reds", norm=PowerNorm(0.5, vmin=-0.2 * most, vmax=most))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(10, integer=True))
     else:
+        figure, axes = _written_matrix(counts, [shorten(label, _LONGEST_NAME) for label in labels])
         axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=most)
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            weight = "bold" if row == column else "normal"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", weight=weight)
-        axes.set_xticks(range(num), labels, rotation=90 if max(map(len, labels)) > 3 else 0)
-        axes.set_yticks(range(num), labels)
+    # Names of classes move the axes, whose own words then need more room than the first layout gives.
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
     axes.set_xlabel("taken for")
     axes.set_ylabel("is")
-    axes.set_title(title)
+    set_title(figure, title)
     return figure
+
+
+def _written_matrix(
+    counts: Int[np.ndarray, "num_classes num_classes"], labels: Sequence[str]
+) -> tuple[Figure, Axes]:
+    """A matrix as large as its numbers and names need."""
+    num, digits = len(labels), len(str(counts.max()))
+    size = 10 if num <= 10 else 8
+    # A digit is 0.64 of the height of its letters wide.
+    cell = max(3.2 / num, 0.5 if num <= 10 else 0.3, 0.06 * digits + 0.06)
+    written = min(10, (72 * cell - 4) / (0.64 * max(digits, 2)))
+    name = max(text_width(label, size) for label in labels)
+    is_upright = name > cell - 0.05
+    sides = (num * cell + name + 0.8, num * cell + (name if is_upright else 0.2) + 0.9)
+    figure = Figure(figsize=(max(sides[0], MIN_WIDTH), sides[1]), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        weight = "bold" if row == column else "normal"
+        text = str(counts[row, column])
+        axes.text(column, row, text, ha="center", va="center", weight=weight, fontsize=written)
+    style: dict[str, Any] = {"fontsize": size, "parse_math": False}
+    axes.set_xticks(range(num), labels, rotation=90 if is_upright else 0, **style)
+    axes.set_yticks(range(num), labels, **style)
+    return figure, axes
 
 
 def position_tables(tables: Mapping[str, Float[np.ndarray, "u k height width"]], title: str) -> Figure:
@@ -130,13 +178,14 @@ def position_tables(tables: Mapping[str, Float[np.ndarray, "u k height width"]],
     if not rows:
         raise ArgumentError("position_tables: tables must hold at least one layer, got none.")
     depth = max(len(plane) for _, plane in rows)
-    figure = Figure(figsize=(1.6 + 0.95 * depth, 1.0 + 1.15 * len(rows)), dpi=_DPI, layout="constrained")
+    width = max(1.0 + _ROW_LABEL + 0.95 * depth, MIN_WIDTH)
+    figure = Figure(figsize=(width, 1.0 + 1.15 * len(rows)), dpi=DPI, layout="constrained")
     grid = figure.subplots(len(rows), depth, squeeze=False)
     for panels, (name, plane) in zip(grid, rows, strict=True):
         _table_row(figure, panels.tolist(), name, plane)
     for k, panel in enumerate(grid[0]):
         panel.set_title(f"k = {k}", fontsize=8)
-    figure.suptitle(title, wrap=True)
+    set_title(figure, title)
     return figure
 
 
@@ -153,24 +202,30 @@ def _table_row(
         panel.plot(0, 0, "k+", markersize=5, markeredgewidth=0.7)
         panel.set_xticks([])
         panel.set_yticks([])
-    panels[0].set_ylabel(f"{name}\n{height}×{width}", fontsize=8)
+    label = fold(f"{name}\n{height}×{width}", _ROW_LABEL, _ROW_LABEL_SIZE)
+    style: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center", "parse_math": False}
+    panels[0].set_ylabel(label, fontsize=_ROW_LABEL_SIZE, **style)
     figure.colorbar(image, ax=panels, shrink=0.9, pad=0.01).ax.tick_params(labelsize=7)
 
 
-def _lines(
-    axes: Axes,
-    epochs: Sequence[int],
-    records: Sequence[Mapping[str, Any]],
-    colours: Mapping[str, str],
-    title: str,
+def _draw(
+    axes: Axes, records: Sequence[Mapping[str, Any]], lines: Mapping[str, tuple[str, str]], title: str
 ) -> None:
-    for key, colour in colours.items():
-        label = key.split("_")[0]
-        axes.plot(
-            epochs, [record[key] for record in records], color=colour, label=label, marker=".", markersize=3
-        )
-    if len(colours) > 1:
-        axes.legend(frameon=False)
-    axes.set_title(title)
+    """Draw lines over the epochs, each by its label, key and colour; epochs without a value are left out."""
+    marker = 6 if len(records) < 5 else 3 if len(records) < 100 else 0
+    for label, (key, color) in lines.items():
+        points = [(record["epoch"], record[key]) for record in records if record.get(key) is not None]
+        epochs, values = zip(*points, strict=True) if points else ((), ())
+        axes.plot(epochs, values, color=color, label=label, marker=".", markersize=marker)
+    finish_axes(axes, title, with_legend=len(lines) > 1)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
+
+
+def finish_axes(axes: Axes, title: str, *, with_legend: bool) -> None:
+    """Give axes a title, a grid and a legend, which stands between title and axes and so on no line."""
+    if with_legend:
+        place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.2}
+        axes.legend(frameon=False, ncols=4, fontsize=9, handlelength=1.5, columnspacing=1.2, **place)
+    axes.set_title(title, pad=22 if with_legend else 6, parse_math=False)
     axes.grid(alpha=0.3)

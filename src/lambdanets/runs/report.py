@@ -16,7 +16,8 @@ from lambdanets.models.factory import count_parameters
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.recipes import describe_recipe
 from lambdanets.runs.class_report import HEADINGS, class_counts, confused_pairs, listed_classes
-from lambdanets.runs.plots import confusion, learning_curves, position_tables, save_figure
+from lambdanets.runs.figure_style import save_figure
+from lambdanets.runs.plots import confusion, learning_curves, position_tables
 from lambdanets.terminal import format_duration, pairs
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.metrics import TOP, Evaluation

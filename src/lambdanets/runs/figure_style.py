@@ -1,0 +1,153 @@
+"""What all figures have in common: words that fit, light files, and dark variants of them."""
+
+import re
+import warnings
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.collections import Collection
+from matplotlib.colors import Colormap, LinearSegmentedColormap, is_color_like, to_hex
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+DPI: Final = 130
+# Inches that a title needs beside it, and the least width of a figure that has one.
+_MARGIN: Final = 0.4
+MIN_WIDTH: Final = 6.0
+_POINTS: Final = 72
+_LINE: Final = 1.25
+
+_GROUND, _INK, _SOFT = "#1c1f23", "#e8e8e4", "#8b9099"
+# Colour of a light figure -> of its dark variant: the same hue, light enough for a dark ground.
+_DARKENED: Final = {
+    to_hex(color, keep_alpha=True): light
+    for color, light in {
+        "tab:blue": "#6cb6f0",
+        "tab:orange": "#ff9f4a",
+        "tab:green": "#6fd17a",
+        "tab:red": "#ff7b72",
+        "tab:purple": "#c9a4f5",
+        "tab:gray": "#a9adb5",
+        "black": _INK,
+        "white": _GROUND,
+    }.items()
+}
+# Colours that begin, or have their middle, at white -> the same from the dark ground on.
+_DARK_MAPS: Final[Mapping[str, Colormap]] = {
+    name: LinearSegmentedColormap.from_list(f"dark_{name}", colors)
+    for name, colors in {
+        "Reds": (_GROUND, "#7a2a2a", "#e0564a", "#ffb3a7"),
+        "RdBu_r": ("#9fd0ff", "#2f7fd0", _GROUND, "#d8493c", "#ffb3a7"),
+    }.items()
+}
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG."""
+    FigureCanvasAgg(figure)
+    with warnings.catch_warnings():
+        # A letter that no font has is a box, and no reason to warn at the end of a training.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        figure.savefig(path, format="png")
+
+
+def set_title(figure: Figure, title: str, size: int = 12) -> None:
+    """Write a title above a figure in as many lines as it needs; the figure grows by all but the first."""
+    width, height = figure.get_size_inches()
+    folded = fold(title, width - _MARGIN, size)
+    figure.set_size_inches(width, height + line_height(size) * folded.count("\n"))
+    figure.suptitle(folded, fontsize=size, parse_math=False)
+
+
+def line_height(size: int) -> float:
+    """Inches from a line of text to the next."""
+    return _LINE * size / _POINTS
+
+
+def text_width(text: str, size: int) -> float:
+    """Inches of the longest line of a text."""
+    return max(_points(line) for line in text.split("\n")) * size / 10 / _POINTS
+
+
+def fold(text: str, width: float, size: int) -> str:
+    """Break a text into lines at blanks, and words that are too long behind a sign such as / or _.
+
+    Args:
+        text: One line or several.
+        width: Longest line, in inches.
+        size: Of the letters, in points.
+    """
+    lines = []
+    for line in text.split("\n"):
+        current = ""
+        for word in line.split(" "):
+            longer = f"{current} {word}" if current else word
+            if text_width(longer, size) <= width:
+                current = longer
+                continue
+            if current:
+                lines.append(current)
+            current = word
+            while text_width(current, size) > width and len(current) > 1:
+                end = _fitting(current, width, size)
+                lines.append(current[:end])
+                current = current[end:]
+        lines.append(current)
+    return "\n".join(lines)
+
+
+def shorten(text: str, most: int) -> str:
+    """Leave out the middle of a text that has more letters than there is room for."""
+    if len(text) <= most:
+        return text
+    end = (most - 1) // 2
+    return f"{text[: most - 1 - end]}…{text[-end:]}"
+
+
+def darken(figure: Figure) -> None:
+    """Turn a figure into its dark variant: light words and lines on a dark ground, the same hues."""
+    for axes in figure.findobj(Axes):
+        # Ticks are made when they are drawn: their colours are settings of the axes.
+        axes.tick_params(which="both", color=_SOFT, labelcolor=_INK)
+        for image in axes.images:
+            cmap = image.get_cmap()
+            image.set_cmap(_DARK_MAPS.get(cmap.name, cmap))
+    for artist in figure.findobj():
+        for kind in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            _recolor(artist, kind)
+
+
+def _recolor(artist: Any, kind: str) -> None:
+    """Give one colour of an artist, if it has it and it is a plain one, its dark variant."""
+    get, change = (getattr(artist, f"{verb}_{kind}", None) for verb in ("get", "set"))
+    is_mapped = isinstance(artist, ScalarMappable) and artist.get_array() is not None
+    if get is None or change is None or is_mapped:
+        return
+    color = get()
+    if isinstance(artist, Collection):
+        change([_DARKENED.get(to_hex(one, keep_alpha=True), one) for one in color])
+    elif is_color_like(color):
+        change(_DARKENED.get(to_hex(color, keep_alpha=True), color))
+
+
+def _fitting(word: str, width: float, size: int) -> int:
+    """How many letters of a word fit; fewer, if it can then be broken behind a sign."""
+    fits = next(end for end in range(len(word), 0, -1) if end == 1 or text_width(word[:end], size) <= width)
+    signs = [found.end() for found in re.finditer(r"[/_.:-]", word[:fits])]
+    return signs[-1] if signs and signs[-1] > fits // 2 else fits
+
+
+@lru_cache(4096)
+def _points(line: str) -> float:
+    """Width of a line in points, with letters of ten points."""
+    font = get_font(findfont(FontProperties()))
+    font.set_size(10, _POINTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        font.set_text(line)
+    return float(font.get_width_height()[0]) / 64
