@@ -74,7 +74,7 @@ def count(num: int | float, noun: str) -> str:
 def _plural(noun: str) -> str:
     if re.search(r"[^aeiou]y$", noun):
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if re.search(r"(s|x|ch|sh)$", noun) else f"{noun}s"
+    return f"{noun}es" if re.search(r"(s|x|tch|sh)$", noun) else f"{noun}s"
 
 
 def format_duration(seconds: float) -> str:
