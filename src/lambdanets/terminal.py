@@ -1,13 +1,15 @@
 """Tables, numbers and progress for a terminal; plain lines where there is none."""
 
 import io
+import os
 import re
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -22,6 +24,27 @@ _GAP: Final = 2
 _NUMBER: Final = re.compile(r"([-+±≈<>]? ?[\d,.]+( ?%)?( ± [\d,.]+%?)?|nan|none|-|)")
 
 
+@contextmanager
+def result_alone(as_json: bool) -> Iterator[None]:
+    """Send what is printed meanwhile to the standard error, by processes started here too.
+
+    Args:
+        as_json: Else nothing changes.
+    """
+    if not as_json:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def terminal_width() -> int | None:
     """Columns of the terminal; None where the output goes to a file, whose lines have any length."""
     console = Console()
@@ -32,7 +55,7 @@ def table(
     headings: Sequence[str] | None,
     rows: Iterable[Sequence[object]],
     *,
-    width: int | None = None,
+    width: int | Literal["terminal"] | None = "terminal",
     indent: int = 0,
 ) -> str:
     """Align rows below their headings, as text.
@@ -42,7 +65,8 @@ def table(
     Args:
         headings: One for each column; None for a table without.
         rows: Cells of each row; a row may be shorter than the others.
-        width: Longest line; longer cells are folded. None: as long as needed.
+        width: Longest line; longer cells are folded, numbers last. None: as long as needed. The terminal's
+            unless given, and as long as needed where there is none.
         indent: Blanks before each line.
     """
     cells = [[str(cell) for cell in row] for row in rows]
@@ -51,18 +75,29 @@ def table(
     for place in range(num_columns):
         numeric = place > 0 and all(_NUMBER.fullmatch(row[place]) for row in cells if place < len(row))
         heading = headings[place] if headings and place < len(headings) else ""
-        grid.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        grid.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=numeric)
     for row in cells:
         grid.add_row(*map(Text, row))
+    if width == "terminal":
+        width = terminal_width()
     console = Console(file=io.StringIO(), width=(width or _WIDEST) - indent, color_system=None)
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(f"{'':{indent}}{line}".rstrip() for line in captured.get().splitlines())
 
 
-def pairs(rows: Mapping[str, object], *, width: int | None = None, indent: int = 0) -> str:
+def pairs(
+    rows: Mapping[str, object], *, width: int | Literal["terminal"] | None = "terminal", indent: int = 0
+) -> str:
     """Align names and their values, one pair a line; see `table`."""
     return table(None, rows.items(), width=width, indent=indent)
+
+
+def fill(text: str) -> str:
+    """Wrap a paragraph at the terminal's width; without a terminal it is one line."""
+    width = terminal_width()
+    return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False) if width else text
 
 
 def count(num: int | float, noun: str) -> str:

@@ -69,10 +69,10 @@ def test_models_lists_names_by_pattern(capsys: pytest.CaptureFixture[str]) -> No
     text = printed(capsys, "models", "lambda_resnet50*")
     assert text.splitlines()[1].split() == ["lambda_resnet50", "3-4-6-3", "0-0-1-3"]
     assert text.endswith("2 models\n")
-    assert json.loads(printed(capsys, "models", "resnet50_cc*", "--format", "json")) == [
-        "resnet50_cccl",
-        "resnet50_ccll",
-    ]
+    found = json.loads(printed(capsys, "models", "resnet50_cc*", "--format", "json"))
+    assert [one["model"] for one in found] == ["resnet50_cccl", "resnet50_ccll"]
+    assert found[1]["blocks"] == {"c2": 3, "c3": 4, "c4": 6, "c5": 3}
+    assert found[1]["lambda_layers"] == {"c2": 0, "c3": 0, "c4": 6, "c5": 3}
 
 
 def test_bench_explains_the_choice(capsys: pytest.CaptureFixture[str]) -> None:

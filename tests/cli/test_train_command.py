@@ -5,11 +5,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from lambdanets.cli.train import _changed_settings, train
 from lambdanets.recipes import get_recipe, recipes_of, smoke_run
 from lambdanets.training.config import TrainConfig
 from support.commands import parsed, printed, refused
+
+_NO_GPU = "lambdanets train: exec: device cuda needs a GPU for each process of a machine, got 0 for process"
 
 
 @pytest.mark.parametrize("words", [("train",), ("train", "--help"), ("train", "-h")])
@@ -58,6 +61,48 @@ def test_wrong_words_are_refused_with_a_hint(words, message, capsys, tmp_path, m
     monkeypatch.chdir(tmp_path)
     assert message in refused(capsys, "train", *words)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message", "code"),
+    [
+        (
+            ("--gpus", "8"),
+            "lambdanets train: gpus must be left out without a GPU, got 8. --processes 8 trains on the CPU.",
+            2,
+        ),
+        (
+            ("--exec.device", "cuda"),
+            f"{_NO_GPU} 1. Start fewer processes, or use the device cpu.",
+            3,
+        ),
+        (
+            ("--exec.device", "cuda", "--processes", "3"),
+            f"{_NO_GPU} 3. Start fewer processes, or use the device cpu.",
+            3,
+        ),
+    ],
+)
+def test_gpus_that_are_not_there_are_one_sentence_and_no_folder(
+    words, message, code, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.chdir(tmp_path)
+    assert refused(capsys, "train", "digits", *words, code=code) == message
+    assert not list(tmp_path.iterdir())
+
+
+def test_more_gpus_than_there_are(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    message = refused(capsys, "train", "digits", "--gpus", "3")
+    assert "gpus must be at most 2, as many as this machine has, got 3." in message
+
+
+def test_a_dry_run_plans_for_gpus_of_another_machine(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    text = " ".join(printed(capsys, "train", "digits", "--gpus", "8", "--dry-run").split())
+    assert "8 processes × 8 images in 1 part of at most 8: batch norm sees 8;" in text
+    assert "; planned for 8 GPUs, this machine has none" in text
 
 
 def test_an_unwritable_folder_is_exit_7(tmp_path, capsys):

@@ -9,12 +9,16 @@ import torch
 from lambdanets.cli import run
 from lambdanets.detection.coco import CocoFile
 from lambdanets.detection.objective import Detection
-from lambdanets.launch.dry_run import _text_curve, describe
+from lambdanets.launch.dry_run import _text_curve, plan
 from lambdanets.launch.footprint import footprint, known_images, make_meta_model
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.detect import make_detector
 from lambdanets.training.config import DetectConfig
 from lambdanets.training.distributed import DistributedContext
+
+
+def describe(config, out, num_processes=1):
+    return plan(config, out, num_processes).text()
 
 
 def section(text, title):
@@ -49,7 +53,7 @@ def test_steps_follow_from_the_size_of_imagenet(family):
     assert "109,550 = 350 epochs × 313 steps of at most 4,096 images" in text
     assert "1,565 steps = 5 epochs" in text
     assert "448,408,450 images in all" in text
-    assert "32 processes × 128 images in 1 part(s) of at most 128: batch norm sees 128" in text
+    assert "32 processes × 128 images in 1 part of at most 128: batch norm sees 128" in text
 
 
 def test_the_network_and_its_disk(family):
@@ -97,9 +101,9 @@ def test_the_command_writes_nothing(tmp_path, monkeypatch, capsys):
     text = capsys.readouterr().out
     assert "  optim.learning_rate: 0.2 -> 0.5 (command line)" in text.splitlines()
     assert "  sched.epochs: 25 -> 5 (--fast)" in text.splitlines()
-    assert "1,297 of 10 classes (counted)" in text
+    assert "1,297 images of 10 classes (counted)" in text
     assert run((*words, "--processes", "3")) == 0
-    assert "3 processes × 22 images in 1 part(s) of at most 22: batch norm sees 22" in capsys.readouterr().out
+    assert "3 processes × 22 images in 1 part of at most 22: batch norm sees 22" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 
@@ -107,7 +111,7 @@ def test_the_command_writes_nothing(tmp_path, monkeypatch, capsys):
 def test_a_detector_is_counted_part_by_part(norm):
     config = get_recipe("coco-lambda-resnet101", DetectConfig)
     text = describe(replace(config, detector=replace(config.detector, norm=norm)), Path("x"))
-    assert "118,287 of 80 classes (assumed as of COCO" in text
+    assert "118,287 images of 80 classes (assumed as of COCO" in text
     assert "130,103 = 281 epochs × 463 steps" in text
     assert "× 0.1 at 90 %, 95 %, 97.5 % of the run" in text
     assert "backbone and pyramid alone" in " ".join(section(text, "network"))

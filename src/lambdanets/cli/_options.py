@@ -3,11 +3,13 @@
 import dataclasses
 import inspect
 import json
+import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import tyro
 
@@ -63,7 +65,7 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     signature, hints = inspect.signature(function), get_type_hints(function, include_extras=True)
     if [*signature.parameters] == ["argv"]:
         return function(tuple(argv))
-    if hints.get("format") == Format:
+    if "json" in get_args(hints.get("format")):
         argv = ["--format=json" if argument == "--json" else argument for argument in argv]
     recipe = None
     for trained in (hint.__origin__ for hint in hints.values() if hint in _RECIPES):
@@ -197,8 +199,30 @@ def _usage(command: str, kind: type[RunConfig]) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print a result as JSON."""
-    print(json.dumps(value, indent=2))
+    """Print a result as JSON: paths as strings, and null for a number that is not finite."""
+    print(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def without_format(argv: Sequence[str]) -> list[str]:
+    """Leave `--format`, with its value, and `--json` out of the arguments of a command."""
+    words = iter(argv)
+    kept = []
+    for word in words:
+        if word == "--format":
+            next(words, None)
+        elif word != "--json" and not word.startswith("--format="):
+            kept.append(word)
+    return kept
 
 
 def parse_size(text: str, argument: str, most: int) -> tuple[int, ...]:

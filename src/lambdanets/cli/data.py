@@ -12,7 +12,7 @@ from lambdanets.cli._coco import check_objects
 from lambdanets.cli._options import Format, print_json
 from lambdanets.data.detection import SceneConfig
 from lambdanets.errors import ArgumentError
-from lambdanets.terminal import format_bytes, pairs, table
+from lambdanets.terminal import count, format_bytes, pairs, table
 
 if TYPE_CHECKING:
     from lambdanets.data.check import DataReport, PartReport
@@ -116,6 +116,7 @@ def shard(
     max_bytes: int = 256 * 2**20,
     max_count: int = 10_000,
     shuffle: int | None = None,
+    format: Format = "text",
 ) -> None:
     """Write a data set as tar shards with the same bytes.
 
@@ -126,44 +127,66 @@ def shard(
         max_bytes: Largest size of a shard.
         max_count: Most images in a shard.
         shuffle: Seed of an order at random, for readers that go from a shard's start to its end.
+        format: text or json; --json is short for the latter.
     """
     from lambdanets.data.check import shard_data
 
     written = shard_data(
         parts.below(root), out, max_bytes=max_bytes, max_count=max_count, shuffle_seed=shuffle
     )
-    print(pairs({one.part: f"{one.num_images:,} images in {len(one.shards):,} shards" for one in written}))
+    if format == "json":
+        found = [{"part": one.part, "images": one.num_images, "shards": one.shards} for one in written]
+        print_json({"root": out, "kind": "shards", "parts": found})
+        return
+    rows = {
+        one.part: f"{count(one.num_images, 'image')} in {count(len(one.shards), 'shard')}" for one in written
+    }
+    print(pairs(rows))
     print(f"train with --data.name shards --data.root {out}")
 
 
-def index(root: Path, /) -> None:
+def index(root: Path, /, *, format: Format = "text") -> None:
     """Index the shards below a folder, before many processes read them.
 
     Args:
         root: A folder with *.tar in it or below.
+        format: text or json; --json is short for the latter.
     """
     from lambdanets.data.check import index_data
 
     indexed = index_data(root)
+    total = sum(one.num_images for one in indexed)
+    if format == "json":
+        shards = [{"shard": one.shard, "images": one.num_images, "index": one.place} for one in indexed]
+        print_json({"root": root, "images": total, "shards": shards})
+        return
     for one in indexed:
         place = one.place or "nowhere: no folder can be written"
-        print(f"{one.shard}  {one.num_images:,} images, index {place}")
-    print(f"{len(indexed):,} shards, {sum(one.num_images for one in indexed):,} images")
+        print(f"{one.shard}  {count(one.num_images, 'image')}, index {place}")
+    print(f"{count(len(indexed), 'shard')}, {count(total, 'image')}")
 
 
-def scenes(out: Path, *, config: _SceneOptions = _SCENES, digits: Path | None = None) -> None:
+def scenes(
+    out: Path, *, config: _SceneOptions = _SCENES, digits: Path | None = None, format: Format = "text"
+) -> None:
     """Draw scenes of handwritten digits with exact masks, as COCO files.
 
     Args:
         out: A new folder: train/, val/, annotations/.
         config: How many, and what is in them.
         digits: Own digits: MNIST's files, or a folder for each class; scikit-learn's unless given.
+        format: text or json; --json is short for the latter.
     """
     from lambdanets.detection.scenes import write_scenes
 
     counts = write_scenes(out, config, digits)
     totals = {"train": config.train, "val": config.val}
-    print(pairs({part: f"{totals[part]:,} images, {num:,} objects" for part, num in counts.items()}))
+    if format == "json":
+        parts = [{"part": part, "images": totals[part], "objects": num} for part, num in counts.items()]
+        print_json({"root": out, "parts": parts})
+        return
+    rows = {part: f"{count(totals[part], 'image')}, {count(num, 'object')}" for part, num in counts.items()}
+    print(pairs(rows))
     print(f"train with --data.root {out} --data.train train --data.test val")
 
 
@@ -184,7 +207,7 @@ def _lines(report: "DataReport") -> Iterator[str]:
 
 
 def _details(part: "PartReport") -> str:
-    lines = [f"{part.num_images:,} images of {len(part.counts):,} classes"]
+    lines = [f"{count(part.num_images, 'image')} of {count(len(part.counts), 'class')}"]
     if part.num_bytes is not None:
         mean = round(part.num_bytes / max(part.num_images - len(part.unreadable), 1))
         lines.append(f"{format_bytes(part.num_bytes)}, {format_bytes(mean)} each")

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from lambdanets.detection.predict_files import PredictReport
 
 
-def train(config: DetectRecipe, *, argv: Argv, options: Options = DEFAULTS) -> int:
+def train(config: DetectRecipe, *, argv: Argv, options: Options = DEFAULTS, format: Format = "text") -> int:
     """Train a detector, or continue a run where it stopped.
 
     Args:
         config: All settings.
         argv: The arguments of the command.
         options: Folder, processes and files of the run.
+        format: Of the result, or of --dry-run: text or json; --json is short for the latter.
     """
-    return options.start(config, argv)
+    return options.start(config, argv, format)
 
 
 def eval(

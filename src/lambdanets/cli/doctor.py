@@ -1,12 +1,14 @@
 """`lambdanets doctor` and `slurm`: check a machine; print a batch script for several."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lambdanets.cli._options import AnyRecipe, Argv
+from lambdanets.cli._options import AnyRecipe, Argv, Format, print_json, without_format
 from lambdanets.launch.slurm import slurm_script
+from lambdanets.terminal import result_alone
+from lambdanets.training.torchrun import global_rank
 
 
 def doctor(
@@ -15,6 +17,7 @@ def doctor(
     dist: bool = False,
     backend: Literal["auto", "gloo", "nccl"] = "auto",
     limit: float = 30.0,
+    format: Format = "text",
 ) -> int:
     """Check versions, devices, disk and processes, with advice for what is wrong.
 
@@ -26,18 +29,25 @@ def doctor(
         dist: Try collectives between the processes that torchrun has started, or two that this starts.
         backend: Backend of the collectives.
         limit: Longest time of each collective, in seconds.
+        format: text or json; --json is short for the latter. What --dist prints goes to the standard error.
     """
     from lambdanets.launch import collectives
     from lambdanets.launch.doctor import examine
 
-    if dist and collectives.is_launched():
-        return collectives.try_collectives(out, backend, limit)
-    code = 0
-    for finding in examine(out):
-        print(finding, flush=True)
-        code = code or finding.exit_code
-    if dist:
-        code = collectives.launch_locally(out, backend, limit) or code
+    as_json = format == "json"
+    is_one_of_several = dist and collectives.is_launched()
+    findings, code, dist_code = [], 0, None
+    with result_alone(as_json):
+        for finding in () if is_one_of_several else examine(out):
+            print(finding, flush=True)
+            findings.append(finding.to_dict())
+            code = code or finding.exit_code
+        if dist:
+            attempt = collectives.try_collectives if is_one_of_several else collectives.launch_locally
+            dist_code = attempt(out, backend, limit)
+    code = dist_code or code
+    if as_json and not global_rank():
+        print_json({"exit_code": code, "dist_exit_code": dist_code, "findings": findings})
     return code
 
 
@@ -51,6 +61,7 @@ def slurm(
     out: Path | None = None,
     resume_allow: tuple[str, ...] = (),
     tensorboard: bool = False,
+    format: Format = "text",
 ) -> None:
     """Print a SLURM script that trains a recipe on several machines.
 
@@ -65,19 +76,34 @@ def slurm(
         out: As in `lambdanets train`, and so the next two; a folder that all machines see.
         resume_allow: Settings that may differ from those of the run that is continued.
         tensorboard: Write event files for TensorBoard.
+        format: text or json; --json is short for the latter.
     """
+    words = without_format(argv)
     script = slurm_script(
         config,
-        list(_train_arguments(argv)),
-        command=shlex.join(["lambdanets", "slurm", *argv]),
+        list(_train_arguments(words)),
+        command=shlex.join(["lambdanets", "slurm", *words]),
         nodes=nodes,
         gpus_per_node=gpus_per_node,
         time=time,
     )
-    print(script, end="")
+    if format == "text":
+        print(script, end="")
+        return
+    print_json(
+        {
+            "recipe": config.recipe,
+            "command": config.command,
+            "nodes": nodes,
+            "gpus_per_node": gpus_per_node,
+            "num_processes": nodes * gpus_per_node,
+            "time": time,
+            "script": script,
+        }
+    )
 
 
-def _train_arguments(argv: Argv) -> Iterator[str]:
+def _train_arguments(argv: Sequence[str]) -> Iterator[str]:
     """Leave out the options that are not those of `lambdanets train`, with their values."""
     arguments = iter(argv)
     for argument in arguments:

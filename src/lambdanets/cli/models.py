@@ -9,7 +9,7 @@ from lambdanets.errors import ArgumentError
 from lambdanets.models.config import STAGES
 from lambdanets.models.variants import list_models, model_config
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
-from lambdanets.terminal import pairs, table, terminal_width
+from lambdanets.terminal import count, pairs, table
 from lambdanets.training.config import RunConfig
 
 
@@ -18,27 +18,33 @@ def models(pattern: str = "*", /, *, format: Format = "text") -> None:
 
     Args:
         pattern: A shell's pattern, such as 'lambda*'.
-        format: text adds the blocks of each stage, and how many of them are lambda layers.
+        format: text or json; --json is short for the latter.
     """
-    names = list_models(pattern)
+    found: list[dict[str, Any]] = []
+    for name in list_models(pattern):
+        config = model_config(name)
+        mixers = {stage: config.mixers(stage) for stage in STAGES}
+        blocks = {stage: len(letters) for stage, letters in mixers.items()}
+        lambdas = {stage: letters.count("L") for stage, letters in mixers.items()}
+        found.append({"model": name, "blocks": blocks, "lambda_layers": lambdas})
     if format == "json":
-        print_json(names)
+        print_json(found)
         return
-    rows = []
-    for name in names:
-        mixers = [model_config(name).mixers(stage) for stage in STAGES]
-        blocks = "-".join(str(len(letters)) for letters in mixers)
-        rows.append((name, blocks, "-".join(str(letters.count("L")) for letters in mixers)))
+    rows = [
+        (one["model"], *("-".join(map(str, one[key].values())) for key in ("blocks", "lambda_layers")))
+        for one in found
+    ]
     print(table(("model", "blocks of c2 to c5", "lambda layers among them"), rows))
-    print(f"{len(names)} models")
+    print(count(len(found), "model"))
 
 
-def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown"] = "text") -> None:
+def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown", "json"] = "text") -> None:
     """List the recipes.
 
     Args:
         pattern: A shell's pattern, such as 'imagenet-*-256'.
-        format: text: one line each; markdown: a table with what is expected of them.
+        format: text: one line each; markdown: a table with what is expected of them; json: all of it, and
+            --json is short for that.
     """
     names = [name for name in RECIPES if fnmatchcase(name, pattern)]
     if not names:
@@ -48,8 +54,11 @@ def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown"] = "tex
         )
     if format == "text":
         summaries = {name: describe_recipe(name)["Summary"] for name in names}
-        print(pairs(summaries, width=terminal_width()))
-        print(f"{len(names)} recipes")
+        print(pairs(summaries))
+        print(count(len(names), "recipe"))
+        return
+    if format == "json":
+        print_json([_recipe(name) for name in names])
         return
     print("| recipe | network | pixels | epochs | batch | expected | paper |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
@@ -61,6 +70,20 @@ def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown"] = "tex
             f"| `{name}` | `{config.model.name}` | {pixels} | {config.sched.epochs}"
             f" | {config.global_batch_size} | {expected} | {paper} |"
         )
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    config, described = get_recipe(name, RunConfig), describe_recipe(name)
+    return {
+        "recipe": name,
+        "command": config.command,
+        "summary": described["Summary"],
+        "model": config.model.name,
+        "image_size": getattr(config.data, "image_size", None),
+        "epochs": config.sched.epochs,
+        "global_batch_size": config.global_batch_size,
+        **{key: described.get(key.capitalize()) for key in ("paper", "expected", "cost")},
+    }
 
 
 def info(
@@ -86,12 +109,12 @@ def info(
     changed: dict[str, Any] = {"image_size": sides[0] if len(sides) == 1 else sides, **overrides}
     # Before torch is imported: a wrong name or override answers at once.
     model_config(model, **changed)
-    from lambdanets.analysis.counting import count
+    from lambdanets.analysis.counting import count as count_model
     from lambdanets.models import create_model, on_meta
 
     with on_meta():
         network = create_model(model, **changed)
-    counted = count(network, (network.config.in_channels, height, width))
+    counted = count_model(network, (network.config.in_channels, height, width))
     if format == "json":
         side = height if height == width else [height, width]
         origin = {"model": model, "image_size": side, "overrides": changed}

@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import tyro
 
-from lambdanets.cli._options import Argv, DefaultFrom, Recipe, call, named_data, value_of
+from lambdanets.cli._options import (
+    Argv,
+    DefaultFrom,
+    Format,
+    Recipe,
+    call,
+    named_data,
+    print_json,
+    value_of,
+)
 from lambdanets.cli.train import train as train_recipe
 from lambdanets.data.config import DataConfig, SemiConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
-from lambdanets.terminal import pairs, print_line, table
+from lambdanets.terminal import pairs, print_line, result_alone, table
 from lambdanets.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -51,6 +60,7 @@ def label(
     rules: _Rules = _RULES,
     seed: Annotated[int, DefaultFrom(_default_seed)],
     data: Annotated[DataConfig, DefaultFrom(_default_data)],
+    format: Format = "text",
 ) -> None:
     """Label the unlabelled images of a data set by a teacher.
 
@@ -64,13 +74,18 @@ def label(
         seed: Decides which digits of semi are unlabelled, and what a holdout leaves; the teacher's own unless
             given.
         data: The data set of the images; the teacher's own unless given.
+        format: text or json; --json is short for the latter.
     """
     from lambdanets.pseudo.labelling import write_labels
 
     config = LabelConfig(teacher=teacher, weights=weights, data=data, seed=seed, rules=rules)
-    summary = write_labels(config, out, log=print_line, num_workers=num_workers, device=device)
+    with result_alone(format == "json"):
+        summary = write_labels(config, out, log=print_line, num_workers=num_workers, device=device)
+    if format == "json":
+        print_json({"labels": out, "teacher": teacher, **summary.to_dict()})
+        return
     print(_describe(summary))
-    print(f"\nlambdanets pseudo train RECIPE --labels {out}")
+    print(f"\ntrain on them: lambdanets pseudo train RECIPE --labels {out}")
 
 
 def train(argv: Argv) -> int | None:
@@ -93,6 +108,7 @@ def iterate(
     ratio: float = 1.0,
     out: Path,
     rules: _Rules = _RULES,
+    format: Format = "text",
 ) -> None:
     """Label by a teacher, train a student, label by the student, and so on.
 
@@ -104,17 +120,22 @@ def iterate(
         ratio: Pseudo-labelled images to each labelled one of a batch.
         out: The folder of all iterations. The same command on the same folder continues.
         rules: What becomes a label.
+        format: text or json; --json is short for the latter.
     """
     labelling = LabelConfig(teacher=teacher, weights=weights, data=config.data, seed=config.seed, rules=rules)
     run_config(teacher)
     from lambdanets.pseudo import iterations as job
 
     done = []
-    for one in job.iterate(
-        config, labelling, num_iterations=iterations, out=out, log=print_line, ratio=ratio
-    ):
-        print(_describe(one.summary))
-        done.append(one)
+    with result_alone(format == "json"):
+        for one in job.iterate(
+            config, labelling, num_iterations=iterations, out=out, log=print_line, ratio=ratio
+        ):
+            print(_describe(one.summary))
+            done.append(one)
+    if format == "json":
+        print_json([one.to_dict() for one in done])
+        return
     for one in done:
         fraction = one.summary.wrong_fraction
         wrong = "" if fraction is None else f", {fraction:.1%} of its labels wrong"

@@ -4,8 +4,9 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+from lambdanets.cli._options import Format, print_json
 from lambdanets.errors import check_positive
-from lambdanets.terminal import terminal_width
+from lambdanets.terminal import fill, terminal_width
 
 
 def tables(
@@ -30,7 +31,7 @@ def tables(
 
     Args:
         numbers: 1 to 20.
-        format: How to print them.
+        format: How to print them; --json is short for json.
         results: The folder of what was measured and trained.
         machine: Whose measurements to show: part of a name, or all; this one's or the newest unless given.
         rows: A shell's pattern: which rows to measure or to train.
@@ -78,6 +79,7 @@ def figure(
     out: Path = Path("figure_4.png"),
     results: Path = Path("results"),
     machine: str | None = None,
+    format: Format = "text",
 ) -> None:
     """Draw the paper's Figure 4, speed against accuracy, with our points.
 
@@ -86,12 +88,16 @@ def figure(
         out: The image file.
         results: As in `lambdanets tables`.
         machine: As in `lambdanets tables`.
+        format: text or json; --json is short for the latter.
     """
     from lambdanets.paper.figure import draw_figure_4
     from lambdanets.paper.results import load_results
 
-    print(draw_figure_4(load_results(results, machine), out))
-    print(out)
+    caption = draw_figure_4(load_results(results, machine), out)
+    if format == "json":
+        print_json({"figure": number, "path": out, "caption": caption})
+    else:
+        print(f"{fill(caption)}\n{out}")
 
 
 def report(
@@ -100,6 +106,7 @@ def report(
     results: Path = Path("results"),
     machine: str | None = None,
     run: tuple[Path, ...] = (),
+    format: Format = "text",
 ) -> None:
     """Write one web page with all tables, the figure and runs.
 
@@ -108,11 +115,15 @@ def report(
         results: As in `lambdanets tables`.
         machine: As in `lambdanets tables`.
         run: Finished runs to show.
+        format: text or json; --json is short for the latter.
     """
     from lambdanets.paper.page import write_report
 
     write_report(out, results=results, machine=machine, runs=run)
-    print(out)
+    if format == "json":
+        print_json({"path": out, "runs": run})
+    else:
+        print(out)
 
 
 def _log(text: str) -> None:

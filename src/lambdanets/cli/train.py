@@ -8,17 +8,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import tyro
 
-from lambdanets.cli._options import Argv, Recipe
+from lambdanets.cli._options import Argv, Format, Recipe, print_json, without_format
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.origins import settings_with_origins
+from lambdanets.terminal import result_alone
 from lambdanets.training.changes import non_defaults
 from lambdanets.training.config import RunConfig
 from lambdanets.training.run_folder import RunFolder
-from lambdanets.training.torchrun import global_rank, world_size
+from lambdanets.training.torchrun import global_rank, local_rank, world_size
 
 # For the time from the command to the first step.
 _STARTED: Final = time.monotonic()
@@ -47,26 +48,45 @@ class _RunOptions:
     resume_allow: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(optional)")] = ()
     tensorboard: bool = False
 
-    def start(self, config: RunConfig, argv: Sequence[str]) -> int:
-        """Train a config, or continue its run where it stopped.
+    def start(self, config: RunConfig, argv: Sequence[str], format: Format) -> int:
+        """Train a config, or continue its run where it stopped, and print the result where JSON is asked for.
 
         Settings, folder and lock are checked before torch is loaded, so that a refusal is instant.
 
         Args:
             config: All settings.
             argv: The arguments of the command, for the processes that it starts.
+            format: Of the result; with json all lines of the training go to the standard error.
         """
-        words = config.command.split()
-        num_processes = self._num_processes(config)
-        if self.gpus:
-            config = replace(config, exec=replace(config.exec, device="cuda"))
+        as_json = format == "json"
         folder = RunFolder(self.out or Path("runs", config.recipe))
         if self.dry_run:
-            from lambdanets.launch.dry_run import describe
+            num_processes = self._num_processes(config)
+            from lambdanets.launch.dry_run import plan
 
-            print(describe(config, folder.path, num_processes or 1))
+            planned = plan(self._placed(config), folder.path, num_processes or 1)
+            if as_json:
+                print_json(planned.to_dict())
+            else:
+                print(planned.text())
             return 0
+        with result_alone(as_json):
+            code = self._train(config, folder, without_format(argv))
+        if as_json and not code and not global_rank():
+            print_json(_result(folder, config))
+        return code
+
+    def _placed(self, config: RunConfig) -> RunConfig:
+        """The config with the device that the processes compute on."""
+        return replace(config, exec=replace(config.exec, device="cuda")) if self.gpus else config
+
+    def _train(self, config: RunConfig, folder: RunFolder, argv: Sequence[str]) -> int:
+        words = config.command.split()
+        num_processes = self._num_processes(config)
+        config = self._placed(config)
         config.data.check_ready()
+        if config.exec.device == "cuda":
+            self._check_gpus(config.command, num_processes)
         if num_processes and world_size() == 1:
             folder.changes(config, self.resume_allow)
             if _is_finished(folder, config):
@@ -100,22 +120,38 @@ class _RunOptions:
                 train_in(locked)
         return 0
 
+    def _check_gpus(self, who: str, num_processes: int) -> None:
+        """Raise, before there is a folder, unless each process has a GPU."""
+        from torch import cuda
+
+        from lambdanets.training.distributed import select_device
+
+        found = cuda.device_count()
+        if self.gpus and self.gpus > found:
+            limit = f"at most {found}, as many as this machine has" if found else "left out without a GPU"
+            raise ArgumentError(
+                f"{who}: gpus must be {limit}, got {self.gpus}. --processes {self.gpus} trains on the CPU."
+            )
+        select_device("exec", "cuda", max(num_processes - 1, local_rank()))
+
     def _num_processes(self, config: RunConfig) -> int:
         """Check and return how many processes to start; 0 for this one alone."""
         processes, gpus, max_restarts = self.processes, self.gpus, self.max_restarts
         for name, value in (("processes", processes), ("gpus", gpus)):
-            check_positive("train", **{name: 1 if value is None else value})
+            check_positive(config.command, **{name: 1 if value is None else value})
         if processes and gpus:
             raise ArgumentError(
-                f"train: processes and gpus must not both be given, got {processes} and {gpus}."
+                f"{config.command}: processes and gpus must not both be given, got {processes} and {gpus}."
             )
         if max_restarts < 0 or (max_restarts and not (processes or gpus)):
             raise ArgumentError(
-                "train: max_restarts must be at least 0, and 0 without processes or gpus, "
-                f"got {max_restarts}."
+                f"{config.command}: max_restarts must be at least 0, and 0 without processes or gpus, got"
+                f" {max_restarts}."
             )
         if gpus and config.exec.device == "cpu":
-            raise ArgumentError("train: gpus must not be given with exec.device cpu. Use --processes.")
+            raise ArgumentError(
+                f"{config.command}: gpus must not be given with exec.device cpu. Use --processes."
+            )
         return processes or gpus or 0
 
 
@@ -124,15 +160,29 @@ Options = Annotated[_RunOptions, tyro.conf.arg(name="")]
 DEFAULTS: Final = _RunOptions()
 
 
-def train(config: Recipe, *, argv: Argv, options: Options = DEFAULTS) -> int:
+def train(config: Recipe, *, argv: Argv, options: Options = DEFAULTS, format: Format = "text") -> int:
     """Train a recipe, or continue a run where it stopped.
 
     Args:
         config: All settings.
         argv: The arguments of the command.
         options: Folder, processes and files of the run.
+        format: Of the result, or of --dry-run: text or json; --json is short for the latter.
     """
-    return options.start(config, argv)
+    return options.start(config, argv, format)
+
+
+def _result(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """The result of a run that is complete, for JSON."""
+    return {
+        "run": folder.path,
+        "recipe": config.recipe,
+        "model": config.model.name,
+        "seed": config.seed,
+        "report": folder.report,
+        "weights": folder.best,
+        "metrics": folder.read_metrics()[-1],
+    }
 
 
 def _is_finished(folder: RunFolder, config: RunConfig) -> bool:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 
 from lambdanets.errors import DependencyError, StorageError
 from lambdanets.launch.doctor import existing_part
+from lambdanets.terminal import count
 from lambdanets.training.torchrun import global_rank, launch, local_rank, world_size
 
 # A process that hangs in a collective is ended a little later than the collective should have been.
@@ -68,7 +69,7 @@ def try_collectives(out: Path, backend: str, limit_s: float) -> int:
             yield
         log(f"ok   {name}")
 
-    log(f"     {size} processes through {chosen}, {limit_s:g} s each")
+    log(f"     {count(size, 'process')} through {chosen}, {limit_s:g} s each")
     # NCCL then raises at its limit, instead of ending the process.
     os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")
     limit = datetime.timedelta(seconds=limit_s)

@@ -8,15 +8,16 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import torch
 
 from lambdanets.dependencies import install_command, requirements
 from lambdanets.errors import DependencyError, StorageError
 from lambdanets.files import flush, write_flushed
+from lambdanets.terminal import count, pairs
 
 # Bytes of the write test, and what a disk should do in a second.
 _WRITTEN: Final = 32_000_000
@@ -41,10 +42,19 @@ class Finding:
     advice: str = ""
     exit_code: int = 0
 
+    @property
+    def status(self) -> Literal["ok", "note", "bad"]:
+        """Whether all is well."""
+        return "bad" if self.exit_code else "note" if self.advice else "ok"
+
     def __str__(self) -> str:
-        mark = "BAD" if self.exit_code else "note" if self.advice else "ok"
-        line = f"{mark:<5}{self.name:<14}{self.text}"
-        return f"{line}\n{'':<19}{self.advice}" if self.advice else line
+        mark = "BAD" if self.status == "bad" else self.status
+        name = f"{mark:<5}{self.name:<12}"
+        return pairs({name: "\n".join(filter(None, (self.text, self.advice)))})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"status": self.status, **asdict(self)}
 
 
 def examine(out: Path) -> Iterator[Finding]:
@@ -82,7 +92,8 @@ def _version(name: str, found: str, oldest: str) -> Finding:
 def _devices() -> Iterator[Finding]:
     cores, threads = len(os.sched_getaffinity(0)), torch.get_num_threads()
     load = f"{os.getloadavg()[0]:.1f}"
-    yield Finding("processor", f"{cores} cores for this process, {threads} threads, load {load}")
+    text = f"{count(cores, 'core')} for this process, {count(threads, 'thread')}, load {load}"
+    yield Finding("processor", text)
     if not torch.cuda.is_available():
         advice = "This torch is built without CUDA; on a machine with a GPU, install one with it."
         if torch.version.cuda is not None:

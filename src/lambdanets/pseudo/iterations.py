@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lambdanets.data.augment import PseudoConfig
 from lambdanets.errors import ArgumentError
@@ -29,6 +30,16 @@ class Iteration:
     summary: Summary
     student: Path
     accuracy: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "iteration": self.number,
+            "labels": self.labels,
+            "run": self.student,
+            "accuracy": self.accuracy,
+            "labelling": self.summary.to_dict(),
+        }
 
 
 def iterate(

@@ -63,6 +63,20 @@ class Summary:
         """Fraction of the selected labels that are wrong, where that is known."""
         return self.wrong["selected"] / max(self.num_selected, 1) if self.wrong else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "images": self.num_images,
+            "kept": self.num_confident,
+            "selected": self.num_selected,
+            "filtered_fraction": self.filtered_fraction,
+            "wrong_fraction": self.wrong_fraction,
+            "wrong": self.wrong,
+            "classes": {
+                name: {"kept": num, "selected": self.selected[name]} for name, num in self.confident.items()
+            },
+        }
+
 
 def write_labels(
     config: LabelConfig,
