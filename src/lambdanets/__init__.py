@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from lambdanets.recipes.registry import register_recipe as register_recipe
     from lambdanets.runs.detect import LoadedDetector as LoadedDetector
     from lambdanets.runs.detect import load_detector as load_detector
-    from lambdanets.runs.load import LoadedModel as LoadedModel
     from lambdanets.runs.load import load_run as load_run
+    from lambdanets.runs.loaded import LoadedModel as LoadedModel
     from lambdanets.training.config import DetectConfig as DetectConfig
     from lambdanets.training.config import TrainConfig as TrainConfig
 else:

@@ -17,7 +17,7 @@ from lambdanets.detection.objective import DetectionEvaluation
 from lambdanets.detection.page import write_page
 from lambdanets.errors import DataError
 from lambdanets.runs.detect import DetectorEvaluation, LoadedDetector
-from lambdanets.runs.load import Origin
+from lambdanets.runs.loaded import Origin
 from lambdanets.training.config import DetectConfig, ModelConfig, OptimConfig, SchedConfig
 from support.detectors import small_detector
 

@@ -14,7 +14,7 @@ from lambdanets.training.torchrun import world_size
 if TYPE_CHECKING:
     from lambdanets.runs.eval_table import Attempt
     from lambdanets.runs.evaluate import RunEvaluation
-    from lambdanets.runs.load import Origin
+    from lambdanets.runs.loaded import Origin
 
 # Unreadable images that a terminal lists.
 _MOST_NAMED: Final = 10

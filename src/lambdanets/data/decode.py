@@ -1,9 +1,11 @@
 """Image files decoded to pixels, upright, red, green and blue; parts of them at any size."""
 
 import io
+import os
 import warnings
 from contextlib import suppress
-from typing import Final, Literal
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -12,8 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from lambdanets.data.listing import printable
 from lambdanets.data.preprocessing import Box
-from lambdanets.errors import DataError
+from lambdanets.data.sources import read_file
+from lambdanets.errors import ArgumentError, ArgumentTypeError, DataError, PathError
 
 # Formats that Pillow may open: those of images, and no interpreters of page descriptions.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
@@ -23,11 +27,97 @@ FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG",
 _MAX_PIXELS: Final = 61_000_000
 _HEAVY: Final = {"JPEG2000", "WEBP", "I", "F"}
 
+# All that can be given where one image is asked for.
+ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, np.dtype[Any]] | Tensor
+
+# What stands behind transparent parts.
+_Background = Literal["white", "contrast"]
+
+# Floating-point pixels beyond 0 and 1 by less than this are rounded: resizing overshoots a little.
+_TOLERANCE: Final = 1e-3
+
 # Larger parts of images are not copied: Pillow resizes them where they are, four times slower.
 _COPIED_PIXELS: Final = 4_000_000
 
 
-def decode(data: bytes, name: str, *, background: Literal["white", "contrast"] = "white") -> Image.Image:
+def open_image(image: ImageInput, *, background: _Background = "white") -> tuple[Image.Image, str]:
+    """Take an image of any kind as red, green and blue of a byte each, upright.
+
+    Args:
+        image: The path of a file; the bytes of one; an image of Pillow; an array of shape (height, width) or
+            (height, width, channels); a tensor of shape (channels, height, width) or (height, width). One
+            channel is grey, three are colour, a fourth is opacity. Arrays and tensors hold bytes (uint8), or
+            floating-point numbers from 0 to 1, which are rounded to bytes.
+        background: As for `decode`.
+
+    Returns:
+        The image, and its name for messages: the path, or `image`.
+
+    Raises:
+        PathError: There is no such file.
+        DataError: A file, bytes or an image of Pillow cannot be decoded.
+        ArgumentError: An array or a tensor has another shape, or numbers beyond 0 and 1.
+        ArgumentTypeError: It holds numbers of another type, or is something else altogether.
+    """
+    if isinstance(image, str | os.PathLike):
+        name = printable(os.fspath(image))
+        if not Path(image).is_file():
+            raise PathError(f"image must be a file, got {name}, which does not exist.")
+        return decode(read_file(os.fsencode(image), name), name, background=background), name
+    name = "image"
+    if isinstance(image, bytes):
+        return decode(image, name, background=background), name
+    if isinstance(image, Tensor | np.ndarray):
+        image = Image.fromarray(_bytes(image))
+    if not isinstance(image, Image.Image):
+        raise ArgumentTypeError(
+            "image must be a path, bytes, an image of Pillow, an array or a tensor, got a"
+            f" {type(image).__name__}. Several images come as a list."
+        )
+    try:
+        return _rgb(ImageOps.exif_transpose(image), background), name
+    # Pillow decodes when pixels are first asked for.
+    except Exception as error:
+        reason = str(error).rstrip(".") or type(error).__name__
+        raise DataError(f"{name}: cannot be read as an image: {reason}.") from error
+
+
+def _bytes(image: Tensor | np.ndarray[Any, np.dtype[Any]]) -> UInt8[np.ndarray, "height width *channels"]:
+    """The pixels of an array or a tensor as Pillow takes them."""
+    is_tensor = isinstance(image, Tensor)
+    kind, shape = "a tensor" if is_tensor else "an array", tuple(image.shape)
+    channels = shape[0 if is_tensor else -1] if len(shape) == 3 else 1
+    if len(shape) not in (2, 3) or channels not in (1, 3, 4) or 0 in shape:
+        needed = "(channels, height, width)" if is_tensor else "(height, width, channels)"
+        hint = " Several images come as a list: list(images)." if len(shape) == 4 else ""
+        if len(shape) == 3 and shape[-1 if is_tensor else 0] in (1, 3, 4):
+            hint = " image.permute(2, 0, 1) has it." if is_tensor else " image.transpose(1, 2, 0) has it."
+        raise ArgumentError(
+            f"image must have shape {needed} with 1, 3 or 4 channels, or (height, width), if it is {kind},"
+            f" got {shape}.{hint}"
+        )
+    dtype = image.dtype
+    pixels = image.detach().cpu() if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    if pixels.is_floating_point():
+        low, high = float(pixels.min()), float(pixels.max())
+        # Not a number is in no range.
+        if not (low >= -_TOLERANCE and high <= 1 + _TOLERANCE):
+            raise ArgumentError(
+                f"image must hold numbers from 0 to 1 if they are floating-point, got {low:.4g} to"
+                f" {high:.4g}. Give bytes (uint8) as they are; `classify` takes what is normalised already."
+            )
+        pixels = (pixels.float().clamp(0, 1) * 255).round().to(torch.uint8)
+    elif pixels.dtype != torch.uint8:
+        raise ArgumentTypeError(
+            f"image must hold bytes (uint8) or floating-point numbers if it is {kind}, got {dtype}."
+        )
+    if pixels.ndim == 3:
+        pixels = pixels.movedim(0, -1) if is_tensor else pixels
+        pixels = pixels[..., 0] if channels == 1 else pixels
+    return pixels.contiguous().numpy()
+
+
+def decode(data: bytes, name: str, *, background: _Background = "white") -> Image.Image:
     """Decode an image to red, green and blue of a byte each, upright.
 
     The first of several images in one file. Grey of 16 bits keeps its upper 8, as colour of 16 bits does;

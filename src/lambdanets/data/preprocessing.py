@@ -3,18 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_positive, complaint
+from lambdanets.errors import ArgumentError, CheckpointError, check_positive, complaint
 
 if TYPE_CHECKING:
-    # The record is read without Pillow and numpy, which only images need.
     import PIL.Image
+
+    from lambdanets.data.decode import ImageInput
+else:
+    # The record is read without Pillow and numpy, which only images need.
+    ImageInput = Any
 
 # Mean and standard deviation of ImageNet's pixels, between 0 and 1.
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -122,26 +125,51 @@ class Preprocessing:
                 f"preprocessing: {method or 'description'} must have its settings, got {reason}."
             ) from error
 
-    def read(self, path: Path) -> tuple[Float[Tensor, "c height width"], bool]:
-        """Read an image file.
+    def __call__(self, image: "ImageInput") -> Float[Tensor, "c height width"]:
+        """Make the input of a network of an image, as a transform of a data set of torchvision does.
+
+        The argument and the errors are those of `read`.
+        """
+        with complaint("preprocess"):
+            return self.read(image)[0]
+
+    def read(self, image: "ImageInput") -> tuple[Float[Tensor, "c height width"], bool]:
+        """Read an image: the path of a file, its bytes, an image of Pillow, an array or a tensor.
+
+        Args:
+            image: See `decode.open_image`: arrays have their channels last, tensors first.
 
         Returns:
             The input of a network, and whether dark and light were exchanged (only with `foreground`).
 
         Raises:
             PathError: There is no such file.
-            DataError: The file cannot be read, or shows no digit where there must be one.
+            DataError: It cannot be read, or shows no digit where there must be one.
+            ArgumentError: An array or a tensor holds no pixels.
         """
-        from lambdanets.data.decode import decode
-        from lambdanets.data.digits import draw_digit, enlarged
-        from lambdanets.data.sources import read_file
+        from lambdanets.data.decode import open_image
 
-        if not path.is_file():
-            raise PathError(f"image must be a file, got {path}, which does not exist.")
-        data, inverted = read_file(bytes(path), str(path)), False
-        image = decode(data, str(path), background="contrast" if self.foreground else "white")
+        opened, name = open_image(image, background="contrast" if self.foreground else "white")
+        return self.apply(opened, name)
+
+    def apply(self, image: "PIL.Image.Image", name: str) -> tuple[Float[Tensor, "c height width"], bool]:
+        """Make the input of a network of an image in red, green and blue.
+
+        Args:
+            image: Upright.
+            name: Its name, for messages.
+
+        Returns:
+            The input, and whether dark and light were exchanged.
+
+        Raises:
+            DataError: It shows no digit where there must be one.
+        """
+        inverted = False
         if self.foreground is not None:
-            with complaint(str(path)):
+            from lambdanets.data.digits import draw_digit, enlarged
+
+            with complaint(name):
                 digit, inverted = draw_digit(image, self.foreground.grid or self.size, self.foreground)
             if self.channels == 1:
                 mean, std = _by_channel(self.mean), _by_channel(self.std)

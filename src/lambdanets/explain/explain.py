@@ -32,7 +32,8 @@ from lambdanets.files import replace_file, storing
 from lambdanets.models import list_models
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.runs.figure_style import save_figure
-from lambdanets.runs.load import RANDOM, LoadedModel, Origin, load_named, load_run
+from lambdanets.runs.load import RANDOM, load_named, load_run
+from lambdanets.runs.loaded import LoadedModel, Origin
 from lambdanets.training.run_folder import RunFolder
 
 NUMBERS: Final = "explain.json"

@@ -20,7 +20,7 @@ from lambdanets.errors import ArgumentError, first_line
 from lambdanets.files import replace_file, storing
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.pseudo.teachers import load_teacher
-from lambdanets.runs.load import LoadedModel
+from lambdanets.runs.loaded import LoadedModel
 from lambdanets.training.distributed import select_device
 from lambdanets.training.loader import TEST_BATCH, load_batches
 from lambdanets.training.weights import tensor_bytes

@@ -13,7 +13,8 @@ from lambdanets.dependencies import missing_library
 from lambdanets.errors import PathError, first_line
 from lambdanets.integrations.timm import load_timm
 from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig
-from lambdanets.runs.load import LoadedModel, Origin, load_run
+from lambdanets.runs.load import load_run
+from lambdanets.runs.loaded import LoadedModel, Origin
 from lambdanets.training.weights import state_digest
 
 

@@ -24,7 +24,8 @@ from lambdanets.detection.page import write_page
 from lambdanets.detection.predict import Detections, Tiling, detect
 from lambdanets.errors import CheckpointError, PathError, complaint
 from lambdanets.files import replace_file, storing
-from lambdanets.runs.load import Origin, Weights, read_weights
+from lambdanets.runs.load import read_weights
+from lambdanets.runs.loaded import Origin, Weights
 from lambdanets.runs.report import draw_figures, finish_report, run_rows
 from lambdanets.runs.tasks import Job
 from lambdanets.terminal import pairs, table

@@ -12,7 +12,8 @@ from lambdanets.data.real_labels import read_real_labels
 from lambdanets.data.task import ReadableTest, Task
 from lambdanets.errors import DataError, check_choice, require
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
-from lambdanets.runs.load import LoadedModel, Origin, Weights, load_run
+from lambdanets.runs.load import load_run
+from lambdanets.runs.loaded import LoadedModel, Origin, Weights
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype, select_device

@@ -1,23 +1,21 @@
-"""Trained networks loaded for use: one record, whatever they came from."""
+"""Trained networks loaded for use, from a run, a checkpoint, a file of weights or a name."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, get_args
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from lambdanets.data.preprocessing import Preprocessing
-from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice, complaint
+from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
 from lambdanets.models import create_model
+from lambdanets.runs.loaded import LoadedModel, Origin, Weights
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
 from lambdanets.training.run_folder import RunFolder, record_of_raw
-from lambdanets.training.weights import check_state, load_weights, state_digest
-
-Weights = Literal["best", "ema", "raw"]
+from lambdanets.training.weights import check_finite, check_state, load_weights, state_digest
 
 # The file of a checkpoint, without its ending; of its weights the best are taken to be those of the EMA.
 _CHECKPOINT_FILES: Final = {"best": "ema", "ema": "ema", "raw": "model"}
@@ -27,92 +25,8 @@ _SEED: Final = 0
 # The source of a model by name without a file of weights.
 RANDOM: Final = f"random weights (seed {_SEED})"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Origin:
-    """The origin of a model and its weights.
-
-    Attributes:
-        source: The file of the weights, or a name such as `timm:resnet18`.
-        model: The name of the model.
-        weights: Which weights of a run these are: `best`, `ema` or `raw`; None for other weights.
-        is_ema: Whether they are EMA weights, and not the optimizer's own; None where not known. The best
-            ones of a run are the better of both.
-        recipe: The recipe they were trained by, where known.
-        epoch: Epochs they were trained; None within an epoch, or where not known.
-        step: Optimizer steps they were trained, where known.
-        metric: The evaluation of exactly these weights during training, where there was one.
-        sha256: Digest of the names, types, shapes and values of all weights.
-        warnings: One sentence for each damaged checkpoint that was skipped.
-    """
-
-    source: str
-    model: str
-    weights: Weights | None = None
-    is_ema: bool | None = None
-    recipe: str | None = None
-    epoch: int | None = None
-    step: int | None = None
-    metric: Mapping[str, Any] | None = None
-    sha256: str
-    warnings: tuple[str, ...] = ()
-
-
 # Weights, what describes their model, and where they come from.
 _Stored = tuple[Mapping[str, Tensor], Mapping[str, Any], Origin]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A trained network with all that is needed to use it.
-
-    Attributes:
-        model: The network, in evaluation mode, on the CPU.
-        preprocessing: Turns image files into inputs of the network; None where its images do not come from
-            files, or where nothing is known.
-        labels: The name of each class, where known.
-        origin: Where all this came from.
-    """
-
-    model: nn.Module
-    preprocessing: Preprocessing | None
-    labels: tuple[str, ...] | None
-    origin: Origin
-
-    def read(self, image: str | Path) -> tuple[Float[Tensor, "c height width"], bool]:
-        """Read an image file as an input of the network, and whether dark and light were exchanged.
-
-        Raises:
-            ArgumentError: The network's images do not come from files.
-            PathError: There is no such file.
-            DataError: The file cannot be read.
-        """
-        if self.preprocessing is None:
-            raise ArgumentError(
-                f"run must be one that files can be given to, got {self.origin.source}, whose images are"
-                " drawn or not described."
-            )
-        return self.preprocessing.read(Path(image))
-
-    def predict(self, image: str | Path, top: int = 5) -> list[tuple[str, float]]:
-        """Return the most likely classes of an image file with their probabilities; see `classify`."""
-        with complaint("predict"):
-            return self.classify(self.read(image)[0], top)
-
-    @torch.inference_mode()
-    def classify(self, pixels: Float[Tensor, "c height width"], top: int = 5) -> list[tuple[str, float]]:
-        """Return the most likely classes of one image with their probabilities, most likely first.
-
-        Args:
-            pixels: The image as `read` gives it.
-            top: How many classes, at most. Without `labels` they are called by their numbers.
-        """
-        probabilities = self.model(pixels[None]).softmax(dim=1)[0]
-        labels = self.labels or tuple(map(str, range(len(probabilities))))
-        values, indices = probabilities.topk(min(top, len(labels)))
-        return [
-            (labels[index], value) for index, value in zip(indices.tolist(), values.tolist(), strict=True)
-        ]
 
 
 def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
@@ -123,23 +37,33 @@ def load_run(path: str | Path, weights: Weights = "best") -> LoadedModel:
             metadata, as a run's `best.safetensors` is, or by a `best.json` or `config.json` beside it.
         weights: Of a run, `best`: the weights of the best epoch, of the EMA or of the optimizer, as
             `origin.is_ema` says; `ema` or `raw`: the EMA weights or those of the optimizer in the newest
-            undamaged checkpoint. Of a checkpoint, `best` and `ema` are the
-            same. A file has one set of weights.
+            undamaged checkpoint. Of a checkpoint, `best` and `ema` are the same. A file has one set of
+            weights.
+
+    The run may be at work, and its folder may have been moved: nothing but its images is elsewhere.
 
     Returns:
-        The network in evaluation mode with its preprocessing, labels and origin.
+        The network in evaluation mode with its preprocessing, labels, origin, config and history.
 
     Raises:
         PathError: There is no run, it has not stored such weights yet, or nothing describes the model.
-        CheckpointError: The weights are damaged, or belong to another model.
+        CheckpointError: The weights are damaged, not finite, or belong to another model.
 
     Example:
         ::
 
-            loaded = lambdanets.load_run("runs/digits")
-            print(loaded.predict("three.png"), loaded.origin.metric["test_accuracy"])
+            run = lambdanets.load_run("runs/digits")
+            print(run.predict("three.png"), run.origin.metric["test_accuracy"])
+            run.plot()
     """
-    return _loaded(*read_weights(Path(path), weights))
+    path = Path(path)
+    return replace(_loaded(*read_weights(path, weights)), folder=_run_folder(path))
+
+
+def _run_folder(path: Path) -> Path | None:
+    """The run of a run folder or of one of its checkpoint folders."""
+    folder = path.absolute().parents[1] if (path / MANIFEST).is_file() else path
+    return folder if RunFolder(folder).config.is_file() else None
 
 
 def read_weights(path: Path, weights: Weights) -> _Stored:
@@ -148,6 +72,12 @@ def read_weights(path: Path, weights: Weights) -> _Stored:
     The arguments and the errors are those of `load_run`.
     """
     check_choice("load_run", "weights", weights, get_args(Weights))
+    tensors, described, origin = _stored(path, weights)
+    check_finite(tensors, origin.source)
+    return tensors, described, origin
+
+
+def _stored(path: Path, weights: Weights) -> _Stored:
     folder = path.parent if path.is_file() else path
     if (folder / MANIFEST).is_file():
         name = path.stem if path.is_file() else _CHECKPOINT_FILES[weights]
@@ -157,13 +87,19 @@ def read_weights(path: Path, weights: Weights) -> _Stored:
     run = RunFolder.existing(path)
     if weights == "best":
         if not run.best.is_file():
+            others = " --weights ema (weights='ema' in Python) takes those of its newest checkpoint."
             raise PathError(
                 f"load_run: {path} must hold {run.best.name}, got none. It comes with the first epoch."
+                f"{others if any(run.checkpoints.glob('step-*')) else ''}"
             )
         return _from_file(run.best, "best")
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is None:
-        raise PathError(f"load_run: {path} must hold a checkpoint for weights {weights!r}, got none.")
+        others = " --weights best (weights='best' in Python) takes those of its best epoch."
+        raise PathError(
+            f"load_run: {path} must hold a checkpoint for weights {weights!r}, got none."
+            f"{others if run.best.is_file() else ''}"
+        )
     return _from_checkpoint(checkpoint, _CHECKPOINT_FILES[weights])
 
 

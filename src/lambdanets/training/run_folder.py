@@ -1,5 +1,6 @@
 """The run folder: one config, one process at a time, and the names of its files; without torch."""
 
+import difflib
 import fcntl
 import json
 import os
@@ -19,6 +20,9 @@ Config = TypeVar("Config", bound=RunConfig)
 
 # Before the names of the numbers of the raw weights in metrics.jsonl; those of the EMA have nothing.
 RAW: Final = "raw_"
+
+# Other runs that a message lists.
+_MOST_NAMED: Final = 5
 
 
 class RunFolder:
@@ -46,6 +50,7 @@ class RunFolder:
         if not folder.config.is_file():
             raise PathError(
                 f"run folder: {path} must be a folder of `lambdanets train` with config.json, got none."
+                f"{_near_runs(path)}"
             )
         return folder
 
@@ -194,6 +199,19 @@ def record_of_raw(record: Mapping[str, Any]) -> dict[str, Any] | None:
     if not raw:
         return None
     return {name: value for name, value in record.items() if not name.startswith(RAW)} | raw
+
+
+def _near_runs(path: Path) -> str:
+    """A sentence with the runs in a folder or beside it, led by a blank; empty where there are none."""
+    for place in (path, path.parent):
+        runs = sorted(config.parent for config in place.glob("*/config.json"))
+        if runs:
+            near = {run.name: run for run in runs}
+            named = difflib.get_close_matches(path.name, near, n=3) if place != path else []
+            listed = [str(near[name]) for name in named] or [*map(str, runs[:_MOST_NAMED])]
+            more = len(runs) - len(listed) if not named else 0
+            return f" Runs there: {', '.join(listed)}{f' and {more} more' if more else ''}."
+    return ""
 
 
 def _lines(path: Path) -> list[str]:

@@ -64,6 +64,21 @@ def check_state(model: nn.Module, tensors: Mapping[str, Tensor], where: str) -> 
         )
 
 
+def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
+    """Raise where weights, those of the file `where`, hold what is no finite number."""
+    wrong = [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"check_finite: {where} must hold finite numbers, got NaN or infinity in {len(wrong)} of its"
+            f" {len(tensors)} tensors, the first {sorted(wrong)[0]}. Other weights of the run may be finite:"
+            " --weights best, ema or raw."
+        )
+
+
 def state_digest(tensors: Mapping[str, Tensor]) -> str:
     """SHA-256 over the names, types, shapes and values of tensors."""
     digest = hashlib.sha256()
