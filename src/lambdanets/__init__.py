@@ -10,6 +10,7 @@ Layers and networks, with torch alone:
 Training and use, with the extra `train`:
 
     get_recipe                                    settings by name, to print and to change
+    train, train_detector                         a recipe on data, in a program or a notebook
     load_run, load_detector                       a trained network, ready to use
     register_recipe, register_data_set            recipes and data sets of your own
     errors                                        what can go wrong
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from lambdanets.nn.token_layer import LambdaLayer as LambdaLayer
     from lambdanets.recipes.registry import get_recipe as get_recipe
     from lambdanets.recipes.registry import register_recipe as register_recipe
+    from lambdanets.runs.api import train as train
+    from lambdanets.runs.api import train_detector as train_detector
     from lambdanets.runs.detect import LoadedDetector as LoadedDetector
     from lambdanets.runs.detect import load_detector as load_detector
     from lambdanets.runs.load import load_run as load_run

@@ -17,6 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from lambdanets.notebook import notebook_bar
+
 # Seconds between two plain lines.
 _PATIENCE: Final = 10.0
 _WIDEST: Final = 10_000
@@ -81,7 +83,9 @@ def table(
         grid.add_row(*map(Text, row))
     if width == "terminal":
         width = terminal_width()
-    console = Console(file=io.StringIO(), width=(width or _WIDEST) - indent, color_system=None)
+    console = Console(
+        file=io.StringIO(), force_jupyter=False, width=(width or _WIDEST) - indent, color_system=None
+    )
     with console.capture() as captured:
         console.print(grid)
     return "\n".join(f"{'':{indent}}{line}".rstrip() for line in captured.get().splitlines())
@@ -167,10 +171,11 @@ class Progress:
         self._completed = completed
         self._status = status
         self._log = log
-        self._console = Console(stderr=stderr, highlight=False)
+        self._console = Console(stderr=stderr, highlight=False, force_jupyter=False)
         self._printed = time.monotonic()
         # A terminal that cannot move its cursor gets plain lines too.
         self._is_live = self._console.is_terminal and not self._console.is_dumb_terminal
+        self._cell = notebook_bar()
         self._live = Live(
             console=self._console, transient=True, get_renderable=self._render, refresh_per_second=4
         )
@@ -184,6 +189,8 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        if self._cell:
+            self._cell.clear()
 
     def print(self, text: str) -> None:
         """Print one line, above the bar."""
@@ -198,7 +205,9 @@ class Progress:
     def update(self, completed: int) -> None:
         """Set the number of steps done; without a bar, print a line if there was none for ten seconds."""
         self._completed = completed
-        if not self._is_live and time.monotonic() - self._printed > _PATIENCE:
+        if self._cell:
+            self._cell.show(self.title, completed / max(self._total, 1), self._status())
+        elif not self._is_live and time.monotonic() - self._printed > _PATIENCE:
             self.print(" · ".join(filter(None, (self.title, self._status()))))
 
     def _render(self) -> Group:

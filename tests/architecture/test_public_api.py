@@ -33,6 +33,8 @@ FROZEN = {
         "nn",
         "register_data_set",
         "register_recipe",
+        "train",
+        "train_detector",
     },
     "lambdanets.functional": {
         "CausalState",

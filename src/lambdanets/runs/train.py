@@ -31,6 +31,7 @@ def train(
     allow: Collection[str] = (),
     tensorboard: bool = False,
     started: float | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """Train a config in a run folder, from where it stands to its end, and write the report.
 
@@ -43,6 +44,7 @@ def train(
         allow: Dotted names of settings that may differ from those of the checkpoint.
         tensorboard: Write event files for TensorBoard too.
         started: When the command began, by `time.monotonic`, for the time to the first step.
+        stop: Knows afterwards which signal asked to stop.
 
     Raises:
         DependencyError: TensorBoard is asked for and not installed, or there are too few GPUs.
@@ -53,7 +55,7 @@ def train(
         StorageError: The folder cannot be written.
         LostProcessError: Another process has ended.
     """
-    stop = StopRequest()
+    stop = stop or StopRequest()
     with init_distributed(config.exec) as ctx, stop.listening():
         torch.set_num_threads(config.num_threads)
         finished = ctx.from_main(lambda: folder.finished(config))
