@@ -36,7 +36,7 @@ from lambdanets.training.torchrun import StopRequest, global_rank, world_size
 
 if TYPE_CHECKING:
     from lambdanets.runs.detect import LoadedDetector
-    from lambdanets.runs.load import LoadedModel
+    from lambdanets.runs.loaded import LoadedModel
 
 Config = TypeVar("Config", bound=RunConfig)
 
