@@ -49,7 +49,7 @@ def tiny_state(config, model=None, ctx=ALONE):
     def groups(model):
         return [{"params": list(model.parameters()), "weight_decay": 1e-3}]
 
-    return init_train_state(model or tiny_model(), config, ctx, groups)
+    return init_train_state(model or tiny_model(), config, ctx, groups, num_steps=12)
 
 
 class TinyData:

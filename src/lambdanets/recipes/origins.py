@@ -1,14 +1,25 @@
-"""The origin of each setting of a run: a default, a recipe, --fast or the command line."""
+"""The origin of each setting of a run, and whether what its recipe expects can be compared with it."""
 
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from lambdanets.recipes.registry import RECIPES, get_recipe, parent_of, smoke_run
+from lambdanets.recipes.detection import NUM_COCO_CATEGORIES
+from lambdanets.recipes.imagenet import NUM_CLASSES
+from lambdanets.recipes.registry import RECIPES, describe_recipe, get_recipe, parent_of, smoke_run
 from lambdanets.training.changes import flatten, non_defaults
 from lambdanets.training.config import RunConfig, TrainConfig
 
 _COMMAND_LINE: Final = "command line"
 _FAST: Final = "--fast"
+
+# Settings on which a result does not depend, beside those of whole groups.
+_FREE: Final = ("seed", "num_threads")
+
+# Classes of the data sets that a recipe names by the first word of its name, and whose place a run gives.
+_NUM_CLASSES: Final = {"imagenet": NUM_CLASSES, "coco": NUM_COCO_CATEGORIES}
+
+# Most settings that a sentence names.
+_MOST_NAMED: Final = 3
 
 # Stands for an override that a recipe does not have.
 _ABSENT: Final = object()
@@ -62,6 +73,39 @@ def settings_with_origins(config: RunConfig) -> tuple[Setting, ...]:
             origin = f"recipe {same[-1]}"
         settings.append(Setting(name, value, origin, recipe.get(name)))
     return tuple(settings)
+
+
+def describe_reference(config: RunConfig, num_classes: int) -> str:
+    """Say what the recipe of a run expects, or which settings differ, so that the run is no test of it.
+
+    Seed, threads, device, processes and checkpoints may differ, and so may the place of the data, which the
+    recipe does not know.
+
+    Args:
+        config: The settings of the run.
+        num_classes: Classes of its data.
+    """
+    described = describe_recipe(config.recipe) if config.recipe in RECIPES else {}
+    if "Expected" not in described:
+        return "none"
+    recipe, run = _flat_settings(get_recipe(config.recipe)), _flat_settings(config)
+    # What a teacher labelled is given to the recipe of a student.
+    free = ("exec.", "ckpt.", "faults.", *(["pseudo."] if "pseudo iterate" in described["Command"] else []))
+    names = [name for name in {**run, **recipe} if not name.startswith(free) and name not in _FREE]
+    differing = [name for name in names if recipe.get(name, _ABSENT) != run.get(name, _ABSENT)]
+    if "data.name" in differing:
+        # Another data set has settings of its own.
+        differing = ["data.name", *(name for name in differing if not name.startswith("data."))]
+    elif "data.root" in differing and not recipe.get("data.root"):
+        differing.remove("data.root")
+        wanted = _NUM_CLASSES.get(config.recipe.partition("-")[0], num_classes)
+        if num_classes != wanted:
+            return f"none: it is for {wanted} classes, here are {num_classes}"
+    if differing:
+        more = f" and {len(differing) - _MOST_NAMED} more" if len(differing) > _MOST_NAMED else ""
+        verb = "differs" if len(differing) == 1 else "differ"
+        return f"none: {', '.join(differing[:_MOST_NAMED])}{more} {verb} from the recipe"
+    return described["Expected"].rstrip(".")
 
 
 def lineage(recipe: str) -> tuple[str, ...]:

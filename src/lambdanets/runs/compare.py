@@ -22,7 +22,7 @@ class RunSummary:
         epochs: Epochs done so far, and of how many.
         correct: Test images classified correctly after the last epoch.
         total: Test images.
-        best_correct: The same after the best epoch, chosen on the same images.
+        best_correct: The same after the best epoch, of the EMA or the raw weights, chosen on the same images.
         top5_correct: Test images whose class was among the first five guesses, where that was counted.
         parameters: Trainable numbers.
         seconds: Training time.
@@ -136,7 +136,9 @@ def summarize(run: Path) -> RunSummary:
             epochs=(last["epoch"], config.sched.epochs),
             correct=last["test_correct"],
             total=last["test_total"],
-            best_correct=max(record["test_correct"] for record in records),
+            best_correct=max(
+                max(record["test_correct"], record.get("raw_test_correct", 0)) for record in records
+            ),
             top5_correct=last.get("test_top5_correct"),
             parameters=json.loads(description.read_text())["parameters"],
             seconds=last["seconds"],

@@ -126,7 +126,7 @@ def _write_report(
     results = {
         "precision": f"{found} on {scores.num_images} held-out images, after the last epoch (EMA)",
         "best": f"{chosen}, after epoch {best.get('epoch')}; chosen on the same images, so optimistic",
-        **run_rows(config, state),
+        **run_rows(config, state, len(task.categories)),
     }
     return finish_report(
         folder,

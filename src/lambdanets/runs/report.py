@@ -14,8 +14,9 @@ from lambdanets.data.task import Task
 from lambdanets.files import replace_file
 from lambdanets.models.factory import count_parameters
 from lambdanets.nn import LambdaLayer2d
-from lambdanets.recipes import describe_recipe
+from lambdanets.recipes.origins import describe_reference
 from lambdanets.runs.class_report import HEADINGS, class_counts, confused_pairs, listed_classes
+from lambdanets.runs.ema import compare_weights
 from lambdanets.runs.figure_style import save_figure
 from lambdanets.runs.plots import confusion, learning_curves, position_tables
 from lambdanets.terminal import format_duration, pairs
@@ -61,8 +62,8 @@ def write_report(
         state,
         command,
         template="report.md",
-        results=_result_rows(config, state, evaluation),
-        images=draw_figures(folder, model, title, {"confusion.png": matrix}),
+        results=_result_rows(config, state, evaluations, task),
+        images=draw_figures(folder, model, title, {"confusion.png": matrix}, test_name=task.test_name),
         num_files=len(task.train),
         config=config,
         **_class_values(evaluation, task.labels),
@@ -139,27 +140,35 @@ def _render(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def _result_rows(config: TrainConfig, state: TrainState, evaluation: Evaluation) -> dict[str, str]:
+def _result_rows(
+    config: TrainConfig, state: TrainState, evaluations: Evaluations, task: Task
+) -> dict[str, str]:
     """The results of a run by name, for the report and the terminal."""
     best: dict[str, Any] = state.best or {}
+    evaluation = evaluations.ema
+    assert isinstance(evaluation, Evaluation), "a classifier's"
     rows = {
-        "accuracy": f"{evaluation.accuracy:.2%}, {evaluation.correct} of {evaluation.total} held-out"
-        " images, after the last epoch (EMA)",
+        "accuracy": f"{evaluation.accuracy:.2%}, {evaluation.correct} of {evaluation.total}"
+        f" {task.test_name} images, after the last epoch (EMA)",
     }
     if len(evaluation.confusion) > TOP:
         rows["top-5"] = f"{evaluation.top5_accuracy:.2%}, {evaluation.top5_correct} of {evaluation.total}"
+    if raw := compare_weights(evaluations):
+        rows["raw weights"] = raw
+    kept = "raw weights" if best.get("weights") == "raw" else "EMA"
     return {
         **rows,
         "best": f"{best['test_accuracy']:.2%}, {best['test_correct']} of {best['test_total']}, after epoch"
-        f" {best['epoch']}; chosen on the same images, so optimistic",
-        **run_rows(config, state),
+        f" {best['epoch']} ({kept}); chosen on the same {best['test_total']} {task.test_name} images, so"
+        " optimistic",
+        **run_rows(config, state, len(task.labels)),
     }
 
 
-def run_rows(config: RunConfig, state: TrainState) -> dict[str, str]:
-    """The rows of any run: what its recipe expects, its parameters and its time."""
+def run_rows(config: RunConfig, state: TrainState, num_classes: int) -> dict[str, str]:
+    """The rows of any run: what its recipe expects where it can be compared, its parameters and its time."""
     return {
-        "reference": describe_recipe(config.recipe).get("Expected", "none").rstrip("."),
+        "reference": describe_reference(config, num_classes),
         "parameters": f"{count_parameters(state.model):,}",
         "training time": f"{format_duration(state.seconds)} for {config.sched.epochs} epochs,"
         f" {state.step:,} steps",
@@ -190,9 +199,11 @@ def _steps(steps: Sequence[int]) -> str:
     return f"{', '.join(map(str, steps[:_MOST_STEPS]))}{', …' if len(steps) > _MOST_STEPS else ''}"
 
 
-def draw_figures(folder: RunFolder, model: nn.Module, title: str, more: dict[str, Figure]) -> list[str]:
+def draw_figures(
+    folder: RunFolder, model: nn.Module, title: str, more: dict[str, Figure], *, test_name: str = "test"
+) -> list[str]:
     """Draw curves, the figures of a task, and the position tables of lambda layers; give the names."""
-    figures = {"curves.png": learning_curves(folder.read_metrics(), title), **more}
+    figures = {"curves.png": learning_curves(folder.read_metrics(), title, test_name), **more}
     tables = _learned_tables(model)
     if tables:
         figures["lambdas.png"] = position_tables(

@@ -10,6 +10,7 @@ import torch
 
 from lambdanets.models.factory import count_parameters, parameter_groups
 from lambdanets.runs.display import TrainingProgress
+from lambdanets.runs.ema import describe_ema, warn_of_ema_behind, warn_of_short_run
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.tasks import Job, load_task, make_job
 from lambdanets.terminal import pairs, print_line
@@ -76,6 +77,8 @@ def train(
             expected = hasattr(error, "exit_code")
             recorder.log(f"{type(error).__name__}: {error}" if expected else traceback.format_exc())
             raise
+        if warning := warn_of_ema_behind(evaluations, state.ema.decay, trainer.total_steps):
+            recorder.print(f"warning: {warning}")
         model = state.ema_model()
         if ctx.is_main:
             recorder.print(job.write_report(folder, state, model, command, evaluations))
@@ -114,7 +117,8 @@ def first_state(config: RunConfig, job: Job, ctx: DistributedContext = ALONE) ->
     torch.manual_seed(config.seed)
     model = job.make_model()
     groups = functools.partial(parameter_groups, weight_decay=config.optim.weight_decay)
-    return init_train_state(model, config, ctx, groups)
+    num_steps = config.sched.epochs * config.steps_per_epoch(len(job.train))
+    return init_train_state(model, config, ctx, groups, num_steps=num_steps)
 
 
 def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> None:
@@ -141,7 +145,6 @@ def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> No
 def _banner(state: TrainState, trainer: Trainer, job: Job) -> str:
     """Describe what is about to run, in numbers."""
     config, ctx = trainer.config, trainer.ctx
-    half_life = state.ema.half_life_steps() / trainer.steps_per_epoch
     precision = autocast_dtype(config.exec.precision, ctx.device)
     base = config.optim.base_batch_size
     scaled = f" ({config.optim.learning_rate:g} × {config.global_batch_size} / {base})" if base else ""
@@ -157,11 +160,10 @@ def _banner(state: TrainState, trainer: Trainer, job: Job) -> str:
         f" of at most {config.global_batch_size} images",
         "learning rate": f"{config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps} steps of"
         f" warm-up, then {sched.describe()}",
-        "EMA": f"decay {config.ema_decay:g}, half-life {half_life:.1f} epochs",
+        "EMA": describe_ema(state.ema, config.ema_decay, trainer.steps_per_epoch, sched.epochs),
         "machine": f"{devices}, {torch.get_num_threads()} threads of {os.cpu_count()} cores,"
         f" {'float32' if precision is None else str(precision).removeprefix('torch.')},"
         f" torch {torch.__version__}",
     }
-    short = sched.epochs < 3 * half_life
-    warning = ["warning: the run is shorter than three half-lives of the EMA"] if short else []
-    return "\n".join([pairs(rows), *warning])
+    warning = warn_of_short_run(state.ema, trainer.steps_per_epoch, sched.epochs)
+    return "\n".join([pairs(rows), *([f"warning: {warning}"] if warning else [])])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, get_type_hints
@@ -288,14 +289,15 @@ class RunConfig:
         num_threads: CPU threads. Sums depend on their number in the last bit, so the config decides it.
         global_batch_size: Images of one step, over all processes; an epoch is cut into equal batches no
             larger.
-        ema_decay: Fraction of the EMA weights that one step keeps, once warmed up.
+        ema_decay: Fraction of the EMA weights that one step keeps, once warmed up; none: derived from the
+            number of steps, see docs/recipes.md.
     """
 
     recipe: str
     seed: int = 0
     num_threads: int
     global_batch_size: int
-    ema_decay: float = 0.999
+    ema_decay: float | None = None
     model: ModelConfig
     data: DataConfig | CocoConfig
     optim: OptimConfig
@@ -308,12 +310,16 @@ class RunConfig:
         require(self, "seed", self.seed >= 0, "be at least 0")
         require(self, "num_threads", self.num_threads >= 1, "be at least 1")
         require(self, "global_batch_size", self.global_batch_size >= 2, "be at least 2")
-        require(self, "ema_decay", 0 <= self.ema_decay < 1, "be at least 0 and below 1")
+        require(self, "ema_decay", 0 <= (self.ema_decay or 0) < 1, "be at least 0 and below 1")
 
     @property
     def command(self) -> str:
         """The command of `lambdanets` that trains it."""
         return "train"
+
+    def steps_per_epoch(self, num_images: int) -> int:
+        """Batches of one epoch over so many images; the last image is never left out."""
+        return math.ceil(num_images / self.global_batch_size)
 
     @property
     def peak_learning_rate(self) -> float:

@@ -92,7 +92,7 @@ class Trainer:
     @property
     def steps_per_epoch(self) -> int:
         """Batches of one epoch; the last image is never left out."""
-        return math.ceil(len(self.data) / self.config.global_batch_size)
+        return self.config.steps_per_epoch(len(self.data))
 
     @property
     def total_steps(self) -> int:

@@ -26,6 +26,7 @@ from lambdanets.training.metrics import Meter
 from lambdanets.training.objective import Trained
 from lambdanets.training.optimizer import (
     ExponentialMovingAverage,
+    derived_ema_decay,
     distribute_like,
     full_tensor,
     load_optimizer_state,
@@ -161,13 +162,17 @@ def init_train_state(
     config: RunConfig,
     ctx: DistributedContext,
     make_groups: Callable[[nn.Module], list[dict[str, Any]]],
+    *,
+    num_steps: int,
 ) -> TrainState:
     """Make the state at the beginning of a run, from a model with its first weights, equal in all processes.
 
-    The optimiser's parameter groups are made of the model on its device.
+    The optimiser's parameter groups are made of the model on its device; the EMA's decay is derived from the
+    number of steps where the config has none.
     """
     model = prepare_model(model, config.exec, ctx)
-    ema = ExponentialMovingAverage(model, config.ema_decay)
+    decay = derived_ema_decay(num_steps) if config.ema_decay is None else config.ema_decay
+    ema = ExponentialMovingAverage(model, decay)
     full_model = None
     if config.exec.parallel == "fsdp" and ctx.size > 1:
         full_model = copy.deepcopy(ema.module)
