@@ -3,10 +3,12 @@
 import pytest
 import torch
 
+from lambdanets.data.task import Task
 from lambdanets.runs.report import _class_values, _event_rows, _render, _result_rows
 from lambdanets.training.metrics import Evaluation
+from lambdanets.training.objective import Evaluations
 from lambdanets.training.state import Events
-from support.training import tiny_config, tiny_state
+from support.training import Stored, TinyData, tiny_config, tiny_state
 
 
 def test_a_run_without_faults_has_one_row_of_them():
@@ -28,6 +30,30 @@ def test_every_fault_is_counted():
     }
 
 
+def _task(num_classes, **options):
+    data = TinyData()
+    return Task(
+        train=data, test=Stored(data), labels=tuple(map(str, range(num_classes))), in_channels=1, **options
+    )
+
+
+def test_a_validation_is_called_so_and_the_raw_weights_are_said():
+    config = tiny_config()
+    state = tiny_state(config)
+    state.best = {"epoch": 2, "weights": "raw", "test_accuracy": 0.75, "test_correct": 3, "test_total": 4}
+    ema, raw = (
+        Evaluation(confusion=torch.tensor([[2, 0], [wrong, 2 - wrong]]), loss=1.0, top5_correct=4)
+        for wrong in (2, 1)
+    )
+    evaluations = Evaluations(ema=ema, raw=raw)
+    rows = _result_rows(config, state, evaluations, _task(2, test_name="validation"))
+    assert rows["accuracy"] == "50.00%, 2 of 4 validation images, after the last epoch (EMA)"
+    assert rows["raw weights"] == "75.00%, 3 of 4, 1 more than the EMA, within chance"
+    assert rows["best"] == (
+        "75.00%, 3 of 4, after epoch 2 (raw weights); chosen on the same 4 validation images, so optimistic"
+    )
+
+
 @pytest.mark.parametrize(("num_classes", "top5"), [(4, False), (5, False), (6, True)])
 def test_top_5_is_shown_where_there_are_more_classes(num_classes, top5):
     config = tiny_config()
@@ -35,9 +61,13 @@ def test_top_5_is_shown_where_there_are_more_classes(num_classes, top5):
     state.best = {"epoch": 2, "test_accuracy": 0.75, "test_correct": 3, "test_total": 4}
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     confusion[0, 0], confusion[1, 0] = 2, 2
-    rows = _result_rows(config, state, Evaluation(confusion=confusion, loss=1.0, top5_correct=3))
-    assert rows["accuracy"].startswith("50.00%, 2 of 4 held-out images")
-    assert rows["best"].startswith("75.00%, 3 of 4, after epoch 2")
+    evaluations = Evaluations(ema=Evaluation(confusion=confusion, loss=1.0, top5_correct=3))
+    rows = _result_rows(config, state, evaluations, _task(num_classes))
+    assert rows["accuracy"] == "50.00%, 2 of 4 test images, after the last epoch (EMA)"
+    assert rows["best"] == (
+        "75.00%, 3 of 4, after epoch 2 (EMA); chosen on the same 4 test images, so optimistic"
+    )
+    assert "raw weights" not in rows
     assert rows.get("top-5") == ("75.00%, 3 of 4" if top5 else None)
 
 

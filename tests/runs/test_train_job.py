@@ -81,10 +81,14 @@ def test_the_report_says_what_was_found(finished):
     page = (finished / "report.md").read_text()
     last = records(finished)[-1]
     for words in (
-        f"| accuracy | {last['test_accuracy']:.2%}, {last['test_correct']} of 60 held-out images",
+        f"| accuracy | {last['test_accuracy']:.2%}, {last['test_correct']} of 60 test images, after",
+        f"| raw weights | {last['raw_test_accuracy']:.2%}, {last['raw_test_correct']} of 60, ",
+        "chosen on the same 60 test images, so optimistic |",
+        "| reference | none: sched.epochs, sched.warmup_epochs, model.overrides.layers differ from the recipe |",
         "| restarts | 0 |",
         "| warnings | 1, below |",
-        "Warnings:\n\n```\nthe run is shorter than three half-lives of the EMA\n```",
+        "Warnings:\n\n```\nthe run is shorter than three half-lives of the EMA. --ema-decay None derives a"
+        " decay from the 6 steps: 0\n```",
         "| top-5 | ",
         "By class:\n\n| class | images | correct | recall | taken for |\n|---|---|---|---|---|\n| 0 | ",
         "| unreadable files | none |",
@@ -109,6 +113,7 @@ def test_an_evaluation_finds_what_training_recorded(finished):
     found = evaluate_run(finished)
     best = json.loads((finished / "best.json").read_text())["metric"]
     assert (found.evaluation.correct, found.evaluation.total) == (best["test_correct"], 60)
+    assert found.origin.is_ema == (best["weights"] == "ema")
     rows = found.per_class()
     assert sum(row.correct for row in rows) == best["test_correct"]
     assert all(sum(row.taken_for.values()) == row.total - row.correct for row in rows)

@@ -1,6 +1,7 @@
 """Optimisers against their equations, the learning rate at steps computed by hand, the EMA in closed form."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ from torch import nn
 
 from lambdanets.errors import ArgumentError, CheckpointError
 from lambdanets.training.config import OptimConfig
+from lambdanets.training.distributed import ALONE
 from lambdanets.training.optimizer import (
     ExponentialMovingAverage,
+    derived_ema_decay,
     gradient_norm,
     load_optimizer_state,
     make_optimizer,
@@ -19,6 +22,7 @@ from lambdanets.training.optimizer import (
     scheduled_learning_rate,
     set_learning_rate,
 )
+from lambdanets.training.state import init_train_state
 from support.training import tiny_config, tiny_model, tiny_state
 
 
@@ -165,3 +169,23 @@ def test_half_life():
 def test_a_decay_of_one_is_refused():
     with pytest.raises(ArgumentError, match=r"decay must be at least 0 and below 1, got 1\.0"):
         ExponentialMovingAverage(Counted(), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "decay"),
+    [(0, 0.0), (1, 0.0), (20, 0.0), (40, 0.5), (500, 0.96), (200_000, 0.9999), (10**7, 0.9999)],
+)
+def test_the_derived_decay_is_a_mean_over_the_last_twentieth_of_a_run(steps, decay):
+    assert derived_ema_decay(steps) == pytest.approx(decay, abs=1e-12)
+
+
+def test_a_config_without_a_decay_takes_the_derived_one():
+    state = init_train_state(
+        torch.nn.Linear(2, 2),
+        replace(tiny_config(), ema_decay=None),
+        ALONE,
+        lambda model: [{"params": list(model.parameters()), "weight_decay": 0.0}],
+        num_steps=80,
+    )
+    assert state.ema.decay == 0.75
+    assert tiny_state(tiny_config(ema_decay=0.9)).ema.decay == 0.9
