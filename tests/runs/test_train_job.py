@@ -84,7 +84,7 @@ def test_the_report_says_what_was_found(finished):
         f"| accuracy | {last['test_accuracy']:.2%}, {last['test_correct']} of 60 test images, after",
         f"| raw weights | {last['raw_test_accuracy']:.2%}, {last['raw_test_correct']} of 60, ",
         "chosen on the same 60 test images, so optimistic |",
-        "| reference | none: sched.epochs, sched.warmup_epochs, model.overrides.layers differ from the recipe |",
+        "none: sched.epochs, sched.warmup_epochs, model.overrides.layers differ from the recipe |",
         "| restarts | 0 |",
         "| warnings | 1, below |",
         "Warnings:\n\n```\nthe run is shorter than three half-lives of the EMA. --ema-decay None derives a"
