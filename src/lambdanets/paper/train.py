@@ -16,6 +16,7 @@ from typing import Any, Final
 from lambdanets.data.detection import SceneConfig
 from lambdanets.detection.scenes import write_scenes
 from lambdanets.errors import ArgumentError, LostProcessError, StoppedError, check_choice, first_line
+from lambdanets.extensions import take_imports, with_imports
 from lambdanets.models import list_models, on_meta
 from lambdanets.models.config import LambdaConfig, NetworkConfig
 from lambdanets.models.variants import model_config
@@ -233,7 +234,9 @@ def _train_all(
     failed: list[Exception] = []
     num_done = 0
     what = "finished trainings are kept, and the same command continues the others."
-    with worker_pool(num_processes, what) as pool, _progress(configs) as progress:
+    # A new process knows what the modules of `--import` registered after importing them too.
+    imports = (with_imports(()),)
+    with worker_pool(num_processes, what, take_imports, imports) as pool, _progress(configs) as progress:
         left = {
             pool.submit(_train_one, config, folder, columns): folder for folder, config in configs.items()
         }
