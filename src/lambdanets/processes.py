@@ -46,7 +46,7 @@ def die_with_parent(parent: int | None = None) -> None:
 
 @contextlib.contextmanager
 def worker_pool(
-    num: int, what: str, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
+    num: int, what: str, initializer: Callable[..., object] | None = None, arguments: tuple[Any, ...] = ()
 ) -> "Iterator[ProcessPoolExecutor]":
     """Run jobs in new processes, none of which is left behind.
 
@@ -81,7 +81,7 @@ def worker_pool(
         pool.shutdown()
 
 
-def _start_child(parent: int, initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
+def _start_child(parent: int, initializer: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
     # A terminal's Ctrl-C reaches every process; the parent passes it on.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(parent)
