@@ -7,6 +7,7 @@ import pytest
 
 from lambdanets import cli
 from lambdanets.cli import commands
+from lambdanets.cli._words import all_words
 from support.commands import printed, refused
 
 _RESULTS = "results machine"
@@ -46,6 +47,7 @@ RECIPE = r" (semi|digits|scenes-demo)$"
 OPTIONS = {
     "bench": f"explain device format {_OPERATOR}",
     "compare": "format",
+    "completion": "",
     "data check": f"{_PARTS} decode workers repair format",
     "data index": "format",
     "data scenes": "out train val size max-objects min-side max-side empty seed digits format",
@@ -149,3 +151,16 @@ def test_pages_name_commands_and_options_that_exist():
             assert command or line.split()[0] in ("data", "pseudo"), f"{page.name}: lambdanets {line}"
             unknown = {*re.findall(r"(?<!\S)--([\w.-]+)", line)} - known.get(command, set())
             assert not unknown, f"{page.name}: lambdanets {line}"
+
+
+def test_the_words_of_a_shell_are_the_options():
+    """Completion walks through the fields of the settings itself: it must find what tyro finds."""
+    words = all_words()
+    for line, own in OPTIONS.items():
+        name = re.sub(RECIPE, "", line)
+        found = {*words[name].options} - {"--help", "--import", "--json"}
+        brought = {*" ".join(DATA_OPTIONS.values()).split()} if "data.name" in own else set()
+        if name == "pseudo label":
+            # The teacher's data set is not known before there is a teacher.
+            brought = set()
+        assert found == {f"--{option}" for option in {*own.split()} | brought}, name

@@ -118,7 +118,8 @@ def test_a_missing_and_a_new_key_are_found():
 
 def test_every_command_has_json():
     tested = {name for name in commands() for line in SURFACE if f"{line} ".startswith(f"{name} ")}
-    assert tested | ELSEWHERE >= commands().keys()
+    # A script is no fact.
+    assert tested | ELSEWHERE | {"completion"} >= commands().keys()
 
 
 def test_values_are_plain(capsys):

@@ -73,11 +73,8 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
             print(_usage(command, trained))
             return 0
         recipe = _named_recipe(argv, command, trained)
-    fields = [_field(one, hints[one.name], argv, recipe) for one in signature.parameters.values()]
-    kind: Any = dataclasses.make_dataclass(function.__name__, fields, kw_only=True)
-    kind.__doc__ = function.__doc__
     options = tyro.cli(
-        kind,
+        options_record(function, argv, recipe),
         args=argv[1:] if recipe else argv,
         prog=" ".join(["lambdanets", command, *([recipe.recipe] if recipe else [])]),
         description=describe_recipe(recipe.recipe)["Summary"] if recipe else None,
@@ -98,6 +95,28 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
             recipe, **{**vars(settings), "data": _placed(settings.data), "model": model}
         )
     return function(*positional, **values)
+
+
+def options_record(function: Callable[..., object], argv: Sequence[str], recipe: RunConfig | None) -> Any:
+    """Make the dataclass whose fields are the parameters of a command, as tyro reads it.
+
+    Args:
+        function: The command.
+        argv: The arguments, which decide about some defaults.
+        recipe: The recipe of a command that has one: its settings are options too.
+    """
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    fields = [_field(one, hints[one.name], argv, recipe) for one in parameters]
+    kind: Any = dataclasses.make_dataclass(function.__name__, fields, kw_only=True)
+    kind.__doc__ = function.__doc__
+    return kind
+
+
+def recipes_of_command(function: Callable[..., object]) -> tuple[str, ...]:
+    """Names of the recipes that a command takes as its first argument; none for most commands."""
+    hints = get_type_hints(function, include_extras=True).values()
+    return tuple(name for hint in hints if hint in _RECIPES for name in recipes_of(hint.__origin__))
 
 
 def _named_recipe(argv: Sequence[str], command: str, kind: type[RunConfig]) -> RunConfig:
