@@ -18,8 +18,9 @@ from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.extensions import with_imports
 from lambdanets.recipes import describe_recipe, get_recipe, recipes_of, smoke_run
+from lambdanets.runs.init_source import model_to_start_with
 from lambdanets.terminal import pairs, terminal_width
-from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
+from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, TrainConfig
 
 
 class _Shown:
@@ -130,8 +131,17 @@ def _named_recipe(argv: Sequence[str], command: str, kind: type[RunConfig]) -> R
         if "--fast" in argv:
             # The flag itself sets `fast`; what it stands for are other defaults.
             config = replace(smoke_run(config), fast=False)
-        config = replace(config, data=named_data(config.data, argv))
+        config = replace(config, data=named_data(config.data, argv), model=_named_model(config, argv))
     return config
+
+
+def _named_model(config: TrainConfig, argv: Sequence[str]) -> ModelConfig:
+    """Return the network that a training has by default: that of the weights it starts with, if any."""
+    init = value_of("--init", argv)
+    if init is None or value_of("--model.name", argv) is not None:
+        return config.model
+    out = value_of("--out", argv) or str(Path("runs", config.recipe))
+    return model_to_start_with(init, Path(out)) or config.model
 
 
 def named_data(data: DataConfig, argv: Sequence[str]) -> DataConfig:

@@ -15,9 +15,10 @@ import tyro
 from lambdanets.cli._options import Argv, Format, Recipe, print_json, without_format
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.origins import settings_with_origins
+from lambdanets.runs.init_source import check_fine_tuning
 from lambdanets.terminal import result_alone
 from lambdanets.training.changes import non_defaults
-from lambdanets.training.config import RunConfig
+from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.torchrun import global_rank, local_rank, world_size
 
@@ -60,6 +61,8 @@ class _RunOptions:
         """
         as_json = format == "json"
         folder = RunFolder(self.out or Path("runs", config.recipe))
+        if isinstance(config, TrainConfig):
+            check_fine_tuning(config, folder)
         if self.dry_run:
             num_processes = self._num_processes(config)
             from lambdanets.launch.dry_run import plan

@@ -10,6 +10,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from lambdanets.errors import ArgumentError
 from lambdanets.integrations.timm import create_timm_backbone
 from lambdanets.models.factory import Network, create_model
+from lambdanets.training.transfer import match_weights
 from lambdanets.training.weights import check_state
 
 _TIMM: Final = "timm:"
@@ -64,18 +65,21 @@ def drop_classifier(backbone: nn.Module) -> nn.Module:
 def load_backbone(backbone: nn.Module, tensors: Mapping[str, Tensor], where: str) -> None:
     """Start a backbone with the weights of a classifier, whose last layers are left out.
 
+    A first convolution for other channels is adapted; see `match_weights`.
+
     Args:
         backbone: As `create_backbone` gives it, before a detector is built on it.
         tensors: The state of the network that was trained to classify images.
         where: The file they come from, for the message.
 
     Raises:
-        CheckpointError: Weights that are missing, superfluous or of another shape, by name.
+        CheckpointError: Weights that are missing, superfluous, of another shape or not finite, by name.
     """
     left_out = tuple(f"{name}." for name in _CLASSIFIER)
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith(left_out)}
-    check_state(backbone, kept, where)
-    backbone.load_state_dict(kept)
+    transfer = match_weights(backbone, kept, where)
+    check_state(backbone, {**kept, **transfer.tensors}, where)
+    transfer.load(backbone)
 
 
 def _levels_of(backbone: Backbone) -> dict[str, int]:

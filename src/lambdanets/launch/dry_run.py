@@ -22,11 +22,21 @@ from lambdanets.launch.footprint import (
 )
 from lambdanets.recipes import describe_recipe
 from lambdanets.recipes.origins import Setting, lineage, settings_with_origins
+from lambdanets.runs.finetune import (
+    frozen_warnings,
+    init_record,
+    init_rows,
+    not_taken_lines,
+    plan_init,
+    read_init,
+    trained_rows,
+)
 from lambdanets.terminal import count, format_bytes, pairs, table, terminal_width
-from lambdanets.training.config import DetectConfig, RunConfig
+from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Trainer
 from lambdanets.training.objective import Classification
+from lambdanets.training.run_folder import RunFolder
 
 _WIDTH: Final = 110
 _INDENT: Final = 2
@@ -52,6 +62,8 @@ class Plan:
         images: The training images, as far as they are known.
         trainer: Knows the steps and the learning rate.
         parameters: Trainable numbers.
+        trained: What is frozen, and how the learning rate depends on the layer, as rows.
+        init: The record of the weights that the run would start with, as its init.json would hold it.
         flops: Of an image forward; of a detector's backbone and pyramid alone.
         footprint: Memory of each process, and disk.
         gpus_here: GPUs of this machine.
@@ -63,6 +75,8 @@ class Plan:
     images: MetaImages
     trainer: Trainer
     parameters: int
+    trained: dict[str, str]
+    init: dict[str, Any] | None
     flops: int
     footprint: Footprint
     gpus_here: int
@@ -96,6 +110,7 @@ class Plan:
             "steps": _steps(self),
             "learning rate": _learning_rate(self),
             "network": _network(self),
+            **({"weights at the start": start} if (start := _start(self)) else {}),
             "memory of each process, estimated": _memory(self),
             "disk": _disk(self.footprint),
         }
@@ -137,6 +152,7 @@ class Plan:
                 "parameters": self.parameters,
                 "flops": self.flops,
             },
+            "init": self.init,
             "memory": {
                 "precision": _precision(config),
                 "state_bytes": needed.parts,
@@ -202,11 +218,33 @@ def plan(config: RunConfig, out: Path, num_processes: int = 1) -> Plan:
             ctx=DistributedContext(size=num_processes),
         ),
         parameters=_num_parameters(model),
+        trained=trained_rows(model, config),
+        init=_planned_init(config, model, images, out),
         flops=flops,
         # Last: it changes the dtype of the model.
         footprint=footprint(config, model, images, num_processes),
         gpus_here=torch.cuda.device_count(),
     )
+
+
+def _planned_init(
+    config: RunConfig, model: nn.Module, images: MetaImages, out: Path
+) -> dict[str, Any] | None:
+    """Find what a run would take of its `init`; a run that goes on takes nothing more."""
+    if not isinstance(config, TrainConfig) or config.init is None:
+        return None
+    if any(RunFolder(out).checkpoints.glob("step-*")):
+        return RunFolder(out).read_init()
+    init = read_init(config.init)
+    return init_record(init, plan_init(model, init, config.model, images.labels), config)
+
+
+def _start(plan: Plan) -> str:
+    warnings = [_wrap(f"warning: {warning}") for warning in frozen_warnings(plan.config, plan.init)]
+    if plan.init is None:
+        return "\n".join(warnings)
+    rows = pairs(init_rows(plan.init, plan.images.preprocessing), width=_width())
+    return "\n".join([rows, *not_taken_lines(plan.init), *warnings])
 
 
 def _num_parameters(model: nn.Module) -> int:
@@ -320,6 +358,7 @@ def _network(plan: Plan) -> dict[str, str]:
         "model": f"{config.model.name} {overrides}".strip(),
         "images": "×".join(map(str, plan.images.shape)),
         "parameters": f"{plan.parameters:,}",
+        **plan.trained,
         "FLOPs": f"{plan.flops / 1e9:.3g} G an image forward (2 × multiply-adds, by the paper's rule{part})",
     }
 

@@ -1,6 +1,7 @@
 """The memory and disk that a run would need, counted on the meta device."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from lambdanets.models.resnet import ResNet
 from lambdanets.recipes.detection import NUM_COCO_CATEGORIES, NUM_COCO_IMAGES
 from lambdanets.recipes.imagenet import NUM_CLASSES, NUM_IMAGES
 from lambdanets.runs.detect import make_detector
+from lambdanets.runs.finetune import freeze_stages
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import DetectConfig, ExecConfig, RunConfig, TrainConfig
 from lambdanets.training.distributed import autocast_dtype
@@ -41,6 +43,9 @@ class MetaImages:
     num_classes: int
     # How the number is known.
     origin: str
+    # The names of the classes, and how images become inputs, where that is known.
+    labels: tuple[str, ...] = ()
+    preprocessing: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return self.num
@@ -70,7 +75,14 @@ def known_images(config: RunConfig) -> MetaImages:
     task = load_task(config)
     channels, height, width = task.train.batch(0, torch.tensor([0])).images.shape[1:]
     shape = (channels, height, width)
-    return MetaImages(num=len(task.train), shape=shape, num_classes=len(task.labels), origin="counted")
+    return MetaImages(
+        num=len(task.train),
+        shape=shape,
+        num_classes=len(task.labels),
+        origin="counted",
+        labels=task.labels,
+        preprocessing=task.preprocessing.to_dict() if task.preprocessing else None,
+    )
 
 
 def _known_objects(config: DetectConfig) -> MetaImages:
@@ -100,12 +112,14 @@ def make_meta_model(config: RunConfig, images: MetaImages) -> nn.Module:
     with on_meta():
         if isinstance(config, DetectConfig):
             return make_detector(config, images.num_classes)
-        return create_model(
+        model = create_model(
             config.model.name,
             num_classes=images.num_classes,
             in_channels=images.shape[0],
             **config.model.overrides,
         )
+    freeze_stages(model, config)
+    return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +174,14 @@ def footprint(config: RunConfig, model: nn.Module, images: MetaImages, num_proce
     """
     weights = sum(_FLOAT32 * parameter.numel() for parameter in model.parameters())
     buffers = sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
-    optimizer = _OPTIMIZER_STATE[config.optim.name] * weights
+    # Frozen weights have neither gradients nor optimizer state.
+    trained = sum(_FLOAT32 * parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    optimizer = _OPTIMIZER_STATE[config.optim.name] * trained
     shards = num_processes if config.exec.parallel == "fsdp" else 1
     shard_of_weights = math.ceil(weights / shards)
     parts = {
         "weights": shard_of_weights,
-        "gradients": shard_of_weights,
+        "gradients": math.ceil(trained / shards),
         f"{config.optim.name} state": math.ceil(optimizer / shards),
         "EMA": shard_of_weights + buffers,
         "running statistics": buffers,

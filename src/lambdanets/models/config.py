@@ -98,6 +98,16 @@ class NetworkConfig:
         require(self, "strides", set(self.strides) <= {1, 2}, "be 1 or 2")
         require(self, "dropout", 0 <= self.dropout < 1, "be at least 0 and below 1")
 
+    @property
+    def block_stages(self) -> tuple[str, ...]:
+        """The stages that are made of blocks, from the images on."""
+        return STAGES
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The parts of the network before the classifier, by their names, from the images on."""
+        return ("stem", *self.block_stages)
+
     def _size_behind(self, *strides: int) -> tuple[int, int]:
         """Height and width of an image of `image_size` behind layers of these strides."""
         size = self.image_size
@@ -263,6 +273,16 @@ class MobileNetConfig(NetworkConfig):
         depth = sum(self.depths)
         inside = all(1 <= block <= depth for block in self.lambda_blocks)
         require(self, "lambda_blocks", inside, f"be from 1 to {depth}")
+
+    @property
+    def block_stages(self) -> tuple[str, ...]:
+        """The stages that are made of blocks, from the images on."""
+        return tuple(STAGE_GROUPS)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The parts of the network before the classifier, by their names, from the images on."""
+        return (*super().stages, "head")
 
     def blocks(self, stage: str) -> tuple[BlockConfig, ...]:
         """The blocks of a stage, c1 to c5."""

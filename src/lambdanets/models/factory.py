@@ -8,9 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lambdanets.errors import ArgumentError
 from lambdanets.models.config import MobileNetConfig
 from lambdanets.models.mobilenet import MobileNetV2
 from lambdanets.models.resnet import ResNet
+from lambdanets.models.stages import StagedNetwork
 from lambdanets.models.variants import model_config
 from lambdanets.nn.attention import AttentionProduct
 from lambdanets.nn.position import DensePosition, RelativePosition
@@ -47,17 +49,26 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def parameter_groups(
-    model: nn.Module, weight_decay: float, *, decay_position: bool = True
+    model: nn.Module, weight_decay: float, *, decay_position: bool = True, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
     """Groups for an optimizer: norms and biases without weight decay, everything else with it.
 
+    With a `layer_decay` γ below 1 each layer has groups of its own, with γ^(number of layers behind it) as
+    `lr_scale`, the factor of its learning rate. The layers are the stem, every block and the classifier,
+    whose factor is 1, as in timm; so is that of what is built on a network, such as a detector's heads.
+
     Args:
-        model: Any module.
-        weight_decay: Weight decay of the group that has it.
+        model: Any module; with `layer_decay`, a network of `create_model` or one that holds such a network.
+        weight_decay: Weight decay of the groups that have it.
         decay_position: Decay position tables like other weights; whether the paper did is not known.
+        layer_decay: Learning rate of a layer, over that of the next one.
 
     Returns:
-        Two groups, `{"params": …, "weight_decay": …}`; together they hold every parameter once.
+        Two groups, `{"params": …, "weight_decay": …}`, or up to two for each layer, from the stem on;
+        together they hold every parameter that has gradients once.
+
+    Raises:
+        ArgumentError: `layer_decay` for a network without layers that are known.
     """
     undecayed: set[int] = set()
     for module in model.modules():
@@ -67,11 +78,41 @@ def parameter_groups(
             )
             if (is_position and not decay_position) or (not is_position and parameter.ndim <= 1):
                 undecayed.add(id(parameter))
-    parameters = list(model.parameters())
-    return [
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups: list[dict[str, Any]] = [
         {"params": [one for one in parameters if id(one) not in undecayed], "weight_decay": weight_decay},
         {"params": [one for one in parameters if id(one) in undecayed], "weight_decay": 0.0},
     ]
+    if layer_decay == 1.0:
+        return groups
+    scales = _learning_rate_scales(model, layer_decay)
+    by_scale = [
+        {
+            **group,
+            "params": [one for one in group["params"] if scales.get(id(one), 1.0) == scale],
+            "lr_scale": scale,
+        }
+        for scale in sorted({*scales.values(), 1.0})
+        for group in groups
+    ]
+    return [group for group in by_scale if group["params"]]
+
+
+def _learning_rate_scales(model: nn.Module, layer_decay: float) -> dict[int, float]:
+    """The factor of the learning rate of each parameter before the classifier, by its id."""
+    network = next((part for part in model.modules() if isinstance(part, StagedNetwork)), None)
+    if network is None:
+        raise ArgumentError(
+            f"parameter_groups: layer_decay must be 1 for a network without known layers, got {layer_decay}"
+            f" for {type(model).__name__}. Networks of create_model have them."
+        )
+    layers = list(network.layers().values())
+    scales: dict[int, float] = {}
+    for place, layer in enumerate(layers):
+        for parameter in layer.parameters():
+            # A table that blocks share belongs to the first of them.
+            scales.setdefault(id(parameter), layer_decay ** (len(layers) - place))
+    return scales
 
 
 # What fills a tensor with random numbers.

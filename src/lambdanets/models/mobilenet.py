@@ -14,13 +14,14 @@ from lambdanets.models.config import (
     MobileNetConfig,
 )
 from lambdanets.models.resnet import conv_norm_relu, initialize_layers
+from lambdanets.models.stages import StagedNetwork
 from lambdanets.nn.children import bind_inputs, plain_weight
 from lambdanets.nn.lambda_layer import LambdaLayer2d
 
 torch.fx.wrap("bind_inputs")
 
 
-class MobileNetV2(nn.Module):
+class MobileNetV2(StagedNetwork):
     """A small classifier, and the backbone of detectors.
 
     `stem`, the stages `c1` to `c5` (`nn.Sequential` of `InvertedBottleneck`), `head` (a 1×1 convolution),
@@ -38,6 +39,8 @@ class MobileNetV2(nn.Module):
         >>> {stage: tuple(map.shape[1:]) for stage, map in features.items()}["c5"]
         (320, 2, 3)
     """
+
+    config: MobileNetConfig
 
     def __init__(self, config: MobileNetConfig) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
 from lambdanets.models.mixers import make_mixer
+from lambdanets.models.stages import StagedNetwork
 from lambdanets.nn.children import bind_inputs, plain_weight
 from lambdanets.nn.position import RelativePosition
 from lambdanets.nn.scaling import SqueezeExcitation, StochasticDepth
@@ -19,7 +20,7 @@ from lambdanets.nn.scaling import SqueezeExcitation, StochasticDepth
 torch.fx.wrap("bind_inputs")
 
 
-class ResNet(nn.Module):
+class ResNet(StagedNetwork):
     """A classifier, and the backbone of detectors.
 
     `stem`, the stages `c2` to `c5` (`nn.Sequential` of `Bottleneck`), `dropout` and `classifier`. Runs on
@@ -37,6 +38,8 @@ class ResNet(nn.Module):
         >>> {stage: tuple(map.shape[1:]) for stage, map in features.items()}["c5"]
         (2048, 2, 3)
     """
+
+    config: ResNetConfig
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()

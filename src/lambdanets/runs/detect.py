@@ -24,6 +24,7 @@ from lambdanets.detection.page import write_page
 from lambdanets.detection.predict import Detections, Tiling, detect
 from lambdanets.errors import CheckpointError, PathError, complaint
 from lambdanets.files import replace_file, storing
+from lambdanets.runs.finetune import read_init
 from lambdanets.runs.load import read_weights
 from lambdanets.runs.loaded import Origin, Weights
 from lambdanets.runs.report import draw_figures, finish_report, run_rows
@@ -96,12 +97,12 @@ def make_detector(config: DetectConfig, num_classes: int, weights: Path | None =
     Args:
         config: The settings of a run.
         num_classes: Number of categories, without the background.
-        weights: A classification run, or its file of weights, with which the backbone starts.
+        weights: A run, one of its checkpoints or a file of weights, with which the backbone starts.
     """
     overrides: dict[str, Any] = config.model.overrides
     backbone = create_backbone(config.model.name, **overrides)
     if weights is not None:
-        tensors, _, origin = read_weights(weights, "best")
+        tensors, _, origin = read_init(str(weights), "detector.weights")
         load_backbone(backbone, tensors, origin.source)
     side = None if config.data.shortest_side else config.data.image_size
     return build_detector(backbone, config.detector, num_classes, side)

@@ -175,7 +175,10 @@ class Recorder(Callback):
     def _description(self) -> dict[str, Any]:
         """Describe what the network takes and gives."""
         model = {**asdict(self.config.model), **self.job.model_description}
-        return {"model": model, **self.job.description}
+        started = self.folder.read_init()
+        keys = ("source", "sha256", "model", "weights", "recipe", "epoch", "step")
+        init = {"init": {key: started[key] for key in keys}} if started else {}
+        return {"model": model, **self.job.description, **init}
 
     def _warn(self, text: str) -> None:
         if self.ctx.is_main and self._progress:

@@ -1,7 +1,8 @@
 """The end of a run: report.md, its images, and the closing lines for the terminal."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -18,6 +19,7 @@ from lambdanets.recipes.origins import describe_reference
 from lambdanets.runs.class_report import HEADINGS, class_counts, confused_pairs, listed_classes
 from lambdanets.runs.ema import compare_weights
 from lambdanets.runs.figure_style import save_figure
+from lambdanets.runs.finetune import init_rows, not_taken_lines, trained_rows
 from lambdanets.runs.plots import confusion, learning_curves, position_tables
 from lambdanets.terminal import format_duration, pairs
 from lambdanets.training.config import RunConfig, TrainConfig
@@ -56,6 +58,8 @@ def write_report(
     evaluation = evaluations.ema
     assert isinstance(evaluation, Evaluation), "a classifier's"
     title = f"{config.recipe}: {config.model.name}, {evaluation.accuracy:.2%} of {evaluation.total}"
+    record = folder.read_init()
+    preprocessing = task.preprocessing.to_dict() if task.preprocessing else None
     matrix = confusion(evaluation.confusion.numpy(), task.labels, title)
     return finish_report(
         folder,
@@ -63,6 +67,8 @@ def write_report(
         command,
         template="report.md",
         results=_result_rows(config, state, evaluations, task),
+        start=init_rows(record, preprocessing) if record else {},
+        not_taken=not_taken_lines(record) if record else [],
         images=draw_figures(folder, model, title, {"confusion.png": matrix}, test_name=task.test_name),
         num_files=len(task.train),
         config=config,
@@ -90,6 +96,7 @@ def finish_report(
     results: dict[str, str],
     images: Sequence[str],
     num_files: int,
+    start: Mapping[str, str] = MappingProxyType({}),
     **values: Any,
 ) -> str:
     """Write report.md, and give the closing lines for the terminal.
@@ -102,11 +109,13 @@ def finish_report(
         results: The results by name.
         images: Names of the images.
         num_files: Number of training images.
+        start: The weights it started with, as rows of the page.
         **values: What the template needs beside these.
     """
     warnings = folder.warnings()
     rows = {
         **results,
+        **start,
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads,"
         f" Python {platform.python_version()}, torch {torch.__version__}",
         "restarts": str(folder.sessions() - 1),
@@ -170,6 +179,7 @@ def run_rows(config: RunConfig, state: TrainState, num_classes: int) -> dict[str
     return {
         "reference": describe_reference(config, num_classes),
         "parameters": f"{count_parameters(state.model):,}",
+        **trained_rows(state.model, config),
         "training time": f"{format_duration(state.seconds)} for {config.sched.epochs} epochs,"
         f" {state.step:,} steps",
     }

@@ -3,19 +3,30 @@
 import functools
 import os
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
+from torch import nn
 
 from lambdanets.models.factory import count_parameters, parameter_groups
 from lambdanets.runs.display import TrainingProgress
 from lambdanets.runs.ema import describe_ema, warn_of_ema_behind, warn_of_short_run
+from lambdanets.runs.finetune import (
+    freeze_stages,
+    frozen_warnings,
+    init_rows,
+    not_taken_lines,
+    read_init,
+    take_init,
+    trained_rows,
+    write_init,
+)
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.tasks import Job, load_task, make_job
 from lambdanets.terminal import pairs, print_line
-from lambdanets.training.checkpoint import load_checkpoint, remove_leftovers
-from lambdanets.training.config import RunConfig
+from lambdanets.training.checkpoint import Checkpoint, load_checkpoint, remove_leftovers
+from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
 from lambdanets.training.loop import Trainer
 from lambdanets.training.objective import Evaluations
@@ -68,9 +79,12 @@ def train(
         job = make_job(config, task)
         recorder = Recorder(config, folder, job, ctx, with_tensorboard=tensorboard)
         trainer = make_trainer(config, job, ctx, callback=recorder, stop_requested=stop)
-        state = first_state(config, job, ctx)
-        _resume(state, recorder, allow)
-        recorder.print(_banner(state, trainer, job))
+        checkpoint, session = _last_checkpoint(recorder)
+        # A run that goes on has the weights of its own checkpoint: those it started with may be gone.
+        load_init = functools.partial(_load_init, recorder) if checkpoint is None else None
+        state = first_state(config, job, ctx, load_init)
+        _resume(state, recorder, checkpoint, session, allow)
+        recorder.print(_banner(state, trainer, recorder))
         try:
             evaluations = _fit(state, trainer, recorder, started)
         except Exception as error:
@@ -112,24 +126,66 @@ def make_trainer(config: RunConfig, job: Job, ctx: DistributedContext, **options
     )
 
 
-def first_state(config: RunConfig, job: Job, ctx: DistributedContext = ALONE) -> TrainState:
-    """Make the model, its EMA and its optimiser, as the seed decides."""
+def first_state(
+    config: RunConfig,
+    job: Job,
+    ctx: DistributedContext = ALONE,
+    load_init: Callable[[nn.Module], None] | None = None,
+) -> TrainState:
+    """Make the model, its EMA and its optimiser, as the seed decides.
+
+    Args:
+        config: The settings.
+        job: What is trained.
+        ctx: This process.
+        load_init: Puts other weights into the new model, equal ones in all processes.
+    """
     torch.manual_seed(config.seed)
     model = job.make_model()
-    groups = functools.partial(parameter_groups, weight_decay=config.optim.weight_decay)
+    if load_init is not None:
+        load_init(model)
+    freeze_stages(model, config)
+    groups = functools.partial(
+        parameter_groups, weight_decay=config.optim.weight_decay, layer_decay=config.optim.layer_decay
+    )
     num_steps = config.sched.epochs * config.steps_per_epoch(len(job.train))
     return init_train_state(model, config, ctx, groups, num_steps=num_steps)
 
 
-def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> None:
-    """Load the newest whole checkpoint, if there is one."""
-    folder, ctx = recorder.folder, recorder.ctx
+def _load_init(recorder: Recorder, model: nn.Module) -> None:
+    """Load the weights that a run starts with, if it names any, and write down what was taken."""
+    config, folder, ctx = recorder.config, recorder.folder, recorder.ctx
+    name = config.init if isinstance(config, TrainConfig) else None
+    if name is None:
+        # An earlier command, which failed before its first result, may have left one.
+        ctx.from_main(lambda: folder.init.unlink(missing_ok=True))
+        return
+    assert isinstance(config, TrainConfig)
+    init = ctx.from_main(lambda: read_init(name))
+    record = take_init(model, init, config, recorder.job.description["labels"])
+    ctx.from_main(lambda: write_init(folder, record))
 
-    def load() -> tuple[Any, int]:
+
+def _last_checkpoint(recorder: Recorder) -> tuple[Checkpoint | None, int]:
+    """Load the newest whole checkpoint, if there is one, and count this session."""
+    folder = recorder.folder
+
+    def load() -> tuple[Checkpoint | None, int]:
         remove_leftovers(folder.checkpoints)
         return load_checkpoint(folder.checkpoints), folder.count_session()
 
-    checkpoint, session = ctx.from_main(load)
+    return recorder.ctx.from_main(load)
+
+
+def _resume(
+    state: TrainState,
+    recorder: Recorder,
+    checkpoint: Checkpoint | None,
+    session: int,
+    allow: Collection[str],
+) -> None:
+    """Continue from a checkpoint, if there is one."""
+    folder, ctx = recorder.folder, recorder.ctx
     if checkpoint is not None:
         changes = state.restore(checkpoint, recorder.config, world_size=ctx.size, allow=allow)
         for skipped in checkpoint.skipped:
@@ -142,9 +198,11 @@ def _resume(state: TrainState, recorder: Recorder, allow: Collection[str]) -> No
     ctx.from_main(lambda: folder.drop_metrics_after(state.step))
 
 
-def _banner(state: TrainState, trainer: Trainer, job: Job) -> str:
+def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
     """Describe what is about to run, in numbers."""
-    config, ctx = trainer.config, trainer.ctx
+    config, ctx, job = trainer.config, trainer.ctx, recorder.job
+    record = recorder.folder.read_init()
+    started = init_rows(record, job.description.get("preprocessing")) if record else {}
     precision = autocast_dtype(config.exec.precision, ctx.device)
     base = config.optim.base_batch_size
     scaled = f" ({config.optim.learning_rate:g} × {config.global_batch_size} / {base})" if base else ""
@@ -154,6 +212,8 @@ def _banner(state: TrainState, trainer: Trainer, job: Job) -> str:
     rows = {
         "model": f"{config.model.name}, {count_parameters(state.model):,} parameters",
         **job.describe_model(state.model),
+        **started,
+        **trained_rows(state.model, config),
         "data": f"{job.data}, {len(trainer.data):,} to train with, {len(trainer.test):,} to"
         f" {'test' if job.test_name == 'test' else 'validate'} with",
         "steps": f"{trainer.total_steps:,} = {sched.epochs} epochs × {trainer.steps_per_epoch} steps"
@@ -165,5 +225,7 @@ def _banner(state: TrainState, trainer: Trainer, job: Job) -> str:
         f" {'float32' if precision is None else str(precision).removeprefix('torch.')},"
         f" torch {torch.__version__}",
     }
-    warning = warn_of_short_run(state.ema, trainer.steps_per_epoch, sched.epochs)
-    return "\n".join([pairs(rows), *([f"warning: {warning}"] if warning else [])])
+    short = warn_of_short_run(state.ema, trainer.steps_per_epoch, sched.epochs)
+    warnings = [*([short] if short else []), *frozen_warnings(config, record)]
+    listed = not_taken_lines(record) if record else []
+    return "\n".join([pairs(rows), *listed, *(f"warning: {warning}" for warning in warnings)])

@@ -122,8 +122,12 @@ class DistributedContext:
         return made
 
     def average_buffers(self, model: torch.nn.Module) -> None:
-        """Make running statistics equal everywhere: the mean of what the processes have."""
-        buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        """Make running statistics equal everywhere: the mean of what the processes have.
+
+        Norms in evaluation mode, as in frozen stages, are equal anyway, and a mean of three would round them.
+        """
+        still = {id(one) for part in model.modules() if not part.training for one in part.buffers(False)}
+        buffers = [one for one in model.buffers() if one.is_floating_point() and id(one) not in still]
         if self.size == 1 or not buffers:
             return
         flat = torch.cat([buffer.flatten() for buffer in buffers])

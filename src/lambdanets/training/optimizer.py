@@ -23,8 +23,9 @@ _LONGEST_EMA: Final = 0.9999
 def make_optimizer(config: OptimConfig, groups: Iterable[dict[str, Any]]) -> Optimizer:
     """Make an optimiser: torch's SGD with Nesterov momentum or AdamW, timm's LAMB or TensorFlow-like RMSProp.
 
-    Each of the parameter groups has its own `weight_decay`.
+    Each of the parameter groups has its own `weight_decay`, and may have an `lr_scale`.
     """
+    groups = [{"lr": config.learning_rate * group.get("lr_scale", 1.0), **group} for group in groups]
     lr, momentum, betas = config.learning_rate, config.momentum, (config.momentum, config.beta2 or 0.999)
     if config.name == "sgd":
         return SGD(groups, lr=lr, momentum=momentum, nesterov=True)
@@ -86,9 +87,9 @@ def scheduled_learning_rate(
 
 
 def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Give every group the same learning rate."""
+    """Give every group the same learning rate, times its `lr_scale` if it has one."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("lr_scale", 1.0)
 
 
 def gradient_norm(model: nn.Module) -> Tensor:

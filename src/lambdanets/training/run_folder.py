@@ -29,8 +29,8 @@ class RunFolder:
     """The files of one run.
 
     `config.json · metrics.jsonl · train.log · report.md · curves.png · confusion.png · lambdas.png ·
-    checkpoints/ · best.safetensors · best.json`, and `.lock`, which names the process at work and counts
-    the sessions.
+    checkpoints/ · best.safetensors · best.json`, `init.json` if it started with trained weights, and `.lock`,
+    which names the process at work and counts the sessions.
     """
 
     def __init__(self, path: Path) -> None:
@@ -41,6 +41,7 @@ class RunFolder:
         self.report = path / "report.md"
         self.checkpoints = path / "checkpoints"
         self.best = path / "best.safetensors"
+        self.init = path / "init.json"
         self.lock = path / ".lock"
 
     @classmethod
@@ -126,6 +127,13 @@ class RunFolder:
             with suppress(json.JSONDecodeError):
                 records.append(json.loads(line))
         return records
+
+    def read_init(self) -> dict[str, Any] | None:
+        """Read init.json, the weights that the run started with; None where there is none."""
+        try:
+            return dict(json.loads(self.init.read_text()))
+        except (OSError, ValueError):
+            return None
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
