@@ -5,11 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import torch
 from torch import Tensor, nn
 
-from lambdanets.errors import CheckpointError
 from lambdanets.nn.position import RelativePosition
+from lambdanets.training.weights import check_finite
 
 # The first convolution of our networks, the only layer whose inputs are the channels of images.
 _STEM: Final = "stem.0.weight"
@@ -102,7 +101,7 @@ def match_weights(
             reason = "other shape"
         missing = "not in the network" if wanted is None else "not in the weights"
         not_taken.append(NotTaken(name=name, wanted=wanted, found=found, reason=reason or missing))
-    _check_finite(taken, where)
+    check_finite(taken, where)
     kept = [name for name in state if not name.startswith(tuple(f"{layer}." for layer in new))]
     return Transfer(
         tensors=taken,
@@ -152,13 +151,3 @@ def _middle(table: Tensor, wanted: Shape) -> Tensor:
 
 def _sides(shape: Shape) -> str:
     return "×".join(map(str, shape[2:]))
-
-
-def _check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
-    wrong = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
-    if wrong:
-        more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-        raise CheckpointError(
-            f"match_weights: {where} must hold finite numbers, got others in {wrong[0]}{more}. Weights of a"
-            " training that failed are of no use; take an earlier checkpoint, RUN/checkpoints/step-N."
-        )

@@ -75,7 +75,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
         raise CheckpointError(
             f"check_finite: {where} must hold finite numbers, got NaN or infinity in {len(wrong)} of its"
             f" {len(tensors)} tensors, the first {sorted(wrong)[0]}. Other weights of the run may be finite:"
-            " --weights best, ema or raw."
+            " --weights best, ema or raw, or a checkpoint: RUN/checkpoints/step-N."
         )
 
 
