@@ -125,13 +125,30 @@ def test_code_and_pages_do_not_know_where_they_were_written() -> None:
 
 
 # Counting every network takes a while: the test below.
-QUICK = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem != "paper_counts")
+WITH_ARGUMENTS = ("paper_counts", "digit_photos")
+QUICK = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in WITH_ARGUMENTS)
 
 
 @pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)
 def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out
+
+
+def test_the_example_data_are_files_in_folders_and_the_same_each_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def files(name: str, per_class: int) -> dict[str, bytes]:
+        options = [str(tmp_path / name), "--train", str(per_class), "--val", "1"]
+        monkeypatch.setattr("sys.argv", ["digit_photos.py", *options])
+        runpy.run_path(str(ROOT / "examples/digit_photos.py"), run_name="__main__")
+        found = sorted((tmp_path / name).rglob("*.png"))
+        return {str(path.relative_to(tmp_path / name)): path.read_bytes() for path in found}
+
+    few, more = files("few", 1), files("more", 2)
+    assert (len(few), len(more)) == (20, 30) and "train/zero/000.png" in few
+    assert few.items() <= more.items() and len(set(more.values())) == 30
+    assert "20 images to train with, 10 to validate with" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Where a fine-tuning starts: what a run, a checkpoint or a file says of its network; without torch."""
+"""The start of a fine-tuning: what a run, a checkpoint or a file says of its network; without torch."""
 
 import json
 from collections.abc import Mapping, Sequence
