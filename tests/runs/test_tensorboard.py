@@ -21,6 +21,7 @@ def _record(epoch, accuracy=None):
         "learning_rate": 0.5 / epoch,
         "train_loss": 2.0 / epoch,
         "test_accuracy": epoch / 10 if accuracy is None else accuracy,
+        "raw_test_accuracy": epoch / 20,
         "images_per_s": 100.0,
     }
 
@@ -45,6 +46,7 @@ def test_each_number_is_a_scalar_over_the_steps(tmp_path):
         "run/learning_rate": [(10, 0.5), (20, 0.25), (30, 0.5 / 3)],
         "train/loss": [(10, 2.0), (20, 1.0), (30, 2 / 3)],
         "test/accuracy": [(10, 0.1), (20, 0.2), (30, 0.3)],
+        "test/raw_accuracy": [(10, 0.05), (20, 0.1), (30, 0.15)],
         "run/images_per_s": [(10, 100.0), (20, 100.0), (30, 100.0)],
     }
 

@@ -289,7 +289,7 @@ class RunConfig:
         num_threads: CPU threads. Sums depend on their number in the last bit, so the config decides it.
         global_batch_size: Images of one step, over all processes; an epoch is cut into equal batches no
             larger.
-        ema_decay: Fraction of the EMA weights that one step keeps, once warmed up; none: derived from the
+        ema_decay: Fraction of the EMA weights that one step keeps, once warmed up; None: derived from the
             number of steps, see docs/recipes.md.
     """
 

@@ -159,7 +159,7 @@ class RunFolder:
             return None
         last = records[-1]
         return (
-            f"{self.path} is already finished: {headline(last)} after epoch {last['epoch']}.\n"
+            f"{self.path} is already finished: {' '.join(headline(last).split())} after epoch {last['epoch']}.\n"
             f"Its page is {self.report}. Use another --out to train again."
         )
 
