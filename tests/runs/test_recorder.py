@@ -44,7 +44,7 @@ def job():
 
 
 def _recorded(path, job, record=RECORD, test_name="test", **best):
-    """A folder after an epoch; the EMA has the bias 3, the raw weights 2. Gives the lines that were printed."""
+    """A folder after an epoch; the EMA has the bias 3, the raw weights 2. Gives the printed lines."""
     config, made = job
     with RunFolder(path).locked(config) as folder:
         state = first_state(config, made)

@@ -158,8 +158,9 @@ class RunFolder:
         if not (self.report.exists() and records and records[-1]["epoch"] == config.sched.epochs):
             return None
         last = records[-1]
+        found = " ".join(headline(last).split())
         return (
-            f"{self.path} is already finished: {' '.join(headline(last).split())} after epoch {last['epoch']}.\n"
+            f"{self.path} is already finished: {found} after epoch {last['epoch']}.\n"
             f"Its page is {self.report}. Use another --out to train again."
         )
 
