@@ -62,7 +62,7 @@ OPTIONS = {
     "figure": f"out {_RESULTS} format",
     "info": "size overrides per-layer format",
     "models": "format",
-    "predict": "format",
+    "predict": "top batch num-workers weights device out format",
     "pseudo label": f"{_LABELLING} num-workers device seed data.name {_MOTION} format",
     "pseudo iterate semi": f"{_LABELLING} iterations ratio {_SETTINGS} {_MOTION} format",
     "recipes": "format",

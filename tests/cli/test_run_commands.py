@@ -86,7 +86,7 @@ def test_a_loss_that_is_not_finite_is_exit_6_and_logged(tmp_path, capsys):
         (("eval", "{tmp}"), 2, "must be a folder of `lambdanets train` with config.json, got none"),
         (("compare", "{tmp}"), 2, "must be a folder of `lambdanets train`"),
         (("predict", "{tmp}", "{tmp}/seven.jpg"), 2, "must be a folder of `lambdanets train`"),
-        (("predict", "{run}", "{tmp}/none.png"), 2, "none.png, which do not exist"),
+        (("predict", "{run}", "{tmp}/none.png"), 2, "none.png, which does not exist"),
         (("predict", "{run}", "{tmp}/text.png"), 4, "text.png: must be an image"),
         (("predict", "{damaged}", "{tmp}/seven.jpg"), 5, "best.safetensors is damaged"),
         (("eval", "{damaged}"), 5, "best.safetensors is damaged"),

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from lambdanets.data.detection import CocoConfig
-from lambdanets.detection.predict_files import find_images, predict_files
+from lambdanets.data.listing import find_images
+from lambdanets.detection.predict_files import predict_files
 from lambdanets.errors import PathError, StorageError
 from support.colored_detector import CATEGORIES, ColoredDetector, painted
 from support.images import encoded
@@ -38,27 +39,32 @@ def test_images_are_found(photos, tmp_path, monkeypatch):
     out.mkdir()
     painted(9, 9).save(out / "drawing.png")
     below = [photos / name for name in ("b.png", "broken.jpg", "empty.png", "more/A b.BMP")]
-    assert find_images([str(photos)], out) == below
-    assert find_images([str(photos / "*.png")], out) == [below[0], below[2]]
-    assert find_images([str(photos / "**" / "*.BMP")], out) == [below[3]]
+    assert find_images([str(photos)], "detect predict", out=out) == below
+    assert find_images([str(photos / "*.png")], "detect predict", out=out) == [below[0], below[2]]
+    assert find_images([str(photos / "**" / "*.BMP")], "detect predict", out=out) == [below[3]]
     # A file that is named is taken, whatever its name; each once, in the order given.
-    assert find_images([str(photos / "notes.txt"), str(below[2]), str(photos / "e*")], out) == [
+    assert find_images(
+        [str(photos / "notes.txt"), str(below[2]), str(photos / "e*")], "detect predict", out=out
+    ) == [
         photos / "notes.txt",
         below[2],
     ]
 
 
-@pytest.mark.parametrize("name", ["nowhere.jpg", "*.gif", "none"])
-def test_paths_without_an_image(name, photos, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("nowhere.jpg", ", which does not exist"), ("*.gif", ": no image"), ("none", ": no image")],
+)
+def test_paths_without_an_image(name, reason, photos, tmp_path):
     (photos / "none").mkdir()
-    message = r"^detect predict: images must be files, folders or patterns, got .*: no image\.$"
+    message = rf"^detect predict: images must be files, folders or patterns, got .*{reason}\.$"
     with pytest.raises(PathError, match=message):
-        find_images([str(photos / "b.png"), str(photos / name)], tmp_path / "out")
+        find_images([str(photos / "b.png"), str(photos / name)], "detect predict", out=tmp_path / "out")
 
 
 def test_results_and_drawings(photos, tmp_path):
     out = tmp_path / "deep" / "out"
-    report = predicted(find_images([str(photos)], out), out)
+    report = predicted(find_images([str(photos)], "detect predict", out=out), out)
     assert [(one.id, one.counts) for one in report.images] == [
         (1, {"red": 1, "blue & <b>": 1}),
         (3, {}),
@@ -90,7 +96,7 @@ def test_results_and_drawings(photos, tmp_path):
 def test_pycocotools_loads_the_results(photos, tmp_path):
     from pycocotools.coco import COCO
 
-    predicted(find_images([str(photos)], tmp_path / "out"), tmp_path / "out")
+    predicted(find_images([str(photos)], "detect predict", out=tmp_path / "out"), tmp_path / "out")
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = json.loads((tmp_path / "out" / "images.json").read_text()) | {"annotations": []}

@@ -277,6 +277,8 @@ def test_curves_are_a_figure_that_a_notebook_shows(copied):
     (copied / "metrics.jsonl").write_text(lines)
     figure = load_run(copied).plot()
     assert figure._suptitle.get_text() == "run: resnet_digits"
+    # The images lie in a part named val.
+    assert "validation" in [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     drawn = figure.axes[0].get_lines()[0].get_ydata()
     assert list(drawn) == [json.loads(line)["train_loss"] for line in lines.splitlines()]
     assert Image.open(io.BytesIO(figure._repr_png_())).format == "PNG"

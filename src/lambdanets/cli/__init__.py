@@ -46,6 +46,9 @@ def run(argv: Sequence[str]) -> int:
         print("lambdanets: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
+        # The reader has left: what is still in the buffer must go somewhere when Python ends.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lambdanets"):

@@ -229,7 +229,15 @@ def _usage(command: str, kind: type[RunConfig]) -> str:
 
 def print_json(value: object) -> None:
     """Print a result as JSON: paths as strings, and null for a number that is not finite."""
-    print(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+    print(to_json(value))
+
+
+def to_json(value: object, indent: int | None = 2) -> str:
+    """Write a result as JSON, as `print_json` prints it; bytes of a name that are no UTF-8 as escapes."""
+    plain = _plain(value)
+    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
+    is_text = not any("\ud800" <= letter <= "\udfff" for letter in text)
+    return text if is_text else json.dumps(plain, indent=indent, allow_nan=False)
 
 
 def _plain(value: object) -> object:

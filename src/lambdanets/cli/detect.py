@@ -139,14 +139,15 @@ def predict(
     """
     if not 0 <= score <= 1:
         raise ArgumentError(f"detect predict: score must lie between 0 and 1, got {score}.")
+    from lambdanets.data.listing import find_images
     from lambdanets.detection.predict import Tiling
-    from lambdanets.detection.predict_files import find_images, predict_files
+    from lambdanets.detection.predict_files import predict_files
     from lambdanets.runs.detect import load_detector
     from lambdanets.training.distributed import select_device
 
     tiling = None if tile is None else Tiling(side=tile, overlap=overlap)
     target = select_device("detect predict", device)
-    paths = find_images(images, out)
+    paths = find_images(images, "detect predict", out=out)
     loaded = load_detector(run, weights)
     report = predict_files(
         loaded.model.to(target),

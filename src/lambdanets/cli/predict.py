@@ -1,42 +1,169 @@
 """`lambdanets predict` and `explain`: classify image files; draw what a network looks at in one."""
 
+import csv
+import io
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, TYPE_CHECKING, Final, Literal
 
-from lambdanets.cli._options import Format, print_json
-from lambdanets.errors import PathError, complaint
+from lambdanets.cli._options import to_json
+from lambdanets.errors import check_positive
+from lambdanets.files import storing
+from lambdanets.terminal import count, counting
 
+if TYPE_CHECKING:
+    from lambdanets.runs.predict import FilePrediction
+
+_PredictFormat = Literal["text", "csv", "json", "jsonl"]
+_ENDINGS: Final[dict[str, _PredictFormat]] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl"}
 _BAR: Final = 30
+_WIDEST_LABEL: Final = 30
 
 
-def predict(run: Path, images: tuple[Path, ...], /, *, format: Format = "text") -> None:
+def predict(
+    run: Path,
+    images: tuple[str, ...],
+    /,
+    *,
+    top: int = 5,
+    batch: int = 64,
+    num_workers: int = 0,
+    weights: Literal["best", "ema", "raw"] = "best",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    out: Path | None = None,
+    format: _PredictFormat = "text",
+) -> int:
     """Classify image files by a trained run.
 
+    Results come as batches are done. Files that cannot be read are named on the standard error, and the exit
+    code is then 4; all others are classified.
+
     Args:
-        run: A run folder.
-        images: Image files, each with one object.
-        format: text or json; --json is short for the latter.
+        run: A run folder, one of its checkpoints, or a file of weights.
+        images: Image files, folders, quoted patterns such as 'photos/**/*.jpg', or - for paths on the
+            standard input, one a line.
+        top: How many classes of each image, at most.
+        batch: Images at a time.
+        num_workers: Processes that read images.
+        weights: best: of the best epoch; ema or raw: the EMA or the network itself of the last checkpoint.
+        device: Where the network runs.
+        out: Write the results to this file; its ending .csv, .json or .jsonl decides about the format.
+        format: text, csv, json (a list) or jsonl (an object a line); --json is short for --format json.
     """
     from lambdanets.runs.load import load_run
+    from lambdanets.runs.predict import list_paths, predict_files
+    from lambdanets.training.distributed import select_device
 
-    missing = [str(path) for path in images if not path.is_file()]
-    if missing:
-        raise PathError(f"predict: images must be files, got {', '.join(missing)}, which do not exist.")
-    loaded = load_run(run)
-    found: list[dict[str, Any]] = []
-    with complaint("predict"):
-        for path in images:
-            pixels, inverted = loaded.read(path)
-            top = [{"label": label, "probability": chance} for label, chance in loaded.classify(pixels)]
-            found.append({"image": str(path), "inverted": inverted, "top": top})
-    if format == "json":
-        print_json(found)
+    check_positive("predict", top=top, batch=batch)
+    paths = list_paths(images)
+    if out is not None and format == "text":
+        format = _ENDINGS.get(out.suffix.lower(), format)
+    loaded = load_run(run, weights)
+    for warning in loaded.origin.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    loaded.to(select_device("predict", device))
+    batches = predict_files(loaded, paths, top=top, batch=batch, num_workers=num_workers)
+    num_classes = top if loaded.labels is None else min(top, len(loaded.labels))
+    unreadable = 0
+    with ExitStack() as stack:
+        file = stack.enter_context(_results_to(out, format))
+        show: Callable[[int], object] = lambda done: None  # noqa: E731
+        if len(paths) > batch and not file.isatty():
+            show = stack.enter_context(counting("images", len(paths)))
+
+        def predictions() -> Iterator["FilePrediction"]:
+            nonlocal unreadable
+            done = 0
+            for found in batches:
+                for one in found:
+                    if one.error is not None:
+                        unreadable += 1
+                        print(one.error, file=sys.stderr)
+                    yield one
+                file.flush()
+                done += len(found)
+                show(done)
+
+        for text in _written(predictions(), format, num_classes):
+            file.write(text)
+        file.flush()
+    if unreadable:
+        files = f"{unreadable:,} of {count(len(paths), 'file')}"
+        print(f"lambdanets predict: {files} cannot be read", file=sys.stderr)
+    return 4 if unreadable else 0
+
+
+@contextmanager
+def _results_to(out: Path | None, format: str) -> Iterator[IO[str]]:
+    """Open the file of the results; names that are no UTF-8 stay the bytes that they are."""
+    if out is None:
+        if isinstance(sys.stdout, io.TextIOWrapper) and format == "csv":
+            sys.stdout.reconfigure(errors="surrogateescape")
+        yield sys.stdout
         return
-    for one in found:
-        print(f"{one['image']}{' (dark ink on light paper: inverted)' if one['inverted'] else ''}")
-        for guess in one["top"]:
-            bar = "█" * round(guess["probability"] * _BAR)
-            print(f"  {guess['label']:<3}{guess['probability']:>7.1%}  {bar}".rstrip())
+    with storing(out, "predict", "Use another --out."):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield file
+
+
+def _written(predictions: Iterable["FilePrediction"], format: str, num_classes: int) -> Iterator[str]:
+    """Give the pieces of the text of a format."""
+    if format == "csv":
+        yield from _csv(predictions, num_classes)
+    elif format == "json":
+        yield from _json_list(predictions)
+    elif format == "jsonl":
+        yield from (f"{to_json(one.to_dict(), indent=None)}\n" for one in predictions)
+    else:
+        from lambdanets.data.listing import printable
+
+        for one in predictions:
+            if one.error is None:
+                flag = " (dark ink on light paper: inverted)" if one.inverted else ""
+                yield _text(f"{printable(one.path)}{flag}", one.ranking, num_classes)
+
+
+def _text(title: str, ranking: Sequence[tuple[str, float]], num_classes: int) -> str:
+    if num_classes == 1:
+        ((label, chance),) = ranking
+        return f"{title}  {label}  {chance:.1%}\n"
+    width = min(max(3, *(len(label) for label, _ in ranking)), _WIDEST_LABEL)
+    bars = (f"  {label:<{width}}{chance:>7.1%}  {'█' * round(chance * _BAR)}" for label, chance in ranking)
+    return "\n".join([title, *(bar.rstrip() for bar in bars)]) + "\n"
+
+
+def _csv(predictions: Iterable["FilePrediction"], num_classes: int) -> Iterator[str]:
+    """A row for each image that can be read; the first class has no number in its columns' names."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    numbers = ["", *(f"_{number}" for number in range(2, num_classes + 1))]
+    writer.writerow(["path", *(f"{name}{number}" for number in numbers for name in ("label", "probability"))])
+    yield text.getvalue()
+    for one in predictions:
+        if one.error is None:
+            text.seek(0)
+            text.truncate()
+            writer.writerow([one.path, *(cell for pair in one.ranking for cell in pair)])
+            yield text.getvalue()
+
+
+def _json_list(predictions: Iterable["FilePrediction"]) -> Iterator[str]:
+    """A list that grows, and is closed whatever ends it."""
+    separator, end = "[\n", "[]\n"
+    try:
+        for one in predictions:
+            yield separator + textwrap.indent(to_json(one.to_dict()), "  ")
+            separator, end = ",\n", "\n]\n"
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield end
+        raise
+    yield end
 
 
 def explain(

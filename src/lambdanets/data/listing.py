@@ -1,13 +1,14 @@
 """Image files of folders, listed without torch, and which of them are set aside."""
 
+import glob
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 
-from lambdanets.errors import DataError
+from lambdanets.errors import DataError, PathError
 
 # Endings of the formats that `images.FORMATS` allows.
 ENDINGS: Final = (
@@ -84,6 +85,45 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
     except OSError:
         # A link to itself.
         return False
+
+
+def find_images(given: Iterable[str], who: str, *, out: Path | None = None) -> list[Path]:
+    """List image files: each file that is given, those in and below a folder, those that fit a pattern.
+
+    Files of a folder are sorted, and names that begin with a dot are skipped.
+
+    Args:
+        given: Paths of files and folders, and patterns of `*`, `?`, `[…]` and `**`.
+        who: The command that complains.
+        out: A folder whose files are skipped: that of the results.
+
+    Raises:
+        PathError: A path does not exist, or there is no image in a folder or for a pattern.
+    """
+    found: list[Path] = []
+    for text in given:
+        path = Path(text)
+        if path.is_dir():
+            below = sorted(one for one in path.rglob("*") if _is_image(one, path, out))
+        elif path.exists() or not glob.has_magic(text):
+            below = [path] if path.exists() else []
+        else:
+            matches = map(Path, sorted(glob.glob(text, recursive=True)))  # noqa: PTH207
+            below = [one for one in matches if _is_image(one, one.parent, out)]
+        if not below:
+            reason = ": no image" if path.is_dir() or glob.has_magic(text) else ", which does not exist"
+            raise PathError(
+                f"{who}: images must be files, folders or patterns, got {printable(text)}{reason}."
+            )
+        found += below
+    return [*dict.fromkeys(found)]
+
+
+def _is_image(path: Path, folder: Path, out: Path | None) -> bool:
+    is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    if is_hidden or os.fsencode(path.suffix.lower()) not in ENDINGS or not path.is_file():
+        return False
+    return out is None or not path.resolve().is_relative_to(out.resolve())
 
 
 def printable(name: str | bytes) -> str:

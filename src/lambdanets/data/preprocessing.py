@@ -97,6 +97,11 @@ class Preprocessing:
         """Channels of the input: 3 for colour, 1 for grey."""
         return len(self.mean)
 
+    @property
+    def background(self) -> Literal["white", "contrast"]:
+        """What stands behind transparent parts of an image, as `decode` takes it."""
+        return "contrast" if self.foreground else "white"
+
     def to_dict(self) -> dict[str, Any]:
         """The record as plain data for JSON."""
         return asdict(self)
@@ -149,7 +154,7 @@ class Preprocessing:
         """
         from lambdanets.data.decode import open_image
 
-        opened, name = open_image(image, background="contrast" if self.foreground else "white")
+        opened, name = open_image(image, background=self.background)
         return self.apply(opened, name)
 
     def apply(self, image: "PIL.Image.Image", name: str) -> tuple[Float[Tensor, "c height width"], bool]:

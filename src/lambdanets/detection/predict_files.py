@@ -1,11 +1,10 @@
 """Detection in image files: a folder of COCO's JSON of results and of drawings."""
 
-import glob
 import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,13 +14,13 @@ from PIL import Image
 
 from lambdanets.data.decode import decode
 from lambdanets.data.detection import CocoConfig
-from lambdanets.data.listing import ENDINGS, printable
+from lambdanets.data.listing import printable
 from lambdanets.data.sources import read_file
 from lambdanets.detection.coco import Category
 from lambdanets.detection.drawing import DrawnObject, class_color, draw_objects
 from lambdanets.detection.evaluation import write_results
 from lambdanets.detection.predict import Detections, DetectorModel, Tiling, detect
-from lambdanets.errors import DataError, PathError
+from lambdanets.errors import DataError
 from lambdanets.files import replace_file, storing
 from lambdanets.terminal import counting
 
@@ -62,36 +61,6 @@ class PredictReport:
     results: Path
     images: tuple[PredictedImage, ...]
     unreadable: tuple[str, ...]
-
-
-def find_images(given: Iterable[str], out: Path) -> list[Path]:
-    """List image files: each file that is given, those in and below a folder, those that fit a pattern.
-
-    Files of a folder are sorted, and those of `out` and of names that begin with a dot are skipped.
-
-    Args:
-        given: Paths of files and folders, and patterns of `*`, `?`, `[…]` and `**`.
-        out: The folder of the results.
-
-    Raises:
-        PathError: A path does not exist, or there is no image in a folder or for a pattern.
-    """
-    found: list[Path] = []
-    for text in given:
-        path = Path(text)
-        if path.is_dir():
-            below = sorted(one for one in path.rglob("*") if _is_image(one, path, out))
-        elif path.exists() or not glob.has_magic(text):
-            below = [path] if path.exists() else []
-        else:
-            matches = map(Path, sorted(glob.glob(text, recursive=True)))  # noqa: PTH207
-            below = [one for one in matches if _is_image(one, one.parent, out)]
-        if not below:
-            raise PathError(
-                f"detect predict: images must be files, folders or patterns, got {text}: no image."
-            )
-        found += below
-    return [*dict.fromkeys(found)]
 
 
 def predict_files(
@@ -197,10 +166,3 @@ def _drawn(found: Detections, categories: Sequence[Category]) -> list[DrawnObjec
         )
         for place, ((left, top, right, bottom), label, score) in enumerate(numbers)
     ]
-
-
-def _is_image(path: Path, folder: Path, out: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    if is_hidden or os.fsencode(path.suffix.lower()) not in ENDINGS or not path.is_file():
-        return False
-    return not path.resolve().is_relative_to(out.resolve())
