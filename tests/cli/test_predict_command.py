@@ -128,7 +128,9 @@ def test_unreadable_files_are_named_and_all_others_classified(predicted, photos,
 
 
 def test_a_table_has_a_row_for_each_image(predicted, photos, tmp_path):
-    odd = [tmp_path / name for name in ('a,"b".jpg', "line\nbreak.jpg", os.fsdecode(b"\xe9t\xe9.jpg"), "ü.jpg")]
+    odd = [
+        tmp_path / name for name in ('a,"b".jpg', "line\nbreak.jpg", os.fsdecode(b"\xe9t\xe9.jpg"), "ü.jpg")
+    ]
     for path in odd:
         path.write_bytes((photos / "one/000.jpg").read_bytes())
     code, _, err = predicted(*odd, "--out", tmp_path / "new/found.csv", "--top", 2)
