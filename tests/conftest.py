@@ -37,3 +37,19 @@ def fresh_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in list(vars(Problem).items()):
         if isinstance(value, property):
             monkeypatch.setattr(Problem, name, property(inspect.unwrap(value.fget)))
+
+
+@pytest.fixture
+def as_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forgets afterwards which recipes and data sets a test has registered, and what it imported for that."""
+    from lambdanets import extensions
+    from lambdanets.data.config import DATA_SETS
+    from lambdanets.recipes import RECIPES
+
+    before = [(known, dict(known)) for known in (DATA_SETS, RECIPES)]
+    for name, value in (("_registered", {}), ("_imported", [])):
+        monkeypatch.setattr(extensions, name, value)
+    yield
+    for known, names in before:
+        known.clear()
+        known.update(names)

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lambdanets import extensions
 from lambdanets.cli import run
 from lambdanets.data.config import DATA_SETS
-from lambdanets.recipes import RECIPES
 from support.commands import refused
 
 BARS = '''
@@ -60,20 +58,15 @@ def bars() -> lambdanets.TrainConfig:
 
 
 @pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Work in a folder of its own, and forget what was registered and imported."""
-    data_sets, recipes, modules = dict(DATA_SETS), dict(RECIPES), set(sys.modules)
-    for name, value in (("_registered", {}), ("_imported", [])):
-        monkeypatch.setattr(extensions, name, value)
+def _own_folder(as_registered: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Work in a folder of its own, and forget what was imported from it."""
+    modules = set(sys.modules)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bars_data.py").write_text(BARS)
     yield
-    for known, before in ((DATA_SETS, data_sets), (RECIPES, recipes)):
-        known.clear()
-        known.update(before)
     for name in set(sys.modules) - modules:
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
             del sys.modules[name]
 
 

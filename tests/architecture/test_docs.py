@@ -126,10 +126,16 @@ def test_code_and_pages_do_not_know_where_they_were_written() -> None:
 
 # Counting every network takes a while: the test below.
 WITH_ARGUMENTS = ("paper_counts", "digit_photos")
-QUICK = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in WITH_ARGUMENTS)
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in WITH_ARGUMENTS)
 
 
-@pytest.mark.parametrize("path", QUICK, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("as_registered")
+@pytest.mark.parametrize(
+    "path",
+    # It trains.
+    [pytest.param(path, marks=[pytest.mark.slow] * (path.stem == "own_data")) for path in EXAMPLES],
+    ids=lambda path: path.stem,
+)
 def test_examples_run(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(path), run_name="__main__")
     assert capsys.readouterr().out

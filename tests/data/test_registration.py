@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,21 +9,13 @@ from typing import Any
 import pytest
 
 import lambdanets
-from lambdanets import extensions
 from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.config import DATA_SETS, DataConfig
 from lambdanets.data.task import Task
 from lambdanets.errors import ArgumentError, ArgumentTypeError, DependencyError
 from lambdanets.training.config import RunConfig
 
-
-@pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = dict(DATA_SETS)
-    monkeypatch.setattr(extensions, "_registered", {})
-    yield
-    DATA_SETS.clear()
-    DATA_SETS.update(before)
+pytestmark = pytest.mark.usefixtures("as_registered")
 
 
 class Loads:

@@ -2,26 +2,18 @@
 
 import functools
 import re
-from collections.abc import Iterator
 
 import pytest
 
 import lambdanets
-from lambdanets import TrainConfig, extensions
+from lambdanets import TrainConfig
 from lambdanets.cli import run
 from lambdanets.errors import ArgumentError, ArgumentTypeError
 from lambdanets.recipes import RECIPES, get_recipe
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.training.config import RunConfig
 
-
-@pytest.fixture(autouse=True)
-def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = dict(RECIPES)
-    monkeypatch.setattr(extensions, "_registered", {})
-    yield
-    RECIPES.clear()
-    RECIPES.update(before)
+pytestmark = pytest.mark.usefixtures("as_registered")
 
 
 def short_digits() -> TrainConfig:

@@ -98,8 +98,8 @@ def train(
 
     The same call on the same folder continues a run that was stopped, and returns the network of one that is
     finished. Ctrl-C, or a notebook's button that interrupts, ends the step, saves and raises
-    `KeyboardInterrupt`; a second one leaves at once. SIGTERM and SIGUSR1 save and raise `SystemExit` with the
-    code 75. In a thread that is not the main one signals do nothing.
+    `KeyboardInterrupt`; a second one leaves at once. SIGTERM, SIGUSR1 and SIGHUP save and raise `SystemExit`
+    with the code 75. In a thread that is not the main one signals do nothing.
 
     The number of torch's threads and the state of its random numbers are afterwards what they were before.
     `torchrun my_program.py` trains in several processes.

@@ -67,6 +67,9 @@ def launch(argv: Sequence[str], num_processes: int, max_restarts: int = 0) -> in
         return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
     except SignalException as error:
         return StoppedError.exit_code if error.sigval in _STOP else 128 + int(error.sigval)
+    finally:
+        # For the children alone: this process may run other commands.
+        del os.environ[PARENT]
     return 0
 
 
