@@ -38,7 +38,7 @@ _DETECTOR = f"""{_RUN_SETTINGS}
 """
 _SIZES = "data.image-size data.test-image-size"
 _MOTION = "data.max-shift data.max-rotation data.max-scaling"
-_FILES = f"data.root data.train data.test data.holdout {_SIZES}"
+_FILES = f"data.root data.train data.test data.holdout data.test-crop {_SIZES}"
 
 # The recipe at the end of a command line.
 RECIPE = r" (semi|digits|scenes-demo)$"

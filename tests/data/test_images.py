@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from lambdanets.data import task as batches
 from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.config import FolderConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.folders import open_folder
 from lambdanets.data.images import ImageTest, ImageTraining
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.transforms import TrainTransform
-from lambdanets.errors import DataError
+from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.loader import load_batches
 from lambdanets.training.loader import test_batches as fed_test
 from support.images import encoded, photo
@@ -149,3 +150,21 @@ def test_both_can_be_sent_to_another_process():
     assert torch.equal(
         data.batch(0, torch.arange(3)).images, training(layers=1).batch(0, torch.arange(3)).images
     )
+
+
+def test_a_test_sees_as_much_of_the_image_as_is_asked_for(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/one.png").write_bytes(encoded(photo(64, 64, seed=1)))
+    image = decode((tmp_path / "a/one.png").read_bytes(), "")
+    seen = []
+    for crop, side in ((None, 32), (1.0, 64), (0.75, 48)):
+        config = FolderConfig(root=str(tmp_path), train=".", test=".", image_size=32, test_crop=crop)
+        task = config.load(seed=0, augment=AugmentConfig())
+        seen.append(task.test.batch(torch.tensor([0])).images[0])
+        assert torch.equal(seen[-1], Preprocessing(size=32, crop_fraction=side / 64).pixels(image))
+        assert task.preprocessing.crop_fraction == crop
+    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+    with pytest.raises(
+        ArgumentError, match=r"FolderConfig: test_crop must be positive and at most 1, got 1\.5"
+    ):
+        FolderConfig(test_crop=1.5)

@@ -227,6 +227,8 @@ class FilesConfig(SizedConfig):
         train: The part to train with: a folder or a pattern of shards below root, or a split.
         test: The part to test with.
         holdout: Fraction of the training images that is set aside and tested with, in place of the test.
+        test_crop: Side of the square that a test cuts out of the middle, over the image's shorter side; none:
+            size / (size + 32), the paper's 224 of 256, which leaves little of small images.
     """
 
     root: str = ""
@@ -234,6 +236,7 @@ class FilesConfig(SizedConfig):
     train: str = "train"
     test: str = "val"
     holdout: float = 0.0
+    test_crop: float | None = None
     image_size: int = 224
 
     augmented: ClassVar[bool] = True
@@ -242,6 +245,8 @@ class FilesConfig(SizedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self, "holdout", 0 <= self.holdout < 1, "be at least 0 and below 1")
+        crop = self.test_crop
+        require(self, "test_crop", crop is None or 0 < crop <= 1, "be positive and at most 1")
 
     def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
         """List the files of both parts."""

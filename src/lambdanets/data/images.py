@@ -26,7 +26,7 @@ def load(config: FilesConfig, seed: int, augment: AugmentConfig, max_unreadable:
     """Images from files as a data set."""
     train, test = config.open_parts()
     shown = training_images(train, config, seed, augment, max_unreadable)
-    preprocessing = Preprocessing(size=config.test_size)
+    preprocessing = Preprocessing(size=config.test_size, crop_fraction=config.test_crop)
     return Task(
         train=shown,
         test=ImageTest(source=test, preprocessing=preprocessing),
