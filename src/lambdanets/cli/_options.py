@@ -7,6 +7,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
@@ -15,11 +16,20 @@ import tyro
 
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.data.detection import CocoConfig
-from lambdanets.errors import ArgumentError
+from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.extensions import with_imports
-from lambdanets.recipes import describe_recipe, get_recipe, recipes_of, smoke_run
+from lambdanets.recipes import (
+    describe_recipe,
+    fit_recipe,
+    get_recipe,
+    is_fitted,
+    recipes_of,
+    replace_data,
+    smoke_run,
+)
 from lambdanets.runs.init_source import model_to_start_with
 from lambdanets.terminal import pairs, terminal_width
+from lambdanets.training.changes import flatten
 from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, TrainConfig
 
 
@@ -36,6 +46,9 @@ class DefaultFrom:
 
 # How to print results. `--json` is short for `--format json`.
 Format = Literal["text", "json"]
+
+# What a recipe chose by its data, and why.
+Choices = Annotated[dict[str, str], DefaultFrom(lambda argv: {}), tyro.conf.Suppress]
 
 # The arguments of the command as they were typed, with the modules that were imported for it.
 Argv = Annotated[tuple[str, ...], DefaultFrom(with_imports), tyro.conf.Suppress]
@@ -68,12 +81,13 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
         return function(tuple(argv))
     if "json" in get_args(hints.get("format")):
         argv = ["--format=json" if argument == "--json" else argument for argument in argv]
-    recipe = None
+    recipe: RunConfig | None = None
+    choices: dict[str, str] = {}
     for trained in (hint.__origin__ for hint in hints.values() if hint in _RECIPES):
         if argv[:1] in ([], ["-h"], ["--help"]):
             print(_usage(command, trained))
             return 0
-        recipe = _named_recipe(argv, command, trained)
+        recipe, choices = _named_recipe(argv, command, trained)
     options = tyro.cli(
         options_record(function, argv, recipe),
         args=argv[1:] if recipe else argv,
@@ -90,6 +104,7 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
                 raise ArgumentError(f"{command}: {parameter.name} must be given, got none.")
             positional.append(value)
     if recipe:
+        values |= {name: choices for name, hint in hints.items() if hint == Choices}
         settings = values["config"]
         model = replace(settings.model, overrides={**recipe.model.overrides, **settings.model.overrides})
         values["config"] = replace(
@@ -120,19 +135,60 @@ def recipes_of_command(function: Callable[..., object]) -> tuple[str, ...]:
     return tuple(name for hint in hints if hint in _RECIPES for name in recipes_of(hint.__origin__))
 
 
-def _named_recipe(argv: Sequence[str], command: str, kind: type[RunConfig]) -> RunConfig:
-    """Return the recipe that comes first, with the defaults that `--fast` and `--data.name` change."""
+def _named_recipe(
+    argv: Sequence[str], command: str, kind: type[RunConfig]
+) -> tuple[RunConfig, dict[str, str]]:
+    """Return the recipe that comes first, with other defaults by `--fast`, `--data.name` and the data.
+
+    Beside it what was chosen by the data, and why.
+    """
     if argv[0].startswith("-"):
         raise ArgumentError(
             f"{command}: recipe must come first, got {argv[0]!r}. One of {', '.join(recipes_of(kind))}."
         )
     config = get_recipe(argv[0], kind)
-    if isinstance(config, TrainConfig):
-        if "--fast" in argv:
-            # The flag itself sets `fast`; what it stands for are other defaults.
-            config = replace(smoke_run(config), fast=False)
-        config = replace(config, data=named_data(config.data, argv), model=_named_model(config, argv))
-    return config
+    if not isinstance(config, TrainConfig):
+        return config, {}
+    if "--fast" in argv:
+        # The flag itself sets `fast`; what it stands for are other defaults.
+        config = replace(smoke_run(config), fast=False)
+    config, choices = replace_data(config, value_of("--data.name", argv), value_of("--data.root", argv))
+    config = replace(config, model=_named_model(config, argv))
+    if not is_fitted(config.recipe):
+        return config, choices
+    try:
+        config, more = fit_recipe(*_with_given(config, argv))
+    except (PathError, DataError):
+        if not {"-h", "--help"} & {*argv}:
+            raise
+        more = {}
+    return config, choices | more
+
+
+def _with_given(config: TrainConfig, argv: Sequence[str]) -> tuple[TrainConfig, set[str]]:
+    """Set what is given among the settings that a recipe may choose others by; beside it, the dotted names.
+
+    Values that cannot be understood are left to the parser, whose message is better.
+    """
+    given = set()
+    for name, old in flatten(config).items():
+        value = value_of(f"--{name.replace('_', '-')}", argv)
+        if value is None:
+            continue
+        given.add(name)
+        group, _, setting = name.rpartition(".")
+        with suppress(ValueError, TypeError):
+            kind: Any = type(old)
+            settings = {setting: kind(value)}
+            if group == "sched":
+                # It is chosen by the epochs.
+                settings = {"warmup_epochs": 0.0, **settings}
+            config = replace(
+                config, **{group: replace(getattr(config, group), **settings)} if group else settings
+            )
+    # Weights to start with name their network too.
+    given |= {"model.name"} if "init" in given else set()
+    return replace(config, data=config.data.located()), given
 
 
 def _named_model(config: TrainConfig, argv: Sequence[str]) -> ModelConfig:

@@ -5,14 +5,14 @@
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import tyro
 
-from lambdanets.cli._options import Argv, Format, Recipe, print_json, without_format
+from lambdanets.cli._options import Argv, Choices, Format, Recipe, print_json, without_format
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.runs.init_source import check_fine_tuning
@@ -24,6 +24,7 @@ from lambdanets.training.torchrun import global_rank, local_rank, world_size
 
 # For the time from the command to the first step.
 _STARTED: Final = time.monotonic()
+_NONE: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +50,13 @@ class _RunOptions:
     resume_allow: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(optional)")] = ()
     tensorboard: bool = False
 
-    def start(self, config: RunConfig, argv: Sequence[str], format: Format) -> int:
+    def start(
+        self,
+        config: RunConfig,
+        argv: Sequence[str],
+        format: Format,
+        choices: Mapping[str, str] = _NONE,
+    ) -> int:
         """Train a config, or continue its run where it stopped, and print the result where JSON is asked for.
 
         Settings, folder and lock are checked before torch is loaded, so that a refusal is instant.
@@ -58,6 +65,7 @@ class _RunOptions:
             config: All settings.
             argv: The arguments of the command, for the processes that it starts.
             format: Of the result; with json all lines of the training go to the standard error.
+            choices: What was chosen by the data, and why.
         """
         as_json = format == "json"
         folder = RunFolder(self.out or Path("runs", config.recipe))
@@ -71,10 +79,12 @@ class _RunOptions:
             if as_json:
                 print_json(planned.to_dict())
             else:
+                is_there = Path(getattr(config.data, "root", "")).is_dir()
+                print(_looked_over(config, choices) if is_there else "", end="")
                 print(planned.text())
             return 0
         with result_alone(as_json):
-            code = self._train(config, folder, without_format(argv))
+            code = self._train(config, folder, without_format(argv), choices)
         if as_json and not code and not global_rank():
             print_json(_result(folder, config))
         return code
@@ -83,17 +93,21 @@ class _RunOptions:
         """The config with the device that the processes compute on."""
         return replace(config, exec=replace(config.exec, device="cuda")) if self.gpus else config
 
-    def _train(self, config: RunConfig, folder: RunFolder, argv: Sequence[str]) -> int:
+    def _train(
+        self, config: RunConfig, folder: RunFolder, argv: Sequence[str], choices: Mapping[str, str]
+    ) -> int:
         words = config.command.split()
         num_processes = self._num_processes(config)
         config = self._placed(config)
         config.data.check_ready()
+        looked_over = "" if world_size() > 1 else _looked_over(config, choices)
         if config.exec.device == "cuda":
             self._check_gpus(config.command, num_processes)
         if num_processes and world_size() == 1:
             folder.changes(config, self.resume_allow)
             if _is_finished(folder, config):
                 return 0
+            print(looked_over, end="", flush=True)
             from lambdanets.training.torchrun import launch
 
             return launch([*words, *argv], num_processes, self.max_restarts)
@@ -117,7 +131,7 @@ class _RunOptions:
             return 0
         with folder.locked(config, self.resume_allow) as locked:
             if world_size() > 1 or not _is_finished(locked, config):
-                settings = _changed_settings(config, locked.path)
+                settings = looked_over + _changed_settings(config, locked.path)
                 locked.append_log(settings)
                 print(settings, flush=True)
                 train_in(locked)
@@ -163,16 +177,37 @@ Options = Annotated[_RunOptions, tyro.conf.arg(name="")]
 DEFAULTS: Final = _RunOptions()
 
 
-def train(config: Recipe, *, argv: Argv, options: Options = DEFAULTS, format: Format = "text") -> int:
+def train(
+    config: Recipe,
+    *,
+    argv: Argv,
+    choices: Choices,
+    options: Options = DEFAULTS,
+    format: Format = "text",
+) -> int:
     """Train a recipe, or continue a run where it stopped.
 
     Args:
         config: All settings.
         argv: The arguments of the command.
+        choices: What was chosen by the data, and why.
         options: Folder, processes and files of the run.
         format: Of the result, or of --dry-run: text or json; --json is short for the latter.
     """
-    return options.start(config, argv, format)
+    return options.start(config, argv, format, choices)
+
+
+def _looked_over(config: RunConfig, choices: Mapping[str, str]) -> str:
+    """Say what is in the folder of the images, and what follows from it.
+
+    Raises:
+        PathError: The images are not there.
+        DataError: They are laid out in another way.
+    """
+    survey = config.data.survey() if isinstance(config, TrainConfig) else None
+    lines = [survey.lines()] if survey else []
+    lines += [f"{name:<14}{choice}" for name, choice in choices.items()]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _result(folder: RunFolder, config: RunConfig) -> dict[str, Any]:

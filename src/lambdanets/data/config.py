@@ -18,6 +18,7 @@ from lambdanets.files import absolute
 
 if TYPE_CHECKING:
     from lambdanets.data.sources import Source
+    from lambdanets.data.survey import Survey
     from lambdanets.data.task import Task
 
 
@@ -55,6 +56,15 @@ class DataConfig(ABC):
     def located(self) -> "DataConfig":
         """The same data set, found from any working directory."""
         return self
+
+    def survey(self) -> "Survey | None":
+        """Count the images of class folders before torch is loaded; None for other data.
+
+        Raises:
+            PathError: The root or a part is not there.
+            DataError: The folder is laid out in another way; the message says what to type.
+        """
+        return None
 
     def resized(self, test_image_size: int) -> "DataConfig":
         """The same with test images of another size.
@@ -325,6 +335,26 @@ class FolderConfig(FilesConfig):
             not (self.holdout and self.test_labels),
             "be left out with holdout: the part of the training that is set aside is the test",
         )
+
+    def located(self) -> FilesConfig:
+        """The same with an absolute root, and with the parts that are found there.
+
+        Where the parts are left at `train` and `val`: other usual names of these, or class folders without
+        parts, of which a fifth is set aside.
+        """
+        data = super().located()
+        if (self.train, self.test) != (FolderConfig.train, FolderConfig.test) or not data.root:
+            return data
+        from lambdanets.data.layout import find_parts
+
+        parts = None if self.train_labels or self.test_labels else find_parts(Path(data.root), self.holdout)
+        return replace(data, **parts._asdict()) if parts else data
+
+    def survey(self) -> "Survey | None":
+        """Count the images of class folders."""
+        from lambdanets.data.survey import survey_folder
+
+        return survey_folder(self)
 
     def open_train(self) -> "Source":
         """The images to train with."""

@@ -105,6 +105,20 @@ _SCENES: Final = ResNetConfig(
 # A block more where a ResNet-152 has more than a ResNet-101.
 _DEEP_SCENES: Final = (1, 2, 3, 1)
 
+# Photographs of 64 to 160 pixels, some hundred to some ten thousand: small enough for two cores. Lambda
+# layers stand in c4 and c5, where a map of 6×6 to 10×10 positions is seen whole.
+_PHOTOS: Final = ResNetConfig(
+    depths=(1, 1, 2, 1),
+    widths=(16, 32, 48, 64),
+    strides=(1, 2, 2, 1),
+    stem="deep",
+    shortcut="pool",
+    lambda_layer=LambdaConfig(query_depth=8, scope_size=15, initialization="unit"),
+    image_size=96,
+)
+# For thousands of images and more.
+_DEEP_PHOTOS: Final = replace(_PHOTOS, depths=(1, 2, 3, 2), widths=(32, 48, 64, 96), image_size=128)
+
 VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     **{f"resnet{depth}": ResNetConfig(depths=_DEPTHS[depth]) for depth in (50, 101, 152)},
     **{f"resnet50_{layers.lower()}": ResNetConfig(layers=layers) for layers in _HYBRIDS},
@@ -138,6 +152,10 @@ VARIANTS: Final[dict[str, ResNetConfig | MobileNetConfig]] = {
     "lambda_mobilenet_small": _SMALL_MOBILENET,
     "lambda_resnet_pathfinder": replace(_PATHFINDER, layers="CLLL"),
     "resnet_pathfinder": _PATHFINDER,
+    "lambda_resnet_photos": replace(_PHOTOS, layers="CCLL"),
+    "resnet_photos": _PHOTOS,
+    "lambda_resnet_photos_deep": replace(_DEEP_PHOTOS, layers="CCLL"),
+    "resnet_photos_deep": _DEEP_PHOTOS,
     "lambda_resnet_scenes": replace(_SCENES, layers="CCCL"),
     "resnet_scenes": _SCENES,
     # Beside these two the rows of Table 14 as small: with squeeze-and-excitation, and with more blocks.
