@@ -55,6 +55,7 @@ def unable() -> None:
 # b=2, h=3, k=4, v=5, u=1, n=6, m=7.
 Q, K, V, E = zeros(2, 3, 4, 6), zeros(2, 1, 4, 7), zeros(2, 1, 5, 7), zeros(6, 7, 1, 4)
 MAP_Q, MAP_V, R = zeros(2, 3, 4, 6, 7), zeros(2, 1, 5, 6, 7), zeros(1, 4, 3, 3)
+MASK = torch.ones(6, 7).bool()
 PAST_K, PAST_V, PAST_R = zeros(2, 1, 4, 6), zeros(2, 1, 5, 6), zeros(1, 4, 3)
 # b=2, h=3, k=4, v=5 of attention.
 HEAD_Q, HEAD_V, ROWS, COLUMNS = zeros(2, 3, 4, 6, 7), zeros(2, 3, 5, 6, 7), zeros(4, 3), zeros(4, 5)
@@ -305,9 +306,40 @@ MESSAGES: dict[str, Callable[[], object]] = {
     "resize_table: scope must have 2 sides, one for each axis, got (3,).": lambda: (
         relative_position.resize_table(R, (3,))
     ),
+    "content_summary: key_normalization must be a name or a callable, got a int.": lambda: content_summary(
+        K, V, key_normalization=7
+    ),
+    "normalize_keys: key_normalization must take keys and dim=-1, got <lambda>.": lambda: content_summary(
+        K, V, key_normalization=lambda keys: keys
+    ),
+    (
+        "lambda_layer: key_normalization must take keys, dim=-1 and mask, where elements are hidden, got "
+        "<lambda>."
+    ): lambda: lambda_layer(Q, K, V, None, MASK, key_normalization=lambda keys, dim: keys),
+    (
+        "normalize_keys: key_normalization must take keys (2, 1, 4, 7), got 'unsupported operand type(s) for "
+        "+: 'int' and 'str''."
+    ): lambda: normalize_keys(K, lambda keys, dim: dim + "0"),
+    (
+        "normalize_keys: key_normalization must give floating-point keys (2, 1, 4, 7), got (2, 1, 4) of "
+        "torch.float32."
+    ): lambda: normalize_keys(K, lambda keys, dim: keys.sum(dim)),
+    (
+        "normalize_keys: key_normalization must give floating-point keys (2, 1, 4, 7), got (2, 1, 4, 7) of "
+        "torch.int32."
+    ): lambda: normalize_keys(K, lambda keys, dim: keys.int()),
+    ("normalize_keys: key_normalization must give floating-point keys (2, 1, 4, 7), got a tuple."): lambda: (
+        normalize_keys(K, lambda keys, dim: (keys, dim))
+    ),
+    (
+        "causal_lambda_layer: key_normalization must be one of 'softmax', 'softmax_keys_and_queries', 'l2', "
+        "'none' for causal sums, got softmax. With a causal mask instead, a callable works."
+    ): lambda: causal_lambda_layer(Q, PAST_K, PAST_V, None, key_normalization=torch.softmax),
 }
 # All are an `ArgumentError` but these.
 OTHER_ERRORS = {
+    "key_normalization must be a name": ArgumentTypeError,
+    "key_normalization must take keys (": ArgumentTypeError,
     "mask must be boolean": ArgumentTypeError,
     "state must be a CausalState": ArgumentTypeError,
     "no implementation can run": NotImplementedError,

@@ -212,3 +212,28 @@ print(loaded.origin.sha256)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == load_run(stored, "raw").origin.sha256
+
+
+def test_a_run_with_layers_of_ones_own_is_loaded_by_their_names(tmp_path):
+    """From the run folder and from its file of weights, whose description names them too."""
+    recipe = get_recipe("digits")
+    overrides = {"layers": "LLAA", "mixer": "support.own_layers:depthwise", "query_depth": 8}
+    overrides["key_normalization"] = "support.own_layers:Scaled"
+    config = replace(recipe, model=replace(recipe.model, overrides=overrides))
+    write_run(tmp_path / "run", config)
+    for place in ("run", "run/best.safetensors"):
+        model = load_run(tmp_path / place).model
+        assert model.c4[0].mixer.groups == 32
+        assert type(model.c2[0].mixer.key_normalization).__name__ == "Scaled"
+        assert "c2.0.mixer.key_normalization.scale.weight" in model.state_dict()
+
+
+def test_a_run_whose_layers_are_gone_says_where_they_were(tmp_path):
+    recipe = get_recipe("digits")
+    overrides = {"layers": "LLAA", "mixer": "support.own_layers:depthwise"}
+    write_run(tmp_path, replace(recipe, model=replace(recipe.model, overrides=overrides)))
+    settings = tmp_path / "config.json"
+    settings.write_text(settings.read_text().replace("own_layers:depthwise", "own_layers:gone"))
+    message = "mixer must name what support.own_layers has, got 'support.own_layers:gone'"
+    with pytest.raises((ArgumentError, CheckpointError), match=message):
+        load_run(tmp_path)

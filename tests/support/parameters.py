@@ -1,14 +1,15 @@
 """What the same test runs over: precisions, normalisations, places in the memory."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 import torch
 from torch import Tensor
 
 from lambdanets.functional import content
-from lambdanets.functional.lambdas import KEY_NORMALIZATIONS
 from lambdanets.functional.position import IMPLEMENTATIONS
+from lambdanets.notation import KeyNormalization
 
 LOW_PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 PRECISIONS = {"float64": torch.float64, **LOW_PRECISIONS}
@@ -18,7 +19,7 @@ PRECISIONS = {"float64": torch.float64, **LOW_PRECISIONS}
 POSITION_FORMS = tuple(one for one in IMPLEMENTATIONS if one.name != "triton")
 CONTENT_FORMS = tuple(one for one in content.IMPLEMENTATIONS if one.name != "triton")
 
-each_normalization = pytest.mark.parametrize("key_normalization", KEY_NORMALIZATIONS)
+each_normalization = pytest.mark.parametrize("key_normalization", get_args(KeyNormalization))
 each_precision = pytest.mark.parametrize("dtype", PRECISIONS.values(), ids=PRECISIONS)
 each_low_precision = pytest.mark.parametrize("dtype", LOW_PRECISIONS.values(), ids=LOW_PRECISIONS)
 

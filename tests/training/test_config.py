@@ -14,7 +14,14 @@ from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.recipes import RECIPES, get_recipe
 from lambdanets.training.changes import differences, flatten
-from lambdanets.training.config import CkptConfig, OptimConfig, RunConfig, SchedConfig, TrainConfig
+from lambdanets.training.config import (
+    CkptConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    SchedConfig,
+    TrainConfig,
+)
 
 DIGITS = get_recipe("digits")
 
@@ -205,3 +212,29 @@ def test_images_set_aside_are_a_validation(settings, name):
 def test_configs_recipes_and_run_folders_leave_torch_alone():
     code = "import sys, lambdanets.recipes, lambdanets.training.run_folder; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def own(keys, dim):
+    return keys
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        (own, f"{own.__module__}:own"),
+        (lambda keys, dim: keys, "module:name"),
+        (json.JSONDecoder, "json.decoder:JSONDecoder"),
+    ],
+)
+def test_a_callable_is_written_by_where_it_is_imported_from(given, place):
+    """What config.json holds can be made again from it."""
+    with pytest.raises(ArgumentError) as caught:
+        ModelConfig(name="lambda_resnet_digits", overrides={"key_normalization": given})
+    assert str(caught.value) == (
+        "ModelConfig: overrides must be what config.json can hold, got a callable for key_normalization."
+        f" Write where it is imported from: {place!r}."
+    )
+    model = ModelConfig(name="lambda_resnet_digits", overrides={"key_normalization": place})
+    config = replace(DIGITS, model=model)
+    assert TrainConfig.from_json(config.to_json()) == config

@@ -64,7 +64,8 @@ def count(model: nn.Module, image_shape: tuple[int, ...]) -> ModelCount:
     FLOPs are twice the multiply-adds of convolutions, linear and lambda layers, as the paper counts
     them: a lambda layer at the size before its pool; its position lambdas cost n·|scope|·u·k·v with
     the scope clipped to the map, borders not subtracted; its lambda is applied once. Norms,
-    activations, pools and softmaxes are not counted. Bytes are of float32 activations.
+    activations, pools and softmaxes are not counted, nor what a module of your own multiplies without
+    layers, unless it has a method `count_flops` (`layer_flops`). Bytes are of float32 activations.
 
     Args:
         model: Any module that maps images "b c height width" (or sequences, volumes) to one tensor.
@@ -118,8 +119,10 @@ def _record_layers(model: nn.Module) -> Iterator[tuple[list[LayerCount], dict[st
     rows: list[LayerCount] = []
     shapes: dict[str, tuple[int, ...]] = {}
     seen: set[int] = set()
-    # Lambda layers are counted whole, other modules where they have no children.
-    whole = {layer for layer in model.modules() if isinstance(layer, LambdaLayers)}
+    # Lambda layers, and what counts itself, are counted whole, other modules where they have no children.
+    whole = {
+        layer for layer in model.modules() if isinstance(layer, LambdaLayers) or hasattr(layer, "count_flops")
+    }
     within = {part for layer in whole for part in layer.modules()} - whole
     counted = whole | {one for one in model.modules() if one not in within and not list(one.children())}
 
@@ -161,10 +164,14 @@ def layer_flops(
     """Twice the multiply-adds of one layer for one image; zero for what is not counted.
 
     Args:
-        module: A convolution, a linear or lambda layer, or the product of an attention layer.
+        module: A convolution, a linear or lambda layer, the product of an attention layer, or a module that
+            counts itself by a method `count_flops` of these same shapes.
         input_shapes: Shapes of what it is called with, without the batch.
         output_shape: Shape of its output, without the batch.
     """
+    count_own = getattr(module, "count_flops", None)
+    if count_own is not None:
+        return int(count_own(input_shapes, output_shape))
     first, *others = input_shapes
     match module:
         case nn.Conv1d() | nn.Conv2d() | nn.Conv3d():

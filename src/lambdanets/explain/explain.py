@@ -29,6 +29,7 @@ from lambdanets.explain.maps import (
 )
 from lambdanets.explain.plots import ImageArray, Panel, PixelPanel, content_figure, field_figure, key_figure
 from lambdanets.files import replace_file, storing
+from lambdanets.functional._keys import normalization_name
 from lambdanets.models import list_models
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.runs.figure_style import save_figure
@@ -267,7 +268,7 @@ def _draw_field(view: LayerView, title: str, image: ImageArray, is_random: bool)
 def _draw_content(
     keys: Float[Tensor, "u k height width"], view: LayerView, title: str, image: ImageArray
 ) -> tuple[Figure, str]:
-    softmax = view.layer.key_normalization.startswith("softmax")
+    softmax = normalization_name(view.layer.key_normalization).startswith("softmax")
     panels = [
         Panel(f"{name} · half on {half_count(plane)} of {plane.numel()}", plane.numpy())
         for name, plane in _by_key(keys)
@@ -305,7 +306,7 @@ def _numbers(view: LayerView, header: Mapping[str, Any], captions: Mapping[str, 
         "num_heads": layer.num_heads,
         "intra_depth": layer.intra_depth,
         "scope": None if layer.position is None else _scope(layer),
-        "key_normalization": layer.key_normalization,
+        "key_normalization": normalization_name(layer.key_normalization),
         "relative_error_of_weights": view.error,
         "heads": {name: _describe_heads(weights, view) for name, weights in view.weights.terms.items()},
         "keys": None

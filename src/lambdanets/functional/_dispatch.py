@@ -24,6 +24,7 @@ class Problem(NamedTuple):
         device: Device type, such as `"cpu"`.
         backward: Whether the gradients are wanted, instead of the output.
         workspace: Bytes an implementation may use beside inputs and outputs.
+        normalizes_by_name: Whether the keys' normalisation is one that implementations know, no callable.
     """
 
     operation: str
@@ -38,6 +39,7 @@ class Problem(NamedTuple):
     device: str
     backward: bool = False
     workspace: int = 0
+    normalizes_by_name: bool = True
 
     @property
     def positions(self) -> int:
@@ -132,6 +134,11 @@ def rates(device: str) -> Rates:
 def runs_everything(problem: Problem) -> str | None:
     """No reason against any problem: the `why_not` of what is never unable."""
     return None
+
+
+def needs_a_name(problem: Problem) -> str | None:
+    """The reason of what makes the weights of keys by itself, and their gradients."""
+    return None if problem.normalizes_by_name else "needs a key_normalization by name, got a callable"
 
 
 def choose(implementations: Sequence[Implementation], problem: Problem, name: str = "auto") -> Implementation:

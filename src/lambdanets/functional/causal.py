@@ -7,9 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import conv1d
 
-from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_tensor, check_choice
+from lambdanets.errors import ArgumentError, ArgumentTypeError, Sizes, bind_tensor
+from lambdanets.functional._keys import check_key_normalization
 from lambdanets.functional._layout import outside_autocast
-from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, L2_EPSILON, normalize_queries
+from lambdanets.functional.lambdas import L2_EPSILON, normalize_queries
 from lambdanets.functional.relative_position import check_scope
 from lambdanets.notation import KeyNormalization
 
@@ -67,7 +68,7 @@ def causal_lambda_layer(
         values: One value vector per element.
         table: One embedding per offset; only offsets up to zero are read. None leaves out the
             position lambdas.
-        key_normalization: As in `lambda_layer`.
+        key_normalization: As in `lambda_layer`, by name.
 
     Raises:
         ArgumentError: Shapes that do not fit, neither keys nor a table, an unknown normalisation.
@@ -212,7 +213,7 @@ def _check(
     if table is not None:
         bind_tensor(who, "table", table, "u k r", sizes)
         check_scope(who, (table.shape[2],), 1)
-    check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    check_key_normalization(who, key_normalization, running=True)
     reach = 0 if table is None else table.shape[2] // 2
     if state is not None:
         check_state(who, state, sizes | {"r//2": (reach, "table")})

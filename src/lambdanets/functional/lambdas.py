@@ -1,22 +1,21 @@
 """The paper's equations, one function each: normalised keys, lambdas, and lambdas applied."""
 
-from typing import Final, get_args
+from typing import Final
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from lambdanets.errors import Sizes, bind_shape, bind_tensor, bind_type, check_choice, check_positive
+from lambdanets.errors import Sizes, bind_shape, bind_tensor, bind_type, check_positive
+from lambdanets.functional._keys import KeyNormalizer, check_key_normalization, normalize_by
 from lambdanets.notation import KeyNormalization
-
-KEY_NORMALIZATIONS: Final[tuple[KeyNormalization, ...]] = get_args(KeyNormalization)
 
 # The smallest norm the l2 normalisation divides by.
 L2_EPSILON: Final = 1e-12
 
 
 def normalize_keys(
-    keys: Float[Tensor, "b u k m"], key_normalization: KeyNormalization = "softmax"
+    keys: Float[Tensor, "b u k m"], key_normalization: KeyNormalization | KeyNormalizer = "softmax"
 ) -> Float[Tensor, "b u k m"]:
     """Normalise each key channel over the context, so that the content lambda is a mean and not a sum.
 
@@ -27,17 +26,20 @@ def normalize_keys(
     Args:
         keys: One key vector per context element.
         key_normalization: `"softmax"` over m (also for `"softmax_keys_and_queries"`, whose queries
-            `normalize_queries` serves), `"l2"` over m, or `"none"`.
+            `normalize_queries` serves), `"l2"` over m, `"none"`, or a callable such as `torch.softmax`: it
+            takes the keys, in float32 at least, and `dim=-1`, and gives keys of the same shape.
 
     Raises:
-        ArgumentError: Another shape, an unknown normalisation.
+        ArgumentError: Another shape, an unknown normalisation, one that gives another shape.
         ArgumentTypeError: Keys that are no tensor of floating-point numbers.
     """
     bind_type("normalize_keys", "keys", keys, {})
     if keys.ndim != 4:
         bind_shape("normalize_keys", "keys", keys, "b u k m", {})
-    check_choice("normalize_keys", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    check_key_normalization("normalize_keys", key_normalization)
     keys = keys.to(torch.promote_types(keys.dtype, torch.float32))
+    if callable(key_normalization):
+        return normalize_by("normalize_keys", key_normalization, keys)
     if key_normalization == "none":
         return keys
     if key_normalization == "l2":
@@ -46,7 +48,7 @@ def normalize_keys(
 
 
 def normalize_queries(
-    queries: Float[Tensor, "b h k *size"], key_normalization: KeyNormalization = "softmax"
+    queries: Float[Tensor, "b h k *size"], key_normalization: KeyNormalization | KeyNormalizer = "softmax"
 ) -> Float[Tensor, "b h k *size"]:
     """Softmax over k for `"softmax_keys_and_queries"`; the queries as they are for every other choice.
 
@@ -59,7 +61,7 @@ def normalize_queries(
     bind_type("normalize_queries", "queries", queries, {})
     if queries.ndim < 4:
         bind_shape("normalize_queries", "queries", queries, "b h k *size", {})
-    check_choice("normalize_queries", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    check_key_normalization("normalize_queries", key_normalization)
     return queries.softmax(dim=2) if key_normalization == "softmax_keys_and_queries" else queries
 
 

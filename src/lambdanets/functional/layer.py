@@ -4,10 +4,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, Sizes, bind_shape, bind_tensor, check_choice, check_mask
+from lambdanets.errors import ArgumentError, Sizes, bind_shape, bind_tensor, check_mask
+from lambdanets.functional._keys import KeyNormalizer, check_key_normalization, normalize_by
 from lambdanets.functional._layout import outside_autocast
 from lambdanets.functional.lambdas import (
-    KEY_NORMALIZATIONS,
     apply_lambdas,
     content_lambda,
     normalize_keys,
@@ -24,7 +24,7 @@ def lambda_layer(
     embeddings: Float[Tensor, "n m u k"] | None,
     mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"] | None = None,
     *,
-    key_normalization: KeyNormalization = "softmax",
+    key_normalization: KeyNormalization | KeyNormalizer = "softmax",
 ) -> Float[Tensor, "b h v n"]:
     """Turn the context into one linear map per query and apply it.
 
@@ -43,7 +43,10 @@ def lambda_layer(
         values: One value vector per context element.
         embeddings: One embedding per (query, context) pair; None leaves out the position lambdas.
         mask: True where a query sees a context element.
-        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
+        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"`, `"none"`, or a callable, as in
+            `normalize_keys`. Under a mask it gets keys "b u k n m", each query's, zero where hidden, and
+            beside `dim=-1` a boolean `mask` that broadcasts with them; what it gives for hidden keys is not
+            used.
 
     Raises:
         ArgumentError: Shapes that do not fit, neither keys nor embeddings, an unknown normalisation.
@@ -55,7 +58,7 @@ def lambda_layer(
         [3.0, 3.0, 3.0, 3.0, 3.0]
     """
     _check(queries, keys, values, embeddings, mask)
-    check_choice("lambda_layer", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    check_key_normalization("lambda_layer", key_normalization)
     dtype = torch.promote_types(queries.dtype, torch.float32)
     with outside_autocast(queries):
         q, values = normalize_queries(queries.to(dtype), key_normalization), values.to(dtype)
@@ -97,13 +100,17 @@ def _seen_values(
 def _normalize_visible_keys(
     keys: Float[Tensor, "b u k m"],
     mask: Bool[Tensor, "n m"] | Bool[Tensor, "b n m"],
-    key_normalization: KeyNormalization,
+    key_normalization: KeyNormalization | KeyNormalizer,
 ) -> Float[Tensor, "b u k n m"]:
     """Normalise the keys for each query over the elements it sees; zero elsewhere.
 
     Paper: §B.2.
     """
     visible_mask = mask if mask.ndim == 2 else mask[:, None, None]  # (b 1 1) n m
+    if callable(key_normalization):
+        visible = keys[..., None, :].masked_fill(~visible_mask, 0)
+        normalized = normalize_by("lambda_layer", key_normalization, visible, mask=visible_mask)
+        return normalized.masked_fill(~visible_mask, 0)
     if key_normalization in ("l2", "none"):
         visible = keys[..., None, :].masked_fill(~visible_mask, 0).flatten(0, 1)
         return normalize_keys(visible, key_normalization).unflatten(0, keys.shape[:2])
@@ -119,7 +126,7 @@ def multihead_lambda_layer(
     values: Float[Tensor, "b h v m"],
     embeddings: Float[Tensor, "h n m k"],
     *,
-    key_normalization: KeyNormalization = "softmax",
+    key_normalization: KeyNormalization | KeyNormalizer = "softmax",
 ) -> Float[Tensor, "b h v n"]:
     """Give each head its own keys, values and embeddings: h single-query layers side by side.
 

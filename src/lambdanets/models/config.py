@@ -1,11 +1,12 @@
 """Networks as frozen records: the options of a lambda layer, of a ResNet and of a MobileNetV2."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, Literal, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal, get_args
 
 from lambdanets.errors import ArgumentError, check_choice, check_choices, check_positive, require
 from lambdanets.models.mixers import MixerName
+from lambdanets.models.references import is_reference, resolve
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
 
 STAGES: Final = ("c2", "c3", "c4", "c5")
@@ -38,7 +39,8 @@ class LambdaConfig:
         scope_size: r, side of the local window of the position lambdas; None is the global context.
         content: Use content lambdas.
         positional: Use position lambdas.
-        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
+        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"`, `"none"`, a callable or factory
+            as in `LambdaLayer2d`, or the text `module:name` that says where one is imported from.
         normalization: Normalisation of queries and values: `"batch"`, `"layer"` or `"none"`.
         initialization: `"paper"`, or `"unit"` for position outputs that start with the scale of the values.
     """
@@ -49,7 +51,7 @@ class LambdaConfig:
     scope_size: int | None = 23
     content: bool = True
     positional: bool = True
-    key_normalization: KeyNormalization = "softmax"
+    key_normalization: str | Callable[..., Any] = "softmax"
     normalization: Normalization = "batch"
     initialization: Initialization = "paper"
 
@@ -67,6 +69,21 @@ class LambdaConfig:
         if not self.content and not self.positional:
             raise ArgumentError(f"{who}: content or positional must be True, got False for both.")
         check_choices(self)
+        _check_named(self, "key_normalization", get_args(KeyNormalization))
+
+    def options(self) -> dict[str, Any]:
+        """The arguments of a lambda layer. Modules are not copied, and what is named is imported."""
+        options = {one.name: getattr(self, one.name) for one in fields(self)}
+        normalization = resolve("LambdaConfig", "key_normalization", self.key_normalization)
+        return {**options, "key_normalization": normalization}
+
+
+def _check_named(config: object, argument: str, known: tuple[str, ...]) -> None:
+    """Raise unless a setting is a known name, where something is imported from, or a callable."""
+    value = getattr(config, argument)
+    if isinstance(value, str) and not is_reference(value):
+        check_choice(type(config).__name__, argument, value, known)
+    require(config, argument, isinstance(value, str) or callable(value), "be a name or a callable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +152,8 @@ class ResNetConfig(NetworkConfig):
         zero_gamma: Start every residual branch at zero.
         share_position: `"none"`, or `"stage"` for one position table for all lambda layers of a stage.
         mixer: Which attention the letter A is. `"linear_attention"` is the content lambda, with the options
-            of the lambda layers.
+            of the lambda layers. Or a callable that makes a layer of your own, or the text `module:name` that
+            says where it is imported from: `lambdanets.models.mixers` says how it is called.
         attention_heads: h of attention.
         attention_window: Side of its window where it is local.
     """
@@ -152,7 +170,7 @@ class ResNetConfig(NetworkConfig):
     stochastic_depth: float = 0.0
     zero_gamma: bool = True
     share_position: Literal["none", "stage"] = "none"
-    mixer: MixerName | None = None
+    mixer: str | Callable[..., Any] | None = None
     attention_heads: int = 8
     attention_window: int = 7
 
@@ -169,11 +187,12 @@ class ResNetConfig(NetworkConfig):
             check_choice(who, "squeeze_excitation", stage, STAGES)
         self._check_layers(who)
         if self.mixer is not None:
-            check_choice(who, "mixer", self.mixer, get_args(MixerName))
+            _check_named(self, "mixer", get_args(MixerName))
         if ("A" in self.layers) != (self.mixer is not None):
             raise ArgumentError(
                 f"{who}: mixer must be given when layers have the letter A, and then alone, "
-                f"got {self.mixer!r} and {self.layers!r}. Known: {', '.join(get_args(MixerName))}."
+                f"got {getattr(self.mixer, '__name__', repr(self.mixer))} and {self.layers!r}. "
+                f"Known: {', '.join(get_args(MixerName))}."
             )
         check_positive(who, attention_heads=self.attention_heads)
         window = self.attention_window
@@ -195,6 +214,11 @@ class ResNetConfig(NetworkConfig):
                 raise ArgumentError(
                     f"{who}: lambda_blocks of {stage} must be from 1 to {depth}, got {tuple(blocks)}."
                 )
+
+    @property
+    def has_own_mixer(self) -> bool:
+        """Whether the letter A is a layer of the user's own."""
+        return callable(self.mixer) or is_reference(self.mixer)
 
     @property
     def stem_stride(self) -> int:

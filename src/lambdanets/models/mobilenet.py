@@ -1,7 +1,5 @@
 """MobileNetV2 with depthwise convolutions or lambda layers, as its config says."""
 
-from dataclasses import asdict
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -104,7 +102,7 @@ class InvertedBottleneck(nn.Module):
         mixed = width if projected else block.out_channels
         stride, size = block.stride, block.map_size
         if block.is_lambda:
-            options = asdict(config.lambda_layer)
+            options = config.lambda_layer.options()
             self.mixer: nn.Module = LambdaLayer2d(width, mixed, feature_size=size, stride=stride, **options)
         else:
             self.mixer = nn.Conv2d(width, width, 3, stride=stride, padding=1, groups=width, bias=False)

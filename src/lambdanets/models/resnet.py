@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from lambdanets.models.config import EXPANSION, STAGES, ResNetConfig
 from lambdanets.models.mixers import make_mixer
 from lambdanets.models.stages import StagedNetwork
-from lambdanets.nn.children import bind_inputs, plain_weight
+from lambdanets.nn.children import bind_inputs, call_child, plain_weight
 from lambdanets.nn.position import RelativePosition
 from lambdanets.nn.scaling import SqueezeExcitation, StochasticDepth
 
@@ -47,23 +47,25 @@ class ResNet(StagedNetwork):
         self.gradient_checkpointing = False
         self.stem = _make_stem(config)
         channels = config.widths[0]
+        own: list[nn.Module] = []
         for stage, stride in zip(STAGES, config.strides, strict=True):
             position = _shared_position(config, stage, stride)
             blocks = _Stage()
-            for letter in config.mixers(stage):
-                shared = position if letter == "L" else None
-                blocks.append(Bottleneck(config, stage, letter, channels, stride, shared))
+            for number, letter in enumerate(config.mixers(stage), 1):
+                shared = position if letter in _sharing(config) else None
+                block = Bottleneck(config, stage, number, channels, stride, shared)
+                if letter != "C":
+                    own.append(block.mixer)
+                blocks.append(block)
                 channels, stride = self.channels[stage], 1
             self.add_module(stage, blocks)
         self.dropout = nn.Dropout(config.dropout)
         self.classifier = nn.Linear(channels, config.num_classes)
-        bottlenecks = [block for block in self.modules() if isinstance(block, Bottleneck)]
-        mixers = [block.mixer for block in bottlenecks]
-        # Lambda layers and attentions keep their own initialisation.
-        initialize_layers(self, [mixer for mixer in mixers if not isinstance(mixer, nn.Conv2d)])
-        for block in bottlenecks:
-            if config.zero_gamma:
-                nn.init.zeros_(block.norm_expand.weight)
+        # Lambda layers, attentions and layers of the user's own keep their initialisation.
+        initialize_layers(self, own)
+        for module in self.modules():
+            if isinstance(module, Bottleneck) and config.zero_gamma:
+                nn.init.zeros_(module.norm_expand.weight)
 
     @property
     def channels(self) -> dict[str, int]:
@@ -123,8 +125,8 @@ class _Stage(nn.Sequential):
 class Bottleneck(nn.Module):
     """1×1 convolution, mixer, 1×1 convolution, and a shortcut around them.
 
-    Each is followed by batch norm and ReLU, as in ResNet-v1, whatever the mixer (its letter is C, L or A). A
-    lambda layer may share the position module of its stage.
+    Each is followed by batch norm and ReLU, as in ResNet-v1, whatever the mixer (its letter is C, L or A).
+    Blocks are counted from 1 in each stage. A lambda layer may share the position module of its stage.
 
     Paper: §4, Appendix C.1.
     """
@@ -133,7 +135,7 @@ class Bottleneck(nn.Module):
         self,
         config: ResNetConfig,
         stage: str,
-        letter: str,
+        number: int,
         in_channels: int,
         stride: int,
         position: RelativePosition | None,
@@ -144,7 +146,11 @@ class Bottleneck(nn.Module):
         channels = EXPANSION * width
         self.reduce = nn.Conv2d(in_channels, width, 1, bias=False)
         self.norm_reduce = nn.BatchNorm2d(width)
-        self.mixer = make_mixer(letter, config, stage, width, stride, position)
+        letter = config.mixers(stage)[number - 1]
+        self.mixer = make_mixer(letter, config, stage, number, width, stride, position)
+        # What the user's own mixer gives is looked at: its name, and its stride.
+        is_own = letter == "A" and config.has_own_mixer
+        self.checked = (f"mixer of {stage}", stride) if is_own else None
         self.norm_mixer = nn.BatchNorm2d(width)
         self.expand = nn.Conv2d(width, channels, 1, bias=False)
         self.norm_expand = nn.BatchNorm2d(channels)
@@ -158,9 +164,18 @@ class Bottleneck(nn.Module):
     def forward(self, inputs: Float[Tensor, "b d height width"]) -> Float[Tensor, "b out _ _"]:
         """Add the branch to the shortcut."""
         maps = torch.relu(self.norm_reduce(self.reduce(inputs)))
-        maps = torch.relu(self.norm_mixer(self.mixer(maps)))
+        maps = torch.relu(self.norm_mixer(self._mix(maps)))
         maps = self.squeeze_excitation(self.norm_expand(self.expand(maps)))
         return torch.relu(self.stochastic_depth(maps) + self.shortcut(inputs))
+
+    def _mix(self, maps: Float[Tensor, "b d height width"]) -> Float[Tensor, "b d _ _"]:
+        """Call the mixer; one of the user's own must give what the block needs."""
+        # A tracer's stand-in has no sizes.
+        if self.checked is None or not isinstance(maps, Tensor):
+            return self.mixer(maps)
+        name, stride = self.checked
+        wanted = (*maps.shape[:2], *(-(-side // stride) for side in maps.shape[2:]))
+        return call_child("ResNet", name, wanted, self.mixer, maps)
 
 
 def _make_stem(config: ResNetConfig) -> nn.Sequential:
@@ -188,10 +203,15 @@ def conv_norm_relu(
     return convolution, nn.BatchNorm2d(out_channels), activation()
 
 
+def _sharing(config: ResNetConfig) -> str:
+    """The letters of what may share a position module: lambda layers, and layers of the user's own."""
+    return "LA" if config.has_own_mixer else "L"
+
+
 def _shared_position(config: ResNetConfig, stage: str, stride: int) -> RelativePosition | None:
     """One table for all lambda layers of a stage, sized for the largest map among theirs."""
-    options, mixers = config.lambda_layer, config.mixers(stage)
-    if config.share_position == "none" or not options.positional or "L" not in mixers:
+    options, mixers, sharing = config.lambda_layer, config.mixers(stage), _sharing(config)
+    if config.share_position == "none" or not options.positional or not {*sharing} & {*mixers}:
         return None
     entering, leaving = config.map_sizes(stage)
     return RelativePosition(
@@ -199,7 +219,7 @@ def _shared_position(config: ResNetConfig, stage: str, stride: int) -> RelativeP
         query_depth=options.query_depth,
         intra_depth=options.intra_depth,
         scope_size=options.scope_size,
-        feature_size=entering if mixers[0] == "L" and stride > 1 else leaving,
+        feature_size=entering if mixers[0] in sharing and stride > 1 else leaving,
         initialization=options.initialization,
     )
 

@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Final, TypeVar
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lambdanets.errors import ArgumentError, bind_type, check_choice, check_positive
+from lambdanets.errors import ArgumentError, bind_type, check_positive
+from lambdanets.functional._keys import KeyNormalizer
 from lambdanets.functional._layout import channels_are_last, to_channels_first
 from lambdanets.functional.content import apply_summary, content_summary
-from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
+from lambdanets.functional.lambdas import normalize_queries
 from lambdanets.nn.children import (
     CONVOLUTIONS,
     Branch,
@@ -22,6 +23,7 @@ from lambdanets.nn.children import (
     project_by_calls,
     project_jointly,
 )
+from lambdanets.nn.key_normalization import describe_key_normalization, make_key_normalization
 from lambdanets.nn.position import RelativePosition, per_axis
 from lambdanets.nn.replacement import check_replaceable, match_scale
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
@@ -53,7 +55,7 @@ class _LambdaLayerNd(nn.Module):
         position: nn.Module | None = None,
         position_bias: bool = False,
         stride: int | Sequence[int] = 1,
-        key_normalization: KeyNormalization = "softmax",
+        key_normalization: KeyNormalization | KeyNormalizer = "softmax",
         normalization: Normalization = "batch",
         initialization: Initialization = "paper",
         impl: str = "auto",
@@ -62,7 +64,6 @@ class _LambdaLayerNd(nn.Module):
         out_channels = in_channels if out_channels is None else out_channels
         who = type(self).__name__
         check_projections(who, in_channels, out_channels, query_depth, num_heads, intra_depth)
-        check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
         strides = per_axis(who, "stride", stride, self.num_axes)
         if not content and not positional:
             raise ArgumentError(f"{who}: content or positional must be True, got False for both.")
@@ -74,7 +75,7 @@ class _LambdaLayerNd(nn.Module):
             check_shared_position(who, position, self.num_axes, query_depth, intra_depth)
         self.query_depth, self.num_heads, self.intra_depth = query_depth, num_heads, intra_depth
         self.value_depth = out_channels // num_heads
-        self.key_normalization: KeyNormalization = key_normalization
+        self.key_normalization = make_key_normalization(who, key_normalization)
         convolution = CONVOLUTIONS[self.num_axes - 1]
         value_channels = intra_depth * self.value_depth
         self.to_queries = convolution(in_channels, num_heads * query_depth, 1, bias=False)
@@ -145,11 +146,12 @@ class _LambdaLayerNd(nn.Module):
         return layer.to(weight.device, weight.dtype).train(convolution.training)
 
     def reset_parameters(self) -> None:
-        """Draw the projections and the position again."""
+        """Draw the projections and the position again, and a normalisation of keys that has parameters."""
         initialize_projections(self, self.query_depth)
-        reset = getattr(self.position, "reset_parameters", None)
-        if reset is not None:
-            reset()
+        for part in (self.position, self.key_normalization):
+            reset = getattr(part, "reset_parameters", None)
+            if reset is not None:
+                reset()
 
     def forward(self, inputs: Float[Tensor, "b d *size"]) -> Float[Tensor, "b out *pooled"]:
         """Summarise the map into one linear map per position, and apply it to the position's queries."""
@@ -205,7 +207,7 @@ class _LambdaLayerNd(nn.Module):
         """The depths by name."""
         return (
             f"query_depth={self.query_depth}, num_heads={self.num_heads}, "
-            f"intra_depth={self.intra_depth}, key_normalization={self.key_normalization!r}"
+            f"intra_depth={self.intra_depth}{describe_key_normalization(self.key_normalization)}"
         )
 
 
@@ -254,7 +256,11 @@ class LambdaLayer2d(_LambdaLayerNd):
         stride: 2 adds the paper's 3×3 average pool after the layer (padding 1, not counted in the mean). Any
             other number, or one for each axis, adds a pool over the 2·⌊stride / 2⌋ + 1 positions around each
             that stays: maps have the sides ⌈size / stride⌉, as behind a convolution.
-        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
+        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"`, `"none"`, or a callable that
+            takes keys "b u k m", in float32 at least, and `dim=-1`, the whole context, and gives keys of that
+            shape, as `torch.softmax` does. A module is a child of the layer, with its parameters; a class, a
+            partial of one or a function without arguments makes one for each layer. Autograd differentiates
+            what it does.
         normalization: Of queries and values: `"batch"`, `"layer"` or `"none"`.
         initialization: `"paper"`, or `"unit"` for position outputs that start with the scale of the values.
         impl: Implementation of `position_output`.

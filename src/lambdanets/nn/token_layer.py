@@ -14,9 +14,10 @@ from lambdanets.errors import (
     check_choice,
     check_mask,
 )
+from lambdanets.functional._keys import KeyNormalizer
 from lambdanets.functional.causal import CausalState, causal_lambda_layer, causal_lambda_step, check_state
 from lambdanets.functional.content import apply_summary, content_summary
-from lambdanets.functional.lambdas import KEY_NORMALIZATIONS, normalize_queries
+from lambdanets.functional.lambdas import normalize_queries
 from lambdanets.functional.layer import lambda_layer
 from lambdanets.nn.children import (
     as_one_node,
@@ -26,6 +27,7 @@ from lambdanets.nn.children import (
     plain_weight,
     taken_channels,
 )
+from lambdanets.nn.key_normalization import make_key_normalization
 from lambdanets.nn.lambda_layer import check_projections, check_shared_position, initialize_projections
 from lambdanets.nn.position import DensePosition, RelativePosition, causal_mask, state_without_content
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
@@ -56,7 +58,8 @@ class LambdaLayer(nn.Module):
         content: Use the content lambda.
         causal: Each token sees itself and what came before. Needs a normalisation that looks at one token
             at a time.
-        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"` or `"none"`.
+        key_normalization: `"softmax"`, `"softmax_keys_and_queries"`, `"l2"`, `"none"`, or a callable or
+            module, as in `LambdaLayer2d`, under a mask as in `lambda_layer`. Causal layers take names alone.
         normalization: Of queries and values: `"batch"`, `"layer"` or `"none"`.
         initialization: `"paper"` or `"unit"`.
         impl: Implementation of `position_output`.
@@ -86,7 +89,7 @@ class LambdaLayer(nn.Module):
         feature_size: int | tuple[int, int] | None = None,
         content: bool = True,
         causal: bool = False,
-        key_normalization: KeyNormalization = "softmax",
+        key_normalization: KeyNormalization | KeyNormalizer = "softmax",
         normalization: Normalization = "batch",
         initialization: Initialization = "paper",
         impl: str = "auto",
@@ -95,7 +98,6 @@ class LambdaLayer(nn.Module):
         out_channels = in_channels if out_channels is None else out_channels
         context_channels = in_channels if context_channels is None else context_channels
         check_projections("LambdaLayer", in_channels, out_channels, query_depth, num_heads, intra_depth)
-        check_choice("LambdaLayer", "key_normalization", key_normalization, KEY_NORMALIZATIONS)
         if causal and normalization == "batch":
             raise ArgumentError(
                 "LambdaLayer: normalization must not look across time when causal is True, got 'batch'. "
@@ -105,7 +107,7 @@ class LambdaLayer(nn.Module):
             raise ArgumentError("LambdaLayer: content must be True when position is 'none', got False.")
         self.query_depth, self.num_heads, self.intra_depth = query_depth, num_heads, intra_depth
         self.value_depth = out_channels // num_heads
-        self.key_normalization: KeyNormalization = key_normalization
+        self.key_normalization = make_key_normalization("LambdaLayer", key_normalization, causal=causal)
         self.causal = causal
         value_channels = intra_depth * self.value_depth
         self.to_queries = nn.Linear(in_channels, num_heads * query_depth, bias=False)
@@ -176,7 +178,7 @@ class LambdaLayer(nn.Module):
         output = None
         if keys is not None:
             output, state = causal_lambda_step(
-                queries, keys, values, None, before, key_normalization=self.key_normalization
+                queries, keys, values, None, before, key_normalization=self._named()
             )
         if self.position is not None:
             queries = normalize_queries(queries, self.key_normalization)
@@ -202,8 +204,14 @@ class LambdaLayer(nn.Module):
         if mask is not None:
             return None, lambda_layer(queries, keys, values, None, mask, key_normalization=normalization)
         if causal:
-            return None, causal_lambda_layer(queries, keys, values, None, key_normalization=normalization)
+            named = self._named()
+            return None, causal_lambda_layer(queries, keys, values, None, key_normalization=named)
         return content_summary(keys, values, key_normalization=normalization), None
+
+    def _named(self) -> KeyNormalization:
+        """The normalisation of a causal layer, which takes no callables."""
+        assert isinstance(self.key_normalization, str)
+        return self.key_normalization
 
     def _apply_position(
         self,

@@ -12,6 +12,7 @@ from lambdanets.data.config import DataConfig, read_data_config
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.errors import ArgumentError, check_choices, did_you_mean, require
 from lambdanets.extensions import origin_of
+from lambdanets.models.references import reference_of
 
 T = TypeVar("T")
 
@@ -33,10 +34,19 @@ class ModelConfig:
     Attributes:
         name: As `lambdanets models` lists it.
         overrides: Keyword arguments of `create_model` as pairs, beside the recipe's: num_heads 2 layers LLLL.
+            Functions and classes of your own by where they are imported from: mixer my_module:name.
     """
 
     name: str
     overrides: dict[str, int | float | bool | str | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, value in self.overrides.items():
+            if callable(value):
+                raise ArgumentError(
+                    f"ModelConfig: overrides must be what config.json can hold, got a callable for {name}. "
+                    f"Write where it is imported from: {reference_of(value)!r}."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

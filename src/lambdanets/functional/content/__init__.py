@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.errors import Sizes, bind_tensor, check_choice
+from lambdanets.errors import Sizes, bind_tensor
 from lambdanets.functional._dispatch import Implementation, Problem, check_implementation, choose_again
+from lambdanets.functional._keys import KeyNormalizer, check_key_normalization
 from lambdanets.functional._layout import (
     channels_are_last,
     empty_in_order_of,
@@ -21,7 +22,6 @@ from lambdanets.functional._layout import (
 )
 from lambdanets.functional._recompute import RecomputeOperator
 from lambdanets.functional.content import one_pass, reference, triton
-from lambdanets.functional.lambdas import KEY_NORMALIZATIONS
 from lambdanets.notation import KeyNormalization
 
 IMPLEMENTATIONS: Final[tuple[Implementation, ...]] = (
@@ -35,7 +35,7 @@ def content_summary(
     keys: Float[Tensor, "b u k *context"],
     values: Float[Tensor, "b u v *context"],
     *,
-    key_normalization: KeyNormalization = "softmax",
+    key_normalization: KeyNormalization | KeyNormalizer = "softmax",
     impl: str = "auto",
 ) -> Float[Tensor, "b k v"]:
     """Summarise the context once for all positions, by what its elements are.
@@ -49,7 +49,8 @@ def content_summary(
         keys: u key vectors for each context element.
         values: u value vectors for each context element.
         key_normalization: How keys are normalised over the context; see `normalize_keys`.
-        impl: `"auto"`, `"one_pass"`, `"triton"` or `"reference"`. All are exact and differ by rounding.
+        impl: `"auto"`, `"one_pass"`, `"triton"` or `"reference"`. All are exact and differ by rounding. For a
+            callable there is the reference alone, and its normalised keys are kept for backward.
 
     Returns:
         A k×v linear map for each image, in float32 at least: a mean over the context, which is long.
@@ -76,7 +77,7 @@ def content_output(
     keys: Float[Tensor, "b u k *context"],
     values: Float[Tensor, "b u v *context"],
     *,
-    key_normalization: KeyNormalization = "softmax",
+    key_normalization: KeyNormalization | KeyNormalizer = "softmax",
     impl: str = "auto",
 ) -> Float[Tensor, "b h v *size"]:
     """Apply the content lambda, made from what the elements of the context are.
@@ -113,10 +114,20 @@ def content_output(
 
 
 def _summarise(
-    who: str, keys: Tensor, values: Tensor, u: int, key_normalization: KeyNormalization, impl: str
+    who: str,
+    keys: Tensor,
+    values: Tensor,
+    u: int,
+    key_normalization: KeyNormalization | KeyNormalizer,
+    impl: str,
 ) -> Float[Tensor, "b k v"]:
-    check_choice(who, "key_normalization", key_normalization, KEY_NORMALIZATIONS)
+    check_key_normalization(who, key_normalization)
     check_implementation(who, IMPLEMENTATIONS, impl)
+    if callable(key_normalization):
+        # To see that a named implementation can run; autograd differentiates what the caller has written.
+        choose_again(IMPLEMENTATIONS, describe(keys, values)._replace(normalizes_by_name=False), impl)
+        with outside_autocast(values):
+            return reference.summary(keys, values, key_normalization)
     normalization = "softmax" if key_normalization == "softmax_keys_and_queries" else key_normalization
     lambdas: Tensor = _content_lambdas(keys, values, normalization, impl)[0]
     return lambdas.squeeze(1) if u == 1 else lambdas.sum(1)

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._dispatch import Implementation, default_workspace
+from lambdanets.functional._dispatch import Implementation, default_workspace, needs_a_name
 from lambdanets.functional._layout import chunks
 from lambdanets.functional.content import reference
 from lambdanets.functional.lambdas import L2_EPSILON, normalize_keys
@@ -150,7 +150,9 @@ def _parts(keys: Tensor, values: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
 IMPLEMENTATION = Implementation(
     "one_pass",
     # There must be a largest key.
-    why_not=lambda problem: None if problem.positions else "needs a context of one element or more",
+    why_not=lambda problem: (
+        needs_a_name(problem) or (None if problem.positions else "needs a context of one element or more")
+    ),
     # The keys are read once and their weights written.
     cost=lambda problem: reference.cost(problem, key_passes=2),
     run=run,

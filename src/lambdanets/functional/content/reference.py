@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lambdanets.functional._dispatch import Implementation, Problem, rates, runs_everything
+from lambdanets.functional._keys import KeyNormalizer
 from lambdanets.functional.lambdas import L2_EPSILON, content_lambda, normalize_keys
 from lambdanets.notation import KeyNormalization
 
@@ -12,7 +13,7 @@ from lambdanets.notation import KeyNormalization
 def summary(
     keys: Float[Tensor, "b u k *context"],
     values: Float[Tensor, "b u v *context"],
-    key_normalization: KeyNormalization,
+    key_normalization: KeyNormalization | KeyNormalizer,
 ) -> Float[Tensor, "b k v"]:
     """λᶜ = K̄ᵀ V, in the paper's order and at least in float32."""
     dtype = torch.promote_types(values.dtype, torch.float32)

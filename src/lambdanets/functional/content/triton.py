@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lambdanets.functional._dispatch import Implementation, Problem
+from lambdanets.functional._dispatch import Implementation, Problem, needs_a_name
 from lambdanets.functional._layout import empty_in_order_of
 from lambdanets.functional._triton import (
     SMALLEST_DEPTH,
@@ -153,7 +153,9 @@ def why_not(problem: Problem) -> str | None:
     )
     if lambda_bytes > _LARGEST_LAMBDA:
         return f"needs a lambda of {_LARGEST_LAMBDA} bytes or less, got {lambda_bytes}"
-    return cannot_launch(problem) if problem.positions else "needs a context of one element or more"
+    if not problem.positions:
+        return "needs a context of one element or more"
+    return needs_a_name(problem) or cannot_launch(problem)
 
 
 def cost(problem: Problem) -> float:
