@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lambdanets.cli._options import Format, print_json
-from lambdanets.terminal import pairs, table
+from lambdanets.terminal import count, pairs, table
 
 if TYPE_CHECKING:
     from lambdanets.detection.check import CocoReport
@@ -39,16 +39,17 @@ def _lines(report: "CocoReport") -> Iterator[str]:
         report.part: f"{report.path}, images in {report.image_folder}",
         "images": f"{report.num_images:,}: {report.num_with_objects:,} with objects,"
         f" {report.num_images - report.num_with_objects:,} without",
-        "objects": f"{num_objects:,} of {len(report.objects):,} categories; crowds: {report.num_crowds:,}",
-        "sizes": ", ".join(f"{size} {count:,}" for size, count in report.sizes.items()),
+        "objects": f"{num_objects:,} of {count(len(report.objects), 'category')};"
+        f" crowds: {report.num_crowds:,}",
+        "sizes": ", ".join(f"{size} {num:,}" for size, num in report.sizes.items()),
     }
     if report.empty:
         more = ", …" if len(report.empty) > _MOST_CATEGORIES else ""
         named = ", ".join(report.empty[:_MOST_CATEGORIES])
-        rows["empty"] = f"{len(report.empty):,} categories without objects ({named}{more})"
+        rows["empty"] = f"{count(len(report.empty), 'category')} without objects ({named}{more})"
     yield pairs(rows)
     if 0 < len(report.objects) <= _MOST_CATEGORIES:
-        counts = [(name, f"{count:,}") for name, count in report.objects.items()]
+        counts = [(name, f"{num:,}") for name, num in report.objects.items()]
         yield table(["category", "objects"], counts, indent=2)
     for fault in report.to_dict()["faults"]:
         yield (

@@ -201,7 +201,7 @@ def _lines(report: "DataReport") -> Iterator[str]:
         if part.empty:
             more = ", …" if len(part.empty) > _MOST_CLASSES else ""
             named = f"{', '.join(part.empty[:_MOST_CLASSES])}{more}"
-            yield f"no images in {part.part}: {len(part.empty):,} classes ({named})"
+            yield f"no images in {part.part}: {count(len(part.empty), 'class')} ({named})"
     yield from (f"unreadable: {reason}" for part in report.parts for reason in part.unreadable)
     yield _verdict(report)
 
@@ -215,18 +215,23 @@ def _details(part: "PartReport") -> str:
         (width, height), (widest, highest) = part.pixels
         lines.append(f"from {width}×{height} to {widest}×{highest} pixels")
     if len(part.counts) <= _MOST_CLASSES:
-        return "\n".join([*lines, table(None, [(label, f"{num:,}") for label, num in part.counts.items()])])
+        return "\n".join([*lines, _counts(part)])
     for extreme, choose in (("fewest", min), ("most", max)):
         label = choose(part.counts, key=lambda label: part.counts[label])
         lines.append(f"{extreme} {part.counts[label]:,}, in {label}")
     return "\n".join(lines)
 
 
+def _counts(part: "PartReport") -> str:
+    # It stands in a cell, which folds it.
+    return table(None, [(label, f"{num:,}") for label, num in part.counts.items()], width=None)
+
+
 def _verdict(report: "DataReport") -> str:
-    count = sum(len(part.unreadable) for part in report.parts)
-    if count:
+    num = sum(len(part.unreadable) for part in report.parts)
+    if num:
         total = sum(part.num_images for part in report.parts)
-        return f"{count:,} of {total:,} images cannot be read"
+        return f"{num:,} of {count(total, 'image')} cannot be read"
     if not report.is_fit:
         return f"not fit: {report.parts[-1].part} has classes that {report.parts[0].part} does not have"
     return "every image can be decoded" if report.decoded else "nothing wrong; --decode reads each image"

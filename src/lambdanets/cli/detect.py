@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from lambdanets.cli._options import Argv, DetectRecipe, Format, print_json
 from lambdanets.cli.train import DEFAULTS, Options
 from lambdanets.errors import ArgumentError, check_positive
-from lambdanets.terminal import pairs, table
+from lambdanets.terminal import count, pairs, table
 from lambdanets.training.torchrun import world_size
 
 if TYPE_CHECKING:
@@ -169,8 +169,8 @@ def predict(
 def _comparison(found: "Comparison") -> Iterator[str]:
     yield f"A  {found.runs[0]}\nB  {found.runs[1]}"
     yield (
-        f"{found.num_images:,} images of {found.annotations}; intervals of 95 % over {found.num_resamples:,}"
-        " draws of as many images\n"
+        f"{count(found.num_images, 'image')} of {found.annotations}; intervals of 95 % over"
+        f" {found.num_resamples:,} draws of as many images\n"
     )
     headings = ("", "A", "B", "A - B", "interval", "A better")
     yield table(headings, [_score(name, score) for name, score in found.scores.items()])
@@ -223,7 +223,7 @@ def _number(value: float | None) -> str:
 
 def _predicted(report: "PredictReport") -> Iterator[str]:
     rows = {
-        image.file_name: ", ".join(f"{count} {name}" for name, count in image.counts.items()) or "nothing"
+        image.file_name: ", ".join(f"{num} {name}" for name, num in image.counts.items()) or "nothing"
         for image in report.images
     }
     if rows:

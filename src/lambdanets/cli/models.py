@@ -49,7 +49,7 @@ def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown", "json"
     names = [name for name in RECIPES if fnmatchcase(name, pattern)]
     if not names:
         raise ArgumentError(
-            f"recipes: pattern must fit one of {len(RECIPES)} recipes, got {pattern!r}."
+            f"recipes: pattern must fit one of {count(len(RECIPES), 'recipe')}, got {pattern!r}."
             " `lambdanets recipes` lists them all."
         )
     if format == "text":

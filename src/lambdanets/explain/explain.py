@@ -35,6 +35,7 @@ from lambdanets.nn import LambdaLayer2d
 from lambdanets.runs.figure_style import save_figure
 from lambdanets.runs.load import RANDOM, load_named, load_run
 from lambdanets.runs.loaded import LoadedModel, Origin
+from lambdanets.terminal import count
 from lambdanets.training.run_folder import RunFolder
 
 NUMBERS: Final = "explain.json"
@@ -186,7 +187,7 @@ def _title(view: LayerView, header: Mapping[str, Any]) -> str:
     prediction = f", {header['prediction']}" if header["prediction"] else ""
     return (
         f"{header['model']}, {header['weights']}: lambda layer {view.name}, map {height}×{width}, "
-        f"{view.layer.num_heads} heads, key depth {view.layer.query_depth}{scope}\n"
+        f"{count(view.layer.num_heads, 'head')}, key depth {view.layer.query_depth}{scope}\n"
         f"image {Path(header['image']).name} at {side} pixels{prediction}"
     )
 

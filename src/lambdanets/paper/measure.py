@@ -22,6 +22,7 @@ from lambdanets.paper.tables import rows_of
 from lambdanets.processes import PARENT
 from lambdanets.published import Row
 from lambdanets.runs.origin import commit
+from lambdanets.terminal import count
 
 # Table -> quantities. The paper measures Tables 4, 12 and 13 in float32, and the others in bfloat16.
 MEASURED: Final[dict[int, tuple[str, ...]]] = {
@@ -114,7 +115,9 @@ def run(job: Job, time_limit_s: float, log: Callable[[str], None]) -> tuple[Job,
             return None
         if done.returncode == 0:
             measurement = Measurement(**json.loads(done.stdout.splitlines()[-1]))
-            log(f"{1e3 * measurement.seconds:.0f} ms, batch {job.batch}, {measurement.repeats} times")
+            log(
+                f"{1e3 * measurement.seconds:.0f} ms, batch {job.batch}, {count(measurement.repeats, 'time')}"
+            )
             return job, measurement
         # The system ends a process that takes the last memory by signal 9.
         if done.returncode not in (OUT_OF_MEMORY, -9):

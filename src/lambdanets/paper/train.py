@@ -27,7 +27,7 @@ from lambdanets.recipes import RECIPES, get_recipe, recipes_of
 from lambdanets.runs.origin import commit
 from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
-from lambdanets.terminal import Progress, format_duration
+from lambdanets.terminal import Progress, count, format_duration
 from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -168,7 +168,10 @@ def train_tables(
     commit()
     if dataset == _SCENES and not (runs / _SCENES).exists():
         counts = write_scenes(runs / _SCENES, SceneConfig())
-        log(f"{runs / _SCENES}: " + ", ".join(f"{num:,} objects in {part}" for part, num in counts.items()))
+        log(
+            f"{runs / _SCENES}: "
+            + ", ".join(f"{count(num, 'object')} in {part}" for part, num in counts.items())
+        )
     columns = ("top1",) if trained is _CLASSIFIED else tuple(planned[0][0].values)
     folders = {_folder_of(config, runs): config for _, configs in planned for config in configs}
     found: dict[Path, _Found] = {}

@@ -21,6 +21,7 @@ from lambdanets.files import replace_file, storing
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.pseudo.teachers import load_teacher
 from lambdanets.runs.loaded import LoadedModel
+from lambdanets.terminal import count
 from lambdanets.training.distributed import select_device
 from lambdanets.training.loader import TEST_BATCH, load_batches
 from lambdanets.training.weights import tensor_bytes
@@ -120,7 +121,7 @@ def write_labels(
         batches = load_batches(images, [(part,) for part in indices.split(TEST_BATCH)], num_workers)
         predictions = _predict(teacher, task, batches, target, config.rules.hard)
         replace_file(paths[-1], tensor_bytes(predictions))
-        log(f"shard {number + 1} of {len(shards)}: {len(indices):,} images")
+        log(f"shard {number + 1} of {len(shards)}: {count(len(indices), 'image')}")
     labels = teacher.labels or tuple(map(str, range(num_classes)))
     same_labels = teacher.labels is not None and task.unlabelled.labels == labels
     summary = _select(config, out, paths, labels, task.unlabelled.targets if same_labels else None)

@@ -3,6 +3,7 @@
 import math
 from typing import Final
 
+from lambdanets.terminal import count
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.objective import Evaluations
 from lambdanets.training.optimizer import ExponentialMovingAverage, derived_ema_decay
@@ -24,7 +25,7 @@ def describe_ema(
         steps_per_epoch: Steps of an epoch.
         epochs: Epochs of the run.
     """
-    derived = f", derived from {epochs * steps_per_epoch:,} steps" if given is None else ""
+    derived = f", derived from {count(epochs * steps_per_epoch, 'step')}" if given is None else ""
     if not ema.decay:
         return f"decay 0{derived}: the EMA is the network itself"
     return f"decay {ema.decay:.5g}{derived}, half-life {ema.half_life_steps() / steps_per_epoch:.1f} epochs"
@@ -37,7 +38,7 @@ def warn_of_short_run(ema: ExponentialMovingAverage, steps_per_epoch: int, epoch
         return None
     return (
         "the run is shorter than three half-lives of the EMA. --ema-decay None derives a decay from the"
-        f" {steps:,} steps: {derived_ema_decay(steps):.5g}"
+        f" {count(steps, 'step')}: {derived_ema_decay(steps):.5g}"
     )
 
 
@@ -69,7 +70,7 @@ def warn_of_ema_behind(evaluations: Evaluations, decay: float, num_steps: int) -
         return None
     derived = derived_ema_decay(num_steps)
     way = (
-        f"--ema-decay None derives {derived:.5g} from the {num_steps:,} steps"
+        f"--ema-decay None derives {derived:.5g} from the {count(num_steps, 'step')}"
         if derived < decay
         else "a lower --ema-decay follows them sooner"
     )

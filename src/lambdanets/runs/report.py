@@ -21,7 +21,7 @@ from lambdanets.runs.ema import compare_weights
 from lambdanets.runs.figure_style import save_figure
 from lambdanets.runs.finetune import init_rows, not_taken_lines, trained_rows
 from lambdanets.runs.plots import confusion, learning_curves, position_tables
-from lambdanets.terminal import format_duration, pairs
+from lambdanets.terminal import count, format_duration, pairs
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.metrics import TOP, Evaluation
 from lambdanets.training.objective import Evaluations
@@ -116,7 +116,7 @@ def finish_report(
     rows = {
         **results,
         **start,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads,"
+        "machine": f"{platform.machine()}, {count(torch.get_num_threads(), 'thread')},"
         f" Python {platform.python_version()}, torch {torch.__version__}",
         "restarts": str(folder.sessions() - 1),
         "warnings": f"{len(warnings)}, below" if warnings else "none",
@@ -180,8 +180,8 @@ def run_rows(config: RunConfig, state: TrainState, num_classes: int) -> dict[str
         "reference": describe_reference(config, num_classes),
         "parameters": f"{count_parameters(state.model):,}",
         **trained_rows(state.model, config),
-        "training time": f"{format_duration(state.seconds)} for {config.sched.epochs} epochs,"
-        f" {state.step:,} steps",
+        "training time": f"{format_duration(state.seconds)} for"
+        f" {count(config.sched.epochs, 'epoch')}, {count(state.step, 'step')}",
     }
 
 

@@ -15,6 +15,7 @@ from lambdanets.data.transforms import mix
 from lambdanets.errors import ArgumentError
 from lambdanets.models import create_model
 from lambdanets.runs.report import write_report
+from lambdanets.terminal import count
 from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, TrainConfig
 from lambdanets.training.objective import Classification, Objective
 
@@ -121,7 +122,7 @@ def load_task(config: RunConfig) -> "Task | DetectionTask":
         )
     known = task.labels if pseudo.labels is None else pseudo.labels
     if known != task.labels or pseudo.num_classes != len(task.labels):
-        theirs = f"{pseudo.num_classes} classes" if pseudo.labels is None else ", ".join(pseudo.labels)
+        theirs = count(pseudo.num_classes, "class") if pseudo.labels is None else ", ".join(pseudo.labels)
         raise ArgumentError(
             f"load_task: pseudo.labels must be of the classes {', '.join(task.labels)}, got {theirs}."
         )

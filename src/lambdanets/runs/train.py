@@ -24,7 +24,7 @@ from lambdanets.runs.finetune import (
 )
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.tasks import Job, load_task, make_job
-from lambdanets.terminal import pairs, print_line
+from lambdanets.terminal import count, pairs, print_line
 from lambdanets.training.checkpoint import Checkpoint, load_checkpoint, remove_leftovers
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
@@ -207,8 +207,8 @@ def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
     base = config.optim.base_batch_size
     scaled = f" ({config.optim.learning_rate:g} × {config.global_batch_size} / {base})" if base else ""
     name = torch.cuda.get_device_name(ctx.device) if ctx.device.type == "cuda" else "CPU"
-    devices = f"{ctx.size} processes, {name} each" if ctx.size > 1 else name
-    sched = config.sched
+    devices = f"{count(ctx.size, 'process')}, {name} each" if ctx.size > 1 else name
+    sched, threads = config.sched, count(torch.get_num_threads(), "thread")
     rows = {
         "model": f"{config.model.name}, {count_parameters(state.model):,} parameters",
         **job.describe_model(state.model),
@@ -216,12 +216,12 @@ def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
         **trained_rows(state.model, config),
         "data": f"{job.data}, {len(trainer.data):,} to train with, {len(trainer.test):,} to"
         f" {'test' if job.test_name == 'test' else 'validate'} with",
-        "steps": f"{trainer.total_steps:,} = {sched.epochs} epochs × {trainer.steps_per_epoch} steps"
-        f" of at most {config.global_batch_size} images",
-        "learning rate": f"{config.peak_learning_rate:g}{scaled} after {trainer.warmup_steps} steps of"
-        f" warm-up, then {sched.describe()}",
+        "steps": f"{trainer.total_steps:,} = {count(sched.epochs, 'epoch')} ×"
+        f" {count(trainer.steps_per_epoch, 'step')} of at most {count(config.global_batch_size, 'image')}",
+        "learning rate": f"{config.peak_learning_rate:g}{scaled} after"
+        f" {count(trainer.warmup_steps, 'step')} of warm-up, then {sched.describe()}",
         "EMA": describe_ema(state.ema, config.ema_decay, trainer.steps_per_epoch, sched.epochs),
-        "machine": f"{devices}, {torch.get_num_threads()} threads of {os.cpu_count()} cores,"
+        "machine": f"{devices}, {threads} of {count(os.cpu_count() or 1, 'core')},"
         f" {'float32' if precision is None else str(precision).removeprefix('torch.')},"
         f" torch {torch.__version__}",
     }

@@ -140,7 +140,8 @@ class SchedConfig:
         if self.step_at:
             points = ", ".join(f"{100 * fraction:g} %" for fraction in self.step_at)
             return f"× {self.step_factor:g} at {points} of the run"
-        return f"× {self.step_factor:g} every {self.step_epochs:g} epochs"
+        epochs = "epoch" if self.step_epochs == 1 else f"{self.step_epochs:g} epochs"
+        return f"× {self.step_factor:g} every {epochs}"
 
 
 @dataclass(frozen=True, kw_only=True)
