@@ -103,6 +103,34 @@ def test_a_stage_has_the_shape_it_puts_out(name: str, shapes: list[tuple[int, ..
     assert sum(stage.flops for stage in counted.stages) == counted.flops
 
 
+@pytest.mark.parametrize(
+    ("name", "channels", "size"),
+    [
+        ("resnet50_se", 3, 64),
+        ("resnet_rs50", 3, 64),
+        ("resnet_rs50_wo_se", 3, 64),
+        ("resnet50_ccll", 3, 64),
+        ("resnet50_axial_attention", 3, 32),
+        ("mobilenetv2", 3, 64),
+        ("lambda_mobilenet_small", 3, 32),
+        ("lambda_resnet_small", 3, 32),
+        ("lambda_resnet_digits", 1, 8),
+        ("lambda_resnet_relation", 1, 16),
+        ("resnet_pathfinder", 1, 32),
+        ("resnet_scenes_se", 3, 64),
+        ("lambda_resnet_scenes_deep", 3, 64),
+    ],
+)
+def test_the_stages_of_every_family_are_those_of_its_features(name: str, channels: int, size: int) -> None:
+    with on_meta():
+        model = create_model(name, in_channels=channels, image_size=size)
+        counted = {stage.name: stage.output_shape for stage in count(model, (channels, size, size)).stages}
+        features = model.features(torch.empty(2, channels, size, size))
+    shapes = {stage: tuple(maps.shape[1:]) for stage, maps in features.items()}
+    assert shapes.keys() >= {"c2", "c3", "c4", "c5"}
+    assert {stage: counted[stage] for stage in shapes} == shapes
+
+
 def test_bytes_of_a_chain_by_hand() -> None:
     # ReLU keeps its output, the convolution its input; a map of 4 channels and 5×5 has 400 bytes.
     model = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.ReLU(), nn.Conv2d(4, 8, 1, bias=False))

@@ -8,7 +8,9 @@ import ast
 import io
 import os
 import re
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -23,6 +25,9 @@ from lambdanets.training.torchrun import global_rank
 
 __all__ = ["commands", "run"]
 
+# Where there is no terminal.
+_WIDEST = 10_000
+
 _USAGE = """usage: lambdanets COMMAND [options]
        lambdanets [--help | --version]
 
@@ -32,7 +37,7 @@ commands:
 {commands}
 
 The options of a command: lambdanets COMMAND --help
-Recipes and data sets of your own: --import MODULE_OR_FILE with any command, as often as you like"""
+Recipes and data sets of your own: --import MODULE_OR_FILE"""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -117,6 +122,13 @@ def _run(argv: list[str]) -> int:
 
 
 def _usage(known: dict[str, tuple[str, str]]) -> str:
-    width = max(map(len, known))
-    lines = (f"  {name:<{width}}  {summary}" for name, (_, summary) in known.items())
+    # By the standard library alone: help needs nothing that training needs.
+    columns = shutil.get_terminal_size((_WIDEST, 1)).columns
+    start = max(map(len, known)) + 4
+    lines = (
+        textwrap.fill(
+            f"  {name:<{start - 2}}{summary}", max(columns, 2 * start), subsequent_indent=" " * start
+        )
+        for name, (_, summary) in known.items()
+    )
     return _USAGE.format(commands="\n".join(lines))

@@ -28,7 +28,7 @@ from lambdanets.recipes import (
     smoke_run,
 )
 from lambdanets.runs.init_source import model_to_start_with
-from lambdanets.terminal import pairs, terminal_width
+from lambdanets.terminal import fill, pairs
 from lambdanets.training.changes import flatten
 from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, TrainConfig
 
@@ -276,9 +276,7 @@ def _usage(command: str, kind: type[RunConfig]) -> str:
         name: "{Summary}\n{Expected} {Cost}".format_map(defaultdict(str, describe_recipe(name))).strip()
         for name in names
     }
-    return (
-        f"usage: lambdanets {command} RECIPE [options]\n\nrecipes:\n"
-        f"{pairs(recipes, width=terminal_width(), indent=2)}\n\n"
+    return f"usage: lambdanets {command} RECIPE [options]\n\nrecipes:\n{pairs(recipes, indent=2)}\n\n" + fill(
         f"The options of one: lambdanets {command} {names[0]} --help"
     )
 

@@ -46,7 +46,7 @@ def bench(
     import torch
 
     from lambdanets.functional._dispatch import Problem, default_workspace
-    from lambdanets.terminal import table
+    from lambdanets.terminal import fill, table
 
     size = parse_size(explain, "bench: size", most=3)
     problem = Problem(
@@ -71,7 +71,7 @@ def bench(
     if format == "json":
         print_json(rows)
         return
-    print(f"{title}: estimates, nothing was run")
+    print(fill(f"{title}: estimates, nothing was run"))
     cells = [
         (
             row["direction"],

@@ -16,7 +16,7 @@ from lambdanets.cli._options import Argv, Choices, Format, Recipe, print_json, w
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.runs.init_source import check_fine_tuning
-from lambdanets.terminal import result_alone
+from lambdanets.terminal import result_alone, table
 from lambdanets.training.changes import non_defaults
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
@@ -236,10 +236,11 @@ def _changed_settings(config: RunConfig, out: Path) -> str:
     for name, value in non_defaults(config).items():
         group, _, setting = name.rpartition(".")
         groups.setdefault(group or "run", []).append(f"{setting} {value}")
-    lines = [f"{group:<14}{' · '.join(settings)}" for group, settings in groups.items()]
-    lines += [
-        f"{'changed':<14}{one.name} {one.recipe_value} -> {one.value} ({one.origin})"
+    rows = [(group, " · ".join(settings)) for group, settings in groups.items()]
+    rows += [
+        ("changed", f"{one.name} {one.recipe_value} -> {one.value} ({one.origin})")
         for one in settings_with_origins(config)
         if one.is_changed
     ]
-    return "\n".join([*lines, f"{'folder':<14}{out}"])
+    rows.append(("folder", str(out)))
+    return table(None, [(f"{name:<13}", text) for name, text in rows])

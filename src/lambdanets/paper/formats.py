@@ -38,7 +38,7 @@ def _text(table: Table, width: int | None) -> str:
         wrap.initial_indent = f"[{number}] "
         wrap.subsequent_indent = " " * len(wrap.initial_indent)
         footnotes.append(wrap.fill(note))
-    parts = [f"{_title(table)}\n{caption}", *grids, "\n".join(footnotes)]
+    parts = [f"{textwrap.fill(_title(table), wrap.width)}\n{caption}", *grids, "\n".join(footnotes)]
     return "\n\n".join(filter(None, parts))
 
 

@@ -24,7 +24,7 @@ from lambdanets.runs.finetune import (
 )
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.tasks import Job, load_task, make_job
-from lambdanets.terminal import count, pairs, print_line
+from lambdanets.terminal import count, fill, pairs, print_line
 from lambdanets.training.checkpoint import Checkpoint, load_checkpoint, remove_leftovers
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
@@ -228,4 +228,4 @@ def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
     short = warn_of_short_run(state.ema, trainer.steps_per_epoch, sched.epochs)
     warnings = [*([short] if short else []), *frozen_warnings(config, record)]
     listed = not_taken_lines(record) if record else []
-    return "\n".join([pairs(rows), *listed, *(f"warning: {warning}" for warning in warnings)])
+    return "\n".join([pairs(rows), *listed, *(fill(f"warning: {warning}") for warning in warnings)])
