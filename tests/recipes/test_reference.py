@@ -64,6 +64,12 @@ def test_the_place_of_the_data_may_be_given_where_the_recipe_knows_none():
     assert describe_reference(held_out, 1000) == "none: data.holdout differs from the recipe"
 
 
+def test_a_recipe_that_follows_its_images_expects_nothing():
+    photos = get_recipe("photos")
+    rooted = replace(photos, data=replace(photos.data, root="/photos"))
+    assert describe_reference(rooted, 3) == "none: what to expect depends on the images"
+
+
 def test_a_student_may_be_given_its_teachers_labels():
     student = get_recipe("semi-student")
     labelled = replace(student, pseudo=PseudoConfig(labels="labels", ratio=5.0))

@@ -103,6 +103,8 @@ def describe_reference(config: RunConfig, num_classes: int) -> str:
     described = describe_recipe(config.recipe) if config.recipe in RECIPES else {}
     if "Expected" not in described:
         return "none"
+    if is_fitted(config.recipe):
+        return "none: what to expect depends on the images"
     recipe, run = _flat_settings(get_recipe(config.recipe)), _flat_settings(config)
     # What a teacher labelled is given to the recipe of a student.
     free = ("exec.", "ckpt.", "faults.", *(["pseudo."] if "pseudo iterate" in described["Command"] else []))
@@ -111,7 +113,10 @@ def describe_reference(config: RunConfig, num_classes: int) -> str:
     if "data.name" in differing:
         # Another data set has settings of its own.
         differing = ["data.name", *(name for name in differing if not name.startswith("data."))]
-    elif "data.root" in differing and not recipe.get("data.root"):
+    elif "data.root" in differing and recipe.get("data.root") in (
+        "",
+        getattr(config.data, "root_given", None),
+    ):
         differing.remove("data.root")
         wanted = _NUM_CLASSES.get(config.recipe.partition("-")[0], num_classes)
         if num_classes != wanted:

@@ -147,7 +147,6 @@ def photos() -> TrainConfig:
         num_threads=2,
         global_batch_size=32,
         label_smoothing=0.1,
-        ema_decay=0.98,
         model=ModelConfig(name="lambda_resnet_photos"),
         data=FolderConfig(image_size=96),
         augment=AugmentConfig(min_crop_area=0.35),
