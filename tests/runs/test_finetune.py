@@ -1,5 +1,6 @@
 """Fine-tuning: weights of a run taken into another one, from the command to the report, and every refusal."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import replace
@@ -8,23 +9,27 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import lambdanets
 from lambdanets.data import digits as digits_module
 from lambdanets.data.digits import Digits, load_digits
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, StoppedError
 from lambdanets.models import create_model
 from lambdanets.recipes import get_recipe
+from lambdanets.runs import tasks
 from lambdanets.runs.evaluate import evaluate_run
 from lambdanets.runs.finetune import not_taken_lines, read_init, take_init
 from lambdanets.runs.init_source import find_init, model_to_start_with
 from lambdanets.runs.load import load_run
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.tasks import load_task, make_job
+from lambdanets.runs.train import train
 from lambdanets.training.checkpoint import save_checkpoint
 from lambdanets.training.config import CkptConfig, ModelConfig, OptimConfig, SchedConfig, TrainConfig
 from lambdanets.training.distributed import ALONE, ExecConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.weights import state_digest
 from support.commands import printed, refused
+from support.processes import run_ranks
 from support.runs import assert_same_run, records, train_run, write_run
 from support.training import StopBefore
 
@@ -147,7 +152,7 @@ def test_weights_of_another_network_are_refused_with_what_to_type(source):
     message = (
         rf"init: {source}/best\.safetensors must hold weights of lambda_resnet_small, got those of"
         r" lambda_resnet_digits layers=CCCL widths=\[8, 8, 8, 8\], which fit [\d.]+% of it\."
-        r" Use --model\.name lambda_resnet_digits --model\.overrides layers CCCL widths '\[8, 8, 8, 8\]'\."
+        r" Without --model\.name and --model\.overrides it is the network of the weights\."
     )
     with pytest.raises(CheckpointError, match=message):
         started(config_of(init=str(source), model=other))
@@ -323,3 +328,51 @@ def test_a_run_without_init_leaves_no_record_of_an_earlier_try(tmp_path):
     (tmp_path / "run/init.json").write_text("{}")
     train_run(tmp_path / "run", config)
     assert not (tmp_path / "run/init.json").exists()
+
+
+def test_a_call_takes_the_network_of_the_weights_too(source, tmp_path):
+    settings = {
+        "optim": {"layer_decay": 0.5},
+        "sched": {"epochs": 1, "warmup_epochs": 0.0},
+        "progress": False,
+    }
+    run = lambdanets.train("digits", tmp_path / "run", init=source, freeze=["stem"], **settings)
+    assert run.model.config.widths == (8, 8, 8, 8) and run.model.config.layers == "CCCL"
+    stored = load_file(source / "best.safetensors")
+    assert torch.equal(run.model.stem[0].weight, stored["stem.0.weight"])
+    assert not torch.equal(run.model.classifier.weight, stored["classifier.weight"])
+    with pytest.raises(CheckpointError, match="must hold weights of lambda_mobilenet_small"):
+        lambdanets.train("digits", tmp_path / "other", init=source, model={"name": "lambda_mobilenet_small"})
+    with pytest.raises(ArgumentError, match=r"freeze must be one of 'stem', .*, got 'c1'"):
+        lambdanets.train("digits", tmp_path / "other", init=source, freeze=["c1"])
+
+
+def _frozen_run(ctx, path, init, parallel):
+    """A training in several processes, with an init and frozen stages."""
+    config = config_of(
+        init=str(init),
+        freeze=("stem", "c3"),
+        exec=ExecConfig(device="cpu", parallel=parallel, timeout_s=30.0),
+    )
+    with contextlib.ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lambdanets.runs.train.init_distributed", lambda execution: contextlib.nullcontext(ctx))
+        patch.setattr(tasks, "write_report", lambda *_, **__: "")
+        folder = RunFolder(path)
+        if ctx.is_main:
+            stack.enter_context(folder.locked(config))
+        train(config, folder, command="lambdanets train digits")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("parallel", "size"), [("ddp", 2), ("ddp", 3), ("fsdp", 2)])
+def test_processes_leave_frozen_stages_as_they_are(source, tmp_path, parallel, size):
+    run_ranks(_frozen_run, size, tmp_path / "run", source, parallel)
+    stored = load_file(source / "best.safetensors")
+    trained = load_file(tmp_path / "run/checkpoints/step-00000006/model.safetensors")
+    ema = load_file(tmp_path / "run/checkpoints/step-00000006/ema.safetensors")
+    for name, one in stored.items():
+        if name.startswith(("stem.", "c3.")):
+            assert torch.equal(trained[name], one) and torch.equal(ema[name], one), name
+        elif name.endswith("running_mean"):
+            assert not torch.equal(trained[name], one), name
+    assert "100 % of the network before the classifier" in (tmp_path / "run/train.log").read_text()

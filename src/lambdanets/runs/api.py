@@ -17,6 +17,7 @@ from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.errors import ArgumentTypeError, StoppedError
 from lambdanets.recipes import RECIPES, get_recipe, smoke_run
 from lambdanets.recipes.origins import settings_with_origins
+from lambdanets.runs.init_source import check_fine_tuning, model_to_start_with
 from lambdanets.terminal import print_line
 from lambdanets.training.changes import changed
 from lambdanets.training.config import (
@@ -113,7 +114,8 @@ def train(
         **settings: Other settings than those of the recipe, by their names in `TrainConfig`: `seed`,
             `num_threads`, `global_batch_size`, `ema_decay`, `label_smoothing`, `init`, `freeze`, `fast`; and
             the groups `model`, `data`, `augment`, `optim`, `sched`, `ckpt`, `exec`, `faults`, `pseudo`, each
-            a dictionary of what changes in it, or an object in its place.
+            a dictionary of what changes in it, or an object in its place. With `init` the network is that of
+            the weights, unless `model` names one.
 
     Returns:
         What `load_run` gives for the run folder: the best weights.
@@ -132,7 +134,7 @@ def train(
             run = lambdanets.train("digits", out="runs/short", seed=1, sched={"epochs": 3})
             print(run.predict("three.png"))
     """
-    config = _config_of("train", recipe, TrainConfig, settings)
+    config = _config_of("train", recipe, TrainConfig, settings, out)
     _set_environment()
     from lambdanets.runs.load import load_run
 
@@ -157,7 +159,7 @@ def train_detector(
     Returns:
         What `load_detector` gives for the run folder: the best weights.
     """
-    config = _config_of("train_detector", recipe, DetectConfig, settings)
+    config = _config_of("train_detector", recipe, DetectConfig, settings, out)
     _set_environment()
     from lambdanets.runs.detect import load_detector
 
@@ -165,7 +167,13 @@ def train_detector(
         return load_detector(_train("train_detector", config, out, progress, resume_allow, tensorboard))
 
 
-def _config_of(who: str, recipe: str | Config, kind: type[Config], settings: Mapping[str, Any]) -> Config:
+def _config_of(
+    who: str,
+    recipe: str | Config,
+    kind: type[Config],
+    settings: Mapping[str, Any],
+    out: str | Path | None = None,
+) -> Config:
     if not isinstance(recipe, str | kind):
         other = "train_detector" if isinstance(recipe, DetectConfig) else "train"
         hint = f" `lambdanets.{other}` takes it." if isinstance(recipe, RunConfig) else ""
@@ -177,8 +185,16 @@ def _config_of(who: str, recipe: str | Config, kind: type[Config], settings: Map
         config: Any = recipe if isinstance(recipe, kind) else get_recipe(str(recipe), kind)
         if settings.get("fast") is True and not config.fast:
             config = smoke_run(config)
+        model, init = settings.get("model", {}), settings.get("init")
+        if init is not None and isinstance(model, Mapping) and "name" not in model:
+            started = model_to_start_with(str(init), _folder_of(config, out).path)
+            config = replace(config, model=started or config.model)
         config = changed(who, config, settings)
         return replace(config, data=config.data.located())
+
+
+def _folder_of(config: RunConfig, out: str | Path | None) -> RunFolder:
+    return RunFolder(Path(out or Path("runs", config.recipe)).expanduser())
 
 
 def _train(
@@ -193,11 +209,13 @@ def _train(
     from lambdanets.runs.train import train as train_in
 
     started = time.monotonic()
-    folder = RunFolder(Path(out or Path("runs", config.recipe)).expanduser())
+    folder = _folder_of(config, out)
     stop = StopRequest()
     silence = contextlib.nullcontext() if progress else contextlib.redirect_stdout(io.StringIO())
     with _spoken_in_python(who), silence, contextlib.ExitStack() as stack:
         config.data.check_ready()
+        if isinstance(config, TrainConfig):
+            check_fine_tuning(config, folder)
         command = _as_call(who, config, folder.path)
         if not global_rank():
             stack.enter_context(folder.locked(config, resume_allow))

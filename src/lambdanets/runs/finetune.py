@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -80,7 +79,9 @@ def plan_init(network: nn.Module, init: Init, model: ModelConfig, labels: Sequen
     transfer = match_weights(network, tensors, origin.source, new=new)
     if transfer.fraction < _LEAST_FRACTION:
         theirs = None if described is None else described_model(described)
-        hint = "Give the --model.name of their network." if theirs is None else f"Use {_options(theirs)}."
+        hint = "Without --model.name and --model.overrides it is the network of the weights."
+        if theirs is None:
+            hint = "Give --model.name, the network that they are of."
         raise CheckpointError(
             f"init: {origin.source} must hold weights of {_named(model)}, got those of"
             f" {'an unknown network' if theirs is None else _named(theirs)}, which fit"
@@ -315,9 +316,3 @@ def frozen_warnings(config: RunConfig, record: Mapping[str, Any] | None) -> list
 
 def _named(model: ModelConfig) -> str:
     return " ".join([model.name, *(f"{name}={value}" for name, value in model.overrides.items())])
-
-
-def _options(model: ModelConfig) -> str:
-    """The options that choose a network."""
-    words = [word for name, value in model.overrides.items() for word in (name, str(value))]
-    return shlex.join(["--model.name", model.name, *(["--model.overrides", *words] if words else [])])

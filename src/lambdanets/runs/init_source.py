@@ -115,7 +115,7 @@ def model_to_start_with(init: str, out: Path) -> ModelConfig | None:
         out: The run folder, which need not exist.
     """
     folder = RunFolder(out)
-    if folder.config.is_file():
+    if _goes_on(folder):
         old = folder.read_config(TrainConfig)
         if old.init == init:
             return old.model
@@ -139,5 +139,10 @@ def check_fine_tuning(config: TrainConfig, folder: RunFolder) -> None:
         stages = model_config(config.model.name, **config.model.overrides).stages
         for stage in config.freeze:
             check_choice("train", "freeze", stage, stages)
-    if config.init is not None and not any(folder.checkpoints.glob("step-*")):
+    if config.init is not None and not _goes_on(folder):
         find_init(config.init)
+
+
+def _goes_on(folder: RunFolder) -> bool:
+    """Whether a run has weights of its own; one that failed before it had any may change its network."""
+    return folder.config.is_file() and any(folder.checkpoints.glob("step-*"))
