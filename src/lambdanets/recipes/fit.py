@@ -20,6 +20,9 @@ Fit = Callable[[TrainConfig, Collection[str]], Fitted]
 # Least side of images in the place of smaller ones, for which a network was made.
 _LEAST_SIZE: Final = 32
 
+# Side of the middle square that tests see of such images; the paper's crop would leave half of 32 pixels.
+TEST_CROP: Final = 0.95
+
 _FITS: Final[dict[str, Fit]] = {}
 
 
@@ -61,7 +64,7 @@ def replace_data(
     model = model_config(config.model.name).image_size
     size = max(_LEAST_SIZE, model if isinstance(model, int) else min(model))
     said = f"{size}×{size} pixels, for the network of {config.recipe}; others by --data.image-size"
-    return replace(config, data=replace(changed, image_size=size)), {"images": said}
+    return replace(config, data=replace(changed, image_size=size, test_crop=TEST_CROP)), {"images": said}
 
 
 def is_fitted(name: str) -> bool:

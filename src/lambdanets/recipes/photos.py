@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.config import FilesConfig, FolderConfig
 from lambdanets.models.variants import VARIANTS
-from lambdanets.recipes.fit import Fitted, fitted_by
+from lambdanets.recipes.fit import TEST_CROP, Fitted, fitted_by
 from lambdanets.recipes.registry import recipe
 from lambdanets.training.config import (
     CkptConfig,
@@ -74,7 +74,7 @@ def _fit(config: TrainConfig, given: Collection[str]) -> Fitted:
     said["network"] = f"{name}: the {'larger' if scale.deep else 'smaller'} of two, for so many images"
     if "model.name" in given:
         name = config.model.name
-        said["network"] = f"{name} as given"
+        said["network"] = f"{name} {'of the weights to start with' if 'init' in given else 'as given'}"
     else:
         said["network"] += f"; its twin with convolutions: --model.name {name.removeprefix('lambda_')}"
     overrides = dict(config.model.overrides)
@@ -148,7 +148,7 @@ def photos() -> TrainConfig:
         global_batch_size=32,
         label_smoothing=0.1,
         model=ModelConfig(name="lambda_resnet_photos"),
-        data=FolderConfig(image_size=96),
+        data=FolderConfig(image_size=96, test_crop=TEST_CROP),
         augment=AugmentConfig(min_crop_area=0.35),
         optim=OptimConfig(name="adamw", learning_rate=2e-3, weight_decay=0.05),
         sched=SchedConfig(epochs=30, warmup_epochs=3.0),
