@@ -58,7 +58,7 @@ OPTIONS = {
     "detect train scenes-demo": f"dry-run processes gpus max-restarts format {_RUN} {_DETECTOR}",
     "doctor": "out dist backend limit format",
     "eval": "csv weights size real skip-bad batch num-workers processes device format",
-    "explain": "layer position out size weights",
+    "explain": "layer position out size weights format",
     "figure": f"out {_RESULTS} format",
     "info": "size overrides per-layer format",
     "models": "format",

@@ -44,6 +44,16 @@ def test_a_run_is_explained_with_its_own_weights(trained, image, tmp_path, capsy
 
 
 @pytest.mark.slow
+def test_the_files_in_json(trained, image, tmp_path, capsys):
+    assert run(["explain", str(trained), str(image), "--out", str(tmp_path / "out"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == {"title", "figures", "numbers", "layers", "relative_error_of_weights"}
+    assert [one["path"] for one in found["figures"]] == [str(tmp_path / "out" / name) for name in FILES[:3]]
+    assert all(one["caption"].endswith(".") for one in found["figures"])
+    assert found["numbers"] == str(tmp_path / "out" / "explain.json") and "c5.0.mixer" in found["layers"]
+
+
+@pytest.mark.slow
 def test_a_run_at_another_size(trained, image, tmp_path):
     assert run(["explain", str(trained), str(image), "--size", "12", "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "explain.json").read_text())

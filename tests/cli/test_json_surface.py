@@ -19,7 +19,7 @@ from support.tiny_run import SETTINGS, tiny_task
 
 _LAYER = "name kind output_shape[] parameters flops"
 _PLAN = """
-    recipe run num_processes gpus_here paper expected
+    recipe run num_processes gpus_here paper expected init.*
     settings[].name settings[].value settings[].origin settings[].recipe_value
     departures[].recipe departures[].text
     images.num images.num_classes images.shape[] images.origin

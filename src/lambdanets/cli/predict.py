@@ -9,10 +9,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final, Literal
 
-from lambdanets.cli._options import to_json
+from lambdanets.cli._options import Format, print_json, to_json
 from lambdanets.errors import check_positive
 from lambdanets.files import storing
-from lambdanets.terminal import count, counting
+from lambdanets.terminal import count, counting, fill
 
 if TYPE_CHECKING:
     from lambdanets.runs.predict import FilePrediction
@@ -176,6 +176,7 @@ def explain(
     out: Path = Path("runs/explain"),
     size: int | None = None,
     weights: Path | None = None,
+    format: Format = "text",
 ) -> None:
     """Draw what a lambda network looks at in an image.
 
@@ -187,11 +188,16 @@ def explain(
         out: The folder for the figures and explain.json.
         size: Shorter side of the image in pixels; as the network was made for unless given.
         weights: A safetensors file for a model; random weights unless given.
+        format: text or json; --json is short for the latter.
     """
     from lambdanets.explain.explain import explain
 
     explanation = explain(source, image, out, layer=layer, position=position, size=size, weights=weights)
-    print(explanation.title)
+    if format == "json":
+        print_json(explanation.to_dict())
+        return
+    print("\n".join(map(fill, explanation.title.splitlines())))
     for path, caption in explanation.figures.items():
-        print(f"{path}  {caption}")
-    print(f"{explanation.numbers}  All that is drawn, as numbers. Layers: {', '.join(explanation.layers)}.")
+        print(fill(f"{path}  {caption}"))
+    layers = ", ".join(explanation.layers)
+    print(fill(f"{explanation.numbers}  All that is drawn, as numbers. Layers: {layers}."))

@@ -69,6 +69,16 @@ class Explanation:
     layers: tuple[str, ...]
     error: float
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "title": self.title,
+            "figures": [{"path": path, "caption": caption} for path, caption in self.figures.items()],
+            "numbers": self.numbers,
+            "layers": self.layers,
+            "relative_error_of_weights": self.error,
+        }
+
 
 def explain(
     source: str,
