@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from lambdanets.cli import commands
 from lambdanets.cli._options import print_json, without_format
@@ -94,8 +95,8 @@ def test_the_keys_are_frozen(line, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(job, "load_task", lambda config: tiny_task())
     # Tables of their own tests; here only what is printed counts.
-    monkeypatch.setattr(figure, "draw_figure_4", lambda results, path: "caption")
-    monkeypatch.setattr(page, "write_report", lambda path, **options: None)
+    monkeypatch.setattr(figure, "draw_figure_4", lambda results: (Figure(), "caption"))
+    monkeypatch.setattr(page, "write_report", lambda path, **options: [])
     settings = SETTINGS if line == _TRAINING else ()
     # Anything but JSON would not be read.
     found = json.loads(printed(capsys, *line.split(), *settings, "--json"))

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from lambdanets.cli import run
 from lambdanets.errors import DataError, StorageError
@@ -13,10 +14,10 @@ from lambdanets.paper.page import Image, _render_page, write_report
 from lambdanets.paper.schema import NOT_RUN, Cell, Column, Table
 from lambdanets.paper.tables import NUMBERS, table
 from lambdanets.published import Row
-from lambdanets.recipes import get_recipe
-from lambdanets.runs.compare import RunSummary
+from lambdanets.runs.run_page import show_run
+from support.run_folders import written_run
 
-VOID = {"meta", "img", "br", "link", "input", "hr", "col"}
+VOID = {"meta", "img", "br", "link", "input", "hr", "col", "source"}
 # A pixel.
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d49484452000000010000000108060000001f15c4890000000d49444154789c63f8ffff3f0005fe02fea7"
@@ -40,7 +41,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
-        self.references += [value or "" for name, value in attrs if name in ("href", "src")]
+        self.references += [value or "" for name, value in attrs if name in ("href", "src", "srcset")]
         self.anchors |= {given["id"] or ""} if "id" in given else set()
         self.captions += tag == "caption"
         if tag == "th":
@@ -134,7 +135,7 @@ def test_an_image_must_be_a_png(tables: list[Table]) -> None:
 
 def test_a_page_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "NUMBERS", ())
-    monkeypatch.setattr(page, "draw_figure_4", lambda known, path: str(path.write_bytes(PNG)))
+    monkeypatch.setattr(page, "draw_figure_4", lambda known: (Figure(), "caption"))
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"report: .* must be writable, got '.*'. Use another --out."):
         write_report(tmp_path / "file" / "page.html", results=tmp_path)
@@ -152,26 +153,104 @@ def test_the_command_writes_one_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert str(tmp_path) not in text
 
 
-def test_a_run_is_shown_with_its_numbers_and_images(tmp_path: Path, tables: list[Table]) -> None:
+def _render(tables: list[Table], *folders: Path) -> str:
+    text = _render_page(tables[:1], runs=[show_run(folder) for folder in folders])
+    reader = Reader(text)
+    assert reader.open == []
+    assert {one[1:] for one in reader.references if one.startswith("#")} <= reader.anchors
+    assert not [one for one in reader.references if not one.startswith(("#", "data:image/png;base64,"))]
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    return text
+
+
+def test_a_run_is_shown_with_its_numbers_settings_classes_and_images(
+    tmp_path: Path, tables: list[Table]
+) -> None:
+    folder = written_run(tmp_path / "mine", 3, 495, raw=470, global_batch_size=32)
     for name in ("another", "field", "curves"):
-        (tmp_path / f"{name}.png").write_bytes(PNG)
-    summary = RunSummary(
-        path=tmp_path,
-        config=get_recipe("digits"),
-        parameters=36234,
-        correct=495,
-        total=500,
-        best_correct=496,
-        epochs=(25, 25),
-        seconds=40.0,
-        images_per_s=800.0,
-    )
-    text = _render_page(tables[:1], runs=[summary])
-    assert Reader(text).open == []
-    assert "99.00%, 495 of 500" in text
+        (folder / f"{name}.png").write_bytes(PNG)
+    text = _render(tables, folder)
+    assert "99.00%, 495 of 500" in text and "94.00%, 470 of 500" in text
+    assert "EMA after the last epoch, test images" in text
     shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert [one.partition(":")[0] for one in shown] == [
         "Loss, error and learning rate over the epochs.",
+        "Which class is taken for which.",
         "Explained on an image",
         "another",
     ]
+    # What is drawn anew has a dark variant, other files keep their white ground.
+    assert text.count("<source media=") == 2 and text.count('class="image light"') == 2
+    cells = Reader(text).cells
+    assert cells[cells.index("global_batch_size") :][:3] == ["global_batch_size", "64", "32"]
+    assert cells[cells.index("<dog>") :][:4] == ["<dog>", "8", "8", "100.0%"]
+    assert text.index('id="run-1"') < text.index('id="reading"') < text.index('id="table-1"')
+    assert "data:image/png" in text and len(text) < 600_000
+
+
+def test_several_runs_are_shown_side_by_side_with_the_spread_of_seeds(
+    tmp_path: Path, tables: list[Table]
+) -> None:
+    runs = [written_run(tmp_path / f"a{seed}", seed, 490 + seed, epochs=4) for seed in (0, 1)]
+    twins = [written_run(tmp_path / f"b{seed}", seed, 480 + seed, "digits-conv", 4) for seed in (0, 1)]
+    text = _render(tables, *runs, *twins)
+    cells = Reader(text).cells
+    assert cells[cells.index("98.10% ± 0.14%") - 2 :][:4] == [
+        "2",
+        "0, 1",
+        "98.10% ± 0.14%",
+        "98.00% to 98.20%",
+    ]
+    assert "digits less digits-conv: +2.00 points, standard error 0.14." in text
+    assert cells[cells.index("model.name") :][1:3] == ["lambda_resnet_digits"] * 2
+    assert "Runs side by side: error" in text
+
+
+def test_runs_that_are_not_finished_or_broken_are_said_to_be(tmp_path: Path, tables: list[Table]) -> None:
+    broken = written_run(tmp_path / "broken", 0, 490)
+    (broken / "config.json").write_text("{")
+    cut = written_run(tmp_path / "cut", 0, 490)
+    (cut / "metrics.jsonl").write_text('{"epoch": 1, "step": 21}\n')
+    new = written_run(tmp_path / "new", 0, 490, epochs=0, finished=False)
+    half = written_run(tmp_path / "half", 0, 490, epochs=3, finished=False)
+    bare = written_run(tmp_path / "bare", 0, 490, finished=False)
+    text = _render(tables, broken, cut, new, half, bare, tmp_path / "nowhere")
+    problems = re.findall(r'<p class="problem" role="note">(.*?)</p>', text, flags=re.DOTALL)
+    patterns = (
+        "It cannot be shown: run folder: .*config.json must hold a config",
+        "It cannot be shown: compare: .* must hold whole metrics.jsonl",
+        "No epoch is done yet.",
+        "Unfinished: 3 of 25 epochs are done.",
+        "Its report has not been written: the run ended before it.",
+        "It cannot be shown: run folder: .*nowhere must be a folder of `lambdanets train` with config.json",
+    )
+    assert len(problems) == len(patterns)
+    for problem, pattern in zip(problems, patterns, strict=True):
+        assert re.match(pattern, problem), problem
+    # The curves of what there is are drawn all the same.
+    assert text.count("Loss, error and learning rate over the epochs.") == 2
+
+
+@pytest.mark.parametrize(
+    "words", ["--run A --run B C", "--run A B C", "--run=A --run=B --run C", "--run A --run B C A"]
+)
+def test_all_runs_are_kept_however_they_are_given(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[tuple[Path, ...]] = []
+    monkeypatch.setattr(
+        page, "write_report", lambda out, *, runs, **_: given.append(runs) or ["A: Unfinished."]
+    )
+    assert run(("report", "--out", str(tmp_path / "page.html"), *words.split())) == 0
+    assert list(dict.fromkeys(map(str, given[0]))) == ["A", "B", "C"]
+    assert capsys.readouterr().err == "lambdanets report: A: Unfinished.\n"
+
+
+def test_a_large_image_and_more_than_a_dozen_are_left_out(tmp_path: Path) -> None:
+    folder = written_run(tmp_path / "mine", 0, 490, epochs=1)
+    for number in range(20):
+        (folder / f"image-{number:02d}.png").write_bytes(PNG)
+    (folder / "field.png").write_bytes(PNG + bytes(2_000_000))
+    titles = [figure.title for figure in show_run(folder).figures]
+    assert titles == ["curves", "confusion", *(f"image-{number:02d}" for number in range(12))]

@@ -2,45 +2,24 @@
 
 import json
 import statistics
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lambdanets.cli import compare as command
 from lambdanets.cli import run
+from lambdanets.data.config import AugmentConfig, FolderConfig
 from lambdanets.errors import CheckpointError
 from lambdanets.recipes import get_recipe
-from lambdanets.runs.compare import RunSummary, seeds_of, summarize
+from lambdanets.runs.compare import RunSummary, differences_of, seeds_of, setting_text, summarize
+from support.run_folders import written_run
 
 CORRECT = {0: 494, 1: 495, 2: 493}
 
 
-def _run(folder, seed, correct, name="digits", epochs=25, **changes):
-    """A run folder as training leaves it, without training."""
-    config = replace(get_recipe(name), seed=seed, **changes)
-    folder.mkdir()
-    (folder / "config.json").write_text(config.to_json())
-    records = [
-        {
-            "epoch": epoch,
-            "step": 21 * epoch,
-            "test_correct": correct - (epochs - epoch),
-            "test_total": 500,
-            "test_top5_correct": 499,
-            "train_total": 1297,
-            "seconds": 2.0 * epoch,
-        }
-        for epoch in range(1, epochs + 1)
-    ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (folder / "best.json").write_text(json.dumps({"parameters": 36234}))
-    return folder
-
-
 @pytest.fixture
 def seeds(tmp_path):
-    return [_run(tmp_path / f"digits-{seed}", seed, correct) for seed, correct in CORRECT.items()]
+    return [written_run(tmp_path / f"digits-{seed}", seed, correct) for seed, correct in CORRECT.items()]
 
 
 def test_a_summary_reads_the_folder(seeds):
@@ -52,9 +31,9 @@ def test_a_summary_reads_the_folder(seeds):
 
 def test_seeds_of_one_recipe_are_put_together(seeds, tmp_path):
     others = [
-        _run(tmp_path / "twin", 0, 496, name="digits-conv"),
-        _run(tmp_path / "hot", 3, 490, global_batch_size=32),
-        _run(tmp_path / "unfinished", 4, 400, epochs=3),
+        written_run(tmp_path / "twin", 0, 496, name="digits-conv"),
+        written_run(tmp_path / "hot", 3, 490, global_batch_size=32),
+        written_run(tmp_path / "unfinished", 4, 400, epochs=3),
         seeds[0],
     ]
     (group,) = seeds_of([summarize(run) for run in (seeds[2], *others, *seeds[:2])])
@@ -68,18 +47,66 @@ def test_the_command_gives_mean_and_spread(seeds, capsys):
     assert run(["compare", *map(str, seeds)]) == 0
     text = capsys.readouterr().out
     assert text.endswith(
-        "\ndigits with seeds 0, 1, 2:\n  mean 98.80%, standard deviation 0.20%, from 98.60% to 99.00%\n"
+        "\ndigits (lambda_resnet_digits), seeds 0, 1, 2:\n"
+        "  accuracy  98.80% ± 0.20% (n=3)  lowest 98.60%  highest 99.00%\n"
     )
     rows = {line.partition("  ")[0]: line.split()[-3:] for line in text.splitlines()}
     assert rows["seed"] == ["0", "1", "2"] and rows["top-5"] == ["99.80%"] * 3
+    # Where only the seed differs, there is no other setting to show.
+    assert list(rows)[-4:-1] == ["training time", "training images/s", ""]
+
+
+def test_settings_that_differ_are_shown_and_no_others(seeds, tmp_path, capsys):
+    hot = written_run(tmp_path / "hot", 0, 490, global_batch_size=32, augment=AugmentConfig(mixup=0.2))
+    assert run(["compare", str(seeds[0]), str(hot)]) == 0
+    rows = {line.partition("  ")[0]: line.split()[-2:] for line in capsys.readouterr().out.splitlines()}
+    names = list(rows)
+    assert names[names.index("training images/s") + 1 :] == ["global_batch_size", "augment.mixup"]
+    assert rows["global_batch_size"] == ["64", "32"] and rows["augment.mixup"] == ["0.0", "0.2"]
+    assert setting_text(()) == setting_text({}) == setting_text(None) == "none"
+    assert (setting_text((0.5, 0.7)), setting_text({"a": 1})) == ("0.5 0.7", "a 1")
+
+
+def test_two_groups_of_seeds_have_a_difference_with_its_error(seeds, tmp_path, capsys):
+    twins = [
+        written_run(tmp_path / f"conv-{seed}", seed, 480 + 4 * seed, name="digits-conv") for seed in (0, 1)
+    ]
+    (one,) = differences_of(seeds_of([summarize(folder) for folder in (*seeds, *twins)]))
+    assert one.mean == pytest.approx(494 / 500 - 482 / 500)
+    assert one.standard_error == pytest.approx(((0.002**2) / 3 + (2 * (0.004**2)) / 2) ** 0.5)
+    assert run(["compare", *map(str, (*seeds, *twins))]) == 0
+    assert capsys.readouterr().out.endswith("\ndigits less digits-conv: +2.40 points, standard error 0.42\n")
+    assert run(["compare", *map(str, (*seeds, *twins)), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)["differences"]
+    assert found["second"] == list(map(str, twins)) and found["accuracy_difference"] == pytest.approx(0.024)
+
+
+def test_ema_and_raw_weights_are_both_shown(tmp_path, capsys):
+    data = FolderConfig(root="photos", holdout=0.1)
+    runs = [
+        written_run(tmp_path / str(seed), seed, 480, "imagenet-90ep-small", 3, raw=490 + seed, data=data)
+        for seed in (0, 1)
+    ]
+    assert run(["compare", *map(str, runs)]) == 0
+    text = capsys.readouterr().out
+    rows = {line.partition("  ")[0]: line for line in text.splitlines()}
+    assert rows["evaluated on"].split("  ")[-1].strip() == "validation, 500 images"
+    assert rows["last epoch, EMA"].split()[-2:] == ["96.00%", "96.00%"]
+    assert rows["last epoch, raw"].split()[-2:] == ["98.00%", "98.20%"]
+    assert rows["best epoch (same images)"].split()[-1] == "98.20%"
+    assert "raw  98.10% ± 0.14% (n=2)  lowest 98.00%  highest 98.20%" in " ".join(text.split(" ")).replace(
+        "   ", "  "
+    )
 
 
 def test_as_json(seeds, capsys):
     assert run(["compare", *map(str, seeds), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"runs", "seeds"}
+    assert set(found) == {"runs", "settings", "seeds", "differences"}
+    assert found["settings"] == {"seed": [0, 1, 2]} and found["differences"] == []
     assert set(found["runs"][0]) == {
         *("run", "recipe", "model", "seed", "epochs", "planned_epochs", "accuracy", "correct", "total"),
+        *("evaluated_on", "raw_accuracy", "raw_correct"),
         *("best_correct", "top5_correct", "parameters", "seconds", "images_per_s"),
     }
     (group,) = found["seeds"]
@@ -123,7 +150,7 @@ def test_a_terminal_is_asked_for_its_width(seeds, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert run(["compare", *map(str, seeds)]) == 0
-    assert capsys.readouterr().out.count("accuracy, last epoch") == 3
+    assert capsys.readouterr().out.count("last epoch") == 3
 
 
 def test_metrics_that_were_cut_short(seeds):

@@ -66,7 +66,7 @@ def test_the_run_folder_is_complete(finished):
     names = {path.name for path in finished.iterdir()}
     assert names == {
         *(".lock", "config.json", "metrics.jsonl", "train.log", "report.md", "curves.png", "confusion.png"),
-        *("lambdas.png", "checkpoints", "best.safetensors", "best.json"),
+        *("lambdas.png", "confusion.json", "checkpoints", "best.safetensors", "best.json"),
     }
     assert [path.name for path in sorted((finished / "checkpoints").iterdir())] == [
         "step-00000003",

@@ -81,6 +81,7 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
         return function(tuple(argv))
     if "json" in get_args(hints.get("format")):
         argv = ["--format=json" if argument == "--json" else argument for argument in argv]
+    argv = _without_repeats(signature, argv)
     recipe: RunConfig | None = None
     choices: dict[str, str] = {}
     for trained in (hint.__origin__ for hint in hints.values() if hint in _RECIPES):
@@ -210,6 +211,31 @@ def value_of(option: str, argv: Sequence[str]) -> str | None:
     """Find the value of an option among arguments that are not parsed yet."""
     found = re.findall(rf"^{re.escape(option)}[=\n](.*)$", "\n".join(argv), re.MULTILINE)
     return found[-1] if found else None
+
+
+def _without_repeats(signature: inspect.Signature, argv: Sequence[str]) -> Sequence[str]:
+    for parameter in signature.parameters.values():
+        if parameter.kind is not _POSITIONAL and parameter.default == ():
+            argv = _joined(f"--{parameter.name.replace('_', '-')}", argv)
+    return argv
+
+
+def _joined(option: str, argv: Sequence[str]) -> Sequence[str]:
+    """Put all values of an option that is given several times behind one: `--run A --run B` is `A B`."""
+    if sum(word.partition("=")[0] == option for word in argv) < 2:
+        return argv
+    values: list[str] = []
+    others: list[str] = []
+    kept = others
+    for word in argv:
+        name, equals, value = word.partition("=")
+        if name == option:
+            values += [value] if equals else []
+            kept = values
+        else:
+            kept = others if word.startswith("-") else kept
+            kept.append(word)
+    return [*others, option, *values]
 
 
 def _field(

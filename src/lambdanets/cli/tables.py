@@ -92,8 +92,10 @@ def figure(
     """
     from lambdanets.paper.figure import draw_figure_4
     from lambdanets.paper.results import load_results
+    from lambdanets.runs.figure_style import save_figure
 
-    caption = draw_figure_4(load_results(results, machine), out)
+    drawn, caption = draw_figure_4(load_results(results, machine))
+    save_figure(drawn, out)
     if format == "json":
         print_json({"figure": number, "path": out, "caption": caption})
     else:
@@ -114,12 +116,13 @@ def report(
         out: The page.
         results: As in `lambdanets tables`.
         machine: As in `lambdanets tables`.
-        run: Finished runs to show.
+        run: Runs to show, finished or not: --run A B or --run A --run B.
         format: text or json; --json is short for the latter.
     """
     from lambdanets.paper.page import write_report
 
-    write_report(out, results=results, machine=machine, runs=run)
+    for problem in write_report(out, results=results, machine=machine, runs=run):
+        _log(f"lambdanets report: {problem}")
     if format == "json":
         print_json({"path": out, "runs": run})
     else:

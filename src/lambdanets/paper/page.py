@@ -1,14 +1,14 @@
 """The web page of `lambdanets report`: all tables, the figure and runs in one file without a network."""
 
 import base64
-import tempfile
+import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from lambdanets.errors import DataError
 from lambdanets.files import storing
@@ -16,28 +16,30 @@ from lambdanets.paper.figure import draw_figure_4
 from lambdanets.paper.results import load_results
 from lambdanets.paper.schema import NOT_RUN, Table
 from lambdanets.paper.tables import NUMBERS, table
-from lambdanets.runs.compare import RunSummary, summarize
+from lambdanets.runs.compare import RunSummary, differences_of, differing_settings, seeds_of, setting_text
+from lambdanets.runs.figure_style import render_variants
 from lambdanets.runs.origin import commit, now, versions
-from lambdanets.terminal import format_duration
-
-# The images of a run in the order shown; any others follow by name.
-_RUN_CAPTIONS: Final = {
-    "curves": "Loss, error and learning rate over the epochs.",
-    "confusion": "Which class is taken for which.",
-    "lambdas": "Learned position tables: what each query channel reads at each relative offset.",
-    "positions": "Explained on an image: the position table of one layer, for each key.",
-    "field": "Explained on an image: what one position reads, and which pixels move it.",
-    "content": "Explained on an image: what the content's summary is made of, for each key.",
-}
+from lambdanets.runs.plots import compared_errors
+from lambdanets.runs.run_page import ShownRun, show_run
+from lambdanets.training.run_folder import RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Image:
-    """A PNG file inside the page; its title is the alternative text."""
+    """A PNG file inside the page, and its dark variant if there is one; the title is the alternative text."""
 
     title: str
     caption: str
     png: bytes
+    dark: bytes | None = None
+
+    @classmethod
+    def drawn(cls, title: str, caption: str, content: Figure | bytes) -> "Image":
+        """Draw a figure light and dark; a file is taken as it is."""
+        if isinstance(content, bytes):
+            return cls(title=title, caption=caption, png=content)
+        light, dark = render_variants(content)
+        return cls(title=title, caption=caption, png=light, dark=dark)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,37 +53,44 @@ class Image:
     @property
     def url(self) -> str:
         """The file as a data URL."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        return _data_url(self.png)
+
+    @property
+    def dark_url(self) -> str | None:
+        """The dark variant as a data URL; None where there is none."""
+        return None if self.dark is None else _data_url(self.dark)
 
 
-def write_report(out: Path, *, results: Path, machine: str | None = None, runs: Sequence[Path] = ()) -> None:
-    """Write the page of all tables, Figure 4 and some runs.
+def write_report(
+    out: Path, *, results: Path, machine: str | None = None, runs: Sequence[Path] = ()
+) -> list[str]:
+    """Write the page of some runs, of all tables and of Figure 4; each figure is there light and dark.
 
     Args:
         out: The file; its folder is made where there is none.
         results: Folder of result files.
         machine: Whose measurements are shown, as in `lambdanets tables`.
-        runs: Finished runs to show with their images.
+        runs: Run folders to show with their figures. What cannot be shown of one is said on the page.
+
+    Returns:
+        A sentence for each run of which something cannot be shown, or that is not finished.
 
     Raises:
-        PathError: A run does not exist.
         StorageError: The page cannot be written.
     """
-    summaries = [summarize(run) for run in runs]
+    # A run that is named twice is shown once.
+    shown = [show_run(run) for run in dict.fromkeys(runs)]
     known = load_results(results, machine)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "figure_4.png"
-        caption = draw_figure_4(known, path)
-        figure = Image(title="Figure 4: speed and accuracy", caption=caption, png=path.read_bytes())
-    text = _render_page([table(number, known) for number in NUMBERS], [figure], summaries)
+    figure, caption = draw_figure_4(known)
+    speed = Image.drawn("Figure 4: speed and accuracy", caption, figure)
+    text = _render_page([table(number, known) for number in NUMBERS], [speed], shown)
     with storing(out, "report", "Use another --out."):
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
+    return [f"{run.path}: {run.problem}" for run in shown if run.problem]
 
 
-def _render_page(
-    tables: Sequence[Table], images: Sequence[Image] = (), runs: Sequence[RunSummary] = ()
-) -> str:
+def _render_page(tables: Sequence[Table], images: Sequence[Image] = (), runs: Sequence[ShownRun] = ()) -> str:
     environment = Environment(
         loader=PackageLoader("lambdanets.paper"),
         autoescape=True,
@@ -89,7 +98,6 @@ def _render_page(
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["duration"] = format_duration
     agreements = Counter(cell.agrees for table in tables for cell in table.cells)
     return environment.get_template("paper.html").render(
         made_on=now(),
@@ -100,7 +108,8 @@ def _render_page(
         agreeing=agreements[True],
         differing=agreements[False],
         images=images,
-        runs=[(run, _run_images(run.path)) for run in runs],
+        runs=[(run, _run_images(run)) for run in runs],
+        comparison=_compare(runs),
         not_run=NOT_RUN,
     )
 
@@ -117,17 +126,86 @@ def _column_styles(table: Table) -> list[tuple[str, int]]:
     return styles
 
 
-def _run_images(run: Path) -> list[Image]:
-    known = [*_RUN_CAPTIONS]
-    paths = sorted(
-        run.glob("*.png"),
-        key=lambda path: (known.index(path.stem) if path.stem in known else len(known), path.stem),
+def _run_images(run: ShownRun) -> list[Image]:
+    return [Image.drawn(f"{run.path.name}: {one.title}", one.caption, one.content) for one in run.figures]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """Several runs side by side.
+
+    Attributes:
+        groups: A row for seeds of the same settings, or a run alone: name, runs, mean, std, lowest, highest.
+        differences: A sentence for the first group of seeds and each other one.
+        settings: Name, and the value of each run, of what differs.
+        names: Of the runs.
+        image: Their errors over the epochs.
+    """
+
+    groups: list[tuple[str, ...]]
+    differences: list[str]
+    settings: list[tuple[str, ...]]
+    names: list[str]
+    image: Image
+
+
+def _compare(runs: Sequence[ShownRun]) -> _Comparison | None:
+    """Compare runs of classifiers; None of fewer than two."""
+    summaries = [run.summary for run in runs if run.summary is not None]
+    if len(summaries) < 2:
+        return None
+    seeds = seeds_of(summaries)
+    members = [group.runs for group in seeds]
+    grouped = {run.path for group in members for run in group}
+    members += [(summary,) for summary in summaries if summary.path not in grouped]
+    names = _group_names(members)
+    curves = {
+        name: [RunFolder(run.path).read_metrics() for run in group]
+        for name, group in zip(names, members, strict=True)
+    }
+    caption = (
+        "Error of the EMA over the epochs. A line alone is a run; a band, with the mean in it, is of seeds."
     )
+    figure = compared_errors(curves, "Runs side by side", summaries[0].test_name)
+    return _Comparison(
+        groups=[_group_row(name, group) for name, group in zip(names, members, strict=True)],
+        differences=[
+            f"{names[0]} less {name}: {100 * one.mean:+.2f} points, standard error"
+            f" {100 * one.standard_error:.2f}."
+            for name, one in zip(names[1:], differences_of(seeds), strict=False)
+        ],
+        settings=[
+            (name, *(setting_text(value) for value in values))
+            for name, values in differing_settings(summaries).items()
+        ],
+        names=[str(summary.path) for summary in summaries],
+        image=Image.drawn("Runs side by side: error", caption, figure),
+    )
+
+
+def _group_names(members: Sequence[Sequence[RunSummary]]) -> list[str]:
+    """The recipe of each group, and a folder where several have one recipe."""
+    recipes = Counter(group[0].recipe for group in members)
     return [
-        Image(
-            title=f"{run.name}: {path.stem}",
-            caption=_RUN_CAPTIONS.get(path.stem, path.stem),
-            png=path.read_bytes(),
-        )
-        for path in paths
+        group[0].recipe if recipes[group[0].recipe] == 1 else f"{group[0].recipe} ({group[0].path.name})"
+        for group in members
     ]
+
+
+def _group_row(name: str, group: Sequence[RunSummary]) -> tuple[str, ...]:
+    values = [run.accuracy for run in group]
+    spread = f" ± {statistics.stdev(values):.2%}" if len(values) > 1 else ""
+    raw = [run.raw_accuracy for run in group if run.raw_accuracy is not None]
+    raw_spread = f" ± {statistics.stdev(raw):.2%}" if len(raw) > 1 else ""
+    return (
+        name,
+        str(len(values)),
+        ", ".join(str(run.config.seed) for run in group),
+        f"{statistics.fmean(values):.2%}{spread}",
+        f"{min(values):.2%} to {max(values):.2%}" if len(values) > 1 else "",
+        f"{statistics.fmean(raw):.2%}{raw_spread}" if raw else "",
+    )
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -1,14 +1,20 @@
 """The evaluation class by class, and what is most often taken for what; of many classes the worst alone."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Final
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lambdanets.files import replace_file
 from lambdanets.terminal import table
 
+# Beside the image of the same name.
+_CONFUSION: Final = "confusion.json"
 # More classes than a page or a terminal should list: the worst are shown instead.
 _MANY: Final = 20
 _WORST: Final = 10
@@ -103,3 +109,26 @@ def class_lines(counts: Sequence[ClassCount]) -> Iterator[str]:
         yield ""
         yield "most frequent confusions"
         yield from (f"{times:>5}  {label} for {other}" for label, other, times in confused_pairs(counts))
+
+
+def save_confusion(
+    folder: Path, confusion: Int[Tensor, "num_classes num_classes"], labels: Sequence[str]
+) -> None:
+    """Write a confusion matrix beside its image: labels, and (row, column, images) of what is not zero."""
+    pairs = confusion.nonzero()
+    entries = torch.cat((pairs, confusion[tuple(pairs.T)][:, None]), dim=1).tolist()
+    text = json.dumps({"labels": list(labels), "entries": entries})
+    replace_file(folder / _CONFUSION, f"{text}\n".encode())
+
+
+def load_confusion(folder: Path) -> tuple[Int[Tensor, "num_classes num_classes"], list[str]] | None:
+    """Read the matrix that `save_confusion` wrote, and the labels; None where there is none."""
+    path = folder / _CONFUSION
+    if not path.is_file():
+        return None
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    labels = [str(label) for label in stored["labels"]]
+    confusion = torch.zeros(len(labels), len(labels), dtype=torch.int64)
+    for row, column, images in stored["entries"]:
+        confusion[row, column] = images
+    return confusion, labels

@@ -1,13 +1,15 @@
 """Runs side by side, and seeds of one recipe together, from what their folders hold; without torch."""
 
 import json
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lambdanets.errors import CheckpointError, PathError
+from lambdanets.training.changes import flatten
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -20,9 +22,10 @@ class RunSummary:
         path: The run folder.
         config: The settings of the run.
         epochs: Epochs done so far, and of how many.
-        correct: Test images classified correctly after the last epoch.
-        total: Test images.
-        best_correct: The same after the best epoch, of the EMA or the raw weights, chosen on the same images.
+        correct: Evaluated images that the EMA model classifies correctly after the last epoch.
+        total: Evaluated images.
+        raw_correct: The same with the raw weights, where they were evaluated.
+        best_correct: The most of any epoch, of EMA and raw weights: chosen on the same images.
         top5_correct: Test images whose class was among the first five guesses, where that was counted.
         parameters: Trainable numbers.
         seconds: Training time.
@@ -35,6 +38,7 @@ class RunSummary:
     correct: int
     total: int
     best_correct: int
+    raw_correct: int | None = None
     top5_correct: int | None = None
     parameters: int
     seconds: float
@@ -55,6 +59,16 @@ class RunSummary:
         """The fraction that is correct after the last epoch."""
         return self.correct / self.total
 
+    @property
+    def raw_accuracy(self) -> float | None:
+        """The same with the raw weights; None where they were not evaluated."""
+        return None if self.raw_correct is None else self.raw_correct / self.total
+
+    @property
+    def test_name(self) -> str:
+        """What the evaluated images are called: test, or validation."""
+        return str(getattr(self.config.data, "test_name", "test"))
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         done, planned = self.epochs
@@ -65,8 +79,11 @@ class RunSummary:
             "seed": self.config.seed,
             "epochs": done,
             "planned_epochs": planned,
+            "evaluated_on": self.test_name,
             "accuracy": self.accuracy,
+            "raw_accuracy": self.raw_accuracy,
             "correct": self.correct,
+            "raw_correct": self.raw_correct,
             "total": self.total,
             "best_correct": self.best_correct,
             "top5_correct": self.top5_correct,
@@ -92,6 +109,12 @@ class Seeds:
         return [run.accuracy for run in self.runs]
 
     @property
+    def raw_accuracies(self) -> list[float]:
+        """The same with the raw weights; empty where not all runs have them."""
+        found = [run.raw_accuracy for run in self.runs]
+        return [accuracy for accuracy in found if accuracy is not None] if None not in found else []
+
+    @property
     def mean(self) -> float:
         """Mean of the accuracies."""
         return statistics.fmean(self.accuracies)
@@ -112,6 +135,40 @@ class Seeds:
             "accuracy_std": self.std,
             "accuracy_lowest": min(self.accuracies),
             "accuracy_highest": max(self.accuracies),
+            "raw_accuracy_mean": statistics.fmean(self.raw_accuracies) if self.raw_accuracies else None,
+            "raw_accuracy_std": statistics.stdev(self.raw_accuracies) if self.raw_accuracies else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """The mean accuracy of some seeds less that of others.
+
+    Attributes:
+        first: The former.
+        second: The latter.
+    """
+
+    first: Seeds
+    second: Seeds
+
+    @property
+    def mean(self) -> float:
+        """The difference of the means."""
+        return self.first.mean - self.second.mean
+
+    @property
+    def standard_error(self) -> float:
+        """Standard error of the difference, for spreads that may differ (Welch)."""
+        return math.hypot(*(group.std / math.sqrt(len(group.runs)) for group in (self.first, self.second)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "first": [str(run.path) for run in self.first.runs],
+            "second": [str(run.path) for run in self.second.runs],
+            "accuracy_difference": self.mean,
+            "standard_error": self.standard_error,
         }
 
 
@@ -139,6 +196,7 @@ def summarize(run: Path) -> RunSummary:
             best_correct=max(
                 max(record["test_correct"], record.get("raw_test_correct", 0)) for record in records
             ),
+            raw_correct=last.get("raw_test_correct"),
             top5_correct=last.get("test_top5_correct"),
             parameters=json.loads(description.read_text())["parameters"],
             seconds=last["seconds"],
@@ -161,3 +219,25 @@ def seeds_of(summaries: Sequence[RunSummary]) -> list[Seeds]:
         for group in groups.values()
         if len(group) > 1
     ]
+
+
+def differences_of(groups: Sequence[Seeds]) -> list[Difference]:
+    """Compare the first group of seeds with each other one."""
+    return [Difference(first=groups[0], second=other) for other in groups[1:]]
+
+
+def differing_settings(summaries: Sequence[RunSummary]) -> dict[str, list[object]]:
+    """The settings that are not the same in all runs: dotted name -> the value of each run, or None."""
+    settings = [flatten(summary.config) for summary in summaries]
+    names = dict.fromkeys(name for one in settings for name in one)
+    values = {name: [one.get(name) for one in settings] for name in names}
+    return {name: found for name, found in values.items() if any(value != found[0] for value in found)}
+
+
+def setting_text(value: object) -> str:
+    """Write the value of a setting as a table shows it."""
+    if isinstance(value, tuple | list):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name} {one}" for name, one in value.items()) or "none"
+    return "none" if value in (None, "") else str(value)

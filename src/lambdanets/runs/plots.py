@@ -14,6 +14,7 @@ from lambdanets.errors import ArgumentError
 from lambdanets.runs.figure_style import DPI, MIN_WIDTH, fold, set_title, shorten, text_width
 
 _TRAIN, _TEST, _RAW = "tab:blue", "tab:orange", "tab:purple"
+_GROUPS: Final = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:gray")
 # More classes than a matrix has room for names and numbers of.
 _MANY: Final = 30
 # Letters of a class name, the others are left out.
@@ -69,10 +70,48 @@ def _draw_errors(errors: Axes, records: Sequence[Mapping[str, Any]], test_name: 
         for record in records
     ]
     _draw(errors, wrong, lines, "wrong, %")
-    error_axis(errors)
+    _error_axis(errors)
 
 
-def error_axis(axes: Axes) -> None:
+def compared_errors(
+    groups: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str, test_name: str = "test"
+) -> Figure:
+    """Draw the error of the EMA over the epochs: a line for a run, mean and band of all values for seeds.
+
+    Args:
+        groups: Name -> the lines of metrics.jsonl of each of its runs.
+        title: Above the panel.
+        test_name: What the evaluated images are called.
+    """
+    names = [
+        fold(f"{name} (n={len(runs)})" if len(runs) > 1 else name, 3.2, 9) for name, runs in groups.items()
+    ]
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure = Figure(figsize=(9, max(4.2, 1.5 + 0.2 * lines)), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    for place, (name, runs) in enumerate(zip(names, groups.values(), strict=True)):
+        epochs = [record["epoch"] for record in min(runs, key=len)]
+        wrong = np.array(
+            [[100 * (1 - record["test_accuracy"]) for record in run[: len(epochs)]] for run in runs]
+        )
+        color = _GROUPS[place % len(_GROUPS)]
+        style = "-" if place < len(_GROUPS) else "--"
+        marker = "." if len(epochs) < 5 else ""
+        axes.plot(epochs, wrong.mean(0), color=color, label=name, linestyle=style, marker=marker)
+        if len(runs) > 1:
+            axes.fill_between(epochs, wrong.min(0), wrong.max(0), color=color, alpha=0.2, linewidth=0)
+    _error_axis(axes)
+    axes.set_title(f"wrong, % of the {test_name} images; band: lowest to highest of the seeds", fontsize=10)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    # Beside the axes, so on no line, whatever their number.
+    figure.legend(loc="outside right upper", frameon=False, fontsize=9)
+    set_title(figure, title)
+    return figure
+
+
+def _error_axis(axes: Axes) -> None:
     """Scale an axis of errors in percent so that few are seen as well as many."""
     # Linear below one in a thousand, so that no mistake at all is on the page too.
     axes.set_yscale("symlog", linthresh=0.1, linscale=0.3)

@@ -16,7 +16,13 @@ from lambdanets.files import replace_file
 from lambdanets.models.factory import count_parameters
 from lambdanets.nn import LambdaLayer2d
 from lambdanets.recipes.origins import describe_reference
-from lambdanets.runs.class_report import HEADINGS, class_counts, confused_pairs, listed_classes
+from lambdanets.runs.class_report import (
+    HEADINGS,
+    class_counts,
+    confused_pairs,
+    listed_classes,
+    save_confusion,
+)
 from lambdanets.runs.ema import compare_weights
 from lambdanets.runs.figure_style import save_figure
 from lambdanets.runs.finetune import init_rows, not_taken_lines, trained_rows
@@ -61,6 +67,7 @@ def write_report(
     record = folder.read_init()
     preprocessing = task.preprocessing.to_dict() if task.preprocessing else None
     matrix = confusion(evaluation.confusion.numpy(), task.labels, title)
+    save_confusion(folder.path, evaluation.confusion, task.labels)
     return finish_report(
         folder,
         state,

@@ -29,8 +29,8 @@ class RunFolder:
     """The files of one run.
 
     `config.json · metrics.jsonl · train.log · report.md · curves.png · confusion.png · lambdas.png ·
-    checkpoints/ · best.safetensors · best.json`, `init.json` if it started with trained weights, and `.lock`,
-    which names the process at work and counts the sessions.
+    confusion.json · checkpoints/ · best.safetensors · best.json`, `init.json` if it started with trained
+    weights, and `.lock`, which names the process at work and counts the sessions.
     """
 
     def __init__(self, path: Path) -> None:
