@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -186,3 +187,17 @@ def test_neither_a_run_nor_a_model_is_named(image, tmp_path):
     message = "explain: weights must be left out for a run, which has its own, got .* the name of a model."
     with pytest.raises(ArgumentError, match=message):
         explain(str(tmp_path), image, tmp_path / "out", weights=image)
+
+
+def test_in_a_run_folder_there_are_dark_variants(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        module, "save_figure", lambda figure, path: drawn.append((path, figure.get_facecolor()[0]))
+    )
+    module._save(Figure(facecolor="white"), tmp_path / "field.png")
+    (tmp_path / "config.json").touch()
+    module._save(Figure(facecolor="white"), tmp_path / "field.png")
+    assert [path.relative_to(tmp_path).as_posix() for path, _ in drawn] == ["field.png"] * 2 + [
+        "dark/field.png"
+    ]
+    assert drawn[1][1] == 1 and drawn[2][1] < 0.2

@@ -180,7 +180,7 @@ def test_a_run_is_shown_with_its_numbers_settings_classes_and_images(
         "Explained on an image",
         "another",
     ]
-    # What is drawn anew has a dark variant, other files keep their white ground.
+    # What is drawn anew has a dark variant, other files may, or keep their white ground.
     assert text.count("<source media=") == 2 and text.count('class="image light"') == 2
     cells = Reader(text).cells
     assert cells[cells.index("global_batch_size") :][:3] == ["global_batch_size", "64", "32"]
@@ -196,10 +196,10 @@ def test_several_runs_are_shown_side_by_side_with_the_spread_of_seeds(
     twins = [written_run(tmp_path / f"b{seed}", seed, 480 + seed, "digits-conv", 4) for seed in (0, 1)]
     text = _render(tables, *runs, *twins)
     cells = Reader(text).cells
-    assert cells[cells.index("98.10% ± 0.14%") - 2 :][:4] == [
+    assert cells[cells.index("98.10%\u00a0±\u00a00.14%") - 2 :][:4] == [
         "2",
         "0, 1",
-        "98.10% ± 0.14%",
+        "98.10%\u00a0±\u00a00.14%",
         "98.00% to 98.20%",
     ]
     assert "digits less digits-conv: +2.00 points, standard error 0.14." in text
@@ -245,6 +245,15 @@ def test_all_runs_are_kept_however_they_are_given(
     assert run(("report", "--out", str(tmp_path / "page.html"), *words.split())) == 0
     assert list(dict.fromkeys(map(str, given[0]))) == ["A", "B", "C"]
     assert capsys.readouterr().err == "lambdanets report: A: Unfinished.\n"
+
+
+def test_a_dark_variant_beside_a_file_is_shown(tmp_path: Path, tables: list[Table]) -> None:
+    folder = written_run(tmp_path / "mine", 0, 495, epochs=1)
+    (folder / "dark").mkdir()
+    for path in (folder / "field.png", folder / "dark" / "field.png"):
+        path.write_bytes(PNG)
+    text = _render(tables, folder)
+    assert text.count("<source media=") == 3 and 'class="image light"' not in text
 
 
 def test_a_large_image_and_more_than_a_dozen_are_left_out(tmp_path: Path) -> None:

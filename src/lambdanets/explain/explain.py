@@ -32,7 +32,7 @@ from lambdanets.files import replace_file, storing
 from lambdanets.functional._keys import normalization_name
 from lambdanets.models import list_models
 from lambdanets.nn import LambdaLayer2d
-from lambdanets.runs.figure_style import save_figure
+from lambdanets.runs.figure_style import dark_variant_of, darken, save_figure
 from lambdanets.runs.load import RANDOM, load_named, load_run
 from lambdanets.runs.loaded import LoadedModel, Origin
 from lambdanets.terminal import count
@@ -155,14 +155,23 @@ def explain(
     shown = loaded.preprocessing.shown(pixels).numpy()
     drawn = _draw(view, title, shown, is_random=origin.source == RANDOM)
     for file, (figure, caption) in drawn.items():
-        with storing(out / file):
-            save_figure(figure, out / file)
+        _save(figure, out / file)
         figures[out / file] = caption
     captions = {path.name: caption for path, caption in figures.items()}
     replace_file(out / NUMBERS, _numbers(view, header, captions).encode())
     return Explanation(
         title=title, figures=figures, numbers=out / NUMBERS, layers=tuple(layers), error=view.error
     )
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with storing(path):
+        save_figure(figure, path)
+        if RunFolder(path.parent).config.is_file():
+            # The page of a run has its figures dark too.
+            dark = dark_variant_of(path)
+            dark.parent.mkdir(exist_ok=True)
+            save_figure(darken(figure), dark)
 
 
 def _load(source: str, weights: Path | None) -> LoadedModel:

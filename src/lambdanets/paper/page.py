@@ -34,10 +34,10 @@ class Image:
     dark: bytes | None = None
 
     @classmethod
-    def drawn(cls, title: str, caption: str, content: Figure | bytes) -> "Image":
-        """Draw a figure light and dark; a file is taken as it is."""
+    def drawn(cls, title: str, caption: str, content: Figure | bytes, dark: bytes | None = None) -> "Image":
+        """Draw a figure light and dark; a file, with its dark variant, is taken as it is."""
         if isinstance(content, bytes):
-            return cls(title=title, caption=caption, png=content)
+            return cls(title=title, caption=caption, png=content, dark=dark)
         light, dark = render_variants(content)
         return cls(title=title, caption=caption, png=light, dark=dark)
 
@@ -127,7 +127,10 @@ def _column_styles(table: Table) -> list[tuple[str, int]]:
 
 
 def _run_images(run: ShownRun) -> list[Image]:
-    return [Image.drawn(f"{run.path.name}: {one.title}", one.caption, one.content) for one in run.figures]
+    return [
+        Image.drawn(f"{run.path.name}: {one.title}", one.caption, one.content, one.dark)
+        for one in run.figures
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +197,9 @@ def _group_names(members: Sequence[Sequence[RunSummary]]) -> list[str]:
 
 def _group_row(name: str, group: Sequence[RunSummary]) -> tuple[str, ...]:
     values = [run.accuracy for run in group]
-    spread = f" ± {statistics.stdev(values):.2%}" if len(values) > 1 else ""
+    spread = f"\u00a0±\u00a0{statistics.stdev(values):.2%}" if len(values) > 1 else ""
     raw = [run.raw_accuracy for run in group if run.raw_accuracy is not None]
-    raw_spread = f" ± {statistics.stdev(raw):.2%}" if len(raw) > 1 else ""
+    raw_spread = f"\u00a0±\u00a0{statistics.stdev(raw):.2%}" if len(raw) > 1 else ""
     return (
         name,
         str(len(values)),

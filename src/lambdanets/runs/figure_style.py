@@ -58,6 +58,11 @@ def save_figure(figure: Figure, path: Path | io.BytesIO) -> None:
         figure.savefig(path, format="png")
 
 
+def dark_variant_of(path: Path) -> Path:
+    """The path of the dark variant of an image file, which need not exist."""
+    return path.parent / "dark" / path.name
+
+
 def render_variants(figure: Figure) -> tuple[bytes, bytes]:
     """Give a figure as PNG, light and dark; the figure itself is dark then."""
     return _png(figure), _png(darken(figure))

@@ -120,7 +120,8 @@ def _error_axis(axes: Axes) -> None:
     top = next((tick for tick in ticks[1:] if tick >= max(drawn, default=100)), 100)
     axes.set_yticks([tick for tick in ticks if tick <= top])
     # A little more on both sides, for lines that lie on the edge.
-    axes.set_ylim(-0.02, 1.05 * top)
+    low = max((tick for tick in ticks if tick <= min(drawn, default=0)), default=0)
+    axes.set_ylim(0.95 * low if low else -0.02, 1.05 * top)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
 

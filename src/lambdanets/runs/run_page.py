@@ -17,6 +17,7 @@ from lambdanets.runs.class_report import (
     load_confusion,
 )
 from lambdanets.runs.compare import RunSummary, setting_text, summarize
+from lambdanets.runs.figure_style import dark_variant_of
 from lambdanets.runs.plots import confusion, learning_curves, position_tables
 from lambdanets.terminal import format_duration
 from lambdanets.training.changes import differences
@@ -41,11 +42,12 @@ _LARGEST_IMAGE: Final = 1_500_000
 
 @dataclass(frozen=True, kw_only=True)
 class ShownFigure:
-    """A figure of a run, to be drawn light and dark, or an image file that is as it is."""
+    """A figure of a run, to be drawn light and dark, or an image file with its dark variant, if any."""
 
     title: str
     caption: str
     content: Figure | bytes
+    dark: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class ShownRun:
 
     @property
     def headings(self) -> tuple[str, ...]:
-        """Of the table of classes."""
+        """The headings of the table of classes."""
         return HEADINGS
 
 
@@ -180,8 +182,8 @@ def _changed_settings(config: RunConfig) -> list[tuple[str, str, str]]:
     return [(name, setting_text(old), setting_text(new)) for name, (old, new) in changed.items()]
 
 
-def _drawn(name: str, content: Figure | bytes) -> ShownFigure:
-    return ShownFigure(title=name, caption=_CAPTIONS.get(name, name), content=content)
+def _drawn(name: str, content: Figure | bytes, dark: bytes | None = None) -> ShownFigure:
+    return ShownFigure(title=name, caption=_CAPTIONS.get(name, name), content=content, dark=dark)
 
 
 def _position_tables(weights: Path) -> dict[str, Any]:
@@ -202,4 +204,5 @@ def _other_images(folder: Path, known: set[str]) -> Iterator[ShownFigure]:
     paths.sort(key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path.stem))
     small = [path for path in paths if path.stat().st_size <= _LARGEST_IMAGE]
     for path in small[:_MOST_IMAGES]:
-        yield _drawn(path.stem, path.read_bytes())
+        dark = dark_variant_of(path)
+        yield _drawn(path.stem, path.read_bytes(), dark.read_bytes() if dark.is_file() else None)
