@@ -11,7 +11,7 @@ from lambdanets.cli._words import all_words
 from support.commands import printed, refused
 
 _RESULTS = "results machine"
-_PARTS = "kind train test train-labels test-labels"
+_PARTS = "kind train test train-labels test-labels holdout"
 _LABELLING = "teacher weights out hard min-confidence balance shard-size"
 _OPERATOR = "scope batch channels query-depth num-heads intra-depth dtype"
 _RUN = "out resume-allow tensorboard"

@@ -49,15 +49,61 @@ def test_check_counts(images, capsys):
         "       cat  3",
         "       dog  4",
     ]
-    assert text.endswith("nothing wrong; --decode reads each image\n")
+    command = f"train with: lambdanets train photos --data.root {images}\n"
+    assert text.endswith(f"nothing wrong; --decode reads each image\n{command}")
+    assert "\nwarning: fewer than 10 images to train with of cat (3), dog (4): add images of these" in text
     text = printed(capsys, "data", "check", images, "--decode")
     assert "       from 20×10 to 20×13 pixels\n" in text
-    assert text.endswith("every image can be decoded\n")
+    assert text.endswith(f"every image can be decoded\n{command}")
+
+
+def test_check_shows_the_split_that_a_training_makes(images, capsys, monkeypatch):
+    monkeypatch.chdir(images)
+    survey = FolderConfig(root="train").located().survey()
+    text = printed(capsys, "data", "check", "train")
+    assert text.startswith("train: folder\ntrain ")
+    for part, counts in survey.counts.items():
+        assert (
+            f"{part:<12}{sum(counts.values())} images of 2 classes\n".replace("1 images", "1 image") in text
+        )
+    assert (
+        "\nvalidation: 0.2 of each class, about, by a digest of each file's name; --holdout sets another"
+        " fraction aside\n" in text
+    )
+    assert text.endswith("\ntrain with: lambdanets train photos --data.root train\n")
+    report = json.loads(printed(capsys, "data", "check", "train", "--holdout", "0.5", "--json"))
+    assert report["holdout"] == 0.5 and [part["part"] for part in report["parts"]] == ["train", "validation"]
+    assert report["command"] == "lambdanets train photos --data.root train --data.holdout 0.5"
+
+
+def test_check_says_what_to_type_for_other_parts(images, tmp_path, capsys):
+    (images / "val").rename(images / "held")
+    text = printed(capsys, "data", "check", images, "--test", "held")
+    assert text.endswith(f"train photos --data.root {images} --data.test held\n")
+    text = printed(capsys, "data", "check", images, "--test", "")
+    assert text.endswith(f"train photos --data.root {images} --data.holdout 0.2\n")
+    write_tar(tmp_path / "shards/t-0.tar", samples([0, 1, 1]))
+    words = ("--train", "t-*.tar", "--test", "")
+    text = printed(capsys, "data", "check", tmp_path / "shards", *words)
+    assert text.endswith(
+        f"train photos --data.root {tmp_path}/shards --data.name shards --data.train 't-*.tar'"
+        " --data.holdout 0.2\n"
+    )
+
+
+def test_check_of_a_layout_that_is_not_understood(images, capsys):
+    message = refused(capsys, "data", "check", images / "train" / "cat", code=4)
+    assert "must hold a folder for each class, got 3 images and no folder. If these are" in message
+    shutil.rmtree(images / "train" / "dog")
+    message = refused(capsys, "data", "check", images, "--test", "", code=4)
+    assert "must hold two classes or more, got 'cat' alone." in message
 
 
 def test_check_in_json(images, capsys):
     report = json.loads(printed(capsys, "data", "check", images, "--decode", "--json"))
-    assert set(report) == {"root", "kind", "decoded", "fit", "only_in", "parts"}
+    about = {"root", "kind", "decoded", "fit", "holdout", "notes", "command"}
+    assert set(report) == about | {"only_in", "parts"}
+    assert report["command"] == f"lambdanets train photos --data.root {images}" and not report["holdout"]
     assert report["fit"] and report["decoded"] and report["kind"] == "folder"
     train, val = report["parts"]
     assert set(train) == {"part", "images", "bytes", "pixels", "classes", "empty", "unreadable"}
@@ -163,12 +209,12 @@ class Deadly(MemorySource):
 
 
 @pytest.mark.slow
-def test_a_killed_process_is_a_sentence(monkeypatch):
+def test_a_killed_process_is_a_sentence(images, monkeypatch):
     monkeypatch.setattr(data_job, "_WORTH_A_PROCESS", 1)
     monkeypatch.setattr(FolderConfig, "open_train", lambda self: Deadly([b"", b""], [0, 1]))
     message = r"data check: processes that decode must live, got one that was killed, probably for memory\."
     with pytest.raises(DataError, match=message):
-        check_data(find_files("", kind="folder", test=""), decoding=True, num_workers=2)
+        check_data(find_files(str(images), kind="folder", test=""), decoding=True, num_workers=2)
 
 
 def test_shard_keeps_bytes_and_classes(images, tmp_path, capsys):
@@ -243,8 +289,8 @@ def test_index(tmp_path, capsys, monkeypatch):
 def test_what_is_not_there(tmp_path, capsys):
     message = refused(capsys, "data", "check", tmp_path / "none", code=2)
     assert (
-        f"data: root must be a folder, got {tmp_path}/none, which is none. A data set of Hugging Face needs"
-        in message
+        f"data: root must be a folder, got {tmp_path}/none, which is not there. Where the images are now, say"
+        " --data.root DIR. A data set of Hugging Face needs" in message
     )
     message = refused(capsys, "data", "index", tmp_path, code=2)
     assert f"data index: root must be a folder with *.tar in it or below, got {tmp_path}." in message

@@ -33,6 +33,8 @@ class _Parts:
         test: The part to test with; '' for none.
         train_labels: A label file for a flat folder, below the root.
         test_labels: The same for the test.
+        holdout: Fraction of the training that is set aside as the test; of class folders without parts a
+            fifth, unless given.
     """
 
     kind: Literal["folder", "shards", "huggingface", "coco"] | None = None
@@ -40,6 +42,7 @@ class _Parts:
     test: str = "val"
     train_labels: str | None = None
     test_labels: str | None = None
+    holdout: float = 0.0
 
     def below(self, root: str) -> "FilesConfig":
         from lambdanets.data.check import find_files
@@ -202,8 +205,16 @@ def _lines(report: "DataReport") -> Iterator[str]:
             more = ", …" if len(part.empty) > _MOST_CLASSES else ""
             named = f"{', '.join(part.empty[:_MOST_CLASSES])}{more}"
             yield f"no images in {part.part}: {count(len(part.empty), 'class')} ({named})"
+    if report.holdout:
+        yield (
+            f"{report.parts[-1].part}: {report.holdout:g} of each class, about, by a digest of each file's"
+            " name; --holdout sets another fraction aside"
+        )
     yield from (f"unreadable: {reason}" for part in report.parts for reason in part.unreadable)
+    yield from (f"warning: {note}" for note in report.notes)
     yield _verdict(report)
+    if report.is_fit:
+        yield f"train with: {report.command}"
 
 
 def _details(part: "PartReport") -> str:

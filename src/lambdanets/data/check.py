@@ -1,9 +1,10 @@
 """Check data sets, write them as shards, and index shards: the jobs of `lambdanets data`."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -11,14 +12,18 @@ from typing import Any, Final, NamedTuple
 from lambdanets.data.config import FilesConfig, FolderConfig, switched
 from lambdanets.data.decode import decode
 from lambdanets.data.folders import FolderSource, write_class_names
+from lambdanets.data.layout import HOLDOUT, check_root, holds_shards
 from lambdanets.data.shard_index import index_place, read_index
 from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES, write_shards
 from lambdanets.data.shards import ShardSource
-from lambdanets.data.sources import Source
+from lambdanets.data.sources import Source, Subset
 from lambdanets.errors import ArgumentError, DataError, PathError
-from lambdanets.files import storing
+from lambdanets.files import absolute, storing
 from lambdanets.processes import worker_pool
 from lambdanets.terminal import counting
+
+# The settings that say where the parts are.
+_PARTS: Final = ("train", "test", "holdout", "train_labels", "test_labels")
 
 # Images that a process decodes before it reports.
 _AT_ONCE: Final = 32
@@ -62,12 +67,18 @@ class DataReport:
         kind: folder, shards or huggingface.
         decoded: Whether every image was decoded.
         parts: Train, and test where there is one.
+        holdout: The fraction of the training that is set aside as the test; 0 where this is a part.
+        notes: One sentence for each thing that a training should not meet unseen.
+        command: What trains with these images.
     """
 
     root: str
     kind: str
     decoded: bool
     parts: tuple[PartReport, ...]
+    holdout: float = 0.0
+    notes: tuple[str, ...] = ()
+    command: str = ""
 
     @property
     def only_in(self) -> dict[str, str]:
@@ -96,6 +107,9 @@ class DataReport:
             "decoded": self.decoded,
             "fit": self.is_fit,
             "only_in": self.only_in,
+            "holdout": self.holdout,
+            "notes": self.notes,
+            "command": self.command if self.is_fit else None,
             "parts": [
                 {
                     "part": part.part,
@@ -121,29 +135,69 @@ def check_data(data: FilesConfig, *, decoding: bool = False, num_workers: int = 
 
     Raises:
         PathError: A part is not there.
-        DataError: A part has no images, or cannot be trusted.
+        DataError: A part has no images, or cannot be trusted; a folder is laid out in another way.
     """
-    parts = [(data.train, data.open_train)]
-    if data.test:
-        parts.append((data.test, data.open_test))
-    reports = []
-    for part, open_part in parts:
-        source = open_part()
-        checked = list(_decoded(source, part, num_workers) if decoding else _listed(source, part))
-        counts = Counter(source.targets.tolist())
-        known = [one.num_bytes for one in checked if one.num_bytes is not None]
-        sizes = sorted((one.size for one in checked if one.size), key=lambda size: size[0] * size[1])
-        reports.append(
-            PartReport(
-                part=part,
-                counts={source.labels[target]: counts[target] for target in sorted(counts)},
-                empty=tuple(label for target, label in enumerate(source.labels) if target not in counts),
-                num_bytes=sum(known) if known else None,
-                pixels=(sizes[0], sizes[-1]) if sizes else None,
-                unreadable=tuple(one.reason for one in checked if one.reason),
-            )
-        )
-    return DataReport(root=data.root, kind=data.name, decoded=decoding, parts=tuple(reports))
+    survey, problem = None, None
+    try:
+        survey = data.survey()
+    except (PathError, DataError) as error:
+        problem = error
+    try:
+        opened = _open_parts(data)
+    except (PathError, DataError) as error:
+        # The survey says what to type.
+        raise problem or error from error
+    report = DataReport(
+        root=data.root_given or data.root,
+        kind=data.name,
+        decoded=decoding,
+        parts=tuple(_count(part, source, decoding, num_workers) for part, source in opened),
+        holdout=data.holdout,
+        notes=survey.notes if survey else (),
+        command=_command(data),
+    )
+    if problem and report.is_fit:
+        raise problem
+    return report
+
+
+def _open_parts(data: FilesConfig) -> list[tuple[str, Source]]:
+    """The parts by their names; both may have one name."""
+    if data.holdout:
+        return [*zip(("train", data.test_name), data.open_parts(), strict=True)]
+    parts = [(data.train, data.open_train())]
+    return [*parts, (data.test, data.open_test())] if data.test else parts
+
+
+def _count(part: str, source: Source, decoding: bool, num_workers: int) -> PartReport:
+    checked = list(_decoded(source, part, num_workers) if decoding else _listed(source, part))
+    counts = Counter(source.targets.tolist())
+    known = [one.num_bytes for one in checked if one.num_bytes is not None]
+    sizes = sorted((one.size for one in checked if one.size), key=lambda size: size[0] * size[1])
+    return PartReport(
+        part=part,
+        counts={source.labels[target]: counts[target] for target in sorted(counts)},
+        empty=tuple(label for target, label in enumerate(source.labels) if target not in counts),
+        num_bytes=sum(known) if known else None,
+        pixels=(sizes[0], sizes[-1]) if sizes else None,
+        unreadable=tuple(one.reason for one in checked if one.reason),
+    )
+
+
+def _command(data: FilesConfig) -> str:
+    """The command that trains with images where they are, with the options that their parts need."""
+    root = data.root_given or data.root
+    words = ["lambdanets", "train", "photos", "--data.root", root]
+    is_seen = data.name == "folder" or (data.name == "shards" and holds_shards(data.root, FilesConfig.train))
+    words += [] if is_seen else ["--data.name", data.name]
+    defaults: dict[str, Any] = {field.name: field.default for field in fields(data) if field.name in _PARTS}
+    plain = replace(data, **defaults).located()
+    if not (data.test or data.holdout):
+        data = replace(data, test=plain.test, holdout=HOLDOUT)
+    for name in defaults:
+        if (value := getattr(data, name)) != getattr(plain, name):
+            words += [f"--data.{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 class _Checked(NamedTuple):
@@ -159,13 +213,19 @@ def _listed(source: Source, part: str) -> Iterator[_Checked]:
     with counting(f"listing {part}", len(source)) as show:
         for index in range(len(source)):
             try:
-                num_bytes = source.size(index) if isinstance(source, FolderSource | ShardSource) else None
+                num_bytes = _size(source, index)
                 if num_bytes == 0:
                     raise DataError(f"{source.name(index)}: must not be empty.")
                 yield _Checked(num_bytes)
             except DataError as error:
                 yield _Checked(reason=str(error))
             show(index + 1)
+
+
+def _size(source: Source, index: int) -> int | None:
+    if isinstance(source, Subset):
+        return _size(source.source, int(source.indices[index]))
+    return source.size(index) if isinstance(source, FolderSource | ShardSource) else None
 
 
 def _decoded(source: Source, part: str, num_workers: int) -> Iterator[_Checked]:
@@ -225,6 +285,7 @@ def find_files(
     test: str = "val",
     train_labels: str | None = None,
     test_labels: str | None = None,
+    holdout: float = 0.0,
 ) -> FilesConfig:
     """The config of a data set, by how its folder looks: shards where `train` holds tar archives.
 
@@ -235,6 +296,7 @@ def find_files(
         test: Empty where there is none.
         train_labels: For a folder alone.
         test_labels: For a folder alone.
+        holdout: The fraction of the training that is set aside as the test.
 
     Raises:
         ArgumentError: `train` is empty, or label files are given for something else than a folder.
@@ -243,19 +305,19 @@ def find_files(
     if not train:
         raise ArgumentError("data: train must name a folder, a pattern or a split, got nothing.")
     if kind is None:
-        if not Path(root).is_dir():
-            raise PathError(
-                f"data: root must be a folder, got {root}, which is none."
-                " A data set of Hugging Face needs --kind huggingface."
-            )
-        is_sharded = train.endswith(".tar") or any((Path(root) / train).glob("*.tar"))
-        kind = "shards" if is_sharded else "folder"
-    settings = {"root": root, "train": train, "test": test}
+        try:
+            check_root(absolute(root))
+        except PathError as error:
+            if Path(root).exists():
+                raise
+            raise PathError(f"{error} A data set of Hugging Face needs --kind huggingface.") from error
+        kind = "shards" if holds_shards(root, train) else "folder"
+    settings = {"root": root, "train": train, "test": test, "holdout": holdout}
     labels = {"train_labels": train_labels, "test_labels": test_labels}
     given = {name: file for name, file in labels.items() if file is not None}
     config = switched(FolderConfig(), kind, **settings, **given)
     assert isinstance(config, FilesConfig), "only files are looked for"
-    return config
+    return config.located()
 
 
 class Written(NamedTuple):
@@ -286,10 +348,12 @@ def shard_data(
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ArgumentError(f"data shard: out must be a new or an empty folder, got {out}.")
-    train = data.open_train()
-    sources = {"train": train}
-    if data.test:
-        sources["val"] = data.open_test(train.labels)
+    if data.test or data.holdout:
+        train, test = data.open_parts()
+        sources = {"train": train, "val": test}
+    else:
+        train = data.open_train()
+        sources = {"train": train}
     with storing(out, "data shard", "Free some space or use another folder."):
         out.mkdir(parents=True, exist_ok=True)
         write_class_names(out, train.labels)

@@ -105,9 +105,11 @@ def survey_folder(data: "FolderConfig") -> Survey | None:
         aside = set_aside(keys, [label for label, _ in entries], data.holdout)
         tested = [entry for entry, is_aside in zip(entries, aside, strict=True) if is_aside]
         entries = [entry for entry, is_aside in zip(entries, aside, strict=True) if not is_aside]
-    else:
+    elif data.test:
         check_part(root, data.test, option="test")
         tested = _entries(root / data.test, classes)
+    else:
+        tested = []
     part = os.fsencode(root / data.train)
     trained = Counter(label for label, _ in entries)
     return Survey(
@@ -167,7 +169,7 @@ def _notes(root: Path, data: "FolderConfig", counts: Mapping[str, int]) -> list[
             f"unequal classes: {counts[most]:,} images of {most}, {counts[fewest]:,} of {fewest}; a network"
             " may take the rare ones for the frequent ones"
         )
-    parts = [data.train] if data.holdout else [data.train, data.test]
+    parts = [data.train] if data.holdout or not data.test else [data.train, data.test]
     files = (printable(name) for part in parts for name in list_files(os.fsencode(root / part), b""))
     others = [name for name in files if not name.lower().endswith(tuple(map(os.fsdecode, ENDINGS)))]
     if others:
