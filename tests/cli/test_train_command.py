@@ -53,7 +53,8 @@ def test_the_recipes_are_listed(words, capsys):
         (("digits", "--optim.epsilon", "0.1"), "epsilon must be none for sgd, got 0.1."),
         (
             ("imagenet-lambda-resnet50-90ep",),
-            "FolderConfig: root must be given, got none. Use --data.root DIR, with the parts train and val.",
+            "FolderConfig: root must be given, got none. Use --data.root DIR, with the parts train and val,"
+            " or with a folder for each class.",
         ),
     ],
 )

@@ -76,7 +76,12 @@ def test_too_many_end_the_run_with_4_and_the_last_one_is_named(photos, tmp_path)
 def test_a_test_ends_at_the_first(photos, tmp_path):
     root, _ = photos
     (root / "val" / "cat" / "cut.jpg").write_bytes(b"")
-    with pytest.raises(DataError, match=r"val/cat/cut\.jpg"):
+    message = (
+        r"val/cat/cut\.jpg: must be an image .*, got another kind of file\. It is one of the validation"
+        r" images, all of which must be readable: repair or remove it\. lambdanets data check .*/photos"
+        r" --decode names all such files; then type the same command again\.$"
+    )
+    with pytest.raises(DataError, match=message):
         _run(_config(root, 0.5), tmp_path / "run")
 
 

@@ -20,6 +20,7 @@ from lambdanets.runs import api
 from lambdanets.training.config import DetectConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from support import bars
+from support.images import make_folder
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ REFUSED: dict[str, tuple[type[Exception], dict[str, Any]]] = {
         ArgumentError,
         {"recipe": "scenes-demo"},
     ),
-    'root must be given, got none. Use data={"root": DIR}, with the parts train and val.': (
+    'root must be given, got none. Use data={"root": DIR}, with the parts train and val, or': (
         ArgumentError,
         {"recipe": "imagenet-lambda-resnet50-90ep"},
     ),
@@ -242,3 +243,18 @@ def test_a_program_is_interrupted_from_outside(tmp_path: Path) -> None:
     assert child.returncode == 0
     assert re.fullmatch(r"interrupted: stopped at step \d+ of 525; the same call .*\n", printed[-1])
     assert next((tmp_path / "run/checkpoints").glob("step-*")).is_dir()
+
+
+def test_a_recipe_is_fitted_to_the_images_of_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_folder(tmp_path / "photos", ["ant", "bee"], each=12, size=(80, 60))
+    monkeypatch.chdir(tmp_path)
+    found: list[TrainConfig] = []
+    monkeypatch.setattr(api, "_train", lambda who, config, *_: found.append(config) or tmp_path)
+    monkeypatch.setattr("lambdanets.runs.load.load_run", lambda path: path)
+    api.train("photos", data={"root": "photos"})
+    api.train("photos", data={"root": Path("photos"), "image_size": 64}, sched={"epochs": 3})
+    api.train("digits", data={"root": "photos"})
+    assert [config.data.name for config in found] == ["folder"] * 3
+    assert [getattr(config.data, "image_size", 0) for config in found] == [48, 64, 32]
+    assert [config.sched.epochs for config in found] == [40, 3, 25]
+    assert [getattr(config.data, "root", "") for config in found] == [str(tmp_path / "photos")] * 3

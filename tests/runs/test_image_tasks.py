@@ -138,7 +138,7 @@ def test_a_run_s_network_takes_files(run, tmp_path, capsys):
     (tmp_path / "one.png").write_bytes(encoded(stroke, "PNG"))
     (prediction,) = json.loads(printed(capsys, "predict", run, tmp_path / "one.png", "--json"))
     stored = json.loads((run / "best.json").read_text())["preprocessing"]
-    assert (stored["foreground"] is not None) == prediction["inverted"]
+    assert (stored["foreground"] is not None) == prediction.get("inverted", False)
     trained = load_run(run)
     image, _ = trained.preprocessing.read(tmp_path / "one.png")
     with torch.inference_mode():

@@ -278,12 +278,15 @@ class FilesConfig(SizedConfig):
         is_validation = self.holdout > 0 or not {"val", "valid", "validation"}.isdisjoint(words)
         return "validation" if is_validation else "test"
 
+    # What else a root may hold than the two parts.
+    _other_layout: ClassVar[str] = ""
+
     def check_ready(self) -> None:
         """Raise where nobody has said which files."""
         if not self.root:
             raise ArgumentError(
                 f"{type(self).__name__}: root must be given, got none. Use --data.root DIR, with the parts"
-                f" {self.train} and {self.test}."
+                f" {self.train} and {self.test}{self._other_layout}."
             )
 
     def open_train(self) -> "Source":
@@ -322,6 +325,7 @@ class FolderConfig(FilesConfig):
     """
 
     name: Literal["folder"] = "folder"
+    _other_layout: ClassVar[str] = ", or with a folder for each class"
     train_labels: str | None = None
     test_labels: str | None = None
 

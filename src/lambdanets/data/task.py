@@ -192,6 +192,34 @@ class _DrawnTest(_Drawn):
         return self._batch((self.purpose,), indices)
 
 
+@dataclass(frozen=True)
+class WholeTest:
+    """The images of a data set that must all be readable, with what to do where one is not.
+
+    Attributes:
+        data: The images.
+        advice: A sentence that follows the name of the file and the reason.
+    """
+
+    data: TestData
+    advice: str
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return len(self.data)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
+        """The images of these indices, and their classes.
+
+        Raises:
+            DataError: A file cannot be read.
+        """
+        try:
+            return self.data.batch(indices)
+        except DataError as error:
+            raise DataError(f"{error} {self.advice}") from error
+
+
 # The class of an image that could not be read: no evaluation counts it.
 NO_CLASS = -1
 

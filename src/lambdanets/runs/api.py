@@ -15,7 +15,7 @@ from lambdanets.data.augment import AugmentConfig, PseudoConfig
 from lambdanets.data.config import DataConfig
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.errors import ArgumentTypeError, StoppedError
-from lambdanets.recipes import RECIPES, get_recipe, smoke_run
+from lambdanets.recipes import RECIPES, fit_recipe, get_recipe, is_fitted, replace_data, smoke_run
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.runs.init_source import check_fine_tuning, model_to_start_with
 from lambdanets.terminal import print_line
@@ -189,12 +189,34 @@ def _config_of(
         if init is not None and isinstance(model, Mapping) and "name" not in model:
             started = model_to_start_with(str(init), _folder_of(config, out).path)
             config = replace(config, model=started or config.model)
+        if isinstance(config, TrainConfig) and isinstance(recipe, str):
+            config = _fitted(who, config, settings)
         config = changed(who, config, settings)
         return replace(config, data=config.data.located())
 
 
 def _folder_of(config: RunConfig, out: str | Path | None) -> RunFolder:
     return RunFolder(Path(out or Path("runs", config.recipe)).expanduser())
+
+
+def _fitted(who: str, config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
+    """A recipe with the images that it is given, and with what it chooses by them, as on the command line."""
+    data = settings.get("data")
+    if isinstance(data, Mapping):
+        root = data.get("root")
+        config, _ = replace_data(config, data.get("name"), None if root is None else str(root))
+    if not is_fitted(config.recipe):
+        return config
+    given = {
+        f"{group}.{name}".removesuffix(".")
+        for group, values in settings.items()
+        for name in (values if isinstance(values, Mapping) else [""])
+    }
+    # Weights to start with name their network too.
+    given |= {"model.name"} if "init" in given else set()
+    # The warm-up is chosen by the epochs.
+    config = changed(who, replace(config, sched=replace(config.sched, warmup_epochs=0.0)), settings)
+    return fit_recipe(replace(config, data=config.data.located()), given)[0]
 
 
 def _train(

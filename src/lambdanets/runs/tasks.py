@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 from torch import nn
 
-from lambdanets.data.config import DataConfig, switched
+from lambdanets.data.config import DataConfig, FilesConfig, switched
 from lambdanets.data.pseudo import MixedTraining, PseudoLabels
-from lambdanets.data.task import Task, TestData, TrainingData
+from lambdanets.data.task import Task, TestData, TrainingData, WholeTest
 from lambdanets.data.transforms import mix
 from lambdanets.errors import ArgumentError
 from lambdanets.models import create_model
@@ -74,7 +74,7 @@ def make_job(config: RunConfig, task: "Task | DetectionTask") -> Job:
     blend = functools.partial(mix, num_classes=len(task.labels), mixup=mixup, cutmix=cutmix)
     return Job(
         train=task.train,
-        test=task.test,
+        test=_whole_test(config, task),
         objective=Classification(
             num_classes=len(task.labels),
             label_smoothing=config.label_smoothing,
@@ -90,6 +90,20 @@ def make_job(config: RunConfig, task: "Task | DetectionTask") -> Job:
         write_report=functools.partial(write_report, config=config, task=task),
         data=config.data.name,
         test_name=task.test_name,
+    )
+
+
+def _whole_test(config: TrainConfig, task: Task) -> TestData:
+    """The test images of a training: with files among them, one that cannot be read ends it."""
+    data = config.data
+    if not isinstance(data, FilesConfig):
+        return task.test
+    kind = "" if data.name == "folder" else f" --kind {data.name}"
+    return WholeTest(
+        task.test,
+        f"It is one of the {task.test_name} images, all of which must be readable: repair or remove it."
+        f" lambdanets data check {data.root}{kind} --decode names all such files; then type the same command"
+        " again.",
     )
 
 
