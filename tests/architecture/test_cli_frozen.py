@@ -111,6 +111,12 @@ def test_a_data_set_brings_its_own_options(name, capsys):
     assert found == expected
 
 
+@pytest.mark.parametrize("name", ["digits", "folder", "semi"])
+def test_the_tables_have_the_options_of_what_they_train_on(name, capsys):
+    own = {"digits": _MOTION, **DATA_OPTIONS}[name].split()
+    assert options(capsys, "tables", "--train", name) == {*OPTIONS["tables"].split(), "data.name", *own}
+
+
 def test_a_command_that_does_not_exist_gets_the_nearest(capsys):
     message = refused(capsys, "trian")
     assert message == "lambdanets: command must be one of `lambdanets --help`, got 'trian'. Closest: train."
@@ -144,6 +150,7 @@ def test_pages_name_commands_and_options_that_exist():
     for own in known.values():
         own |= {"json"} if "format" in own else set()
         own |= SETTINGS if "seed" in own else set()
+    known["tables"] |= SETTINGS
     known["pseudo train"] = {*known["train"], "labels", "ratio"}
     for page in PAGES:
         for line in re.findall(r"(?:^|`)lambdanets ((?!\.|-)[^`#\n]+)", page.read_text(), re.MULTILINE):

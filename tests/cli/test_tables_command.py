@@ -126,7 +126,7 @@ def test_without_a_number_all_are_listed(capsys: pytest.CaptureFixture[str]) -> 
         (
             ("9", "--train", "cifar"),
             2,
-            "train must be one of 'digits', 'relation', 'pathfinder', 'scenes', got 'cifar'.",
+            "(`lambdanets recipes`), a data set or 'scenes', got 'cifar'. A recipe of your own is known",
         ),
         (("9", "--results", "damaged"), 4, "must hold one result a line"),
     ],

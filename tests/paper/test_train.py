@@ -13,16 +13,21 @@ from lambdanets.models import on_meta
 from lambdanets.models.config import STAGES
 from lambdanets.paper import train
 from lambdanets.paper.results import append_result, load_results
+from lambdanets.paper.rows import Source, find_source
 from lambdanets.paper.tables import table
 from lambdanets.paper.train import _config_of, _folder_of, train_tables
 from lambdanets.published import TABLES, Row
-from lambdanets.training.config import DetectConfig, RunConfig, SchedConfig
+from lambdanets.training.config import DetectConfig, RunConfig, SchedConfig, TrainConfig
 
 
-def overrides(number: int, label: str, dataset: str = "digits") -> dict[str, object] | None:
+def source_of(dataset: str) -> Source:
+    return find_source(dataset, None, print)
+
+
+def overrides(number: int, label: str, dataset: str = "digits") -> dict[str, object] | str:
     (row,) = (row for row in TABLES[number] if row.label == label)
-    config = _config_of(row, dataset, 3, Path("runs"))
-    return None if config is None else {"recipe": config.recipe, **config.model.overrides}
+    config = _config_of(row, source_of(dataset), 3, Path("runs"))
+    return config if isinstance(config, str) else {"recipe": config.recipe, **config.model.overrides}
 
 
 @pytest.mark.parametrize(
@@ -39,8 +44,8 @@ def overrides(number: int, label: str, dataset: str = "digits") -> dict[str, obj
         (8, "k=16 h=4 u=1", {"recipe": "digits", "query_depth": 16, "num_heads": 4, "intra_depth": 1}),
         (4, "axial self-attention", {"recipe": "digits", "layers": "AAAA", "mixer": "axial_attention"}),
         (4, "lambda layer, shared embeddings", {"recipe": "digits", "share_position": "stage"}),
-        (3, "convolution + SE", None),
-        (3, "local relative attention, Zhao 2020", None),
+        (3, "convolution + SE", "it differs in more than its layers: squeeze_excitation, squeeze_ratio"),
+        (3, "local relative attention, Zhao 2020", "patchwise_san19 is no ResNet-50"),
     ],
 )
 def test_a_row_changes_what_it_speaks_of(number: int, label: str, expected: object) -> None:
@@ -60,7 +65,7 @@ def test_a_row_changes_what_it_speaks_of(number: int, label: str, expected: obje
 )
 def test_a_small_backbone_stands_for_a_row(label, recipe, name, squeezed, blocks, tmp_path: Path) -> None:
     (row,) = (row for row in TABLES[14] if row.label == label)
-    config = _config_of(row, "scenes", 3, tmp_path)
+    config = _config_of(row, None, 3, tmp_path)
     assert isinstance(config, DetectConfig)
     assert (config.recipe, config.model.name, config.seed, config.num_threads) == (recipe, name, 3, 1)
     assert config.data.root == str(tmp_path / "scenes")
@@ -75,28 +80,34 @@ def test_a_small_backbone_stands_for_a_row(label, recipe, name, squeezed, blocks
     assert is_lambda == label.startswith("Lambda")
 
 
-def test_a_network_that_cannot_be_as_small_is_none() -> None:
+def test_a_network_that_cannot_be_as_small_says_why() -> None:
     """Sixteen heads need at least 16 channels; the relation's network has 8."""
-    assert overrides(8, "k=8 h=16 u=1", "relation") is None
-    assert overrides(8, "k=8 h=16 u=1", "digits") is not None
+    assert overrides(8, "k=8 h=16 u=1", "relation") == (
+        "LambdaLayer2d: out_channels must be divisible by num_heads, got 8 and 16. Each head reads a value of"
+        " depth out_channels / num_heads."
+    )
+    assert isinstance(overrides(8, "k=8 h=16 u=1", "digits"), dict)
 
 
 def test_each_network_and_seed_has_a_folder(tmp_path: Path) -> None:
     rows = {row.label: row for row in (*TABLES[9], *TABLES[11])}
+    source = source_of("relation")
     names = {
         label: _folder_of(config, tmp_path).name
         for label, row in rows.items()
-        if (config := _config_of(row, "relation", 2, tmp_path))
+        if isinstance(config := _config_of(row, source, 2, tmp_path), TrainConfig)
     }
     assert names["content only"] == "relation-positional_False-seed2"
     assert names["content and position"] == names["softmax on keys"] == "relation-seed2"
     assert len(set(names.values())) == len(names) - 1
 
 
-def quick(row: Row, dataset: str, seed: int, runs: Path) -> RunConfig | None:
+def quick(row: Row, source: Source | None, seed: int, runs: Path) -> RunConfig | str:
     """One epoch of six steps."""
-    config = _config_of(row, dataset, seed, runs)
-    return config and replace(config, global_batch_size=256, sched=SchedConfig(epochs=1))
+    config = _config_of(row, source, seed, runs)
+    if isinstance(config, str):
+        return config
+    return replace(config, global_batch_size=256, sched=SchedConfig(epochs=1))
 
 
 @pytest.mark.slow
@@ -123,9 +134,9 @@ def test_a_training_fills_the_column(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert reports == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/report.md")}
 
 
-def tiny(row: Row, dataset: str, seed: int, runs: Path) -> RunConfig | None:
+def tiny(row: Row, source: Source | None, seed: int, runs: Path) -> RunConfig:
     """A detector that learns nothing, in four steps."""
-    config = _config_of(row, dataset, seed, runs)
+    config = _config_of(row, source, seed, runs)
     assert isinstance(config, DetectConfig)
     small = {"channels": 16, "box_features": 16, "proposals": 20, "box_samples": 16}
     return replace(config, detector=replace(config.detector, **small), sched=SchedConfig(epochs=1))
@@ -172,10 +183,18 @@ def test_a_training_on_scenes_fills_what_scenes_have(tmp_path: Path, monkeypatch
             (9,),
             "digit",
             "*",
-            r"tables: train must be one of 'digits', 'relation', 'pathfinder', 'scenes', got 'digit'\."
-            r" Closest: digits",
+            r"tables: train must be a recipe of a classifier \(`lambdanets recipes`\), a data set or"
+            r" 'scenes', got 'digit'\. Closest: digits.* A recipe of your own is known after --import MODULE",
         ),
         ((9, 14), "scenes", "none", r"must be among 14 with rows that fit 'none', got 9, 14\."),
+        ((9,), "folder", "*", r"FolderConfig: root must be given, got none\. Use --data\.root DIR"),
+        (
+            (9,),
+            "imagenet-mobilenet-small",
+            "*",
+            r"tables: train must be a recipe of a ResNet, whose layers are the rows', got"
+            r" 'imagenet-mobilenet-small' with lambda_mobilenet_small\.",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_named(numbers, dataset, rows, message, tmp_path: Path) -> None:
@@ -187,4 +206,7 @@ def test_rows_that_are_left_out_are_told(tmp_path: Path) -> None:
     said: list[str] = []
     with pytest.raises(ArgumentError, match="numbers to train must be among"):
         list(train_tables((3,), "digits", (0,), runs=tmp_path, log=said.append, rows="convolution + SE"))
-    assert said == ["table 3, convolution + SE: left out, no such network for digits"]
+    assert said == [
+        "table 3, convolution + SE: left out, it differs in more than its layers: squeeze_excitation,"
+        " squeeze_ratio"
+    ]

@@ -110,6 +110,9 @@ def _options(kind: Any, value: Any, prefix: str, hidden: set[str]) -> Iterator[t
         default = getattr(value, field.name) if value is not None else _default(field)
         if dataclasses.is_dataclass(default):
             yield from _options(type(default), default, f"{name}." if name else "", set())
+        elif default is None and any(map(dataclasses.is_dataclass, get_args(hint))):
+            # Its options come with the value of another option.
+            continue
         elif hint is bool:
             start, _, last = name.rpartition(".")
             yield f"--{start}{'.' if start else ''}{'no-' if default else ''}{last}", None

@@ -1,12 +1,26 @@
 """`lambdanets tables`, `figure`, `report`: the paper's tables and figure with ours, and all as one page."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from lambdanets.cli._options import Format, print_json
+from lambdanets.cli._options import DefaultFrom, Format, print_json, value_of
+from lambdanets.data.config import DataConfig
 from lambdanets.errors import check_positive
 from lambdanets.terminal import fill, terminal_width
+
+
+def _data_of(argv: Sequence[str]) -> DataConfig | None:
+    """The data set that `--train` names, whose settings are options too."""
+    name = value_of("--train", argv)
+    if name in (None, "scenes"):
+        return None
+    from lambdanets.paper.rows import recipe_for
+    from lambdanets.recipes import replace_data
+
+    config = recipe_for(name)
+    return replace_data(config, value_of("--data.name", argv), value_of("--data.root", argv))[0].data
 
 
 def tables(
@@ -24,6 +38,7 @@ def tables(
     seeds: int = 5,
     runs: Path = Path("runs/tables"),
     processes: int | None = None,
+    data: Annotated[DataConfig | None, DefaultFrom(_data_of)],
 ) -> None:
     """Print the paper's tables with our numbers beside the published.
 
@@ -38,10 +53,12 @@ def tables(
         measure: Measure speed and memory of Tables 3, 4, 5, 12, 13 and 18, on CUDA where there is one.
         batch: Images at a time; 128 on CUDA and 8 elsewhere unless given.
         time_limit: Longest time of a network's measurement, in seconds.
-        train: Train small networks: on digits or relation for Tables 3, 4 and 8 to 12, on scenes for 14.
+        train: Train small networks: on the data set of a recipe, such as digits, relation, or photos with
+            --data.root DIR, for Tables 3, 4 and 8 to 12; on scenes for 14.
         seeds: Number of runs of each row.
         runs: The folder of these runs.
         processes: Runs at a time; one a core unless given.
+        data: The data set to train on.
     """
     given = {"seeds": seeds, "batch": batch, "processes": processes}
     check_positive("tables", **{name: value for name, value in given.items() if value is not None})
@@ -59,7 +76,7 @@ def tables(
         from lambdanets.paper.train import train_tables
 
         for result in train_tables(
-            chosen, train, range(seeds), runs=runs, log=_log, rows=rows, num_processes=processes
+            chosen, train, range(seeds), runs=runs, log=_log, rows=rows, num_processes=processes, data=data
         ):
             append_result(results, result)
     found = load_results(results, machine)

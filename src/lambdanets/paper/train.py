@@ -8,27 +8,25 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from lambdanets.data.config import DataConfig, FilesConfig
 from lambdanets.data.detection import SceneConfig
 from lambdanets.detection.scenes import write_scenes
-from lambdanets.errors import ArgumentError, LostProcessError, StoppedError, check_choice, first_line
+from lambdanets.errors import ArgumentError, LostProcessError, StoppedError, first_line
 from lambdanets.extensions import take_imports, with_imports
-from lambdanets.models import list_models, on_meta
-from lambdanets.models.config import LambdaConfig, NetworkConfig
-from lambdanets.models.variants import model_config
 from lambdanets.paper.results import Result, new_result
+from lambdanets.paper.rows import Source, config_of, find_source
 from lambdanets.processes import worker_pool
 from lambdanets.published import TABLES, Row
-from lambdanets.recipes import RECIPES, get_recipe, recipes_of
+from lambdanets.recipes import get_recipe
 from lambdanets.runs.origin import commit
-from lambdanets.runs.tasks import load_task, make_model
 from lambdanets.runs.train import train
 from lambdanets.terminal import Progress, count, format_duration
-from lambdanets.training.config import DetectConfig, RunConfig, TrainConfig
+from lambdanets.training.config import DetectConfig, RunConfig
 from lambdanets.training.run_folder import RunFolder
 
 # Tables of layers in a ResNet-50, by classifiers. Those of large networks say nothing about a small one.
@@ -38,12 +36,6 @@ _DETECTED: Final = (14,)
 
 # Scenes are drawn below the folder of runs; the recipes of their detectors are those of the demonstration.
 _SCENES: Final = "scenes"
-
-# Data sets with a recipe for lambda layers and one for convolutions.
-_DATASETS: Final = (
-    *(name for name in recipes_of(TrainConfig) if f"{name}-conv" in RECIPES),
-    _SCENES,
-)
 
 # A row's backbone, and the small one that is trained for it.
 _BACKBONES: Final = {
@@ -64,13 +56,10 @@ _LOOK_S: Final = 1.0
 # By column, in percent; None where the data set has nothing to count.
 _Found = dict[str, float | None]
 
-# The settings of a network that a row of these tables may change.
-_LAYER_SETTINGS: Final = ("layers", *(one.name for one in fields(LambdaConfig)), "share_position", "mixer")
 
-
-def _config_of(row: Row, dataset: str, seed: int, runs: Path) -> RunConfig | None:
-    """Make the config that trains a row; None where there is no such small network."""
-    return _detector_of(row, seed, runs) if dataset == _SCENES else _classifier_of(row, dataset, seed)
+def _config_of(row: Row, source: Source | None, seed: int, runs: Path) -> RunConfig | str:
+    """Make the config that trains a row, or say why there is none; without a source, on the scenes."""
+    return _detector_of(row, seed, runs) if source is None else config_of(row, source, seed)
 
 
 def _detector_of(row: Row, seed: int, runs: Path) -> DetectConfig:
@@ -87,42 +76,6 @@ def _detector_of(row: Row, seed: int, runs: Path) -> DetectConfig:
     )
 
 
-def _classifier_of(row: Row, dataset: str, seed: int) -> TrainConfig | None:
-    """Make the recipe of a data set with the layers of a row.
-
-    Only the settings by which the row differs from an all-lambda or plain ResNet-50 change: the small network
-    keeps its own depths, widths and window otherwise. None where the row differs in more than its layers, or
-    its network cannot be made as small.
-    """
-    if row.model not in list_models("resnet50*"):
-        return None
-    is_plain = row.model == "resnet50"
-    usual = model_config("resnet50" if is_plain else "resnet50_llll")
-    settings = _settings(model_config(row.model, **row.overrides))
-    different = {name for name, value in _settings(usual).items() if settings[name] != value}
-    if not different <= {*_LAYER_SETTINGS}:
-        return None
-    recipe = get_recipe(f"{dataset}-conv" if is_plain else dataset, TrainConfig)
-    changed = different | row.overrides.keys()
-    overrides: dict[str, Any] = {
-        **recipe.model.overrides,
-        **{name: settings[name] for name in _LAYER_SETTINGS if name in changed},
-    }
-    config = replace(recipe, seed=seed, model=replace(recipe.model, overrides=overrides))
-    try:
-        with on_meta():
-            make_model(config.model, load_task(config))
-    except ArgumentError:
-        return None
-    return config
-
-
-def _settings(config: NetworkConfig) -> dict[str, Any]:
-    """The settings of a network, with those of its lambda layers among them."""
-    settings = asdict(config)
-    return {**settings.pop("lambda_layer"), **settings}
-
-
 def train_tables(
     numbers: Sequence[int],
     dataset: str,
@@ -132,6 +85,7 @@ def train_tables(
     log: Callable[[str], None],
     rows: str = "*",
     num_processes: int | None = None,
+    data: DataConfig | None = None,
 ) -> Iterator[Result]:
     """Train the rows of tables on a data set, once for each seed, as many at a time as there are cores.
 
@@ -139,26 +93,28 @@ def train_tables(
 
     Args:
         numbers: Tables; those without anything to train are skipped.
-        dataset: One of the recipes' data sets.
+        dataset: The name of a recipe of a classifier or of the data set that one trains on, or `scenes`.
         seeds: Seeds of each row.
         runs: Contains the run folders, and the scenes, which are drawn once.
         log: Receives a line about each run.
         rows: Shell pattern of the labels of rows.
         num_processes: Trainings at a time; None for one per core.
+        data: The data set with other settings than the recipe's.
 
     Raises:
-        ArgumentError: None of the tables has anything to train.
+        ArgumentError: There is no such data set; none of the tables has anything to train.
     """
-    check_choice("tables", "train", dataset, _DATASETS)
-    trained = _DETECTED if dataset == _SCENES else _CLASSIFIED
+    source = None if dataset == _SCENES else find_source(dataset, data, log)
+    trained = _DETECTED if source is None else _CLASSIFIED
     planned: list[tuple[Row, list[RunConfig]]] = []
     for row in (row for number in numbers if number in trained for row in TABLES[number]):
         if fnmatchcase(row.label, rows):
-            configs = [config for seed in seeds if (config := _config_of(row, dataset, seed, runs))]
+            made = [_config_of(row, source, seed, runs) for seed in seeds]
+            configs = [config for config in made if not isinstance(config, str)]
             if configs:
                 planned.append((row, configs))
             else:
-                log(f"table {row.table}, {row.label}: left out, no such network for {dataset}")
+                log(f"table {row.table}, {row.label}: left out, {made[0]}")
     if not planned:
         raise ArgumentError(
             f"tables: numbers to train must be among {', '.join(map(str, trained))} with rows that fit"
@@ -166,13 +122,13 @@ def train_tables(
         )
     # Asked at the start: later the files may differ from the code that runs.
     commit()
-    if dataset == _SCENES and not (runs / _SCENES).exists():
+    if source is None and not (runs / _SCENES).exists():
         counts = write_scenes(runs / _SCENES, SceneConfig())
         log(
             f"{runs / _SCENES}: "
             + ", ".join(f"{count(num, 'object')} in {part}" for part, num in counts.items())
         )
-    columns = ("top1",) if trained is _CLASSIFIED else tuple(planned[0][0].values)
+    columns = ("top1",) if source is not None else tuple(planned[0][0].values)
     folders = {_folder_of(config, runs): config for _, configs in planned for config in configs}
     found: dict[Path, _Found] = {}
     # A row is given as soon as its last training is done, so that an end halfway loses none before it.
@@ -184,10 +140,12 @@ def train_tables(
             needed = [_folder_of(config, runs) for config in configs]
             if folder in needed and found.keys() >= {*needed}:
                 by_seed = {str(config.seed): found[_folder_of(config, runs)] for config in configs}
-                yield from _results_of(row, configs[0], dataset, by_seed)
+                yield from _results_of(row, configs[0], dataset, source, by_seed)
 
 
-def _results_of(row: Row, config: RunConfig, dataset: str, by_seed: Mapping[str, _Found]) -> Iterator[Result]:
+def _results_of(
+    row: Row, config: RunConfig, name: str, source: Source | None, by_seed: Mapping[str, _Found]
+) -> Iterator[Result]:
     """The mean of each column over the seeds; none of a column that a seed has no number for."""
     for column in next(iter(by_seed.values())):
         values = {seed: value for seed, one in by_seed.items() if (value := one[column]) is not None}
@@ -198,7 +156,7 @@ def _results_of(row: Row, config: RunConfig, dataset: str, by_seed: Mapping[str,
             column,
             sum(values.values()) / len(values),
             "trained",
-            dataset=dataset,
+            dataset=source.dataset if source else name,
             seeds=values,
             settings={
                 "recipe": config.recipe,
@@ -206,14 +164,22 @@ def _results_of(row: Row, config: RunConfig, dataset: str, by_seed: Mapping[str,
                 "overrides": config.model.overrides,
                 "epochs": config.sched.epochs,
             },
-            command=f"lambdanets tables {row.table} --train {dataset} --seeds {len(values)}",
+            command=(
+                f"lambdanets tables {row.table} --train {name}{source.options if source else ''}"
+                f" --seeds {len(values)}"
+            ),
         )
 
 
 def _folder_of(config: RunConfig, runs: Path) -> Path:
-    """The run folder of a network and seed."""
+    """The run folder of a network and seed, and of a folder of images."""
     is_own = config.model.name == get_recipe(config.recipe, RunConfig).model.name
-    words = [config.recipe, *([] if is_own else [config.model.name])]
+    files = [Path(config.data.root).name] if isinstance(config.data, FilesConfig) else []
+    words = [
+        config.recipe,
+        *files,
+        *([] if is_own else [config.model.name]),
+    ]
     words += [f"{name}_{value}" for name, value in config.model.overrides.items()]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))
     return runs / f"{name}-seed{config.seed}"
