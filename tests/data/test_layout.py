@@ -274,8 +274,11 @@ def test_a_place_that_is_not_there_gets_the_nearest(tmp_path, monkeypatch):
         " now, say --data.root DIR."
     )
     moved = FolderConfig(root=str(tmp_path / "a"), root_given="images")
-    with pytest.raises(PathError, match=r"got .*/a \(given as images from another folder\), which is not"):
-        moved.survey()
+    for look in (moved.survey, moved.open_train, moved.open_test):
+        with pytest.raises(
+            PathError, match=r"got .*/a \(given as images from another folder\), which is not"
+        ):
+            look()
 
 
 @pytest.mark.parametrize(

@@ -370,8 +370,12 @@ class FolderConfig(FilesConfig):
 
     def _open(self, part: str, labels: tuple[str, ...] | None, label_file: str | None = None) -> "Source":
         from lambdanets.data.folders import open_folder
+        from lambdanets.data.layout import check_root
 
         root = Path(self.root)
+        if not root.is_dir():
+            # Says where the images were, and which option says where they are.
+            check_root(self.root, self.root_given)
         return open_folder(root / part, label_file=root / label_file if label_file else None, labels=labels)
 
 
