@@ -22,7 +22,12 @@ def blocks(language: str) -> list[tuple[str, str]]:
 
 
 PLAIN, WITH_OTHERS = (
-    [block for block in blocks("python") if (block[0] == "interop.md") is with_others]
+    [
+        block
+        for block in blocks("python")
+        # The blocks of python.md are one program, which the last test runs.
+        if block[0] != "python.md" and (block[0] == "interop.md") is with_others
+    ]
     for with_others in (False, True)
 )
 
@@ -161,3 +166,29 @@ def test_the_example_data_are_files_in_folders_and_the_same_each_time(
 def test_counts_on_the_page_are_those_of_the_modules(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(ROOT / "examples/paper_counts.py"), run_name="__main__")
     assert capsys.readouterr().out.strip() in (ROOT / "docs/reproduction.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("as_registered", "unchecked")
+def test_the_page_about_python_is_a_program_that_prints_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Up to the digits of times and of what a few epochs learn."""
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/python.md").read_text()
+    pairs = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", page, re.DOTALL)
+    assert len(pairs) == page.count("```python") >= 6
+    names: dict[str, object] = {"__name__": "block"}
+    for code, shown in pairs:
+        exec(compile(code, "python.md", "exec"), names)
+        printed = capsys.readouterr().out.replace(f"{tmp_path}/", "")
+        assert _words(shown) <= _words(printed), code
+
+
+def _words(text: str) -> set[str]:
+    """The words of each line, without numbers and what stands between them.
+
+    Which weights are the best may be another matter on another machine.
+    """
+    lines = [line for line in text.splitlines() if not line.startswith(("best", "raw weights", " "))]
+    return {" ".join(re.findall(r"[A-Za-z_]{4,}", line)) for line in lines}

@@ -1,5 +1,6 @@
 """`lambdanets.train`: what a program or a notebook calls."""
 
+import json
 import os
 import re
 import signal
@@ -12,11 +13,13 @@ from typing import Any, get_type_hints
 
 import pytest
 import torch
+from PIL import Image
 
 import lambdanets
 from lambdanets.data.config import DATA_SETS
 from lambdanets.errors import ArgumentError, ArgumentTypeError
 from lambdanets.runs import api
+from lambdanets.training.changes import flatten
 from lambdanets.training.config import DetectConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from support import bars
@@ -125,8 +128,69 @@ def test_a_thread_that_is_not_the_main_one_may_train(tmp_path: Path) -> None:
 
 
 def test_fast_stands_for_a_short_run() -> None:
-    config = api._config_of("train", "digits", TrainConfig, {"fast": True, "seed": 3})
+    config, _ = api._fitted(lambdanets.get_recipe("digits"), None, {"fast": True, "seed": 3}, "digits")
     assert (config.fast, config.seed, config.sched.epochs) == (True, 3, 5)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for label in ("cat", "dog"):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(10):
+            shade = 40 * (label == "dog") + 10 * number
+            Image.new("RGB", (40, 40), (shade, shade, shade)).save(
+                tmp_path / "photos" / label / f"{number}.png"
+            )
+    return tmp_path / "photos"
+
+
+def planned_by_the_shell(words: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    from lambdanets.cli import run
+
+    assert run(["train", *words, "--dry-run", "--format", "json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    return {one["name"]: one["value"] for one in plan["settings"]}
+
+
+FITTED = {
+    "photos": (["--sched.epochs", "6"], {"sched": {"epochs": 6}}),
+    "photos by its batch": (["--global-batch-size", "4"], {"global_batch_size": 4}),
+    "photos by their size": (["--data.image-size", "64"], {"data": {"image_size": 64}}),
+    "digits": ([], {}),
+    "digits in short": (["--fast"], {"fast": True}),
+}
+
+
+@pytest.mark.parametrize("case", FITTED)
+def test_a_recipe_is_fitted_to_its_data_as_by_the_command_line(
+    case: str, photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe, (words, settings) = case.split()[0], FITTED[case]
+    settings = {**settings, "data": {**settings.get("data", {}), "root": photos}}
+    config, choices = api._fitted(lambdanets.get_recipe(recipe), None, settings, recipe)
+    assert "images" in choices
+    assert config.data.root == str(photos)  # type: ignore[attr-defined]
+    shell = planned_by_the_shell([recipe, "--data.root", str(photos), *words], capsys)
+    assert json.loads(
+        json.dumps({name: flatten(config)[name] for name in shell if name in flatten(config)})
+    ) == {name: value for name, value in shell.items() if name in flatten(config)}
+
+
+def test_a_config_is_trained_as_it_is(photos: Path) -> None:
+    config = lambdanets.get_recipe("photos").replace(data={"root": photos, "holdout": 0.5})
+    config, choices = api._fitted(config, None, {}, config)
+    assert (config.sched.epochs, config.data.image_size, choices) == (30, 96, {})  # type: ignore[attr-defined]
+
+
+def test_what_was_chosen_is_printed_with_the_reasons(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lambdanets.train(
+        "photos", tmp_path / "run", data={"root": photos}, fast=True, num_threads=1, exec={"num_workers": 0}
+    )
+    out = capsys.readouterr().out
+    assert 'its twin with convolutions: model={"name": "resnet_photos"};' in out
+    assert "validation: 0.2 of each class" in out
 
 
 def test_the_report_has_the_call_that_repeats_the_run(tmp_path: Path) -> None:
@@ -208,6 +272,7 @@ WORDS = {
     "with --exec.num-workers.": 'with exec={"num_workers": …}.',
     "all the same: --resume-allow seed sched.epochs": "all the same: resume_allow=['seed', 'sched.epochs']",
     "Use another --out.": "Use another out=….",
+    "its twin: --model.name resnet_photos; small": 'its twin: model={"name": "resnet_photos"}; small',
 }
 
 

@@ -14,6 +14,7 @@ import tyro
 
 from lambdanets.cli._options import Argv, Choices, Format, Recipe, print_json, without_format
 from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.runs.init_source import check_fine_tuning
 from lambdanets.terminal import result_alone, table
@@ -80,7 +81,7 @@ class _RunOptions:
                 print_json(planned.to_dict())
             else:
                 is_there = Path(getattr(config.data, "root", "")).is_dir()
-                print(_looked_over(config, choices) if is_there else "", end="")
+                print(look_over(config, choices) if is_there else "", end="")
                 print(planned.text())
             return 0
         with result_alone(as_json):
@@ -100,7 +101,7 @@ class _RunOptions:
         num_processes = self._num_processes(config)
         config = self._placed(config)
         config.data.check_ready()
-        looked_over = "" if world_size() > 1 else _looked_over(config, choices)
+        looked_over = "" if world_size() > 1 else look_over(config, choices)
         if config.exec.device == "cuda":
             self._check_gpus(config.command, num_processes)
         if num_processes and world_size() == 1:
@@ -195,19 +196,6 @@ def train(
         format: Of the result, or of --dry-run: text or json; --json is short for the latter.
     """
     return options.start(config, argv, format, choices)
-
-
-def _looked_over(config: RunConfig, choices: Mapping[str, str]) -> str:
-    """Say what is in the folder of the images, and what follows from it.
-
-    Raises:
-        PathError: The images are not there.
-        DataError: They are laid out in another way.
-    """
-    survey = config.data.survey() if isinstance(config, TrainConfig) else None
-    lines = [survey.lines()] if survey else []
-    lines += [f"{name:<14}{choice}" for name, choice in choices.items()]
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _result(folder: RunFolder, config: RunConfig) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Recipes fitted to their data: other data in the place of a recipe's, and settings that follow from them."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -93,3 +93,16 @@ def fit_recipe(config: TrainConfig, given: Collection[str] = ()) -> Fitted:
     if fit is None or not getattr(config.data, "root", ""):
         return config, {}
     return fit(config, given)
+
+
+def look_over(config: RunConfig, choices: Mapping[str, str]) -> str:
+    """Say what is in the folder of the images, and what follows from it.
+
+    Raises:
+        PathError: The images are not there.
+        DataError: They are laid out in another way.
+    """
+    survey = config.data.survey() if isinstance(config, TrainConfig) else None
+    lines = [survey.lines()] if survey else []
+    lines += [f"{name:<14}{choice}" for name, choice in choices.items()]
+    return "".join(f"{line}\n" for line in lines)

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 
@@ -16,6 +16,7 @@ from lambdanets.data.config import DataConfig
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.errors import ArgumentTypeError, StoppedError
 from lambdanets.recipes import RECIPES, fit_recipe, get_recipe, is_fitted, replace_data, smoke_run
+from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.runs.init_source import check_fine_tuning, model_to_start_with
 from lambdanets.terminal import print_line
@@ -42,10 +43,11 @@ if TYPE_CHECKING:
 Config = TypeVar("Config", bound=RunConfig)
 
 _Some = Mapping[str, Any]
+_NONE: Final[Mapping[str, str]] = {}
 
 _OPTION: Final = re.compile(
     r"--(?:(?P<group>[a-z]+)\.)?(?P<name>[a-z][a-z-]*)"
-    r"(?: (?P<value>[A-Z]{2,}|[a-z]+(?: or [a-z]+)*(?=[.),]|$)))?"
+    r"(?: (?P<value>[A-Z]{2,}|[a-z0-9_]+(?: or [a-z0-9_]+)*(?=[.),;]|$)))?"
 )
 _ALLOWED: Final = re.compile(r"--resume-allow (?P<names>[\w. -]+)$")
 
@@ -134,12 +136,14 @@ def train(
             run = lambdanets.train("digits", out="runs/short", seed=1, sched={"epochs": 3})
             print(run.predict("three.png"))
     """
-    config = _config_of("train", recipe, TrainConfig, settings, out)
+    with _spoken_in_python():
+        config, choices = _fitted(_recipe_of("train", recipe, TrainConfig), out, settings, recipe)
+        check_fine_tuning(config, _folder_of(config, out))
     _set_environment()
     from lambdanets.runs.load import load_run
 
     with _torch_as_before():
-        return load_run(_train("train", config, out, progress, resume_allow, tensorboard))
+        return load_run(_train("train", config, out, progress, resume_allow, tensorboard, choices))
 
 
 def train_detector(
@@ -159,7 +163,9 @@ def train_detector(
     Returns:
         What `load_detector` gives for the run folder: the best weights.
     """
-    config = _config_of("train_detector", recipe, DetectConfig, settings, out)
+    with _spoken_in_python():
+        config = changed("train_detector", _recipe_of("train_detector", recipe, DetectConfig), settings)
+        config = replace(config, data=config.data.located())
     _set_environment()
     from lambdanets.runs.detect import load_detector
 
@@ -167,13 +173,7 @@ def train_detector(
         return load_detector(_train("train_detector", config, out, progress, resume_allow, tensorboard))
 
 
-def _config_of(
-    who: str,
-    recipe: str | Config,
-    kind: type[Config],
-    settings: Mapping[str, Any],
-    out: str | Path | None = None,
-) -> Config:
+def _recipe_of(who: str, recipe: str | Config, kind: type[Config]) -> Config:
     if not isinstance(recipe, str | kind):
         other = "train_detector" if isinstance(recipe, DetectConfig) else "train"
         hint = f" `lambdanets.{other}` takes it." if isinstance(recipe, RunConfig) else ""
@@ -181,42 +181,46 @@ def _config_of(
             f"{who}: recipe must be the name of one or a {kind.__name__}, got a {type(recipe).__name__}."
             f"{hint}"
         )
-    with _spoken_in_python(who):
-        config: Any = recipe if isinstance(recipe, kind) else get_recipe(str(recipe), kind)
-        if settings.get("fast") is True and not config.fast:
-            config = smoke_run(config)
-        model, init = settings.get("model", {}), settings.get("init")
-        if init is not None and isinstance(model, Mapping) and "name" not in model:
-            started = model_to_start_with(str(init), _folder_of(config, out).path)
-            config = replace(config, model=started or config.model)
-        if isinstance(config, TrainConfig) and isinstance(recipe, str):
-            config = _fitted(who, config, settings)
-        config = changed(who, config, settings)
-        return replace(config, data=config.data.located())
+    return recipe if isinstance(recipe, kind) else get_recipe(str(recipe), kind)
 
 
-def _folder_of(config: RunConfig, out: str | Path | None) -> RunFolder:
-    return RunFolder(Path(out or Path("runs", config.recipe)).expanduser())
+def _fitted(
+    config: TrainConfig, out: str | Path | None, settings: Mapping[str, Any], recipe: object
+) -> tuple[TrainConfig, dict[str, str]]:
+    """Change settings, and those that follow from them, as the command line does; beside it, why.
 
-
-def _fitted(who: str, config: TrainConfig, settings: Mapping[str, Any]) -> TrainConfig:
-    """A recipe with the images that it is given, and with what it chooses by them, as on the command line."""
-    data = settings.get("data")
-    if isinstance(data, Mapping):
-        root = data.get("root")
-        config, _ = replace_data(config, data.get("name"), None if root is None else str(root))
-    if not is_fitted(config.recipe):
-        return config
-    given = {
-        f"{group}.{name}".removesuffix(".")
-        for group, values in settings.items()
-        for name in (values if isinstance(values, Mapping) else [""])
-    }
+    A recipe that is named chooses by its data what is not given; a config has chosen.
+    """
+    groups = {name: given for name, given in settings.items() if isinstance(given, Mapping)}
+    data, init = groups.get("data", {}), settings.get("init")
+    if settings.get("fast") is True and not config.fast:
+        config = smoke_run(config)
+    root = data.get("root")
+    config, choices = replace_data(config, data.get("name"), None if root is None else str(root))
+    if (
+        init is not None
+        and not isinstance(settings.get("model"), ModelConfig)
+        and "name" not in groups.get("model", {})
+    ):
+        model = model_to_start_with(str(init), _folder_of(config, out).path)
+        config = replace(config, model=model or config.model)
+    chooses = isinstance(recipe, str) and is_fitted(recipe)
+    if chooses:
+        # It is chosen by the epochs.
+        config = config.replace(sched={"warmup_epochs": 0.0})
+    final = changed("train", config, settings)
+    final = replace(final, data=final.data.located())
+    if not chooses:
+        return final, choices
+    given = set(settings)
+    for group, values in settings.items():
+        inner: Any = values if group in groups else vars(values) if is_dataclass(values) else ()
+        given |= {f"{group}.{name}" for name in inner}
     # Weights to start with name their network too.
-    given |= {"model.name"} if "init" in given else set()
-    # The warm-up is chosen by the epochs.
-    config = changed(who, replace(config, sched=replace(config.sched, warmup_epochs=0.0)), settings)
-    return fit_recipe(replace(config, data=config.data.located()), given)[0]
+    given |= {"model.name"} if init is not None else set()
+    config, more = fit_recipe(final, given)
+    kept = {name: value for name, value in settings.items() if name != "data"}
+    return changed("train", config, kept), choices | more
 
 
 def _train(
@@ -226,6 +230,7 @@ def _train(
     progress: bool,
     resume_allow: Collection[str],
     tensorboard: bool,
+    choices: Mapping[str, str] = _NONE,
 ) -> Path:
     """Train in a run folder, whose lock the main process holds; returns its path."""
     from lambdanets.runs.train import train as train_in
@@ -234,10 +239,8 @@ def _train(
     folder = _folder_of(config, out)
     stop = StopRequest()
     silence = contextlib.nullcontext() if progress else contextlib.redirect_stdout(io.StringIO())
-    with _spoken_in_python(who), silence, contextlib.ExitStack() as stack:
+    with _spoken_in_python(), silence, contextlib.ExitStack() as stack:
         config.data.check_ready()
-        if isinstance(config, TrainConfig):
-            check_fine_tuning(config, folder)
         command = _as_call(who, config, folder.path)
         if not global_rank():
             stack.enter_context(folder.locked(config, resume_allow))
@@ -245,6 +248,10 @@ def _train(
         if world_size() == 1 and (finished := folder.finished(config)):
             print_line(_in_python(finished))
             return folder.path
+        if not global_rank():
+            lines = _in_python(look_over(config, choices)) + f"{'folder':<14}{folder.path}"
+            folder.append_log(lines)
+            print_line(lines)
         try:
             train_in(
                 config,
@@ -262,6 +269,10 @@ def _train(
             print_line(message)
             raise SystemExit(StoppedError.exit_code) from None
     return folder.path
+
+
+def _folder_of(config: RunConfig, out: str | Path | None) -> RunFolder:
+    return RunFolder(Path(out or Path("runs", config.recipe)).expanduser())
 
 
 def _set_environment() -> None:
@@ -309,7 +320,7 @@ def _as_call(who: str, config: RunConfig, out: Path) -> str:
 
 
 @contextlib.contextmanager
-def _spoken_in_python(who: str) -> Iterator[None]:
+def _spoken_in_python() -> Iterator[None]:
     """Say in messages what to write in Python, in the place of options of the command line."""
     try:
         yield
