@@ -146,7 +146,7 @@ SETTINGS = {*_SETTINGS.split(), *_DETECTOR.split(), *" ".join([_MOTION, *DATA_OP
 
 
 def test_pages_name_commands_and_options_that_exist():
-    known = {re.sub(RECIPE, "", line): {"help", *own.split()} for line, own in OPTIONS.items()}
+    known = {re.sub(RECIPE, "", line): {"help", "import", *own.split()} for line, own in OPTIONS.items()}
     for own in known.values():
         own |= {"json"} if "format" in own else set()
         own |= SETTINGS if "seed" in own else set()
