@@ -7,6 +7,7 @@ import pytest
 
 from lambdanets import cli
 from lambdanets.cli import commands
+from lambdanets.cli._examples import EXAMPLES
 from lambdanets.cli._words import all_words
 from support.commands import printed, refused
 
@@ -158,6 +159,19 @@ def test_pages_name_commands_and_options_that_exist():
             assert command or line.split()[0] in ("data", "pseudo"), f"{page.name}: lambdanets {line}"
             unknown = {*re.findall(r"(?<!\S)--([\w.-]+)", line)} - known.get(command, set())
             assert not unknown, f"{page.name}: lambdanets {line}"
+
+
+def test_examples_are_of_commands_and_options_that_exist(capsys):
+    assert EXAMPLES.keys() == commands().keys()
+    words = all_words()
+    for command, lines in EXAMPLES.items():
+        for line in lines:
+            assert line.startswith(f"{command} ") and len(f"  lambdanets {line}") <= 60
+            assert {*re.findall(r"(?<!\S)--[\w.-]+", line)} <= words[command].options.keys(), line
+    assert printed(capsys, "models", "--help").endswith(
+        "examples:\n  lambdanets models 'lambda*'\n  lambdanets models --json\n"
+    )
+    assert "  lambdanets train photos --data.root DIR\n" in printed(capsys, "train")
 
 
 def test_the_words_of_a_shell_are_the_options():

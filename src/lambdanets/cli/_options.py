@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 import tyro
 
+from lambdanets.cli._examples import examples
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError, DataError, PathError
@@ -86,16 +87,10 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     choices: dict[str, str] = {}
     for trained in (hint.__origin__ for hint in hints.values() if hint in _RECIPES):
         if argv[:1] in ([], ["-h"], ["--help"]):
-            print(_usage(command, trained))
+            print(f"{_usage(command, trained)}\n{examples(command)}")
             return 0
         recipe, choices = _named_recipe(argv, command, trained)
-    options = tyro.cli(
-        options_record(function, argv, recipe),
-        args=argv[1:] if recipe else argv,
-        prog=" ".join(["lambdanets", command, *([recipe.recipe] if recipe else [])]),
-        description=describe_recipe(recipe.recipe)["Summary"] if recipe else None,
-        config=_CONFIG,
-    )
+    options = _parsed(options_record(function, argv, recipe), argv, command, recipe)
     values = {name: _placed(value) for name, value in vars(options).items()}
     positional: list[Any] = []
     for parameter in signature.parameters.values():
@@ -112,6 +107,22 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
             recipe, **{**vars(settings), "data": _placed(settings.data), "model": model}
         )
     return function(*positional, **values)
+
+
+def _parsed(record: Any, argv: Sequence[str], command: str, recipe: RunConfig | None) -> Any:
+    """Parse arguments into a record; help ends with examples."""
+    try:
+        return tyro.cli(
+            record,
+            args=argv[1:] if recipe else argv,
+            prog=" ".join(["lambdanets", command, *([recipe.recipe] if recipe else [])]),
+            description=describe_recipe(recipe.recipe)["Summary"] if recipe else None,
+            config=_CONFIG,
+        )
+    except SystemExit as stop:
+        if not stop.code:
+            print(examples(command))
+        raise
 
 
 def options_record(function: Callable[..., object], argv: Sequence[str], recipe: RunConfig | None) -> Any:
