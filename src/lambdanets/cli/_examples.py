@@ -33,7 +33,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "pseudo iterate": ("pseudo iterate semi --teacher RUN --out taught",),
     "recipes": ("recipes 'imagenet-*'", "recipes --json"),
     "report": ("report --run runs/a --run runs/b",),
-    "slurm": ("slurm digits --nodes 2 --gpus-per-node 8 > run.sh",),
+    "slurm": ("slurm digits --nodes 2 --gpus-per-node 8 > job",),
     "tables": ("tables 4 8", "tables 3 --format csv"),
     "train": (
         "train photos --data.root DIR",
