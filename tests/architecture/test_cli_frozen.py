@@ -58,7 +58,8 @@ OPTIONS = {
     "detect predict": "out score tile overlap weights device format",
     "detect train scenes-demo": f"dry-run processes gpus max-restarts format {_RUN} {_DETECTOR}",
     "doctor": "out dist backend limit format",
-    "eval": "csv weights size real skip-bad batch num-workers processes device format",
+    "eval": "csv weights data.name data.root data.test data.test-labels data.holdout"
+    " size real skip-bad batch num-workers processes device format",
     "explain": "layer position out size weights format",
     "figure": f"out {_RESULTS} format",
     "info": "size overrides per-layer format",
@@ -181,7 +182,7 @@ def test_the_words_of_a_shell_are_the_options():
         name = re.sub(RECIPE, "", line)
         found = {*words[name].options} - {"--help", "--import", "--json"}
         brought = {*" ".join(DATA_OPTIONS.values()).split()} if "data.name" in own else set()
-        if name == "pseudo label":
-            # The teacher's data set is not known before there is a teacher.
+        if name in ("pseudo label", "eval"):
+            # The teacher's data set is not known before there is a teacher; an evaluation has few settings.
             brought = set()
         assert found == {f"--{option}" for option in {*own.split()} | brought}, name

@@ -43,6 +43,7 @@ def test_eval_counts_exactly(trained, capsys):
     found = json.loads(capsys.readouterr().out)
     assert set(found) == {
         *("run", "recipe", "model", "weights", "epoch", "step", "image_size", "device", "images_per_s"),
+        *("is_ema", "data", "test_name"),
         *("accuracy", "correct", "total", "top5_accuracy", "top5_correct", "loss"),
         *("real_accuracy", "real_correct", "real_total", "left_out", "unreadable", "classes", "confusion"),
     }

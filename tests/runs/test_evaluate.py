@@ -200,7 +200,7 @@ def test_a_crash_of_one_run_does_not_end_the_list(trained, tmp_path, monkeypatch
     monkeypatch.setattr(module, "load_task", load)
     table = tmp_path / "t.csv"
     assert run(["eval", str(trained), str(trained), "--csv", str(table)]) == 1
-    assert ",ZeroDivisionError: by zero indeed\n" in table.read_text()
+    assert ",ZeroDivisionError: by zero indeed,,\n" in table.read_text()
     output = capsys.readouterr()
     assert "Traceback" in output.err and len(output.out.splitlines()) == 2
 

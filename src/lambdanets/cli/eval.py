@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from lambdanets.cli._options import Argv, Format, print_json
 from lambdanets.errors import check_positive
+from lambdanets.runs.other_data import OtherData
 from lambdanets.terminal import pairs
 from lambdanets.training.torchrun import world_size
 
 if TYPE_CHECKING:
     from lambdanets.runs.eval_table import Attempt
     from lambdanets.runs.evaluate import RunEvaluation
-    from lambdanets.runs.loaded import Origin
 
 # Unreadable images that a terminal lists.
 _MOST_NAMED: Final = 10
 _WIDEST_RUN: Final = 34
+_TRAINING_DATA: Final = OtherData()
 
 
 def eval(
@@ -28,6 +29,7 @@ def eval(
     argv: Argv,
     csv: Path | None = None,
     weights: Literal["best", "ema", "raw"] = "best",
+    data: OtherData = _TRAINING_DATA,
     size: int | None = None,
     real: Path | None = None,
     skip_bad: bool = False,
@@ -37,7 +39,7 @@ def eval(
     device: Literal["auto", "cpu", "cuda"] = "auto",
     format: Format = "text",
 ) -> int:
-    """Evaluate finished or running runs on their test images.
+    """Evaluate finished or running runs on their test images, or on others.
 
     A single run ends with the exit code of its error, several with 1 after any error.
 
@@ -46,6 +48,7 @@ def eval(
         argv: The arguments of the command.
         csv: Add a row for each run to this table.
         weights: best: of the best epoch; ema or raw: the EMA or the network itself of the last checkpoint.
+        data: Other images than those of the training.
         size: Side of the test images; the run's own unless given.
         real: JSON file with all labels that count as correct (ReaL).
         skip_bad: Leave unreadable images out, instead of exit code 4.
@@ -67,6 +70,7 @@ def eval(
 
     settings = EvalSettings(
         weights=weights,
+        data=data,
         size=size,
         real=real,
         skip_bad=skip_bad,
@@ -98,7 +102,8 @@ def _print_one(result: "RunEvaluation", as_json: bool) -> None:
 
     evaluation = result.evaluation
     rows = {
-        "weights": f"{Path(result.origin.source).relative_to(result.run)}, {_weights(result.origin)}",
+        "weights": f"{Path(result.origin.source).relative_to(result.run)}, {_weights(result)}",
+        "data": f"{result.data} ({result.test_name})",
         "images": _images(result),
         "accuracy": f"{evaluation.accuracy:.2%}, {evaluation.correct} of {evaluation.total}",
     }
@@ -123,10 +128,12 @@ def _print_one(result: "RunEvaluation", as_json: bool) -> None:
         print(line)
 
 
-def _weights(origin: "Origin") -> str:
+def _weights(result: "RunEvaluation") -> str:
+    origin = result.origin
     network = "the network itself" if origin.is_ema is False else "EMA"
     after = f"after epoch {origin.epoch}" if origin.epoch is not None else f"after step {origin.step}"
-    chosen = ", chosen as the best on these images" if origin.weights == "best" else ""
+    images = "the images of the training's tests" if result.is_other else "these images"
+    chosen = f", chosen as the best on {images}" if origin.weights == "best" else ""
     return f"{network} {after}{chosen}"
 
 

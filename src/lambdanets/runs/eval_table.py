@@ -20,7 +20,10 @@ _COLUMNS: Final = (
     *("run", "recipe", "model", "weights", "epoch", "step", "image_height", "image_width"),
     *("top1", "correct", "top5", "top5_correct", "real", "real_correct", "real_total", "loss"),
     *("total", "left_out", "images_per_s", "device", "torch", "commit", "date", "error"),
+    *("data", "test_name"),
 )
+# Tables of earlier versions have these columns, and get the others with their next row.
+_OLD_COLUMNS: Final = _COLUMNS[:-2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +109,8 @@ def _row_of(attempt: Attempt, settings: EvalSettings) -> dict[str, object]:
 
 def _check_table(path: Path) -> None:
     """Raise unless a file is a table of this command, or there is no file yet."""
-    header = next(csv.reader(io.StringIO(_content(path))), None)
-    if header is not None and tuple(header) != _COLUMNS:
+    header = next(csv.reader(io.StringIO(_content(path), newline="")), None)
+    if header is not None and tuple(header) not in (_COLUMNS, _OLD_COLUMNS):
         raise ArgumentError(
             f"eval: csv must be a table of `lambdanets eval` or a new file, got {path} with the columns"
             f" {', '.join(header)[:60]}."
@@ -121,12 +124,16 @@ def _append_row(path: Path, row: dict[str, object]) -> None:
         StorageError: It cannot be written.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):
             old = _content(path)
-            if not old:
+            if old.partition("\n")[0] == ",".join(_OLD_COLUMNS):
+                writer.writeheader()
+                writer.writerows(csv.DictReader(io.StringIO(old, newline="")))
+                old = ""
+            elif not old:
                 writer.writeheader()
             writer.writerow(row)
             ending = "\n" if old and not old.endswith("\n") else ""

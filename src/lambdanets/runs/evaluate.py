@@ -1,19 +1,28 @@
 """Evaluation of a run's network on its test images."""
 
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lambdanets.data.config import FilesConfig, FolderConfig
+from lambdanets.data.decode import decode
+from lambdanets.data.images import ImageTest
+from lambdanets.data.listing import list_classes
+from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.real_labels import read_real_labels
-from lambdanets.data.task import ReadableTest, Task
-from lambdanets.errors import DataError, check_choice, require
+from lambdanets.data.sources import Source
+from lambdanets.data.task import Batch, ReadableTest, TestData, identity
+from lambdanets.errors import DataError, check_choice, did_you_mean, require
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
 from lambdanets.runs.load import load_run
 from lambdanets.runs.loaded import LoadedModel, Origin, Weights
+from lambdanets.runs.other_data import OtherData, check_there, describe_place
 from lambdanets.runs.tasks import load_task
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype, select_device
@@ -28,6 +37,7 @@ class EvalSettings:
 
     Attributes:
         weights: Which weights of a run, as in `load_run`.
+        data: Other images than those of the training.
         size: Side of the test images instead of the run's; for data sets whose images have any size.
         real: A file with the sets of labels of the test images (ReaL).
         skip_bad: Leave unreadable images out, instead of an error at the first.
@@ -37,6 +47,7 @@ class EvalSettings:
     """
 
     weights: Weights = "best"
+    data: OtherData = field(default_factory=OtherData)
     size: int | None = None
     real: Path | None = None
     skip_bad: bool = False
@@ -64,6 +75,9 @@ class RunEvaluation:
         labels: The name of each class.
         config: The settings of the run.
         origin: Which weights were evaluated, and how far they were trained.
+        data: Where the images are.
+        test_name: What they are called: test or validation.
+        is_other: Whether they are others than the training's.
         image_size: Height and width of the network's inputs.
         device: Where the network ran.
         seconds: Duration of the pass.
@@ -74,6 +88,9 @@ class RunEvaluation:
     labels: tuple[str, ...]
     config: TrainConfig
     origin: Origin
+    data: str
+    test_name: str
+    is_other: bool
     image_size: tuple[int, int] | None
     device: str
     seconds: float
@@ -97,6 +114,9 @@ class RunEvaluation:
             "weights": self.origin.weights,
             "epoch": self.origin.epoch,
             "step": self.origin.step,
+            "is_ema": self.origin.is_ema,
+            "data": self.data,
+            "test_name": self.test_name,
             "image_size": self.image_size,
             "accuracy": evaluation.accuracy,
             "correct": evaluation.correct,
@@ -161,18 +181,48 @@ def evaluate_run(
         labels=task.labels,
         config=config,
         origin=loaded.origin,
+        data=task.place,
+        test_name=task.test_name,
+        is_other=settings.data.is_given,
         image_size=image_size,
         device=str(context.device),
         seconds=time.perf_counter() - started,
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """The images that a run is judged by: what `Task` holds of them, and where they are."""
+
+    test: TestData
+    labels: tuple[str, ...]
+    prepare: Callable[[Tensor], Tensor]
+    test_name: str
+    place: str
+
+
 def _load(
     run: Path, settings: EvalSettings, ctx: DistributedContext
-) -> tuple[TrainConfig, Task, LoadedModel, Int[Tensor, "n most"] | None]:
+) -> tuple[TrainConfig, _Judged, LoadedModel, Int[Tensor, "n most"] | None]:
     """Load all that an evaluation needs; of the sets of labels, those of this process's images."""
     loaded = load_run(run, settings.weights)
     config = RunFolder.existing(run).read_config(TrainConfig)
+    if settings.data.is_given:
+        judged = _other_images(run, config, loaded, settings)
+    else:
+        judged = _own_images(run, config, loaded, settings)
+    if settings.real is None:
+        return config, judged, loaded, None
+    # Images that are drawn go by their number.
+    source, width = getattr(judged.test, "source", None), len(str(len(judged.test)))
+    names = [source.name(i) if source else f"{i:0{width}d}" for i in range(len(judged.test))]
+    real = read_real_labels(settings.real, names, len(judged.labels))
+    return config, judged, loaded, real[ctx.rank :: ctx.size]
+
+
+def _own_images(run: Path, config: TrainConfig, loaded: LoadedModel, settings: EvalSettings) -> _Judged:
+    """The images that training judged the run by."""
+    check_there(run, config.data)
     if settings.size is not None:
         config = replace(config, data=config.data.resized(settings.size))
     task = load_task(config)
@@ -181,12 +231,106 @@ def _load(
         difference = f"without or beside {', '.join(differing[:3])}" if differing else "in another order"
         raise DataError(
             f"eval: the test images must have the {len(loaded.labels)} classes that {run} was trained on, got"
-            f" {len(task.labels)}, {difference}."
+            f" {len(task.labels)}, {difference}. --data.root evaluates other images, by the names of classes."
         )
-    if settings.real is None:
-        return config, task, loaded, None
-    # Images that are drawn go by their number.
-    source, width = getattr(task.test, "source", None), len(str(len(task.test)))
-    names = [source.name(i) if source else f"{i:0{width}d}" for i in range(len(task.test))]
-    real = read_real_labels(settings.real, names, len(task.labels))
-    return config, task, loaded, real[ctx.rank :: ctx.size]
+    return _Judged(
+        test=task.test,
+        labels=task.labels,
+        prepare=task.prepare,
+        test_name=task.test_name,
+        place=describe_place(config.data),
+    )
+
+
+def _other_images(run: Path, config: TrainConfig, loaded: LoadedModel, settings: EvalSettings) -> _Judged:
+    """Other images, in the classes of the run."""
+    preprocessing = loaded.preprocess
+    if loaded.labels is None:
+        raise DataError(f"eval: {loaded.origin.source} must name the classes of other data, got no names.")
+    if settings.size is not None:
+        if preprocessing.foreground is not None:
+            config.data.resized(settings.size)
+        preprocessing = preprocessing.resized(settings.size)
+    data = settings.data.settings(run, config.data)
+    place = describe_place(data)
+    source = _in_classes_of(run, loaded.labels, _open(data, loaded.labels), place)
+    is_plain = preprocessing.foreground is None and preprocessing.channels == 3
+    return _Judged(
+        test=(ImageTest if is_plain else _PreparedTest)(source=source, preprocessing=preprocessing),
+        labels=loaded.labels,
+        prepare=preprocessing.normalize if is_plain else identity,
+        test_name=data.test_name,
+        place=place,
+    )
+
+
+def _open(data: FilesConfig, labels: tuple[str, ...]) -> Source:
+    if data.holdout:
+        return data.open_parts()[1]
+    if isinstance(data, FolderConfig) and data.test_labels is None:
+        folder = Path(data.root) / data.test
+        # Where all classes are known, some of them may have no images.
+        if folder.is_dir() and {label for label, _ in list_classes(folder)} <= {*labels}:
+            return data.open_test(labels)
+    return data.open_test()
+
+
+def _in_classes_of(run: Path, labels: tuple[str, ...], source: Source, place: str) -> Source:
+    """Number the classes of a source as those of the run with the same names."""
+    numbers = {label: number for number, label in enumerate(labels)}
+    used = [source.labels[index] for index in source.targets.unique().tolist()]
+    unknown = [label for label in used if label not in numbers]
+    if unknown:
+        raise DataError(
+            f"eval: {place} must hold classes of {run} alone, got {_listed(unknown)}. The classes of the run"
+            f" are {_listed(labels)}.{did_you_mean(unknown[0], labels)} Rename them, or name another part:"
+            " --data.test PART"
+        )
+    places = torch.tensor([numbers.get(label, -1) for label in source.labels])
+    return _Numbered(source=source, labels=labels, targets=places[source.targets])
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(map(repr, names[:8])) + more
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Numbered:
+    """A source with the classes of a run."""
+
+    source: Source
+    labels: tuple[str, ...]
+    targets: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def name(self, index: int) -> str:
+        return self.source.name(index)
+
+    def relative_name(self, index: int) -> bytes:
+        return self.source.relative_name(index)
+
+    def read(self, index: int) -> bytes:
+        return self.source.read(index)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PreparedTest:
+    """Images from files as a network takes them whose preprocessing does more than to crop."""
+
+    source: Source
+    preprocessing: Preprocessing
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def batch(self, indices: Int[Tensor, " b"]) -> Batch:
+        images = [self._read(index) for index in indices.tolist()]
+        return Batch(torch.stack(images), self.source.targets[indices])
+
+    def _read(self, index: int) -> Tensor:
+        name = self.source.name(index)
+        image = decode(self.source.read(index), name, background=self.preprocessing.background)
+        return self.preprocessing.apply(image, name)[0]
