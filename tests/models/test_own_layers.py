@@ -141,7 +141,9 @@ def test_programs_hold_it(kind: str) -> None:
     assert_equal(program(images), model(images))
 
 
-@pytest.mark.parametrize("normalization", [squares, "support.own_layers:squares", Scaled], ids=str)
+@pytest.mark.parametrize(
+    "normalization", [squares, "support.own_layers:squares", Scaled], ids=["function", "name", "class"]
+)
 def test_keys_are_normalised_in_every_network(normalization: Any) -> None:
     for name in ("lambda_resnet_digits", "lambda_mobilenet_small"):
         model = create_model(name, in_channels=3, key_normalization=normalization)
