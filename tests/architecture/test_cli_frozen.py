@@ -7,7 +7,7 @@ import pytest
 
 from lambdanets import cli
 from lambdanets.cli import commands
-from lambdanets.cli._examples import EXAMPLES
+from lambdanets.cli._examples import _EXAMPLES
 from lambdanets.cli._words import all_words
 from support.commands import printed, refused
 
@@ -163,9 +163,9 @@ def test_pages_name_commands_and_options_that_exist():
 
 
 def test_examples_are_of_commands_and_options_that_exist(capsys):
-    assert EXAMPLES.keys() == commands().keys()
+    assert _EXAMPLES.keys() == commands().keys()
     words = all_words()
-    for command, lines in EXAMPLES.items():
+    for command, lines in _EXAMPLES.items():
         for line in lines:
             assert line.startswith(f"{command} ") and len(f"  lambdanets {line}") <= 60
             assert {*re.findall(r"(?<!\S)--[\w.-]+", line)} <= words[command].options.keys(), line

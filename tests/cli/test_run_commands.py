@@ -71,7 +71,7 @@ def test_compare_puts_runs_side_by_side(trained, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["run", str(trained), str(trained)]
     rows = {line.split("  ")[0] for line in lines}
-    assert {"accuracy, last epoch", "parameters", "training time", "training images/s"} <= rows
+    assert {"last epoch, EMA", "parameters", "training time", "training images/s"} <= rows
 
 
 def test_a_loss_that_is_not_finite_is_exit_6_and_logged(tmp_path, capsys):

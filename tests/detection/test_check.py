@@ -147,7 +147,7 @@ def test_a_note_alone_is_fit(tmp_path, capsys):
     write_coco(tmp_path, "train", content)
     write_coco(tmp_path, "val", coco_content(1, first_id=9))
     text = printed(capsys, "data", "check", tmp_path)
-    assert "empty    1 categories without objects (never)" in text
+    assert "empty    1 category without objects (never)" in text
     assert text.endswith("fit to train with; --repair OUT mends what is noted\n")
     read_part(tmp_path, "train")
 

@@ -187,7 +187,7 @@ def test_whole_or_not_there(tmp_path, monkeypatch):
 def test_the_command(tmp_path, capsys):
     options = ("--train", 2, "--val", 1, "--size", 64, "--max-side", 40, "--empty", 0.5)
     lines = printed(capsys, "data", "scenes", "--out", tmp_path / "set", *options).splitlines()
-    assert lines[0].startswith("train  2 images, ") and lines[1].startswith("val    1 images, ")
+    assert lines[0].startswith("train  2 images, ") and lines[1].startswith("val    1 image, ")
     assert lines[2] == f"train with --data.root {tmp_path / 'set'} --data.train train --data.test val"
 
 

@@ -73,7 +73,7 @@ def test_top_5_is_shown_where_there_are_more_classes(num_classes, top5):
 
 def _page(labels=("a|b", "c"), confusion=((3, 1), (0, 4)), **values):
     evaluation = Evaluation(confusion=torch.as_tensor(confusion), loss=1.0, top5_correct=8)
-    values = {"rows": {}, "warnings": [], "unreadable": [], "images": []} | values
+    values = {"rows": {}, "warnings": [], "unreadable": [], "images": [], "not_taken": []} | values
     classes = _class_values(evaluation, labels)
     return _render("report.md", config=tiny_config(), command="command", **classes, **values)
 

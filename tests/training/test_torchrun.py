@@ -59,7 +59,7 @@ def test_ranks_are_read_from_the_environment(monkeypatch):
 def test_a_process_is_asked_to_stop_when_its_parent_dies(tmp_path):
     child = (
         "import pathlib, signal, sys, time\n"
-        "from lambdanets.training.torchrun import die_with_parent\n"
+        "from lambdanets.processes import die_with_parent\n"
         "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path(sys.argv[1]).touch(), sys.exit()))\n"
         "die_with_parent(); pathlib.Path(sys.argv[1] + '.ready').touch(); time.sleep(30)\n"
     )

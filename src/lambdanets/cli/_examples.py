@@ -3,7 +3,7 @@
 from typing import Final
 
 # Command -> lines. None is longer than a narrow terminal, and a test compares their options.
-EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
+_EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "bench": ("bench ops --explain 28x28 --scope 23",),
     "compare": ("compare runs/digits runs/digits-conv", "compare runs/seed-* --json"),
     "completion": ("completion bash > ~/.lambdanets.bash",),
@@ -45,5 +45,5 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
 
 def examples(command: str) -> str:
     """The examples of a command, as they stand below its help; empty for a command that has none."""
-    lines = [f"  lambdanets {line}" for line in EXAMPLES.get(command, ())]
+    lines = [f"  lambdanets {line}" for line in _EXAMPLES.get(command, ())]
     return "\n".join(["", "examples:", *lines]) if lines else ""

@@ -105,7 +105,7 @@ def describe_reference(config: RunConfig, num_classes: int) -> str:
         return "none"
     if is_fitted(config.recipe):
         return "none: what to expect depends on the images"
-    recipe, run = _flat_settings(get_recipe(config.recipe)), _flat_settings(config)
+    recipe, run = _flat_settings(get_recipe(config.recipe, RunConfig)), _flat_settings(config)
     # What a teacher labelled is given to the recipe of a student.
     free = ("exec.", "ckpt.", "faults.", *(["pseudo."] if "pseudo iterate" in described["Command"] else []))
     names = [name for name in {**run, **recipe} if not name.startswith(free) and name not in _FREE]

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, check_positive, complaint
 from lambdanets.models.factory import count_parameters
-from lambdanets.terminal import count
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -95,7 +94,7 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         origin, metric = self.origin, self.origin.metric
-        classes = "classes not known" if self.labels is None else count(len(self.labels), "class")
+        classes = "classes not known" if self.labels is None else f"{len(self.labels)} classes"
         accuracy = f", {metric['test_accuracy']:.2%} in training" if metric else ""
         lines = (
             f"{origin.model}: {count_parameters(self.model):,} parameters, {classes}, on {self.device}",
