@@ -15,8 +15,8 @@ ROOT = Path(lambdanets.__file__).parent
 
 MOST_FRAMES, MOST_FILES = 8, 6
 # Ten of them look at types and shapes, nine ask whether the children may be read instead of called, four
-# whether the numbers suit the implementation; one calls a child, one asks whether torch.fx traces, one whether
-# the keys' normalisation is known, and one is the norm of a part of the context.
+# whether the numbers suit the implementation; one calls a child, one asks whether torch.fx traces, one
+# whether the keys' normalisation is known, and one is the norm of a part of the context.
 MOST_FUNCTIONS = 54
 
 
