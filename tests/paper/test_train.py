@@ -171,7 +171,7 @@ def test_a_training_on_scenes_fills_what_scenes_have(tmp_path: Path, monkeypatch
     assert [one.value for one in train_tables((14,), "scenes", (0,), **options)] == [
         one.value for one in found
     ]
-    assert len(said) == 3
+    assert len(said) == 5
 
 
 @pytest.mark.parametrize(
