@@ -182,6 +182,7 @@ def test_a_config_is_trained_as_it_is(photos: Path) -> None:
     assert (config.sched.epochs, config.data.image_size, choices) == (30, 96, {})  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_what_was_chosen_is_printed_with_the_reasons(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
