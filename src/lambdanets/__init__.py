@@ -2,7 +2,7 @@
 
 Layers and networks, with torch alone:
 
-    LambdaLayer2d, LambdaLayer1d, LambdaLayer3d   in the place of a convolution
+    LambdaLayer2d, LambdaLayer1d, LambdaLayer3d   in place of a convolution
     LambdaLayer                                   for tokens
     create_model, list_models                     the paper's networks by name
     nn, functional                                all layers; the mathematics, one function an equation

@@ -1,4 +1,4 @@
-"""`like`: layers in the place of convolutions, and strides other than the paper's."""
+"""`like`: layers in place of convolutions, and strides other than the paper's."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Small networks in the place of the rows', on the data set of any recipe and on a folder of one's own."""
+"""Small networks in place of the rows', on the data set of any recipe and on a folder of one's own."""
 
 import dataclasses
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Images: what is drawn is what was given."""
 
+import warnings
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -121,9 +123,12 @@ def test_confusion_of_any_shape_can_be_read(num, most, names):
 
 
 def test_letters_that_no_font_has_are_no_reason_to_warn(tmp_path):
-    save_figure(
-        confusion(np.eye(2, dtype=np.int64), ["\u65e5\u672c", "b"], "title"), tmp_path / "confusion.png"
-    )
+    figure = confusion(np.eye(2, dtype=np.int64), ["\u65e5\u672c", "b"], "title")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        save_figure(figure, tmp_path / "confusion.png")
+    assert not warned
+    assert (tmp_path / "confusion.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3, 3), (2, 8, 1, 27), (1, 3, 27, 3)])

@@ -1,4 +1,4 @@
-"""A layer in the place of a convolution: the same sizes of maps, and outputs of the same scale."""
+"""A layer in place of a convolution: the same sizes of maps, and outputs of the same scale."""
 
 import copy
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Recipes fitted to their data: other data in the place of a recipe's, and settings that follow from them."""
+"""Recipes fitted to their data: other data in place of a recipe's, and settings that follow from them."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ Fitted = tuple[TrainConfig, dict[str, str]]
 # Chooses the settings that follow from the data of a config, but those whose dotted names are given.
 Fit = Callable[[TrainConfig, Collection[str]], Fitted]
 
-# Least side of images in the place of smaller ones, for which a network was made.
+# Least side of images in place of smaller ones, for which a network was made.
 _LEAST_SIZE: Final = 32
 
 # Side of the middle square that tests see of such images; the paper's crop would leave half of 32 pixels.

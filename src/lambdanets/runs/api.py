@@ -321,7 +321,7 @@ def _as_call(who: str, config: RunConfig, out: Path) -> str:
 
 @contextlib.contextmanager
 def _spoken_in_python() -> Iterator[None]:
-    """Say in messages what to write in Python, in the place of options of the command line."""
+    """Say in messages what to write in Python, in place of options of the command line."""
     try:
         yield
     except Exception as error:
