@@ -170,8 +170,8 @@ def _notes(root: Path, data: "FolderConfig", counts: Mapping[str, int]) -> list[
             " may take the rare ones for the frequent ones"
         )
     parts = [data.train] if data.holdout or not data.test else [data.train, data.test]
-    files = (printable(name) for part in parts for name in list_files(os.fsencode(root / part), b""))
-    others = [name for name in files if not name.lower().endswith(tuple(map(os.fsdecode, ENDINGS)))]
+    files = (name for part in parts for name in list_files(os.fsencode(root / part), b""))
+    others = [printable(name) for name in files if not name.lower().endswith(ENDINGS)]
     if others:
         notes.append(f"files that are not read, by their ending: {count_endings(others)}")
     return notes
