@@ -101,13 +101,15 @@ class _RunOptions:
         num_processes = self._num_processes(config)
         config = self._placed(config)
         config.data.check_ready()
+        if world_size() == 1:
+            # Before the images are looked at: a finished run does not need them any more.
+            folder.changes(config, self.resume_allow)
+            if _is_finished(folder, config):
+                return 0
         looked_over = "" if world_size() > 1 else look_over(config, choices)
         if config.exec.device == "cuda":
             self._check_gpus(config.command, num_processes)
         if num_processes and world_size() == 1:
-            folder.changes(config, self.resume_allow)
-            if _is_finished(folder, config):
-                return 0
             print(looked_over, end="", flush=True)
             from lambdanets.training.torchrun import launch
 
@@ -131,11 +133,10 @@ class _RunOptions:
             train_in(folder)
             return 0
         with folder.locked(config, self.resume_allow) as locked:
-            if world_size() > 1 or not _is_finished(locked, config):
-                settings = looked_over + _changed_settings(config, locked.path)
-                locked.append_log(settings)
-                print(settings, flush=True)
-                train_in(locked)
+            settings = looked_over + _changed_settings(config, locked.path)
+            locked.append_log(settings)
+            print(settings, flush=True)
+            train_in(locked)
         return 0
 
     def _check_gpus(self, who: str, num_processes: int) -> None:
