@@ -7,7 +7,7 @@ class's `load` calls. Nothing here imports torch, so that `lambdanets --help` is
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -242,7 +242,7 @@ class FilesConfig(SizedConfig):
     """
 
     root: str = ""
-    root_given: str | None = None
+    root_given: str | None = field(default=None, compare=False)
     train: str = "train"
     test: str = "val"
     holdout: float = 0.0

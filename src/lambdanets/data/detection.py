@@ -1,7 +1,7 @@
 """The settings of images with objects in them, and of how training changes them; without torch."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from lambdanets.errors import ArgumentError, require
@@ -24,7 +24,7 @@ class CocoConfig:
     """
 
     root: str = ""
-    root_given: str | None = None
+    root_given: str | None = field(default=None, compare=False)
     train: str = "train2017"
     test: str = "val2017"
     image_size: int = 1024

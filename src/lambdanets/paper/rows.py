@@ -59,7 +59,7 @@ class Source:
         usual = get_recipe(self.lambdas.recipe, TrainConfig).data
         for one in fields(data):
             value = getattr(data, one.name)
-            if one.name != "root_given" and value != getattr(usual, one.name, None):
+            if one.compare and value != getattr(usual, one.name, None):
                 given = getattr(data, "root_given", "") if one.name == "root" else ""
                 yield one.name.replace("_", "-"), str(given or value)
 

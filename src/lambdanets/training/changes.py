@@ -20,7 +20,7 @@ T = TypeVar("T")
 _WIDTH: Final = 100
 _INDENT: Final = 9
 
-# How a root was typed: kept in config.json for messages, and no setting.
+# How a root was typed: kept in config.json for messages; a field that is not compared is no setting.
 _HIDDEN: Final = "root_given"
 
 
@@ -52,7 +52,7 @@ def non_defaults(config: "RunConfig") -> dict[str, object]:
 def _settings(config: Any, prefix: str = "") -> Iterator[tuple[str, object, object]]:
     """The dotted name, value and default of every setting."""
     for setting in dataclasses.fields(config):
-        if setting.name == _HIDDEN:
+        if not setting.compare:
             continue
         value = getattr(config, setting.name)
         if dataclasses.is_dataclass(value):
@@ -78,7 +78,7 @@ def changed(who: str, config: T, settings: Mapping[str, Any], group: str = "") -
     """
     kind = type(config)
     hints = get_type_hints(kind)
-    known = [name for field in dataclasses.fields(kind) if (name := field.name) != _HIDDEN]  # type: ignore[arg-type]
+    known = [field.name for field in dataclasses.fields(kind) if field.compare]  # type: ignore[arg-type]
     for name in settings:
         if name not in known:
             raise ArgumentError(
@@ -217,7 +217,7 @@ def _set_values(group: Any) -> list[str]:
     for field in dataclasses.fields(group):
         value = getattr(group, field.name)
         is_name = field.name == "name"
-        if field.name == _HIDDEN:
+        if not field.compare:
             continue
         if not dataclasses.is_dataclass(value) and (is_name or value not in (field.default, {})):
             values.append(f"{field.name}={value!r}")
