@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from lambdanets.cli._options import given_settings, value_of
 from lambdanets.cli.train import _changed_settings, train
 from lambdanets.recipes import get_recipe, recipes_of, smoke_run
 from lambdanets.training.config import TrainConfig
@@ -139,11 +140,30 @@ def test_fast_is_part_of_the_config_and_single_settings_still_count():
 
 def test_each_changed_value_says_where_it_comes_from():
     config = parsed(train, "digits", "--fast", "--optim.learning-rate", "0.7")["config"]
-    text = _changed_settings(config, Path("x"))
+    text = _changed_settings(config, {"fast", "optim.learning_rate"}, Path("x"))
     recipe = get_recipe("digits")
     assert f"optim.learning_rate {recipe.optim.learning_rate} -> 0.7 (command line)" in text
     assert f"sched.epochs {recipe.sched.epochs} -> {smoke_run(recipe).sched.epochs} (--fast)" in text
-    assert "changed" not in _changed_settings(recipe, Path("x"))
+    assert "changed" not in _changed_settings(recipe, (), Path("x"))
+
+
+def test_options_that_are_given_are_found_however_they_are_spelled():
+    config = get_recipe("digits")
+    words = [
+        "--optim.learning_rate=0.1",
+        "--exec.compile",
+        "--sched.epochs",
+        "3",
+        "--gpus",
+        "2",
+        "--init",
+        "run",
+    ]
+    assert given_settings(config, words) == {
+        *("optim.learning_rate", "exec.compile", "sched.epochs", "exec.device", "init"),
+        *("model.name", "model.overrides"),
+    }
+    assert value_of("--optim.learning-rate", words) == "0.1"
 
 
 def test_a_missing_library_names_the_command_that_installs_it(monkeypatch, capsys):

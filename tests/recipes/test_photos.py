@@ -137,7 +137,9 @@ def test_the_choice_is_the_default_of_the_options(photos, monkeypatch):
 
 def test_a_choice_is_no_change_of_the_recipe(photos, monkeypatch):
     words = ("photos", "--data.root", "photos", "--model.name", "resnet_photos")
-    origins = {one.name: one.origin for one in settings_with_origins(parsed(monkeypatch, *words))}
+    config = parsed(monkeypatch, *words)
+    given = _options.given_settings(config, words)
+    origins = {one.name: one.origin for one in settings_with_origins(config, given)}
     assert origins["data.image_size"] == origins["sched.epochs"] == origins["data.holdout"] == "the images"
     assert origins["model.overrides.stem"] == "the images"
     assert origins["model.name"] == origins["data.root"] == "command line"

@@ -198,10 +198,14 @@ def test_the_report_has_the_call_that_repeats_the_run(tmp_path: Path) -> None:
     config = lambdanets.get_recipe("digits").replace(
         seed=2, sched={"epochs": 3}, model={"overrides": {"dropout": 0.1}}
     )
-    call = api._as_call("train", config, Path("runs/x"))
+    call = api._as_call("train", config, "runs/x", None)
     assert call == (
         "lambdanets.train('digits', out='runs/x', seed=2, sched={'epochs': 3},"
         " model={'overrides': {'dropout': 0.1}})"
+    )
+    # What the images chose is no part of the call.
+    assert api._as_call("train", config, "runs/x", {"seed"}) == (
+        "lambdanets.train('digits', out='runs/x', seed=2)"
     )
     lambdanets.train(bars.bars_config(1), tmp_path / "run", progress=False)
     assert "lambdanets.train(config, out=" in (tmp_path / "run/report.md").read_text()

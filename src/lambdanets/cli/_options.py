@@ -182,12 +182,11 @@ def _with_given(config: TrainConfig, argv: Sequence[str]) -> tuple[TrainConfig, 
 
     Values that cannot be understood are left to the parser, whose message is better.
     """
-    given = set()
+    given = given_settings(config, argv)
     for name, old in flatten(config).items():
         value = value_of(f"--{name.replace('_', '-')}", argv)
         if value is None:
             continue
-        given.add(name)
         group, _, setting = name.rpartition(".")
         with suppress(ValueError, TypeError):
             kind: Any = type(old)
@@ -198,9 +197,27 @@ def _with_given(config: TrainConfig, argv: Sequence[str]) -> tuple[TrainConfig, 
             config = replace(
                 config, **{group: replace(getattr(config, group), **settings)} if group else settings
             )
-    # Weights to start with name their network too.
-    given |= {"model.name"} if "init" in given else set()
     return replace(config, data=config.data.located()), given
+
+
+def given_settings(config: RunConfig, argv: Sequence[str]) -> set[str]:
+    """Find the dotted names of the settings that arguments give.
+
+    Args:
+        config: Any config of the same kind and data set.
+        argv: The arguments.
+    """
+    words = {_hyphenated(word).partition("=")[0] for word in argv}
+    given = set()
+    for name in flatten(config):
+        group, dot, setting = name.replace("_", "-").rpartition(".")
+        # Those that are on by default are turned off by another name.
+        if words & {f"--{group}{dot}{setting}", f"--{group}{dot}no-{setting}"}:
+            given.add(name)
+    if "--gpus" in words:
+        given.add("exec.device")
+    # Weights to start with name their network too.
+    return given | ({"model.name", "model.overrides"} if "init" in given else set())
 
 
 def _named_model(config: TrainConfig, argv: Sequence[str]) -> ModelConfig:
@@ -220,8 +237,15 @@ def named_data(data: DataConfig, argv: Sequence[str]) -> DataConfig:
 
 def value_of(option: str, argv: Sequence[str]) -> str | None:
     """Find the value of an option among arguments that are not parsed yet."""
-    found = re.findall(rf"^{re.escape(option)}[=\n](.*)$", "\n".join(argv), re.MULTILINE)
+    text = "\n".join(map(_hyphenated, argv))
+    found = re.findall(rf"^{re.escape(option)}[=\n](.*)$", text, re.MULTILINE)
     return found[-1] if found else None
+
+
+def _hyphenated(word: str) -> str:
+    """An option as it is listed; tyro takes it with underscores too."""
+    option, equals, value = word.partition("=")
+    return f"{option.replace('_', '-')}{equals}{value}" if word.startswith("--") else word
 
 
 def _without_repeats(signature: inspect.Signature, argv: Sequence[str]) -> Sequence[str]:

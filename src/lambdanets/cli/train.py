@@ -5,14 +5,14 @@
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import tyro
 
-from lambdanets.cli._options import Argv, Choices, Format, Recipe, print_json, without_format
+from lambdanets.cli._options import Argv, Choices, Format, Recipe, given_settings, print_json, without_format
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
@@ -76,7 +76,8 @@ class _RunOptions:
             num_processes = self._num_processes(config)
             from lambdanets.launch.dry_run import plan
 
-            planned = plan(self._placed(config), folder.path, num_processes or 1)
+            given = given_settings(config, argv)
+            planned = plan(self._placed(config), folder.path, num_processes or 1, given)
             if as_json:
                 print_json(planned.to_dict())
             else:
@@ -133,7 +134,7 @@ class _RunOptions:
             train_in(folder)
             return 0
         with folder.locked(config, self.resume_allow) as locked:
-            settings = looked_over + _changed_settings(config, locked.path)
+            settings = looked_over + _changed_settings(config, given_settings(config, argv), locked.path)
             locked.append_log(settings)
             print(settings, flush=True)
             train_in(locked)
@@ -219,7 +220,7 @@ def _is_finished(folder: RunFolder, config: RunConfig) -> bool:
     return finished is not None
 
 
-def _changed_settings(config: RunConfig, out: Path) -> str:
+def _changed_settings(config: RunConfig, given: Collection[str], out: Path) -> str:
     """List the settings that are not left at their defaults, and where each changed one comes from."""
     groups: dict[str, list[str]] = {}
     for name, value in non_defaults(config).items():
@@ -228,7 +229,7 @@ def _changed_settings(config: RunConfig, out: Path) -> str:
     rows = [(group, " · ".join(settings)) for group, settings in groups.items()]
     rows += [
         ("changed", f"{one.name} {one.recipe_value} -> {one.value} ({one.origin})")
-        for one in settings_with_origins(config)
+        for one in settings_with_origins(config, given)
         if one.is_changed
     ]
     rows.append(("folder", str(out)))

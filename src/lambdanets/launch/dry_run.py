@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -194,11 +194,17 @@ class Plan:
         }
 
 
-def plan(config: RunConfig, out: Path, num_processes: int = 1) -> Plan:
+def plan(config: RunConfig, out: Path, num_processes: int = 1, given: Collection[str] | None = None) -> Plan:
     """Find out what a config would do: settings with their origins, steps, network, memory and disk.
 
     Nothing is written, and nothing allocated: networks are on the meta device. Data are opened only if they
     are made here or lie in a folder that exists.
+
+    Args:
+        config: The settings.
+        out: The run folder.
+        num_processes: Processes of the run.
+        given: As in `settings_with_origins`.
     """
     images = known_images(config)
     model = make_meta_model(config, images)
@@ -208,7 +214,7 @@ def plan(config: RunConfig, out: Path, num_processes: int = 1) -> Plan:
     return Plan(
         config=config,
         out=out,
-        settings=settings_with_origins(config),
+        settings=settings_with_origins(config, given),
         images=images,
         trainer=Trainer(
             config=config,

@@ -1,14 +1,11 @@
 """The origin of each setting of a run, and whether what its recipe expects can be compared with it."""
 
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Collection
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from lambdanets.data.config import FilesConfig
-from lambdanets.errors import DataError, PathError
 from lambdanets.recipes.detection import NUM_COCO_CATEGORIES
-from lambdanets.recipes.fit import fit_recipe, is_fitted, replace_data
+from lambdanets.recipes.fit import is_fitted
 from lambdanets.recipes.imagenet import NUM_CLASSES
 from lambdanets.recipes.registry import RECIPES, describe_recipe, get_recipe, parent_of, smoke_run
 from lambdanets.training.changes import flatten, non_defaults
@@ -17,9 +14,6 @@ from lambdanets.training.config import RunConfig, TrainConfig
 _COMMAND_LINE: Final = "command line"
 _FAST: Final = "--fast"
 _IMAGES: Final = "the images"
-
-# What decides other choices where it is not one itself.
-_DECIDING: Final = ("data.image_size", "model.name", "sched.epochs", "global_batch_size")
 
 # Settings on which a result does not depend, beside those of whole groups.
 _FREE: Final = ("seed", "num_threads")
@@ -56,10 +50,15 @@ class Setting(NamedTuple):
         return self.origin in (_COMMAND_LINE, _FAST)
 
 
-def settings_with_origins(config: RunConfig) -> tuple[Setting, ...]:
+def settings_with_origins(config: RunConfig, given: Collection[str] | None = None) -> tuple[Setting, ...]:
     """Return every setting of a config with its origin.
 
     Each override of the model is a setting; the command line adds and replaces overrides, and removes none.
+
+    Args:
+        config: The settings.
+        given: Dotted names of those that somebody gave; others that differ from the recipe were chosen by the
+            images. None: all that differ were given.
     """
     known = config.recipe in RECIPES
     # A config that no recipe made stands for its own.
@@ -71,17 +70,17 @@ def settings_with_origins(config: RunConfig) -> tuple[Setting, ...]:
     fast = {}
     if isinstance(config, TrainConfig) and config.fast and known:
         fast = _flat_settings(smoke_run(get_recipe(config.recipe, TrainConfig)))
-    chosen = _chosen(config) if isinstance(config, TrainConfig) and known else {}
     changed = non_defaults(config)
     settings = []
     for name, value in _flat_settings(config).items():
         same = _recipes_with(name, value, recipes)
-        if not same and chosen.get(name, _ABSENT) == value:
-            origin = _IMAGES
-        elif name not in recipe and name not in changed and not name.startswith("model.overrides."):
+        if name not in recipe and name not in changed and not name.startswith("model.overrides."):
             origin = "default"
+        elif not same and fast.get(name, _ABSENT) == value:
+            origin = _FAST
         elif not same:
-            origin = _FAST if fast.get(name, _ABSENT) == value else _COMMAND_LINE
+            is_given = given is None or name in given or name.rpartition(".")[0] in given
+            origin = _COMMAND_LINE if is_given else _IMAGES
         elif len(same) == len(recipes) and name not in changed and not name.startswith("model.overrides."):
             origin = "default"
         else:
@@ -126,27 +125,6 @@ def describe_reference(config: RunConfig, num_classes: int) -> str:
         verb = "differs" if len(differing) == 1 else "differ"
         return f"none: {', '.join(differing[:_MOST_NAMED])}{more} {verb} from the recipe"
     return described["Expected"].rstrip(".")
-
-
-def _chosen(config: TrainConfig) -> dict[str, object]:
-    """The settings as the data alone would have them; none where these are not there any more."""
-    recipe, _ = replace_data(get_recipe(config.recipe, TrainConfig), config.data.name)
-    if not isinstance(config.data, FilesConfig) or not isinstance(recipe.data, FilesConfig):
-        return {}
-    place = replace(recipe.data, root=config.data.root).located()
-    chosen, given = _flat_settings(replace(recipe, data=place)), []
-    with suppress(PathError, DataError):
-        fitted, _ = fit_recipe(replace(recipe, data=place))
-        first, found = _flat_settings(fitted), _flat_settings(config)
-        given = [name for name in _DECIDING if first[name] != found[name]]
-        again = replace(config, data=replace(place, image_size=config.data.image_size))
-        chosen = _flat_settings(fit_recipe(again, given)[0] if is_fitted(config.recipe) else fitted)
-    names = {*_DECIDING, "data.train", "data.test", "data.holdout", "sched.warmup_epochs"}
-    return {
-        name: value
-        for name, value in chosen.items()
-        if name not in given and (name in names or "overrides" in name)
-    }
 
 
 def lineage(recipe: str) -> tuple[str, ...]:

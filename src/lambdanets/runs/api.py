@@ -139,11 +139,12 @@ def train(
     with _spoken_in_python():
         config, choices = _fitted(_recipe_of("train", recipe, TrainConfig), out, settings, recipe)
         check_fine_tuning(config, _folder_of(config, out))
+    command = _as_call("train", config, out, _given(settings) if isinstance(recipe, str) else None)
     _set_environment()
     from lambdanets.runs.load import load_run
 
     with _torch_as_before():
-        return load_run(_train("train", config, out, progress, resume_allow, tensorboard, choices))
+        return load_run(_train(command, config, out, progress, resume_allow, tensorboard, choices))
 
 
 def train_detector(
@@ -166,11 +167,12 @@ def train_detector(
     with _spoken_in_python():
         config = changed("train_detector", _recipe_of("train_detector", recipe, DetectConfig), settings)
         config = replace(config, data=config.data.located())
+    command = _as_call("train_detector", config, out, _given(settings) if isinstance(recipe, str) else None)
     _set_environment()
     from lambdanets.runs.detect import load_detector
 
     with _torch_as_before():
-        return load_detector(_train("train_detector", config, out, progress, resume_allow, tensorboard))
+        return load_detector(_train(command, config, out, progress, resume_allow, tensorboard))
 
 
 def _recipe_of(who: str, recipe: str | Config, kind: type[Config]) -> Config:
@@ -212,19 +214,23 @@ def _fitted(
     final = replace(final, data=final.data.located())
     if not chooses:
         return final, choices
-    given = set(settings)
-    for group, values in settings.items():
-        inner: Any = values if group in groups else vars(values) if is_dataclass(values) else ()
-        given |= {f"{group}.{name}" for name in inner}
-    # Weights to start with name their network too.
-    given |= {"model.name"} if init is not None else set()
-    config, more = fit_recipe(final, given)
+    config, more = fit_recipe(final, _given(settings))
     kept = {name: value for name, value in settings.items() if name != "data"}
     return changed("train", config, kept), choices | more
 
 
+def _given(settings: Mapping[str, Any]) -> set[str]:
+    """The dotted names of the settings of a call."""
+    given = set(settings)
+    for group, values in settings.items():
+        inner: Any = values if isinstance(values, Mapping) else vars(values) if is_dataclass(values) else ()
+        given |= {f"{group}.{name}" for name in inner}
+    # Weights to start with name their network too.
+    return given | ({"model.name", "model.overrides"} if "init" in given else set())
+
+
 def _train(
-    who: str,
+    command: str,
     config: RunConfig,
     out: str | Path | None,
     progress: bool,
@@ -241,7 +247,6 @@ def _train(
     silence = contextlib.nullcontext() if progress else contextlib.redirect_stdout(io.StringIO())
     with _spoken_in_python(), silence, contextlib.ExitStack() as stack:
         config.data.check_ready()
-        command = _as_call(who, config, folder.path)
         if not global_rank():
             stack.enter_context(folder.locked(config, resume_allow))
             folder.append_log(command)
@@ -297,14 +302,15 @@ def _torch_as_before() -> Iterator[None]:
         torch.use_deterministic_algorithms(deterministic)
 
 
-def _as_call(who: str, config: RunConfig, out: Path) -> str:
-    """The call that repeats a run."""
+def _as_call(who: str, config: RunConfig, out: str | Path | None, given: Collection[str] | None) -> str:
+    """The call that repeats a run; `given` is as in `settings_with_origins`."""
+    out = _folder_of(config, out).path
     if config.recipe not in RECIPES:
         return (
             f'lambdanets.{who}(config, out="{out}")  # TrainConfig.from_json of config.json in the run folder'
         )
     arguments: dict[str, Any] = {}
-    for one in settings_with_origins(config):
+    for one in settings_with_origins(config, given):
         if one.is_changed:
             *groups, name = one.name.split(".")
             inner = arguments
