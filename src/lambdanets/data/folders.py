@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lambdanets.data.layout import images_of
 from lambdanets.data.listing import Entries, list_classes, list_files, printable
 from lambdanets.data.sources import PackedNames, read_file
-from lambdanets.errors import DataError, PathError, did_you_mean
+from lambdanets.errors import DataError, PathError
 
 
 class _LabelLine(NamedTuple):
@@ -106,22 +107,9 @@ def open_folder(
     if not folder.is_dir():
         raise PathError(f"folder: {folder} must be a folder, got none.")
     entries = list_classes(folder) if label_file is None else _by_file(folder, label_file)
-    counts = Counter({label: 0 for label, _ in entries})
-    counts.update(label for label, path in entries if path)
-    empty = [label for label, count in counts.items() if not count]
-    if not labels and empty and len(empty) < len(counts):
-        raise DataError(f"folder: each class of {folder} must have images, got none in {_listed(empty)}.")
-    classes = labels or tuple(counts)
+    images = images_of(folder, entries, labels)
+    classes = labels or tuple(dict.fromkeys(label for label, _ in images))
     numbers = {label: number for number, label in enumerate(classes)}
-    unknown = sorted({label for label, _ in entries} - numbers.keys())
-    if unknown:
-        near = did_you_mean(unknown[0], classes)
-        raise DataError(
-            f"folder: {folder} must have classes of the training alone, got {_listed(unknown)}.{near}"
-        )
-    images = [(label, path) for label, path in entries if path]
-    if not images:
-        raise DataError(f"folder: {folder} must hold images, got none in {len(entries)} class folders.")
     return FolderSource(
         folder=folder,
         labels=classes,
@@ -153,11 +141,6 @@ def _by_file(folder: Path, label_file: Path) -> Entries:
         first[path] = line.where
         entries.append((printable(line.label), path))
     return sorted(entries)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(repr, names[:5])) + more
 
 
 _PATHS = ("path", "file")

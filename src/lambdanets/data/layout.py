@@ -2,11 +2,11 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lambdanets.data.listing import ENDINGS, list_files, printable
+from lambdanets.data.listing import ENDINGS, Entries, list_files, printable
 from lambdanets.errors import DataError, PathError, did_you_mean
 from lambdanets.files import absolute
 
@@ -175,7 +175,7 @@ def _without_classes(root: Path, folder: Path, option: str) -> DataError:
     if archives:
         return DataError(f"{wanted}, got the archive {archives[0]}.{_unpacking(Path(archives[0]))}")
     got = f"files that are not read: {count_endings(files)}" if files else "an empty folder"
-    return DataError(f"{wanted}, got {got}. {_readable()}")
+    return DataError(f"{wanted}, got {got}. Read are {_endings()}; others must be converted, as to .jpg.")
 
 
 def _shards(root: Path, folder: Path, shards: list[str]) -> str:
@@ -211,6 +211,42 @@ def _check_depth(root: Path, part: str, folders: list[str]) -> None:
     )
 
 
+def images_of(folder: Path, entries: Entries, classes: Collection[str] | None = None) -> Entries:
+    """Leave out the classes without images, where a part may have such.
+
+    Args:
+        folder: The folder of the part, for messages.
+        entries: What is in it; a class without images stands there once, without a path.
+        classes: Those of the training, for a test, which may lack some.
+
+    Raises:
+        DataError: There are no images, a class of a training has none, or a class is not among `classes`.
+    """
+    unknown = sorted({label for label, _ in entries} - {*classes}) if classes is not None else []
+    if unknown:
+        raise DataError(
+            f"data: {folder} must have classes of the training alone, got {listed(unknown)}."
+            f"{did_you_mean(unknown[0], classes or ())}"
+        )
+    images = [entry for entry in entries if entry[1]]
+    empty = [label for label, path in entries if not path]
+    if not images or (empty and classes is None):
+        raise DataError(_empty(folder, empty, bool(images)))
+    return images
+
+
+def _empty(folder: Path, empty: list[str], others: bool) -> str:
+    """Say that there are no images in class folders, and what is there instead."""
+    files = [printable(name) for label in empty for name in list_files(os.fsencode(folder / label), b"")]
+    there = f"; there are {count_endings(files)}" if files else ""
+    hint = f"Files are read by their ending ({_endings()}): convert the others, as to .jpg."
+    if not files:
+        hint = "Remove the folders of classes without images." if others else "Put images into them."
+    if others:
+        return f"data: each class of {folder} must have images, got none in {listed(empty)}{there}. {hint}"
+    return f"data: {folder} must hold images, got none in {len(empty)} class folders{there}. {hint}"
+
+
 def _has_images(folder: Path) -> bool:
     with os.scandir(folder) as entries:
         return any(os.fsencode(entry.name.lower()).endswith(ENDINGS) for entry in entries)
@@ -223,8 +259,8 @@ def count_endings(files: Iterable[str]) -> str:
     return ", ".join([*named, *(["…"] if len(counts) > _LISTED else [])])
 
 
-def _readable() -> str:
-    return f"Read are {' '.join(map(os.fsdecode, ENDINGS))}; others must be converted, as to .jpg."
+def _endings() -> str:
+    return " ".join(map(os.fsdecode, ENDINGS))
 
 
 def _folders(folder: Path) -> list[str]:

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lambdanets.data.layout import check_part, check_root, count_endings, listed
+from lambdanets.data.layout import check_part, check_root, count_endings, images_of, listed
 from lambdanets.data.listing import (
     ENDINGS,
-    Entries,
     image_key,
     list_classes,
     list_files,
     printable,
     set_aside,
 )
-from lambdanets.errors import DataError, did_you_mean
+from lambdanets.errors import DataError
 from lambdanets.terminal import table
 
 if TYPE_CHECKING:
@@ -93,7 +92,8 @@ def survey_folder(data: "FolderConfig") -> Survey | None:
         return None
     root = Path(data.root)
     check_part(root, data.train)
-    entries = _entries(root / data.train)
+    folder = root / data.train
+    entries = images_of(folder, list_classes(folder))
     classes = [*dict.fromkeys(label for label, _ in entries)]
     if len(classes) < 2:
         raise DataError(
@@ -107,7 +107,8 @@ def survey_folder(data: "FolderConfig") -> Survey | None:
         entries = [entry for entry, is_aside in zip(entries, aside, strict=True) if not is_aside]
     elif data.test:
         check_part(root, data.test, option="test")
-        tested = _entries(root / data.test, classes)
+        folder = root / data.test
+        tested = images_of(folder, list_classes(folder), classes)
     else:
         tested = []
     part = os.fsencode(root / data.train)
@@ -119,41 +120,6 @@ def survey_folder(data: "FolderConfig") -> Survey | None:
         images=tuple(os.path.join(part, path) for _, path in entries),  # noqa: PTH118
         notes=tuple(_notes(root, data, trained)),
     )
-
-
-def _entries(folder: Path, classes: list[str] | None = None) -> Entries:
-    """The images of class folders.
-
-    Args:
-        folder: The folder that holds them.
-        classes: Those of the training, for a test, which may lack some.
-    """
-    entries = list_classes(folder)
-    if classes is not None:
-        unknown = sorted({label for label, _ in entries} - {*classes})
-        if unknown:
-            raise DataError(
-                f"data: {folder} must have classes of the training alone, got {listed(unknown)}."
-                f"{did_you_mean(unknown[0], classes)}"
-            )
-    images = [entry for entry in entries if entry[1]]
-    empty = [label for label, path in entries if not path]
-    if not images or (empty and classes is None):
-        raise DataError(_empty(folder, empty, bool(images)))
-    return images
-
-
-def _empty(folder: Path, empty: list[str], others: bool) -> str:
-    """Say that there are no images in class folders, and what is there instead."""
-    files = [printable(name) for label in empty for name in list_files(os.fsencode(folder / label), b"")]
-    there = f"; there are {count_endings(files)}" if files else ""
-    endings = " ".join(map(os.fsdecode, ENDINGS))
-    hint = f"Files are read by their ending ({endings}): convert the others, as to .jpg."
-    if not files:
-        hint = "Remove the folders of classes without images." if others else "Put images into them."
-    if others:
-        return f"data: each class of {folder} must have images, got none in {listed(empty)}{there}. {hint}"
-    return f"data: {folder} must hold images, got none in {len(empty)} class folders{there}. {hint}"
 
 
 def _notes(root: Path, data: "FolderConfig", counts: Mapping[str, int]) -> list[str]:
