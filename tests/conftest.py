@@ -53,3 +53,21 @@ def as_registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for known, names in before:
         known.clear()
         known.update(names)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures, which take longer than a short training."""
+    monkeypatch.setattr("lambdanets.runs.report.draw_figures", lambda *_, **__: [])
+
+
+@pytest.fixture(scope="module")
+def few_digits() -> Iterator[None]:
+    """A part of the digits, so that a run takes a moment: 192 to train with, 60 to test with."""
+    from lambdanets.data import digits
+
+    parts = zip(digits.load_digits(), (192, 60), strict=True)
+    few = tuple(digits.Digits(part.images[:num], part.labels[:num]) for part, num in parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "load_digits", lambda: few)
+        yield

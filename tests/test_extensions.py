@@ -9,52 +9,22 @@ import pytest
 
 from lambdanets.cli import run
 from lambdanets.data.config import DATA_SETS
+from support import bars
 from support.commands import refused
 
-BARS = '''
-"""Bars that lie or stand."""
+pytestmark = pytest.mark.usefixtures("no_figures")
 
-from dataclasses import dataclass
-from typing import Literal
+# What a user writes: a module that defines a data set and a recipe, and registers both.
+BARS = f"""{Path(bars.__file__).read_text()}
 
-import lambdanets
-from lambdanets.data.augment import AugmentConfig
-from lambdanets.data.task import Task, drawn_task
-
-
-@lambdanets.register_data_set
-@dataclass(frozen=True, kw_only=True)
-class BarsConfig(lambdanets.DataConfig):
-    """Bars that lie or stand.
-
-    Attributes:
-        length: Pixels of a bar.
-    """
-
-    name: Literal["bars"] = "bars"
-    length: int = 5
-
-    def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> Task:
-        import torch
-
-        def draw(seeds, labels):
-            images = torch.zeros(len(seeds), 1, 8, 8)
-            for image, label in zip(images, labels.tolist(), strict=True):
-                rows, columns = (1, self.length) if label else (self.length, 1)
-                image[0, :rows, :columns] = 1
-            return images
-
-        labels = ("lying", "standing")
-        return drawn_task(draw, draw, labels=labels, num_images=(16, 4), seed=seed, purposes=(901, 902, 903))
+lambdanets.register_data_set(BarsConfig)
 
 
 @lambdanets.register_recipe
 def bars() -> lambdanets.TrainConfig:
-    """Bars in two epochs."""
-    return lambdanets.get_recipe("digits").replace(
-        data={"name": "bars"}, sched={"epochs": 2, "warmup_epochs": 0}, global_batch_size=8
-    )
-'''
+    '''Bars in two epochs.'''
+    return bars_config()
+"""
 
 
 @pytest.fixture(autouse=True)

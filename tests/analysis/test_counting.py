@@ -106,24 +106,21 @@ def test_a_stage_has_the_shape_it_puts_out(name: str, shapes: list[tuple[int, ..
 @pytest.mark.parametrize(
     ("name", "channels", "size"),
     [
-        ("resnet50_se", 3, 64),
         ("resnet_rs50", 3, 64),
-        ("resnet_rs50_wo_se", 3, 64),
         ("resnet50_ccll", 3, 64),
         ("resnet50_axial_attention", 3, 32),
-        ("mobilenetv2", 3, 64),
         ("lambda_mobilenet_small", 3, 32),
         ("lambda_resnet_small", 3, 32),
-        ("lambda_resnet_digits", 1, 8),
         ("lambda_resnet_relation", 1, 16),
         ("resnet_pathfinder", 1, 32),
         ("resnet_scenes_se", 3, 64),
-        ("lambda_resnet_scenes_deep", 3, 64),
     ],
 )
 def test_the_stages_of_every_family_are_those_of_its_features(name: str, channels: int, size: int) -> None:
+    # A block for each stage will do.
+    options = {"depths": (1, 1, 1, 1)} if name.startswith(("resnet50", "resnet_rs")) else {}
     with on_meta():
-        model = create_model(name, in_channels=channels, image_size=size)
+        model = create_model(name, in_channels=channels, image_size=size, **options)
         counted = {stage.name: stage.output_shape for stage in count(model, (channels, size, size)).stages}
         features = model.features(torch.empty(2, channels, size, size))
     shapes = {stage: tuple(maps.shape[1:]) for stage, maps in features.items()}

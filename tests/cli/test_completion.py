@@ -24,6 +24,8 @@ LINES = [
     (("completion", ""), {"bash", "zsh", "fish"}),
     (("eval", "run", "--js"), {"--json"}),
 ]
+# Between what is offered for one line and for the next.
+BREAK = "--next--"
 _CALL = """
     COMP_WORDS=(lambdanets {words}); COMP_CWORD={place}
     _lambdanets
@@ -31,62 +33,61 @@ _CALL = """
 """
 
 
-@pytest.fixture(scope="module")
-def script(tmp_path_factory):
-    """Write the script of a shell that is installed, once."""
+@pytest.fixture
+def script(tmp_path, capsys):
+    """Write the script of a shell that is installed."""
 
-    def write(shell, capsys):
+    def write(shell):
         if not shutil.which(shell):
             pytest.skip(f"{shell} is not installed")
-        path = tmp_path_factory.mktemp("completion") / shell
+        path = tmp_path / shell
         path.write_text(printed(capsys, "completion", shell))
         return path
 
     return write
 
 
-def output(*words, cwd=None):
-    done = subprocess.run(words, capture_output=True, text=True, check=True, cwd=cwd)
+def offered(*shell, start, calls, cwd=None):
+    """What a shell, which is started once, offers for each call."""
+    code = f"\necho {BREAK}\n".join([start, *calls])
+    done = subprocess.run([*shell, code], capture_output=True, text=True, check=True, cwd=cwd)
     assert not done.stderr
-    return {line.partition("\t")[0] for line in done.stdout.splitlines() if line}
+    parts = done.stdout.split(f"{BREAK}\n")[1:]
+    return [{line.partition("\t")[0] for line in part.splitlines() if line} for part in parts]
 
 
 def called(words):
     return _CALL.format(words=" ".join(f"'{word}'" for word in words), place=len(words))
 
 
-def test_bash_completes(script, capsys, tmp_path):
-    path = script("bash", capsys)
-    for words, expected in LINES:
-        assert output("bash", "-c", f"source {path}\n{called(words)}") == expected, words
+def test_bash_completes(script):
     # Where there is no name to offer bash offers files by itself.
-    assert output("bash", "-c", f"source {path}\n{called(('eval', 'x'))}") == set()
+    nameless = ("eval", "x")
+    apart = [("train", "digits", "--optim.name", "=", "ad"), ("train", "digits", "--optim.name=ad")]
+    lines = [*(words for words, _ in LINES), nameless, *apart]
+    found = offered("bash", "-c", start=f"source {script('bash')}", calls=map(called, lines))
+    assert dict(zip(lines, found, strict=True)) == {
+        **dict(LINES),
+        nameless: set(),
+        apart[0]: {"adamw"},
+        apart[1]: {"--optim.name=adamw"},
+    }
 
 
-def test_bash_takes_an_option_and_its_value_apart(script, capsys):
-    path = script("bash", capsys)
-    for words in (("train", "digits", "--optim.name", "=", "ad"), ("train", "digits", "--optim.name=ad")):
-        (found,) = output("bash", "-c", f"source {path}\n{called(words)}")
-        assert found.removeprefix("--optim.name=") == "adamw"
+def test_zsh_completes(script):
+    start = f"autoload -U compinit && compinit -u -D\nsource {script('zsh')}"
+    # As bashcompinit calls it.
+    calls = [f"complete_it() {{ emulate -L ksh\n{called(words)}\n}}\ncomplete_it" for words, _ in LINES]
+    found = offered("zsh", "-fc", start=start, calls=calls)
+    assert found == [expected for _, expected in LINES]
 
 
-def test_zsh_completes(script, capsys):
-    path = script("zsh", capsys)
-    start = f"autoload -U compinit && compinit -u -D\nsource {path}\n"
-    for words, expected in LINES:
-        # As bashcompinit calls it.
-        code = f"{start}complete_it() {{ emulate -L ksh\n{called(words)}\n}}\ncomplete_it"
-        assert output("zsh", "-fc", code) == expected, words
-
-
-def test_fish_completes(script, capsys, tmp_path):
-    path = script("fish", capsys)
-    for words, expected in LINES:
-        line = " ".join(["lambdanets", *words])
-        assert output("fish", "--no-config", "-c", f"source {path}; complete -C '{line}'") == expected, words
+def test_fish_completes(script, tmp_path):
     (tmp_path / "photo.png").touch()
-    code = f"source {path}; complete -C 'lambdanets predict run pho'"
-    assert output("fish", "--no-config", "-c", code, cwd=tmp_path) == {"photo.png"}
+    lines = [*(" ".join(words) for words, _ in LINES), "predict run pho"]
+    calls = [f"complete -C 'lambdanets {line}'" for line in lines]
+    found = offered("fish", "--no-config", "-c", start=f"source {script('fish')}", calls=calls, cwd=tmp_path)
+    assert found == [*(expected for _, expected in LINES), {"photo.png"}]
 
 
 def test_an_unknown_shell_is_refused(capsys):

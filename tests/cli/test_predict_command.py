@@ -6,37 +6,24 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from lambdanets.cli import run
-from lambdanets.data.config import FolderConfig
 from lambdanets.recipes import get_recipe
 from lambdanets.runs import predict as module
 from lambdanets.runs.load import load_run
-from lambdanets.training.config import ModelConfig
 from support.images import make_folder
-from support.runs import write_run
+from support.runs import photo_run, write_run
 
 CLASSES = ("ant", "bee", "cat")
 
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A run on small colour images, with random weights."""
-    root = tmp_path_factory.mktemp("photos")
-    for part in ("train", "val"):
-        make_folder(root / part, CLASSES, each=2)
-    config = replace(
-        get_recipe("digits-conv"),
-        model=ModelConfig(name="resnet_digits"),
-        data=FolderConfig(root=str(root), image_size=16),
-    )
-    write_run(root / "run", config)
-    return root / "run"
+    return photo_run(tmp_path_factory.mktemp("photos"), CLASSES)[0]
 
 
 @pytest.fixture

@@ -261,7 +261,7 @@ def test_an_empty_folder_and_empty_classes(tmp_path):
     )
 
 
-def test_a_place_that_is_not_there_gets_the_nearest(tmp_path, monkeypatch):
+def test_a_place_that_is_not_there_gets_the_nearest(tmp_path):
     make(tmp_path, **{"photos/cat": 1})
     assert said(tmp_path / "photo") == (
         "data: root must be a folder, got ROOT, which is not there. Closest: photos. Where the"

@@ -153,6 +153,12 @@ def test_the_command_writes_one_page(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert str(tmp_path) not in text
 
 
+@pytest.fixture
+def pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as a pixel each: rendering takes long."""
+    monkeypatch.setattr(page, "render_variants", lambda figure: (PNG, PNG))
+
+
 def _render(tables: list[Table], *folders: Path) -> str:
     text = _render_page(tables[:1], runs=[show_run(folder) for folder in folders])
     reader = Reader(text)
@@ -189,6 +195,7 @@ def test_a_run_is_shown_with_its_numbers_settings_classes_and_images(
     assert "data:image/png" in text and len(text) < 600_000
 
 
+@pytest.mark.usefixtures("pixels")
 def test_several_runs_are_shown_side_by_side_with_the_spread_of_seeds(
     tmp_path: Path, tables: list[Table]
 ) -> None:
@@ -207,6 +214,7 @@ def test_several_runs_are_shown_side_by_side_with_the_spread_of_seeds(
     assert "Runs side by side: error" in text
 
 
+@pytest.mark.usefixtures("pixels")
 def test_runs_that_are_not_finished_or_broken_are_said_to_be(tmp_path: Path, tables: list[Table]) -> None:
     broken = written_run(tmp_path / "broken", 0, 490)
     (broken / "config.json").write_text("{")
@@ -247,6 +255,7 @@ def test_all_runs_are_kept_however_they_are_given(
     assert capsys.readouterr().err == "lambdanets report: A: Unfinished.\n"
 
 
+@pytest.mark.usefixtures("pixels")
 def test_a_dark_variant_beside_a_file_is_shown(tmp_path: Path, tables: list[Table]) -> None:
     folder = written_run(tmp_path / "mine", 0, 495, epochs=1)
     (folder / "dark").mkdir()

@@ -45,8 +45,8 @@ def fitted(root, *given, **settings):
         (100, (90, 70), 64, "lambda_resnet_photos", 16),
         (100, (28, 28), 32, "lambda_resnet_photos", 16),
         (2000, (200, 150), 96, "lambda_resnet_photos", 32),
-        (6000, (200, 150), 128, "lambda_resnet_photos_deep", 64),
-        (6000, (100, 120), 96, "lambda_resnet_photos_deep", 64),
+        (5200, (200, 150), 128, "lambda_resnet_photos_deep", 64),
+        (100, (100, 120), 96, "lambda_resnet_photos", 16),
     ],
 )
 def test_the_images_decide(tmp_path, num, size, image_size, model, batch):

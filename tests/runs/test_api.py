@@ -13,7 +13,6 @@ from typing import Any, get_type_hints
 
 import pytest
 import torch
-from PIL import Image
 
 import lambdanets
 from lambdanets.data.config import DATA_SETS
@@ -24,6 +23,8 @@ from lambdanets.training.config import DetectConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from support import bars
 from support.images import make_folder
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture(autouse=True)
@@ -134,13 +135,7 @@ def test_fast_stands_for_a_short_run() -> None:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    for label in ("cat", "dog"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for number in range(10):
-            shade = 40 * (label == "dog") + 10 * number
-            Image.new("RGB", (40, 40), (shade, shade, shade)).save(
-                tmp_path / "photos" / label / f"{number}.png"
-            )
+    make_folder(tmp_path / "photos", ["cat", "dog"], each=10, size=(80, 60))
     return tmp_path / "photos"
 
 
@@ -152,28 +147,31 @@ def planned_by_the_shell(words: list[str], capsys: pytest.CaptureFixture[str]) -
     return {one["name"]: one["value"] for one in plan["settings"]}
 
 
+# Words, settings, and the size of images and the epochs that are chosen for them.
 FITTED = {
-    "photos": (["--sched.epochs", "6"], {"sched": {"epochs": 6}}),
-    "photos by its batch": (["--global-batch-size", "4"], {"global_batch_size": 4}),
-    "photos by their size": (["--data.image-size", "64"], {"data": {"image_size": 64}}),
-    "digits": ([], {}),
-    "digits in short": (["--fast"], {"fast": True}),
+    "photos": (["--sched.epochs", "6"], {"sched": {"epochs": 6}}, 48, 6),
+    "photos by its batch": (["--global-batch-size", "4"], {"global_batch_size": 4}, 48, 40),
+    "photos by their size": (["--data.image-size", "64"], {"data": {"image_size": 64}}, 64, 40),
+    "digits": ([], {}, 32, 25),
+    "digits in short": (["--fast"], {"fast": True}, 32, 5),
 }
 
 
 @pytest.mark.parametrize("case", FITTED)
 def test_a_recipe_is_fitted_to_its_data_as_by_the_command_line(
-    case: str, photos: Path, capsys: pytest.CaptureFixture[str]
+    case: str, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    recipe, (words, settings) = case.split()[0], FITTED[case]
-    settings = {**settings, "data": {**settings.get("data", {}), "root": photos}}
+    monkeypatch.chdir(photos.parent)
+    recipe, (words, settings, size, epochs) = case.split()[0], FITTED[case]
+    settings = {**settings, "data": {**settings.get("data", {}), "root": Path("photos")}}
     config, choices = api._fitted(lambdanets.get_recipe(recipe), None, settings, recipe)
     assert "images" in choices
-    assert config.data.root == str(photos)  # type: ignore[attr-defined]
-    shell = planned_by_the_shell([recipe, "--data.root", str(photos), *words], capsys)
-    assert json.loads(
-        json.dumps({name: flatten(config)[name] for name in shell if name in flatten(config)})
-    ) == {name: value for name, value in shell.items() if name in flatten(config)}
+    found = json.loads(json.dumps(flatten(config)))
+    chosen = [found[name] for name in ("data.root", "data.image_size", "sched.epochs")]
+    assert chosen == [str(photos), size, epochs]
+    shell = planned_by_the_shell([recipe, "--data.root", "photos", *words], capsys)
+    both = found.keys() & shell.keys()
+    assert {name: found[name] for name in both} == {name: shell[name] for name in both}
 
 
 def test_a_config_is_trained_as_it_is(photos: Path) -> None:
@@ -313,18 +311,3 @@ def test_a_program_is_interrupted_from_outside(tmp_path: Path) -> None:
     assert child.returncode == 0
     assert re.fullmatch(r"interrupted: stopped at step \d+ of 525; the same call .*\n", printed[-1])
     assert next((tmp_path / "run/checkpoints").glob("step-*")).is_dir()
-
-
-def test_a_recipe_is_fitted_to_the_images_of_a_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make_folder(tmp_path / "photos", ["ant", "bee"], each=12, size=(80, 60))
-    monkeypatch.chdir(tmp_path)
-    found: list[TrainConfig] = []
-    monkeypatch.setattr(api, "_train", lambda who, config, *_: found.append(config) or tmp_path)
-    monkeypatch.setattr("lambdanets.runs.load.load_run", lambda path: path)
-    api.train("photos", data={"root": "photos"})
-    api.train("photos", data={"root": Path("photos"), "image_size": 64}, sched={"epochs": 3})
-    api.train("digits", data={"root": "photos"})
-    assert [config.data.name for config in found] == ["folder"] * 3
-    assert [getattr(config.data, "image_size", 0) for config in found] == [48, 64, 32]
-    assert [config.sched.epochs for config in found] == [40, 3, 25]
-    assert [getattr(config.data, "root", "") for config in found] == [str(tmp_path / "photos")] * 3

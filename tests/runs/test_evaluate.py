@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from lambdanets.cli import run
-from lambdanets.data import digits as digits_module
 from lambdanets.data.config import DigitImagesConfig
-from lambdanets.data.digits import Digits, load_digits, normalize
+from lambdanets.data.digits import normalize
 from lambdanets.errors import ArgumentError, DataError, DependencyError, PathError, StorageError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs import evaluate as module
@@ -25,17 +24,9 @@ from lambdanets.training.run_folder import RunFolder
 from support.runs import train_run
 from support.together import run_together
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
 NUM = 60
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_images():
-    """A part of the digits, so that a run takes a moment."""
-    parts = zip(load_digits(), (192, NUM), strict=True)
-    few = tuple(Digits(part.images[:num], part.labels[:num]) for part, num in parts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits_module, "load_digits", lambda: few)
-        yield
 
 
 @pytest.fixture(scope="module")

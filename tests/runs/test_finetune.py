@@ -10,8 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lambdanets
-from lambdanets.data import digits as digits_module
-from lambdanets.data.digits import Digits, load_digits
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, StoppedError
 from lambdanets.models import create_model
 from lambdanets.recipes import get_recipe
@@ -33,6 +31,8 @@ from support.processes import run_ranks
 from support.runs import assert_same_run, records, train_run, write_run
 from support.training import StopBefore
 
+pytestmark = pytest.mark.usefixtures("few_digits")
+
 MODEL = ModelConfig(name="lambda_resnet_digits", overrides={"layers": "CCCL", "widths": [8, 8, 8, 8]})
 WORDS = ("--model.overrides", "layers", "CCCL")
 DIGITS_OF_TWO = tuple("01")
@@ -51,16 +51,6 @@ def config_of(**changes: object) -> TrainConfig:
     return replace(config, **changes)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_images():
-    """A part of the digits, so that a run takes a moment."""
-    parts = zip(load_digits(), (192, 60), strict=True)
-    few = tuple(Digits(part.images[:num], part.labels[:num]) for part, num in parts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits_module, "load_digits", lambda: few)
-        yield
-
-
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
     """A run whose weights no other seed has."""
@@ -73,8 +63,7 @@ def started(config: TrainConfig, labels: tuple[str, ...] | None = None) -> tuple
     """The network of a config with its init, and the record of it."""
     labels = labels or tuple(map(str, range(10)))
     torch.manual_seed(config.seed)
-    channels = 1
-    network = create_model(config.model.name, len(labels), channels, **config.model.overrides)
+    network = create_model(config.model.name, len(labels), 1, **config.model.overrides)
     return network, take_init(network, read_init(str(config.init)), config, labels)
 
 
@@ -210,15 +199,13 @@ def options(source, *words):
 
 
 def test_the_network_is_that_of_the_weights_unless_it_is_named(source, tmp_path, capsys):
-    def config(*words):
-        out = tmp_path / str(len(words))
-        text = printed(capsys, *options(source, "--out", out, "--dry-run", *words))
-        return text
+    def plan(*words):
+        return printed(capsys, *options(source, "--out", tmp_path / "run", "--dry-run", *words))
 
-    text = config()
+    text = plan()
     assert "taken" in text and "kept: the same classes" in text
     assert "lambda_resnet_digits layers=CCCL widths=[8, 8, 8, 8]" in text
-    wider = config("--model.overrides", "stem", "classic")
+    wider = plan("--model.overrides", "stem", "classic")
     assert "stem=classic" in wider and "widths=[8, 8, 8, 8]" in wider
     assert "stem.0.weight  8×1×7×7       8×1×3×3      other shape" in wider
     named = refused(capsys, *options(source, "--dry-run", "--model.name", "lambda_resnet_digits"), code=5)

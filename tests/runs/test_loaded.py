@@ -14,18 +14,15 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import lambdanets
-from lambdanets.data.config import FolderConfig
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, ArgumentTypeError, CheckpointError, DataError, PathError
-from lambdanets.recipes import get_recipe
 from lambdanets.runs.load import load_named, load_run
 from lambdanets.runs.loaded import Origin
 from lambdanets.training.checkpoint import save_checkpoint
-from lambdanets.training.config import ModelConfig, TrainConfig
+from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.weights import load_weights, save_weights
-from support.images import make_folder
-from support.runs import METRIC, write_run
+from support.runs import METRIC, photo_run
 
 CLASSES = ("ant", "bee", "cat")
 CHECKPOINT = "checkpoints/step-00000007"
@@ -33,19 +30,10 @@ CHECKPOINT = "checkpoints/step-00000007"
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    """A run on small colour images, with random weights."""
-    root = tmp_path_factory.mktemp("photos")
-    for part in ("train", "val"):
-        make_folder(root / part, CLASSES, each=2)
-    config = replace(
-        get_recipe("digits-conv"),
-        model=ModelConfig(name="resnet_digits"),
-        data=FolderConfig(root=str(root), image_size=16),
-    )
-    state = write_run(root / "run", config)
+    path, config, state = photo_run(tmp_path_factory.mktemp("photos"), CLASSES)
     state.step = 7
-    save_checkpoint(root / "run/checkpoints", 7, state.tensors(), state.record(config), keep=2)
-    return root / "run"
+    save_checkpoint(path / "checkpoints", 7, state.tensors(), state.record(config), keep=2)
+    return path
 
 
 @pytest.fixture

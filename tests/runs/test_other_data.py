@@ -1,33 +1,26 @@
 """Evaluation on other images than those of the training, and on those that moved."""
 
 import shutil
-from dataclasses import replace
 
 import pytest
 from PIL import Image, ImageDraw
 
-from lambdanets.data.config import FolderConfig
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs import eval_table
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.load import load_run
 from lambdanets.runs.other_data import OtherData
-from lambdanets.training.config import ModelConfig
 from support.images import make_folder
-from support.runs import write_run
+from support.runs import photo_run, write_run
 
 CLASSES = ("ant", "bee", "cat")
 
 
 @pytest.fixture
 def stored(tmp_path):
-    for part in ("train", "val"):
-        make_folder(tmp_path / "photos" / part, CLASSES, each=2)
-    data = FolderConfig(root=str(tmp_path / "photos"), image_size=16)
-    config = replace(get_recipe("digits-conv"), model=ModelConfig(name="resnet_digits"), data=data)
-    write_run(tmp_path / "run", config)
-    return tmp_path / "run"
+    path, _, _ = photo_run(tmp_path / "photos", CLASSES)
+    return path.rename(tmp_path / "run")
 
 
 def evaluated(run, **other):

@@ -8,8 +8,6 @@ import pytest
 import torch
 from PIL import Image
 
-from lambdanets.data import digits as digits_module
-from lambdanets.data.digits import Digits, load_digits
 from lambdanets.errors import CheckpointError, StoppedError
 from lambdanets.recipes import get_recipe
 from lambdanets.runs import train as module
@@ -23,6 +21,8 @@ from lambdanets.training.config import CkptConfig, RunConfig, SchedConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.weights import load_weights, save_weights
 from support.runs import assert_same_run, records
+
+pytestmark = pytest.mark.usefixtures("few_digits")
 
 
 def _config(name="digits", **changes):
@@ -45,16 +45,6 @@ def _train(path, config):
     with RunFolder(path).locked(config) as folder:
         train(config, folder, command=f"lambdanets train {config.recipe}")
     return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_images():
-    """A part of the digits, so that a run takes a moment."""
-    parts = zip(load_digits(), (192, 60), strict=True)
-    few = tuple(Digits(part.images[:num], part.labels[:num]) for part, num in parts)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(digits_module, "load_digits", lambda: few)
-        yield
 
 
 @pytest.fixture(scope="module")

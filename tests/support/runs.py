@@ -4,16 +4,21 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from safetensors.torch import load_file
 
+from lambdanets.data.config import FolderConfig
+from lambdanets.recipes import get_recipe
 from lambdanets.runs import tasks
 from lambdanets.runs import train as train_module
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.tasks import load_task, make_job
+from lambdanets.training.config import ModelConfig
 from lambdanets.training.distributed import ALONE
 from lambdanets.training.run_folder import RunFolder
+from support.images import make_folder
 from support.training import without_times
 
 # Small and quick, with a checkpoint after each of three epochs of six steps.
@@ -55,6 +60,26 @@ def write_run(path, config, change=lambda ema: None):
         Recorder(config, folder, job, ALONE)._save_best(state, state.ema.module)
         folder.append_metrics(METRIC)
     return state
+
+
+def photo_run(root, classes):
+    """A run on small colour images in folders, with random weights.
+
+    Args:
+        root: The folder of the images; the run is below.
+        classes: Their names, with two images each to train and to validate with.
+
+    Returns:
+        The folder of the run, its settings and its state.
+    """
+    for part in ("train", "val"):
+        make_folder(root / part, classes, each=2)
+    config = replace(
+        get_recipe("digits-conv"),
+        model=ModelConfig(name="resnet_digits"),
+        data=FolderConfig(root=str(root), image_size=16),
+    )
+    return root / "run", config, write_run(root / "run", config)
 
 
 def train_run(path, config):
