@@ -16,14 +16,10 @@ pytestmark = pytest.mark.slow
 MARK = "LAMBDANETS_TEST"
 TABLES = "tables 9 --train digits --seeds 3 --processes 2 --results results --runs runs"
 COMMANDS = {
-    # A command with children, files that are there once these work, and what it says when asked to stop.
-    "training": (
-        "train digits --processes 2 --out run --sched.epochs 400",
-        "run/metrics.jsonl",
-        "the same command continues there",
-    ),
-    "tables": (TABLES, "runs/*/metrics.jsonl", "the same command continues the others"),
-    "measuring": ("tables 3 --measure --rows convolution --time-limit 60 --results results", None, ""),
+    # A command with children, and files that are there once these work.
+    "training": ("train digits --processes 2 --out run --sched.epochs 400", "run/metrics.jsonl"),
+    "tables": (TABLES, "runs/*/metrics.jsonl"),
+    "measuring": ("tables 3 --measure --rows convolution --time-limit 60 --results results", None),
 }
 
 # One network is trained for an epoch, the others for very long.
@@ -106,18 +102,19 @@ def start(tmp_path):
 @pytest.mark.parametrize(
     ("command", "number"),
     [
-        *(("tables", number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGKILL)),
+        # SIGTERM and SIGHUP: below.
+        *(("tables", number) for number in (signal.SIGINT, signal.SIGKILL)),
         *(("training", number) for number in (signal.SIGHUP, signal.SIGKILL)),
         *(("measuring", number) for number in (signal.SIGINT, signal.SIGKILL)),
     ],
 )
 def test_nobody_is_left_when_the_parent_ends(command, number, start, tmp_path):
-    words, files, says = COMMANDS[command]
+    words, files = COMMANDS[command]
     run = start(words)
     run.wait_for_work(tmp_path, files)
     assert len(run.alive()) > 1
-    # Ctrl-C and a closed terminal reach the whole group, the others the parent alone.
-    send = os.killpg if number in (signal.SIGINT, signal.SIGHUP) else os.kill
+    # Ctrl-C and a closed terminal reach the whole group, SIGKILL the parent alone.
+    send = os.kill if number == signal.SIGKILL else os.killpg
     send(run.process.pid, number)
     run.wait_until(lambda: not run.alive(), f"left: {run.alive()}", 30)
     code = run.process.wait()
@@ -125,12 +122,12 @@ def test_nobody_is_left_when_the_parent_ends(command, number, start, tmp_path):
     if number == signal.SIGKILL:
         assert code == -signal.SIGKILL
     elif command != "measuring":
-        assert code == (130 if number == signal.SIGINT and command == "tables" else 75), output
-        assert says in output or number == signal.SIGINT
+        assert code == (130 if command == "tables" else 75), output
+        assert command == "tables" or "the same command continues there" in output
     assert "Traceback" not in output
 
 
-def test_finished_trainings_and_rows_outlive_the_command(start, tmp_path):
+def test_what_is_finished_outlives_the_command_and_a_killed_training_is_named(start, tmp_path):
     words = f"{TABLES} --rows content* --seeds 1"
     (tmp_path / "unequal.py").write_text(UNEQUAL)
     run = start(words, program=["unequal.py"])
@@ -140,17 +137,14 @@ def test_finished_trainings_and_rows_outlive_the_command(start, tmp_path):
     run.wait_for_work(tmp_path, "runs/digits-seed0/metrics.jsonl")
     os.kill(run.process.pid, signal.SIGTERM)
     run.wait_until(lambda: not run.alive(), "left", 30)
+    assert run.process.wait() == 75
+    assert "the same command continues the others" in run.output.read_text()
     results = "".join(path.read_text() for path in (tmp_path / "results").rglob("*.jsonl"))
     assert results.count("\n") == run.output.read_text().count("] digits") == 1
     # The training that was under way goes on where it stood.
     run = start(words, program=["unequal.py"])
     log = tmp_path / "runs/digits-seed0/train.log"
     run.wait_until(lambda: "continuing from step" in log.read_text(), "not continued")
-
-
-def test_a_training_that_is_killed_is_named(start):
-    run = start(f"{TABLES} --rows content*")
-    run.wait_until(lambda: len(run.alive()) > 3, "no children")
     children = Path(f"/proc/{run.process.pid}/task/{run.process.pid}/children").read_text().split()
     os.kill(max(map(int, children)), signal.SIGKILL)
     assert run.process.wait(timeout=60) == 1
@@ -160,7 +154,7 @@ def test_a_training_that_is_killed_is_named(start):
 
 
 def test_a_closed_terminal_is_a_request_to_stop(start, tmp_path):
-    words, files, _ = COMMANDS["tables"]
+    words, files = COMMANDS["tables"]
     leader, follower = pty.openpty()
     run = start(words, stdin=follower, stdout=follower, stderr=follower, preexec_fn=_take_terminal)
     os.close(follower)
