@@ -48,7 +48,6 @@ def test_nothing_is_folded_without_a_terminal(capsys, monkeypatch):
     ("words", "line"),
     [
         (("models", "resnet50"), "1 model"),
-        (("models", "resnet50_cc*"), "2 models"),
         (("recipes", "digits"), "1 recipe"),
     ],
 )

@@ -187,7 +187,13 @@ def test_export_of_a_network_has_no_bounds_but_those_of_strides(name: str) -> No
         assert_close(program.module()(other), model.double()(other.double()), torch.float32)
 
 
-@pytest.mark.parametrize("imports", ["import torch\nimport lambdanets", "import lambdanets\nimport torch"])
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import lambdanets\nimport torch",
+        pytest.param("import torch\nimport lambdanets", marks=pytest.mark.slow),
+    ],
+)
 def test_a_saved_program_loads_with_the_package_alone(imports: str, tmp_path: Path) -> None:
     layer, maps = build("2d")
     torch.export.save(torch.export.export(layer, (maps,)), tmp_path / "layer.pt2")

@@ -116,6 +116,7 @@ def test_a_summary_reads_the_folder(finished):
     assert summary.images_per_s == pytest.approx(2 * 192 / summary.seconds)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_stopped_within_an_epoch_and_continued(tmp_path, finished, monkeypatch, capsys):
     class StopAfterFour(module.StopRequest):
         asked = 0
@@ -137,6 +138,7 @@ def test_stopped_within_an_epoch_and_continued(tmp_path, finished, monkeypatch, 
     assert_same_run(tmp_path, finished)
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_damage_costs_one_interval_and_is_told(tmp_path, finished, monkeypatch, capsys):
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     (tmp_path / "report.md").unlink()

@@ -171,6 +171,7 @@ if os.environ["RANK"] == "0":
 """
 
 
+@pytest.mark.slow
 def test_the_threads_of_gloo_are_gone_before_the_interpreter():
     """One that still drops a tensor then would abort the process: exit code -6 after all is done."""
     done = subprocess.run(
