@@ -77,12 +77,12 @@ def beyond(value, frozen):
     """The paths that are not frozen, and the frozen ones that are missing."""
     found, words = paths(value), set(frozen.split())
     opened = tuple(word.removesuffix("*") for word in words if word.endswith(".*"))
-    found = {path for path in found if not f"{path}.".startswith(opened)} if opened else found
+    found = {path for path in found if not f"{path}.".startswith(opened)}
     words = {word for word in words if not word.endswith(".*")}
     # A list without entries does not show theirs.
     empty = tuple(path for path in found - words if path.endswith("[]"))
-    hidden = {word for word in words if empty and word.startswith(empty)}
-    return (found | hidden) ^ words if not empty else (found - {*empty} | hidden) ^ words
+    hidden = {word for word in words if word.startswith(empty)}
+    return (found - {*empty} | hidden) ^ words
 
 
 _TRAINING = "train digits --out run"

@@ -52,9 +52,14 @@ def test_a_recipe_needs_no_docstring(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_cell_that_is_run_again_registers_the_recipe_again() -> None:
-    lambdanets.register_recipe(short_digits)
-    lambdanets.register_recipe(short_digits)
-    assert list(RECIPES).count("short-digits") == 1
+    def cell(epochs: int) -> None:
+        @lambdanets.register_recipe
+        def again() -> TrainConfig:
+            return get_recipe("digits").replace(sched={"epochs": epochs})
+
+    cell(3)
+    cell(4)
+    assert get_recipe("again").sched.epochs == 4
 
 
 def test_a_taken_name_is_refused() -> None:
