@@ -162,9 +162,13 @@ def test_pages_name_commands_and_options_that_exist():
             assert not unknown, f"{page.name}: lambdanets {line}"
 
 
-def test_examples_are_of_commands_and_options_that_exist(capsys):
+@pytest.fixture(scope="module")
+def words():
+    return all_words()
+
+
+def test_examples_are_of_commands_and_options_that_exist(words, capsys):
     assert _EXAMPLES.keys() == commands().keys()
-    words = all_words()
     for command, lines in _EXAMPLES.items():
         for line in lines:
             assert line.startswith(f"{command} ") and len(f"  lambdanets {line}") <= 60
@@ -175,9 +179,8 @@ def test_examples_are_of_commands_and_options_that_exist(capsys):
     assert "  lambdanets train photos --data.root DIR\n" in printed(capsys, "train")
 
 
-def test_the_words_of_a_shell_are_the_options():
+def test_the_words_of_a_shell_are_the_options(words):
     """Completion walks through the fields of the settings itself: it must find what tyro finds."""
-    words = all_words()
     for line, own in OPTIONS.items():
         name = re.sub(RECIPE, "", line)
         found = {*words[name].options} - {"--help", "--import", "--json"}

@@ -180,13 +180,15 @@ def test_a_config_is_trained_as_it_is(photos: Path) -> None:
     assert (config.sched.epochs, config.data.image_size, choices) == (30, 96, {})  # type: ignore[attr-defined]
 
 
-@pytest.mark.slow
 def test_what_was_chosen_is_printed_with_the_reasons(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lambdanets.train(
-        "photos", tmp_path / "run", data={"root": photos}, fast=True, num_threads=1, exec={"num_workers": 0}
-    )
+    def enough(*_: object, **__: object) -> None:
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr("lambdanets.runs.train.train", enough)
+    with pytest.raises(RuntimeError, match="enough"):
+        lambdanets.train("photos", tmp_path / "run", data={"root": photos})
     out = capsys.readouterr().out
     assert 'its twin with convolutions: model={"name": "resnet_photos"};' in out
     assert "validation: 0.2 of each class" in out
