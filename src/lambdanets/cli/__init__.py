@@ -17,7 +17,6 @@ from importlib import import_module
 from pathlib import Path
 
 from lambdanets import __version__
-from lambdanets.dependencies import missing_library
 from lambdanets.errors import NumericError, StoppedError, did_you_mean
 from lambdanets.extensions import take_imports
 from lambdanets.processes import PARENT, die_with_parent
@@ -57,6 +56,9 @@ def run(argv: Sequence[str]) -> int:
         return 0
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lambdanets"):
+            # It reads what is installed: a third of the time of --help.
+            from lambdanets.dependencies import missing_library
+
             error = missing_library(argv[0], str(error.name))
         code = getattr(error, "exit_code", None)
         if code is None:
