@@ -23,6 +23,7 @@ LINES = [
     (("info", "resnet50_cc"), {"resnet50_cccl", "resnet50_ccll"}),
     (("completion", ""), {"bash", "zsh", "fish"}),
     (("eval", "run", "--js"), {"--json"}),
+    (("eval", "run", "--data.name", ""), {"folder", "shards", "huggingface"}),
 ]
 # Between what is offered for one line and for the next.
 BREAK = "--next--"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from importlib import import_module
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
@@ -11,7 +11,7 @@ import tyro
 
 from lambdanets.cli import commands
 from lambdanets.cli._options import options_record, recipes_of_command
-from lambdanets.data.config import DATA_SETS, switched
+from lambdanets.data.config import DATA_SETS, DataConfig, switched
 from lambdanets.models.variants import list_models
 from lambdanets.recipes import RECIPES, get_recipe
 from lambdanets.training.config import RunConfig, TrainConfig
@@ -19,12 +19,13 @@ from lambdanets.training.config import RunConfig, TrainConfig
 # Commands that hand their words to another one, with short names for some of its options.
 _LIKE: Final = {"pseudo train": ("train", {"--labels": (), "--ratio": ()})}
 
-# Parameters of commands whose first words are names.
-_NAMED: Final[dict[str, Callable[[], tuple[str, ...]]]] = {
-    "model": lambda: tuple(list_models()),
-    "source": lambda: tuple(list_models()),
-    "models pattern": lambda: tuple(list_models()),
-    "recipes pattern": lambda: tuple(RECIPES),
+# Arguments and options that are names.
+_NAMES: Final[dict[str, Callable[[], Iterable[str]]]] = {
+    "model": list_models,
+    "source": list_models,
+    "models pattern": list_models,
+    "recipes pattern": lambda: RECIPES,
+    "model.name": list_models,
 }
 
 
@@ -73,22 +74,19 @@ def _forms(recipes: tuple[str, ...]) -> Iterator[RunConfig | None]:
         yield from (dataclasses.replace(config, data=switched(config.data, name)) for name in DATA_SETS)
 
 
-def _positional(function: Callable[..., object]) -> set[str]:
+def _positional(function: Callable[..., object]) -> list[str]:
     parameters = inspect.signature(function).parameters.values()
-    return {one.name for one in parameters if one.kind is one.POSITIONAL_ONLY}
+    return [one.name for one in parameters if one.kind is one.POSITIONAL_ONLY]
 
 
 def _first(name: str, function: Callable[..., object]) -> tuple[str, ...]:
     """The values of a command's first argument, where they are known."""
-    hints = get_type_hints(function)
-    for argument in inspect.signature(function).parameters:
-        if argument in _positional(function):
-            named = _NAMED.get(f"{name} {argument}") or _NAMED.get(argument)
-            return named() if named else _choices(hints[argument])
+    for argument in _positional(function)[:1]:
+        return _values(get_type_hints(function)[argument], f"{name} {argument}", argument)
     return ()
 
 
-def _options(kind: Any, value: Any, prefix: str, hidden: set[str]) -> Iterator[tuple[str, Any]]:
+def _options(kind: Any, value: Any, prefix: str, hidden: Collection[str]) -> Iterator[tuple[str, Any]]:
     """Walk through the fields of a dataclass as tyro does.
 
     Args:
@@ -109,7 +107,7 @@ def _options(kind: Any, value: Any, prefix: str, hidden: set[str]) -> Iterator[t
         name = prefix + (own[0] if own else field.name.replace("_", "-"))
         default = getattr(value, field.name) if value is not None else _default(field)
         if dataclasses.is_dataclass(default):
-            yield from _options(type(default), default, f"{name}." if name else "", set())
+            yield from _options(type(default), default, f"{name}." if name else "", ())
         elif default is None and any(map(dataclasses.is_dataclass, get_args(hint))):
             # Its options come with the value of another option.
             continue
@@ -117,17 +115,18 @@ def _options(kind: Any, value: Any, prefix: str, hidden: set[str]) -> Iterator[t
             start, _, last = name.rpartition(".")
             yield f"--{start}{'.' if start else ''}{'no-' if default else ''}{last}", None
         else:
-            yield f"--{name}", _values(name, hint)
+            is_data_set = field.name == "name" and issubclass(kind, DataConfig)
+            yield f"--{name}", tuple(DATA_SETS) if is_data_set else _values(hint, name)
 
 
 def _default(field: Any) -> Any:
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
-def _values(name: str, hint: Any) -> tuple[str, ...]:
-    if name == "model.name":
-        return tuple(list_models())
-    return tuple(DATA_SETS) if name == "data.name" else _choices(hint)
+def _values(hint: Any, *names: str) -> tuple[str, ...]:
+    """The values of an argument, by one of its names or by its type."""
+    named = next((_NAMES[name] for name in names if name in _NAMES), None)
+    return tuple(named()) if named else _choices(hint)
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
