@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final, Literal
+from typing import IO, TYPE_CHECKING, Any, Final, Literal
 
 from lambdanets.cli._options import Format, print_json, to_json
 from lambdanets.errors import check_positive
@@ -67,31 +67,16 @@ def predict(
     loaded.to(select_device("predict", device))
     batches = predict_files(loaded, paths, top=top, batch=batch, num_workers=num_workers)
     num_classes = top if loaded.labels is None else min(top, len(loaded.labels))
-    unreadable = 0
+    unreadable: list[str] = []
     with ExitStack() as stack:
         file = stack.enter_context(_results_to(out, format))
-        show: Callable[[int], object] = lambda done: None  # noqa: E731
+        after_batch: list[Callable[[int], object]] = [lambda done: file.flush()]
         if len(paths) > batch and not file.isatty():
-            show = stack.enter_context(counting("images", len(paths)))
-
-        def predictions() -> Iterator["FilePrediction"]:
-            nonlocal unreadable
-            done = 0
-            for found in batches:
-                for one in found:
-                    if one.error is not None:
-                        unreadable += 1
-                        print(one.error, file=sys.stderr)
-                    yield one
-                file.flush()
-                done += len(found)
-                show(done)
-
-        for text in _written(predictions(), format, num_classes):
-            file.write(text)
+            after_batch.append(stack.enter_context(counting("images", len(paths))))
+        _write(file, _one_by_one(batches, unreadable, after_batch), format, num_classes)
         file.flush()
     if unreadable:
-        files = f"{unreadable:,} of {count(len(paths), 'file')}"
+        files = f"{len(unreadable):,} of {count(len(paths), 'file')}"
         print(f"lambdanets predict: {files} cannot be read", file=sys.stderr)
     return 4 if unreadable else 0
 
@@ -110,21 +95,46 @@ def _results_to(out: Path | None, format: str) -> Iterator[IO[str]]:
             yield file
 
 
-def _written(predictions: Iterable["FilePrediction"], format: str, num_classes: int) -> Iterator[str]:
-    """Give the pieces of the text of a format."""
+def _one_by_one(
+    batches: Iterable[Sequence["FilePrediction"]],
+    unreadable: list[str],
+    after_batch: Sequence[Callable[[int], object]],
+) -> Iterator["FilePrediction"]:
+    """Pass the predictions of batches on, and name what cannot be read.
+
+    Args:
+        batches: The predictions.
+        unreadable: Receives what is wrong with files that cannot be read.
+        after_batch: Called with the number of files done, when all of a batch have been taken.
+    """
+    done = 0
+    for found in batches:
+        for one in found:
+            if one.error is not None:
+                unreadable.append(one.error)
+                print(one.error, file=sys.stderr)
+            yield one
+        done += len(found)
+        for call in after_batch:
+            call(done)
+
+
+def _write(
+    file: Any, predictions: Iterable["FilePrediction"], format: _PredictFormat, num_classes: int
+) -> None:
     if format == "csv":
-        yield from _csv(predictions, num_classes)
+        _write_csv(file, predictions, num_classes)
     elif format == "json":
-        yield from _json_list(predictions)
+        _write_json(file, predictions)
     elif format == "jsonl":
-        yield from (f"{to_json(one.to_dict(), indent=None)}\n" for one in predictions)
+        file.writelines(f"{to_json(one.to_dict(), indent=None)}\n" for one in predictions)
     else:
         from lambdanets.data.listing import printable
 
         for one in predictions:
             if one.error is None:
                 flag = " (dark ink on light paper: inverted)" if one.inverted else ""
-                yield _text(f"{printable(one.path)}{flag}", one.ranking, num_classes)
+                file.write(_text(f"{printable(one.path)}{flag}", one.ranking, num_classes))
 
 
 def _text(title: str, ranking: Sequence[tuple[str, float]], num_classes: int) -> str:
@@ -136,34 +146,25 @@ def _text(title: str, ranking: Sequence[tuple[str, float]], num_classes: int) ->
     return "\n".join([title, *(bar.rstrip() for bar in bars)]) + "\n"
 
 
-def _csv(predictions: Iterable["FilePrediction"], num_classes: int) -> Iterator[str]:
+def _write_csv(file: Any, predictions: Iterable["FilePrediction"], num_classes: int) -> None:
     """A row for each image that can be read; the first class has no number in its columns' names."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    writer = csv.writer(file, lineterminator="\n")
     numbers = ["", *(f"_{number}" for number in range(2, num_classes + 1))]
     writer.writerow(["path", *(f"{name}{number}" for number in numbers for name in ("label", "probability"))])
-    yield text.getvalue()
     for one in predictions:
         if one.error is None:
-            text.seek(0)
-            text.truncate()
             writer.writerow([one.path, *(cell for pair in one.ranking for cell in pair)])
-            yield text.getvalue()
 
 
-def _json_list(predictions: Iterable["FilePrediction"]) -> Iterator[str]:
+def _write_json(file: Any, predictions: Iterable["FilePrediction"]) -> None:
     """A list that grows, and is closed whatever ends it."""
     separator, end = "[\n", "[]\n"
     try:
         for one in predictions:
-            yield separator + textwrap.indent(to_json(one.to_dict()), "  ")
+            file.write(separator + textwrap.indent(to_json(one.to_dict()), "  "))
             separator, end = ",\n", "\n]\n"
-    except GeneratorExit:
-        raise
-    except BaseException:
-        yield end
-        raise
-    yield end
+    finally:
+        file.write(end)
 
 
 def explain(
