@@ -76,11 +76,10 @@ def _spread(group: Seeds) -> str:
 
 
 def _difference(difference: Difference) -> str:
-    first, second = difference.first.runs[0], difference.second.runs[0]
-    names = [one.recipe for one in (first, second)]
+    groups = (difference.first, difference.second)
+    names = [group.runs[0].recipe for group in groups]
     if names[0] == names[1]:
-        names = [f"the {count(len(group.runs), 'run')} of {group.runs[0].path}" for group in
-                 (difference.first, difference.second)]  # fmt: skip
+        names = [f"the {count(len(group.runs), 'run')} of {group.runs[0].path}" for group in groups]
     return (
         f"{names[0]} less {names[1]}: {100 * difference.mean:+.2f} points, standard error"
         f" {100 * difference.standard_error:.2f}"

@@ -226,16 +226,13 @@ def _details(part: "PartReport") -> str:
         (width, height), (widest, highest) = part.pixels
         lines.append(f"from {width}×{height} to {widest}×{highest} pixels")
     if len(part.counts) <= _MOST_CLASSES:
-        return "\n".join([*lines, _counts(part)])
+        counts = [(label, f"{num:,}") for label, num in part.counts.items()]
+        # It stands in a cell, which folds it.
+        return "\n".join([*lines, table(None, counts, width=None)])
     for extreme, choose in (("fewest", min), ("most", max)):
         label = choose(part.counts, key=lambda label: part.counts[label])
         lines.append(f"{extreme} {part.counts[label]:,}, in {label}")
     return "\n".join(lines)
-
-
-def _counts(part: "PartReport") -> str:
-    # It stands in a cell, which folds it.
-    return table(None, [(label, f"{num:,}") for label, num in part.counts.items()], width=None)
 
 
 def _verdict(report: "DataReport") -> str:
