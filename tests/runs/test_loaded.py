@@ -201,6 +201,16 @@ def test_a_network_in_training_is_judged_as_one_in_evaluation(run, photo):
     assert run.predict(photo) == expected and run.model.training
 
 
+def test_the_mode_of_each_part_comes_back_after_an_error_too(run):
+    run.model.train()
+    run.model.stem.eval()
+    run.classify(torch.zeros(3, 32, 32))
+    assert run.model.training and not run.model.stem.training
+    with pytest.raises(RuntimeError):
+        run.classify(torch.zeros(7, 32, 32))
+    assert run.model.training and not run.model.stem.training
+
+
 def test_preprocess_is_a_transform_for_worker_processes(run, stored):
     """As `ImageFolder(root, transform=run.preprocess)` of torchvision calls it."""
     folder = pytest.importorskip("torchvision.datasets").ImageFolder

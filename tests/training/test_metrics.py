@@ -12,7 +12,7 @@ from lambdanets.data.task import Batch
 from lambdanets.errors import ArgumentError, DataError
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loader import test_batches as shared_batches
-from lambdanets.training.metrics import _label_ranks, evaluate
+from lambdanets.training.metrics import _label_ranks, evaluate, evaluate_models
 from support.together import run_together
 
 NUM_CLASSES = 7
@@ -125,6 +125,21 @@ def test_the_mode_of_the_model_comes_back():
     with pytest.raises(RuntimeError):
         evaluate(nn.Sequential(model, nn.Linear(5, 3)), batches, 3)
     assert model.training and model[1].training
+
+
+def test_images_are_prepared_once_for_all_models():
+    images, labels = _images(20)
+    batches, prepared = [Batch(images[:15], labels[:15]), Batch(images[15:], labels[15:])], []
+
+    def prepare(images):
+        prepared.append(len(images))
+        return images
+
+    models = [nn.Flatten(), nn.Sequential(nn.Flatten(), nn.Linear(3, 3))]
+    together = evaluate_models(models, batches, 3, prepare=prepare)
+    assert prepared == [15, 5]
+    alone = [evaluate(model, batches, 3) for model in models]
+    assert [found.record() for found in together] == [found.record() for found in alone]
 
 
 def test_images_are_prepared_and_products_take_the_precision():

@@ -12,10 +12,11 @@ from lambdanets.detection.evaluation import DetectionScores, Predictions, evalua
 from lambdanets.detection.mask_rcnn import Detector, detect_and_judge
 from lambdanets.detection.matching import Evaluator
 from lambdanets.errors import ArgumentError
+from lambdanets.models.factory import evaluating
 from lambdanets.training.config import ExecConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype
 from lambdanets.training.loader import test_batches
-from lambdanets.training.metrics import Meter, evaluating
+from lambdanets.training.metrics import Meter
 from lambdanets.training.objective import Objective, autocast
 
 # The losses of torchvision's detectors, whose sum is minimised: classes, boxes and masks of the heads, then

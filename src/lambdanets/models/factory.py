@@ -128,6 +128,19 @@ _DRAWS: Final = {
 
 
 @contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode, without gradients, and the mode of each part back afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def on_meta() -> Iterator[None]:
     """Make modules on the meta device, and draw no numbers for what has no memory.
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, check_positive, complaint
-from lambdanets.models.factory import count_parameters
+from lambdanets.models.factory import count_parameters, evaluating
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -235,12 +235,10 @@ class LoadedModel:
         """
         return self.classify_batch(pixels[None], top)[0]
 
-    @torch.inference_mode()
     def classify_batch(self, images: Float[Tensor, "b c height width"], top: int = 5) -> list[Ranking]:
         """Do what `classify` does for each image of a batch, on the device of the network."""
-        training = self.model.training
-        logits = self.model.eval()(images.to(self.device))
-        self.model.train(training)
+        with evaluating(self.model):
+            logits = self.model(images.to(self.device))
         probabilities = logits.float().softmax(dim=1).cpu()
         labels = self.labels or tuple(map(str, range(probabilities.shape[1])))
         values, indices = probabilities.topk(min(top, len(labels)))

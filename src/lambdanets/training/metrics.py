@@ -1,8 +1,7 @@
 """Exact counts of what a model gets right, the same on any number of processes."""
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from lambdanets.data.task import Batch, identity
 from lambdanets.errors import ArgumentError, DataError
+from lambdanets.models.factory import evaluating
 from lambdanets.training.distributed import ALONE, DistributedContext
 
 # Top-k of the second count.
@@ -117,19 +117,6 @@ class Evaluation:
         return self
 
 
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a network into evaluation mode, without gradients, and the mode of each part back afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def evaluate(
     model: nn.Module,
     batches: Iterable[Batch],
@@ -182,16 +169,15 @@ def evaluate_models(
     """
     tallies = [_Tally(num_classes, ctx.device, real) for _ in models]
 
-    def predict(model: nn.Module, images: Tensor) -> Tensor:
-        images = prepare(images.to(ctx.device, non_blocking=True))
-        with torch.autocast(ctx.device.type, precision) if precision else nullcontext():
-            return model(images)
-
     def count() -> None:
-        predictors = [functools.partial(predict, model) for model in models]
         for batch in batches:
-            for tally, predictor in zip(tallies, predictors, strict=True):
-                tally.add(batch, predictor)
+            readable = _readable(batch, num_classes)
+            images = batch.images if readable.all() else batch.images[readable]
+            inputs = prepare(images.to(ctx.device, non_blocking=True)) if len(images) else None
+            for tally, model in zip(tallies, models, strict=True):
+                with torch.autocast(ctx.device.type, precision) if precision else nullcontext():
+                    logits = None if inputs is None else model(inputs)
+                tally.add(batch, readable, logits)
         for tally in tallies:
             tally.check_rows()
 
@@ -200,6 +186,17 @@ def evaluate_models(
             stack.enter_context(evaluating(model))
         ctx.agree(count, "evaluate: every process must judge its images")
     return [tally.result(ctx) for tally in tallies]
+
+
+def _readable(batch: Batch, num_classes: int) -> Tensor:
+    """Which images of a batch could be read."""
+    targets = batch.targets
+    if targets.is_floating_point() or (len(targets) and int(targets.max()) >= num_classes):
+        found = "fractions of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
+        raise ArgumentError(
+            f"evaluate: targets must be integers below num_classes={num_classes}, got {found}."
+        )
+    return targets >= 0
 
 
 class _Tally:
@@ -216,23 +213,15 @@ class _Tally:
         self.real = real
         self.seen = 0
 
-    def add(self, batch: Batch, predict: Callable[[Tensor], Tensor]) -> None:
-        """Count the images of a batch."""
-        images, targets, unreadable = batch
-        if targets.is_floating_point() or (len(targets) and int(targets.max()) >= self.num_classes):
-            found = "fractions of classes" if targets.is_floating_point() else f"class {int(targets.max())}"
-            raise ArgumentError(
-                f"evaluate: targets must be integers below num_classes={self.num_classes}, got {found}."
-            )
-        readable = targets >= 0
+    def add(self, batch: Batch, readable: Tensor, logits: Tensor | None) -> None:
+        """Count the images of a batch by the logits of those that could be read; None: of no image."""
         self.counts[3] += int((~readable).sum())
-        self.unreadable += unreadable
-        first, self.seen = self.seen, self.seen + len(targets)
+        self.unreadable += batch.unreadable
+        first, self.seen = self.seen, self.seen + len(readable)
         self._require_rows(self.real is None or self.seen <= len(self.real))
-        if not readable.any():
+        if logits is None:
             return
-        logits = predict(images if readable.all() else images[readable])
-        classes = targets[readable].to(self.device, non_blocking=True)
+        classes = batch.targets[readable].to(self.device, non_blocking=True)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         self.loss += cross_entropy(logits, classes, reduction="none").double().sum()
         predictions = logits.argmax(dim=1)
