@@ -141,7 +141,8 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
 def _from_file(path: Path, weights: Weights | None) -> _Stored:
     tensors, description = load_weights(path)
     described = description or _description_beside(path)
-    digest = state_digest(tensors)
+    # `load_weights` has compared the digest of a header with the weights.
+    digest = description["sha256"] if description else state_digest(tensors)
     # A description beside a file may be that of other weights of the same model: its metric is not theirs.
     is_described = described.get("sha256") == digest
     metric = described.get("metric") if is_described else None
@@ -165,19 +166,16 @@ def _from_checkpoint(checkpoint: Checkpoint, name: str) -> _Stored:
     tensors, config, step = checkpoint.tensors[name], checkpoint.record["config"], checkpoint.record["step"]
     run = RunFolder(checkpoint.path.parents[1])
     best = run.best.with_suffix(".json")
-    metrics = [record for record in run.read_metrics() if record["step"] == step]
-    metric = metrics[0] if metrics else None
-    if metric and name == "model":
-        metric = record_of_raw(metric)
+    evaluated = next((record for record in run.read_metrics() if record["step"] == step), None)
     origin = Origin(
         source=str(checkpoint.path / f"{name}.safetensors"),
         model=config["model"]["name"],
         weights="raw" if name == "model" else "ema",
         is_ema=name != "model",
         recipe=config["recipe"],
-        epoch=metrics[0]["epoch"] if metrics else None,
+        epoch=evaluated["epoch"] if evaluated else None,
         step=step,
-        metric=metric,
+        metric=record_of_raw(evaluated) if evaluated and name == "model" else evaluated,
         sha256=state_digest(tensors),
         warnings=checkpoint.skipped,
     )
