@@ -56,14 +56,14 @@ class OtherData:
             )
         name = self.name or (own.name if own else "folder")
         kind = DATA_SETS[name]
-        base = replace(own) if own and type(own) is kind else None
+        base = own if type(own) is kind else None
         is_hub = kind is HuggingFaceConfig and not Path(root).expanduser().is_dir()
         root = root if is_hub else absolute(root)
         if not is_hub and not Path(root).is_dir():
             raise PathError(f"eval: data.root must be a folder, got {root}, which is none.")
         settings = base or kind(name=name)
         assert isinstance(settings, FilesConfig), "the kinds that are given by name are files"
-        is_own = own is not None and own.root == root and base is not None
+        is_own = base is not None and base.root == root
         if is_own and (self.test, self.test_labels, self.holdout) == (None, None, None):
             return settings
         changed: dict[str, Any] = {"root": root, "root_given": self.root, "holdout": self.holdout or 0.0}

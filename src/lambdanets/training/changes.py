@@ -117,12 +117,10 @@ def _changed_data(who: str, data: DataConfig, settings: Mapping[str, Any]) -> Da
 def _checked(who: str, value: Any, hint: Any, name: str) -> Any:
     """The value as the type of a setting wants it."""
     found = _converted(value, hint)
-    if found is None and value is not None:
+    if found is None and (value is not None or NoneType not in get_args(hint)):
         if get_origin(hint) is Literal and isinstance(value, str):
             check_choice(who, name, value, get_args(hint))
         raise ArgumentTypeError(f"{who}: {name} must be {_spelled(hint)}, got {value!r}.")
-    if found is None and not _takes_none(hint):
-        raise ArgumentTypeError(f"{who}: {name} must be {_spelled(hint)}, got None.")
     return found
 
 
@@ -148,10 +146,6 @@ def _converted(value: Any, hint: Any) -> Any:
     if hint is str:
         return os.fspath(value) if isinstance(value, str | os.PathLike) else None
     return value if isinstance(hint, type) and isinstance(value, hint) else None
-
-
-def _takes_none(hint: Any) -> bool:
-    return get_origin(hint) in (Union, UnionType) and NoneType in get_args(hint)
 
 
 def _spelled(hint: Any) -> str:
@@ -213,12 +207,9 @@ def described(config: Any) -> str:
 
 def _set_values(group: Any) -> list[str]:
     """The settings of one group, without those inside it, that are not at their defaults."""
-    values = []
-    for field in dataclasses.fields(group):
-        value = getattr(group, field.name)
-        is_name = field.name == "name"
-        if not field.compare:
-            continue
-        if not dataclasses.is_dataclass(value) and (is_name or value not in (field.default, {})):
-            values.append(f"{field.name}={value!r}")
-    return values
+    values = [(field, getattr(group, field.name)) for field in dataclasses.fields(group) if field.compare]
+    return [
+        f"{field.name}={value!r}"
+        for field, value in values
+        if not dataclasses.is_dataclass(value) and (field.name == "name" or value not in (field.default, {}))
+    ]
