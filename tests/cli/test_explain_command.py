@@ -34,7 +34,7 @@ def test_a_run_is_explained_with_its_own_weights(trained, image, tmp_path, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("lambda_resnet_digits, trained (digits, epoch 2, 50.0% of its test images): ")
     assert lines[0].endswith("lambda layer c3.0.mixer, map 8×8, 4 heads, key depth 8, scope 7×7")
-    assert lines[1].startswith("image seven.jpg at 8×8 pixels, taken for ")
+    assert lines[1].startswith("image seven.jpg at 8×8 pixels, predicted as ")
     assert [line.split("  ")[0] for line in lines[2:]] == [str(out / name) for name in FILES]
     assert "Learned position lambdas" in lines[2] and "random" not in lines[3]
     assert {path.name for path in out.iterdir()} == set(FILES)

@@ -182,7 +182,7 @@ def test_a_run_is_shown_with_its_numbers_settings_classes_and_images(
     shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert [one.partition(":")[0] for one in shown] == [
         "Loss, error and learning rate over the epochs.",
-        "Which class is taken for which.",
+        "Which class is predicted as which.",
         "Explained on an image",
         "another",
     ]

@@ -106,7 +106,7 @@ slow
 
 By class:
 
-| class | images | correct | recall | taken for |
+| class | images | correct | recall | predicted as |
 |---|---|---|---|---|
 | a\\|b | 4 | 3 | 75.0% | c (1) |
 | c | 4 | 4 | 100.0% | |

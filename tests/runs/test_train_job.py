@@ -80,7 +80,7 @@ def test_the_report_says_what_was_found(finished):
         "Warnings:\n\n```\nthe run is shorter than three half-lives of the EMA. --ema-decay None derives a"
         " decay from the 6 steps: 0\n```",
         "| top-5 | ",
-        "By class:\n\n| class | images | correct | recall | taken for |\n|---|---|---|---|---|\n| 0 | ",
+        "By class:\n\n| class | images | correct | recall | predicted as |\n|---|---|---|---|---|\n| 0 | ",
         "| unreadable files | none |",
         "```\nlambdanets train digits\n```",
         "![lambdas](lambdas.png)",

@@ -138,7 +138,7 @@ def explain(
     prediction = None
     if loaded.labels is not None:
         ((label, probability),) = loaded.classify(pixels, 1)
-        prediction = f"taken for {label} ({probability:.1%})"
+        prediction = f"predicted as {label} ({probability:.1%})"
     header = {
         "model": origin.model,
         "weights": _weights(origin),

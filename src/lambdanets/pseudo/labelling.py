@@ -33,7 +33,7 @@ class Summary:
 
     Attributes:
         num_images: How many images were unlabelled.
-        confident: Of each class, the images taken for it with enough confidence.
+        confident: Of each class, the images predicted as it with enough confidence.
         selected: Of each class, the labels after balancing, repeated images counted as often.
         wrong: How many labels are wrong of `all` images, of the `confident` ones and of the `selected`; None
             where the true labels are not known.

@@ -1,4 +1,4 @@
-"""The evaluation class by class, and what is most often taken for what; of many classes the worst alone."""
+"""The evaluation class by class, and the most frequent confusions; of many classes the worst alone."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ class ClassCount:
         label: The name of the class.
         total: How many there are.
         correct: How many were classified correctly.
-        taken_for: Other classes with how many images were taken for each, most first.
+        taken_for: Other classes with how many images were predicted as each, most first.
     """
 
     label: str
@@ -55,7 +55,7 @@ class ClassCount:
         return self.label, str(self.total), str(self.correct), recall, others
 
 
-HEADINGS: Final = ("class", "images", "correct", "recall", "taken for")
+HEADINGS: Final = ("class", "images", "correct", "recall", "predicted as")
 
 
 def class_counts(
@@ -64,7 +64,7 @@ def class_counts(
     """Read the classes off a confusion matrix.
 
     Args:
-        confusion: Images of each class (row) by the class they were taken for (column).
+        confusion: Images of each class (row) by the class they were predicted as (column).
         labels: The name of each class.
     """
     taken_for: list[dict[str, int]] = [{} for _ in labels]
@@ -94,7 +94,7 @@ def listed_classes(counts: Sequence[ClassCount]) -> list[ClassCount]:
 
 
 def confused_pairs(counts: Sequence[ClassCount]) -> list[tuple[str, str, int]]:
-    """The most frequent confusions: (class, taken for, images), most first."""
+    """The most frequent confusions: (class, predicted as, images), most first."""
     pairs = [(count.label, other, times) for count in counts for other, times in count.taken_for.items()]
     return sorted(pairs, key=lambda pair: -pair[2])[:_WORST]
 

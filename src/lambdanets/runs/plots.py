@@ -140,12 +140,12 @@ def _draw_precision(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
 def confusion(
     counts: Int[np.ndarray, "num_classes num_classes"], labels: Sequence[str], title: str
 ) -> Figure:
-    """Draw which class is taken for which; mistakes are coloured, the diagonal is not.
+    """Draw which class is predicted as which; mistakes are coloured, the diagonal is not.
 
     Of many classes there are colours alone, and a few mistakes are as easily seen as many.
 
     Args:
-        counts: Images of each class (row) by the class they were taken for (column).
+        counts: Images of each class (row) by the class they were predicted as (column).
         labels: The name of each class.
         title: Above the matrix.
     """
@@ -168,7 +168,7 @@ def confusion(
         axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=most)
     # Names of classes move the axes, whose own words then need more room than the first layout gives.
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
-    axes.set_xlabel("taken for")
+    axes.set_xlabel("predicted as")
     axes.set_ylabel("is")
     set_title(figure, title)
     return figure

@@ -27,7 +27,7 @@ from lambdanets.training.run_folder import RunFolder, headline
 # What else an image file in the folder is of, by its name without .png.
 _CAPTIONS: Final = {
     "curves": "Loss, error and learning rate over the epochs.",
-    "confusion": "Which class is taken for which.",
+    "confusion": "Which class is predicted as which.",
     "lambdas": "Learned position tables of the best weights: what each query channel reads at each offset.",
     "positions": "Explained on an image: the position table of one layer, for each key.",
     "field": "Explained on an image: what one position reads, and which pixels move it.",

@@ -53,7 +53,7 @@ class Evaluation:
     """The result of one pass over the test images, of all processes together.
 
     Attributes:
-        confusion: Images of each class (row) by the class they were taken for (column).
+        confusion: Images of each class (row) by the class they were predicted as (column).
         loss: Mean cross-entropy, without label smoothing.
         top5_correct: Images whose class is among the five most likely; with fewer classes, all of them.
         left_out: Images that could not be read and are in no other count.
