@@ -13,6 +13,7 @@ from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.config import DATA_SETS, DataConfig
 from lambdanets.data.task import Task
 from lambdanets.errors import ArgumentError, ArgumentTypeError, DependencyError
+from lambdanets.extensions import origin_of
 from lambdanets.training.config import RunConfig
 
 pytestmark = pytest.mark.usefixtures("as_registered")
@@ -62,6 +63,23 @@ def test_a_taken_name_is_refused() -> None:
     )
     with pytest.raises(ArgumentError, match=re.escape(message)):
         lambdanets.register_data_set(Mine)
+
+
+def test_nothing_is_left_of_settings_that_refuse_what_came_back() -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Strict(Loads, DataConfig):
+        name: str = "strict"
+        counts: dict[int, int] = field(default_factory=lambda: {1: 2})
+
+        def __post_init__(self) -> None:
+            # JSON makes it a word.
+            if 1 not in self.counts:
+                raise ArgumentError("counts must hold 1")
+
+    with pytest.raises(ArgumentError, match="counts must hold 1"):
+        lambdanets.register_data_set(Strict)
+    assert "strict" not in DATA_SETS
+    assert origin_of("data set", "strict") is None
 
 
 def plain() -> Any:

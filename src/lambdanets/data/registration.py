@@ -60,16 +60,14 @@ def register_data_set(kind: type[Data]) -> type[Data]:
         raise ArgumentError(
             f"{who}: name must be a default of small letters, digits and hyphens, got {settings.name!r}."
         )
-    claim("register_data_set", "data set", settings.name, kind, DATA_SETS)
-    before = DATA_SETS.get(settings.name)
+    before = dict(DATA_SETS)
     DATA_SETS[settings.name] = kind
     try:
         _check_trip(who, settings)
-    except ArgumentTypeError:
-        if before is None:
-            del DATA_SETS[settings.name]
-        else:
-            DATA_SETS[settings.name] = before
+        claim("register_data_set", "data set", settings.name, kind, before)
+    except Exception:
+        DATA_SETS.clear()
+        DATA_SETS.update(before)
         raise
     return kind
 
