@@ -1,13 +1,10 @@
 """Imports that wait: of public names until they are used, of operators until torch is there."""
 
 import ast
-import re
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Final
-
-_SPECIAL: Final = re.compile("__.*__")
+from typing import Any
 
 
 def resolve_lazily(package: str) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
@@ -33,7 +30,7 @@ def resolve_lazily(package: str) -> tuple[list[str], Callable[[str], object], Ca
 
     def __dir__() -> list[str]:
         # What was imported on the way is nothing to complete.
-        return sorted({*filter(_SPECIAL.match, vars(sys.modules[package])), *names})
+        return sorted({name for name in vars(sys.modules[package]) if name.startswith("__")} | {*names})
 
     return sorted(names), __getattr__, __dir__
 

@@ -1,6 +1,5 @@
 """Progress in the output of a notebook's cell: one place that is written anew, beside the printed lines."""
 
-import html
 import importlib
 import sys
 import time
@@ -32,6 +31,9 @@ class NotebookBar:
         self._drawn = now
         filled = round(_CELLS * min(max(fraction, 0.0), 1.0))
         bar = "█" * filled + "░" * (_CELLS - filled)
+        # Imported with the command line, which has no use for it.
+        import html
+
         text = f"{title} {bar} {fraction:.0%}\n{status}"
         self._draw({"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"})
 
