@@ -78,6 +78,7 @@ def _train(folder, epochs, tolerate, monkeypatch, refused):
     return run
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_failures_are_borne_and_told(tmp_path, monkeypatch, capsys):
     # The second and third of four saves fail at their first file.
     run = _train(tmp_path, 4, 3, monkeypatch, lambda call: call in (6, 7))
@@ -89,6 +90,7 @@ def test_failures_are_borne_and_told(tmp_path, monkeypatch, capsys):
     assert "got 'No space left on device'" in run.report.read_text()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_after_too_many_the_run_ends_with_7_and_its_last_checkpoint_is_whole(tmp_path, monkeypatch):
     with pytest.raises(StorageError, match="No space left on device") as raised:
         _train(tmp_path, 9, 2, monkeypatch, lambda call: call > 5)
@@ -100,12 +102,14 @@ def test_after_too_many_the_run_ends_with_7_and_its_last_checkpoint_is_whole(tmp
     assert [record["epoch"] for record in run.read_metrics()] == [1, 2, 3, 4]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_log_that_cannot_be_written_never_ends_a_run(tmp_path, monkeypatch):
     (tmp_path / "train.log").mkdir()
     run = _train(tmp_path, 2, 0, monkeypatch, lambda call: False)
     assert run.report.exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_metrics_wait_until_the_disk_takes_them(tmp_path, monkeypatch):
     real, calls = RunFolder.append_metrics, [0]
 

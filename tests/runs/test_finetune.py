@@ -317,6 +317,7 @@ def test_a_run_without_init_leaves_no_record_of_an_earlier_try(tmp_path):
     assert not (tmp_path / "run/init.json").exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_call_takes_the_network_of_the_weights_too(source, tmp_path):
     settings = {
         "optim": {"layer_decay": 0.5},
