@@ -33,7 +33,8 @@ def check_key_normalization(who: str, value: object, *, running: bool = False) -
         running: Only a name will do, since the sums over the context grow element by element.
     """
     if isinstance(value, str):
-        check_choice(who, "key_normalization", value, _KEY_NORMALIZATIONS)
+        if value not in _KEY_NORMALIZATIONS:  # No further call for what is right: layers come here each time.
+            check_choice(who, "key_normalization", value, _KEY_NORMALIZATIONS)
     elif not callable(value):
         raise ArgumentTypeError(
             f"{who}: key_normalization must be a name or a callable, got a {type(value).__name__}."
