@@ -6,7 +6,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from lambdanets.explain.plots import Panel, key_figure
-from lambdanets.runs.figure_style import darken, fold, save_figure, set_title, shorten, text_width
+from lambdanets.runs.figure_style import darken, fold, render_variants, save_figure, set_title, shorten, text_width
 from lambdanets.runs.plots import confusion, learning_curves
 from support.figures import assert_readable, shown_words
 
@@ -51,7 +51,7 @@ def _figures():
 
 def test_a_dark_figure_has_light_words_and_a_dark_ground(tmp_path):
     for number, figure in enumerate(_figures()):
-        darken(figure)
+        figure = darken(figure)
         save_figure(figure, tmp_path / f"{number}.png")
         assert_readable(figure)
         assert all(np.mean(to_rgb(artist.get_color())) > 0.7 for artist, _ in shown_words(figure))
@@ -65,6 +65,12 @@ def test_a_dark_figure_has_light_words_and_a_dark_ground(tmp_path):
 
 def test_the_middle_of_a_signed_map_is_the_ground():
     figure = key_figure([Panel("k = 0", np.eye(3))], "title", "R")
-    darken(figure)
-    (image,) = figure.axes[0].images
+    (image,) = darken(figure).axes[0].images
     assert max(image.cmap(0.5)[:3]) < 0.2 < min(image.cmap(1.0)[:1])
+
+
+def test_a_figure_stays_light_when_its_dark_variant_is_rendered():
+    figure = key_figure([Panel("k = 0", np.eye(3))], "title", "R")
+    light, dark = render_variants(figure)
+    assert light != dark
+    assert render_variants(figure) == (light, dark)

@@ -1,6 +1,7 @@
 """What all figures have in common: words that fit, light files, and dark variants of them."""
 
 import io
+import pickle
 import re
 import warnings
 from collections.abc import Mapping
@@ -64,7 +65,7 @@ def dark_variant_of(path: Path) -> Path:
 
 
 def render_variants(figure: Figure) -> tuple[bytes, bytes]:
-    """Give a figure as PNG, light and dark; the figure itself is dark then."""
+    """Give a figure as PNG, light and dark."""
     return _png(figure), _png(darken(figure))
 
 
@@ -130,7 +131,8 @@ def shorten(text: str, most: int) -> str:
 
 
 def darken(figure: Figure) -> Figure:
-    """Turn a figure into its dark variant, the same hues on a dark ground, and give it back."""
+    """Make the dark variant of a figure, the same hues on a dark ground; the figure stays as it is."""
+    figure = pickle.loads(pickle.dumps(figure))  # Figures have no copy of their own.
     for axes in figure.findobj(Axes):
         # Ticks are made when they are drawn: their colours are settings of the axes.
         axes.tick_params(which="both", color=_SOFT, labelcolor=_INK)
