@@ -6,7 +6,15 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from lambdanets.explain.plots import Panel, key_figure
-from lambdanets.runs.figure_style import darken, fold, render_variants, save_figure, set_title, shorten, text_width
+from lambdanets.runs.figure_style import (
+    darken,
+    fold,
+    render_variants,
+    save_figure,
+    set_title,
+    shorten,
+    text_width,
+)
 from lambdanets.runs.plots import confusion, learning_curves
 from support.figures import assert_readable, shown_words
 
