@@ -97,13 +97,15 @@ def _state_of(file: Path) -> Any:
 
 
 def _header_of(file: Path) -> Any:
-    """What `save_weights` wrote into the header of a file: its length in 8 bytes, then JSON."""
-    with file.open("rb") as opened:
-        length = int.from_bytes(opened.read(8), "little")
-        if length > file.stat().st_size:
-            raise ValueError("no header of safetensors")
-        header = json.loads(opened.read(length))
-    text = header.get("__metadata__", {}).get("lambdanets")
+    """What `save_weights` wrote into the header of a file."""
+    # Every command imports this module, also one that names the libraries that are missing.
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            text = (opened.metadata() or {}).get("lambdanets")
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
     return text and json.loads(text)
 
 
