@@ -128,7 +128,7 @@ def run(request, root, tmp_path):
         job = make_job(settings, task)
         state = first_state(settings, job)
         state.best = {"epoch": 1, "step": 1, "test_accuracy": 0.5, "test_correct": 1, "test_total": 2}
-        Recorder(settings, folder, job, ALONE)._save_best(state, state.ema_model())
+        Recorder(settings, folder, job, ALONE)._save_best(state, state.trained_model("ema"))
     return folder.path
 
 

@@ -307,7 +307,7 @@ def frozen_warnings(config: RunConfig, record: Mapping[str, Any] | None) -> list
     inside = tuple(f"{stage}." for stage in config.freeze)
     left = [
         one["name"]
-        for one in (record or {"not_taken": ()})["not_taken"]
+        for one in (record["not_taken"] if record else ())
         if one["wanted"] and one["name"].startswith(inside)
     ]
     more = f" and {len(left) - 1} more" if len(left) > 1 else ""

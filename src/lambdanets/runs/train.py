@@ -93,7 +93,7 @@ def train(
             raise
         if warning := warn_of_ema_behind(evaluations, state.ema.decay, trainer.total_steps):
             recorder.print(f"warning: {warning}")
-        model = state.ema_model()
+        model = state.trained_model("ema")
         if ctx.is_main:
             recorder.print(job.write_report(folder, state, model, command, evaluations))
 

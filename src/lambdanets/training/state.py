@@ -94,10 +94,6 @@ class TrainState:
     best: dict[str, Any] | None = None
     events: Events = field(default_factory=Events)
 
-    def ema_model(self) -> nn.Module:
-        """Give the EMA model with its full weights; see `trained_model`."""
-        return self.trained_model("ema")
-
     def trained_model(self, weights: Trained) -> nn.Module:
         """Give the EMA model or the raw one with its full weights; every process of the run must call it.
 
