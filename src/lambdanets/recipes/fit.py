@@ -5,8 +5,6 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from lambdanets.data.config import FilesConfig, switched
-from lambdanets.data.layout import holds_shards
-from lambdanets.models.variants import model_config
 from lambdanets.training.config import RunConfig, TrainConfig
 
 Config = TypeVar("Config", bound=RunConfig)
@@ -52,6 +50,12 @@ def replace_data(
     Raises:
         ArgumentError: There is no such data set.
     """
+    if name is None and root is None:
+        return config, {}
+    # Help without images needs neither.
+    from lambdanets.data.layout import holds_shards
+    from lambdanets.models.variants import model_config
+
     data = config.data
     if name is None and root is not None and (data.name == "folder" or not hasattr(data, "root")):
         name = "shards" if holds_shards(root, getattr(data, "train", "train")) else "folder"

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple
 
 from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.config import FilesConfig, FolderConfig
-from lambdanets.models.variants import VARIANTS
 from lambdanets.recipes.fit import TEST_CROP, Fitted, fitted_by
 from lambdanets.recipes.registry import recipe
 from lambdanets.training.config import (
@@ -59,6 +58,8 @@ _SCALES: Final = (
 
 def _fit(config: TrainConfig, given: Collection[str]) -> Fitted:
     """Choose size, network, batch, epochs and augmentation by the training images."""
+    from lambdanets.models.variants import VARIANTS
+
     data = config.data
     assert isinstance(data, FilesConfig), "images are read from files"
     num_images, num_classes, sides = _look(data)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
-from lambdanets.models.variants import model_config
 from lambdanets.training.config import ModelConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -138,6 +137,8 @@ def check_fine_tuning(config: TrainConfig, folder: RunFolder) -> None:
         PathError: There are no weights; a run that is continued needs none.
     """
     if config.freeze:
+        from lambdanets.models.variants import model_config
+
         stages = model_config(config.model.name, **config.model.overrides).stages
         for stage in config.freeze:
             check_choice("train", "freeze", stage, stages)
