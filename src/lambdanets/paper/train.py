@@ -124,23 +124,20 @@ def train_tables(
     commit()
     if source is None and not (runs / _SCENES).exists():
         counts = write_scenes(runs / _SCENES, SceneConfig())
-        log(
-            f"{runs / _SCENES}: "
-            + ", ".join(f"{count(num, 'object')} in {part}" for part, num in counts.items())
-        )
+        drawn = ", ".join(f"{count(num, 'object')} in {part}" for part, num in counts.items())
+        log(f"{runs / _SCENES}: {drawn}")
     columns = ("top1",) if source is not None else tuple(planned[0][0].values)
     folders = {_folder_of(config, runs): config for _, configs in planned for config in configs}
     found: dict[Path, _Found] = {}
+    num_processes = num_processes or len(os.sched_getaffinity(0))
     # A row is given as soon as its last training is done, so that an end halfway loses none before it.
-    for folder, numbers_found in _train_all(
-        folders, columns, log, num_processes or len(os.sched_getaffinity(0))
-    ):
-        found[folder] = numbers_found
+    for folder, of_run in _train_all(folders, columns, log, num_processes):
+        found[folder] = of_run
         for row, configs in planned:
-            needed = [_folder_of(config, runs) for config in configs]
-            if folder in needed and found.keys() >= {*needed}:
-                by_seed = {str(config.seed): found[_folder_of(config, runs)] for config in configs}
-                yield from _results_of(row, configs[0], dataset, source, by_seed)
+            by_seed = {str(config.seed): _folder_of(config, runs) for config in configs}
+            if folder in by_seed.values() and found.keys() >= {*by_seed.values()}:
+                of_seeds = {seed: found[one] for seed, one in by_seed.items()}
+                yield from _results_of(row, configs[0], dataset, source, of_seeds)
 
 
 def _results_of(
@@ -175,11 +172,7 @@ def _folder_of(config: RunConfig, runs: Path) -> Path:
     """The run folder of a network and seed, and of a folder of images."""
     is_own = config.model.name == get_recipe(config.recipe, RunConfig).model.name
     files = [Path(config.data.root).name] if isinstance(config.data, FilesConfig) else []
-    words = [
-        config.recipe,
-        *files,
-        *([] if is_own else [config.model.name]),
-    ]
+    words = [config.recipe, *files, *([] if is_own else [config.model.name])]
     words += [f"{name}_{value}" for name, value in config.model.overrides.items()]
     name = re.sub(r"[^\w.-]+", "_", "-".join(words))
     return runs / f"{name}-seed{config.seed}"
@@ -236,11 +229,8 @@ def _train_all(
 @contextlib.contextmanager
 def _progress(configs: Mapping[Path, RunConfig]) -> Iterator[Progress]:
     """Show how many epochs of all trainings are done, beside the standard output."""
-    total, first, started = (
-        sum(one.sched.epochs for one in configs.values()),
-        _epochs_done(configs),
-        time.monotonic(),
-    )
+    total = sum(one.sched.epochs for one in configs.values())
+    first, started = _epochs_done(configs), time.monotonic()
 
     def status() -> str:
         done = _epochs_done(configs)
