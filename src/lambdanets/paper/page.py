@@ -197,17 +197,20 @@ def _group_names(members: Sequence[Sequence[RunSummary]]) -> list[str]:
 
 def _group_row(name: str, group: Sequence[RunSummary]) -> tuple[str, ...]:
     values = [run.accuracy for run in group]
-    spread = f"\u00a0±\u00a0{statistics.stdev(values):.2%}" if len(values) > 1 else ""
     raw = [run.raw_accuracy for run in group if run.raw_accuracy is not None]
-    raw_spread = f"\u00a0±\u00a0{statistics.stdev(raw):.2%}" if len(raw) > 1 else ""
     return (
         name,
         str(len(values)),
         ", ".join(str(run.config.seed) for run in group),
-        f"{statistics.fmean(values):.2%}{spread}",
+        _mean_and_std(values),
         f"{min(values):.2%} to {max(values):.2%}" if len(values) > 1 else "",
-        f"{statistics.fmean(raw):.2%}{raw_spread}" if raw else "",
+        _mean_and_std(raw) if raw else "",
     )
+
+
+def _mean_and_std(values: Sequence[float]) -> str:
+    std = f"\u00a0±\u00a0{statistics.stdev(values):.2%}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.2%}{std}"
 
 
 def _data_url(png: bytes) -> str:

@@ -112,7 +112,7 @@ def _show(folder: RunFolder, config: RunConfig, records: Sequence[Mapping[str, A
         figures.append(_drawn("confusion", confusion(matrix[0].numpy(), matrix[1], title)))
     if tables := _position_tables(folder.best):
         figures.append(_drawn("lambdas", position_tables(tables, f"{title}: learned position lambdas")))
-    known = {figure.title.rpartition(": ")[2] for figure in figures}
+    known = {figure.title for figure in figures}
     done, planned = records[-1]["epoch"], config.sched.epochs
     problem = "" if done == planned else f"Unfinished: {done} of {planned} epochs are done."
     if not problem and not folder.report.is_file():
