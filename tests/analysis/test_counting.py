@@ -82,6 +82,7 @@ def test_shared_parameters_are_counted_once() -> None:
     assert counted.flops == 2 * (2 * 25 * 16)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shapes"),
     [

@@ -61,6 +61,7 @@ def called(words):
     return _CALL.format(words=" ".join(f"'{word}'" for word in words), place=len(words))
 
 
+@pytest.mark.slow
 def test_bash_completes(script):
     # Where there is no name to offer bash offers files by itself.
     nameless = ("eval", "x")
@@ -75,6 +76,7 @@ def test_bash_completes(script):
     }
 
 
+@pytest.mark.slow
 def test_zsh_completes(script):
     start = f"autoload -U compinit && compinit -u -D\nsource {script('zsh')}"
     # As bashcompinit calls it.
@@ -83,6 +85,7 @@ def test_zsh_completes(script):
     assert found == [expected for _, expected in LINES]
 
 
+@pytest.mark.slow
 def test_fish_completes(script, tmp_path):
     (tmp_path / "photo.png").touch()
     lines = [*(" ".join(words) for words, _ in LINES), "predict run pho"]

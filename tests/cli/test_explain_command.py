@@ -27,6 +27,7 @@ def image(tmp_path):
     return tmp_path / "seven.jpg"
 
 
+@pytest.mark.slow
 def test_a_run_is_explained_with_its_own_weights(trained, image, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     words = ("--layer", "c3.0.mixer", "--position", "2", "5", "--out", str(out))

@@ -218,6 +218,7 @@ def test_bad_input(predicted, photos, tmp_path, words, code, message):
     assert found == code and not out and message.format(tmp=tmp_path) in err and "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_reader_who_leaves_ends_it_quietly(stored, photos):
     words = [sys.executable, "-m", "lambdanets", "predict", str(stored), *[str(photos)] * 40, "--batch", "4"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -25,6 +25,7 @@ LINES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", LINES, ids=lambda line: " ".join(line.split()[:2]))
 def test_no_line_is_longer_than_the_terminal(line, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

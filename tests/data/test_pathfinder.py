@@ -151,6 +151,7 @@ def _distance(point, start, end) -> float:
     return math.hypot(*(here - share * way))
 
 
+@pytest.mark.slow
 def test_simple_statistics_do_not_tell_the_class() -> None:
     """Ink, its rows and columns, and what a linear model makes of all pixels: no better than chance."""
     data = load(PathfinderConfig(), 0).train

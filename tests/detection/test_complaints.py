@@ -31,6 +31,7 @@ def test_the_page_names_tests_that_exist():
         assert f"def {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
 
 
+@pytest.mark.slow
 def test_a_third_of_the_images_may_be_empty(tmp_path):
     """Of 10 images 3 have no object; every one of them is trained on, and the losses stay finite."""
     content = coco_content(10)

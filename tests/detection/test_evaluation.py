@@ -373,6 +373,7 @@ def _growth_with_large_masks(ctx):
     return peak_bytes_of_process("cpu") - before, len(predictions.results())
 
 
+@pytest.mark.slow
 def test_masks_of_a_large_image_are_never_beside_each_other():
     """As bytes they would be 3.6 GB, as float32 14.4 GB. One that fills the image is 55 MB as float32."""
     (((growth, count)),) = run_ranks(_growth_with_large_masks, 1)

@@ -147,6 +147,7 @@ def test_stages_of_one_stride_make_one_level() -> None:
     assert model(*batch(scene(*OBJECTS))).keys() == LOSSES
 
 
+@pytest.mark.slow
 def test_the_settings_are_torchvisions() -> None:
     """With the usual settings the state dict is torchvision's, but for the backbone."""
     ours = build_detector(create_backbone("resnet50"), DetectorConfig(norm="frozen", weights="any"), 90)

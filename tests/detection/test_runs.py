@@ -198,6 +198,7 @@ def test_the_largest_batch_comes_first(root, tmp_path, capsys, monkeypatch):
     assert not list((tmp_path / "run").glob("checkpoints/*"))
 
 
+@pytest.mark.slow
 def test_a_rehearsal_leaves_no_trace(root, tmp_path, monkeypatch):
     from lambdanets.detection.objective import Detection
     from lambdanets.training.objective import Objective
@@ -209,6 +210,7 @@ def test_a_rehearsal_leaves_no_trace(root, tmp_path, monkeypatch):
     assert_same_run(tmp_path / "with", tmp_path / "without")
 
 
+@pytest.mark.slow
 def test_boxes_alone_and_a_test_of_crowds_alone(tmp_path, capsys):
     """Faster R-CNN; and nothing that average precision could be counted of."""
     write_data_set(tmp_path, num_train=4, num_test=2)

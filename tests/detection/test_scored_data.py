@@ -22,6 +22,7 @@ def perfect_detections(target):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(192, None), (300, 96), (64, None)], ids=str)
 def test_the_targets_themselves_score_one(tmp_path, sides):
     size, shortest = sides

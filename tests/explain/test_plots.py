@@ -111,6 +111,7 @@ LONG = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("heads", "size"),
     [

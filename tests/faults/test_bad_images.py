@@ -150,6 +150,7 @@ def reading(root):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_all_of_it_without_much_memory(planted):
     root, files = planted
     added, counted = reading(root)

@@ -53,6 +53,7 @@ def _run(config, folder):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_the_planted_files_are_those_of_the_report(photos, tmp_path, workers):
     root, planted = photos

@@ -302,6 +302,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_a_gigabyte_of_a_name_takes_no_memory(tmp_path):
     """In a process of its own, whose peak is its own. The files have holes: they take no room on the disk."""
     size = 2**30

@@ -193,6 +193,7 @@ def test_meta_tensors_give_the_shape(call: Call) -> None:
 
 
 # torch.compile sees one operator, whichever implementation of it runs.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "call",
     [

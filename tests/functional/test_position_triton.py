@@ -101,6 +101,7 @@ TILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tiles", TILES.values(), ids=TILES)
 def test_every_tile_gives_the_same(tiles: Tiles) -> None:
     """Also where a tile is wider than the map, or the context of a tile wider than the next."""

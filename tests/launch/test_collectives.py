@@ -59,6 +59,7 @@ def test_nccl_without_a_gpu_is_exit_3(tmp_path):
     assert message in done.stderr
 
 
+@pytest.mark.slow
 def test_a_collective_that_ignores_its_limit_ends_the_process(tmp_path):
     code = (
         "import time\nfrom lambdanets.launch import collectives\ncollectives._GRACE_S = 0.1\n"

@@ -107,6 +107,7 @@ def test_the_command_writes_nothing(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["sync", "group"])
 def test_a_detector_is_counted_part_by_part(norm):
     config = get_recipe("coco-lambda-resnet101", DetectConfig)

@@ -68,6 +68,7 @@ def test_activations_of_another_batch_are_foretold(name):
     assert taken.activations == pytest.approx(saved_bytes(model.train(), images) + images.nbytes, rel=0.01)
 
 
+@pytest.mark.slow
 def test_bfloat16_halves_activations_and_copies_the_weights():
     config = get_recipe("imagenet-lambda-resnet50-128")
     exact = estimated(replace(config, exec=ExecConfig(precision="float32")))

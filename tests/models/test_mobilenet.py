@@ -87,6 +87,7 @@ def test_lambda_blocks_stand_where_the_paper_has_them() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_outputs_are_those_of_timm() -> None:
     """timm's network has the same layers in the same order."""
     theirs = baseline_or_skip("mobilenetv2_100", num_classes=10).double().eval()

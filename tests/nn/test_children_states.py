@@ -330,6 +330,7 @@ def test_random_draws_come_in_the_order_of_the_formula(form: str, training: bool
     assert_close(run(layer, FORMS[form].arguments())["output"], run(plain, FORMS[form].arguments())["output"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("form", "child"),

@@ -110,6 +110,7 @@ def test_jit_gives_the_layer_and_its_gradients(name: str) -> None:
         assert_close(actual, expected)
 
 
+@pytest.mark.slow
 @each_lambda_layer
 def test_export_of_any_batch_and_size_has_no_bounds(name: str) -> None:
     layer, maps = build(name)
@@ -187,6 +188,7 @@ def test_export_of_a_network_has_no_bounds_but_those_of_strides(name: str) -> No
         assert_close(program.module()(other), model.double()(other.double()), torch.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "imports",
     [

@@ -198,6 +198,7 @@ def options(source, *words):
     )
 
 
+@pytest.mark.slow
 def test_the_network_is_that_of_the_weights_unless_it_is_named(source, tmp_path, capsys):
     def plan(*words):
         return printed(capsys, *options(source, "--out", tmp_path / "run", "--dry-run", *words))
