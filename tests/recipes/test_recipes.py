@@ -21,7 +21,7 @@ WITHOUT_A_NUMBER = {
 
 
 OF_A_DETECTOR = {
-    "scenes-demo": r"\d+\.\d box AP and \d+\.\d mask AP on the 250 test scenes \(seed 0\)\.",
+    "scenes-demo": r"\d+\.\d box AP and \d+\.\d mask AP on the 250 validation scenes \(seed 0\)\.",
     "coco-lambda-resnet101": r"49\.4 box AP and 43\.5 mask AP .* \(Table 14\); not run here\.",
     "coco-resnet50-1x": r"not known for our weights.*; not run here\.",
     "coco-resnet50-3x": r"not known for our weights; not run here\.",

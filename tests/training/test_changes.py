@@ -43,6 +43,16 @@ def test_another_name_of_the_data_set_changes_the_data_set() -> None:
     assert semi.max_shift == DIGITS.data.max_shift  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    "config", [DIGITS.replace(data={"name": "folder"}), get_recipe("scenes-demo", RunConfig)]
+)
+def test_another_root_is_typed_anew(config: RunConfig) -> None:
+    before = config.replace(data={"root": "before"})
+    before = dataclasses.replace(before, data=before.data.located())
+    after = before.replace(data={"root": "after"}).data.located()
+    assert (before.data.root_given, after.root_given) == ("before", "after")  # type: ignore[union-attr]
+
+
 def test_what_stands_for_a_value_in_python_becomes_it() -> None:
     config = DIGITS.replace(
         seed=numpy.int64(4),

@@ -207,6 +207,9 @@ def test_a_detector_s_root_is_located_too(tmp_path, monkeypatch):
 )
 def test_images_set_aside_are_a_validation(settings, name):
     assert FolderConfig(root="photos", **settings).test_name == name
+    if "holdout" not in settings:
+        assert CocoConfig(root="scenes", **settings).test_name == name
+    assert DigitsConfig().test_name == "test"
 
 
 def test_configs_recipes_and_run_folders_leave_torch_alone():

@@ -35,7 +35,7 @@ from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, Tra
 
 
 class _Shown:
-    """Marks settings of a data set that have been made for the options of a command."""
+    """Marks settings of a data set without those that are no options, as a class derived from both."""
 
 
 @dataclass(frozen=True)
@@ -313,12 +313,14 @@ def _settings(recipe: RunConfig) -> Any:
 
 
 def _shown(data: DataConfig | CocoConfig) -> Any:
-    """The settings of a data set that are options: all but how its root was typed."""
-    if not hasattr(data, "root_given"):
-        return data
-    hidden = ("root_given", Annotated[str | None, tyro.conf.Suppress], dataclasses.field(default=None))
-    kind = dataclasses.make_dataclass(
-        type(data).__name__, [hidden], bases=(_Shown, type(data)), frozen=True, kw_only=True
+    """The settings of a data set that are options: those that are compared."""
+    hidden = [
+        (one.name, Annotated[Any, tyro.conf.Suppress], dataclasses.field(default=one.default))
+        for one in dataclasses.fields(data)
+        if not one.compare
+    ]
+    kind: Any = dataclasses.make_dataclass(
+        type(data).__name__, hidden, bases=(type(data), _Shown), frozen=True, kw_only=True
     )
     kind.__doc__ = type(data).__doc__
     return kind(**vars(data))
@@ -327,7 +329,7 @@ def _shown(data: DataConfig | CocoConfig) -> Any:
 def _placed(value: Any) -> Any:
     """Settings of a data set as they are stored, with a root that any working directory finds."""
     if isinstance(value, _Shown):
-        value = type(value).__mro__[2](**vars(value))
+        value = type(value).__bases__[0](**vars(value))
     return value.located() if isinstance(value, DataConfig | CocoConfig) else value
 
 

@@ -4,17 +4,16 @@ A new data set is a class here, with its line in `DATA_SETS`, and a file of its 
 class's `load` calls. Nothing here imports torch, so that `lambdanets --help` is quick.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from lambdanets.data.augment import AugmentConfig
+from lambdanets.data.parts import PartsConfig
 from lambdanets.errors import ArgumentError, DependencyError, check_choice, did_you_mean, require
 from lambdanets.extensions import import_hint
-from lambdanets.files import absolute
 
 if TYPE_CHECKING:
     from lambdanets.data.sources import Source
@@ -76,6 +75,11 @@ class DataConfig(ABC):
             f"{type(self).__name__}: test_image_size must be left out for {self.name}, whose images have one"
             f" size, got {test_image_size}."
         )
+
+    @property
+    def test_name(self) -> str:
+        """What the images to test with are called: test, or validation."""
+        return "test"
 
     @property
     def seeded(self) -> bool:
@@ -228,23 +232,17 @@ class DigitImagesConfig(SizedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FilesConfig(SizedConfig):
+class FilesConfig(PartsConfig, SizedConfig):
     """Images that are read from files.
 
     Attributes:
         root: The folder that holds both parts, or the name of a Hugging Face data set.
-        root_given: The root as it was typed, where `located` made it absolute.
         train: The part to train with: a folder or a pattern of shards below root, or a split.
-        test: The part to test with.
         holdout: Fraction of the training images that is set aside and tested with, in place of the test.
         test_crop: Side of the square that a test cuts out of the middle, over the image's shorter side; none:
             size / (size + 32), the paper's 224 of 256, which leaves little of small images.
     """
 
-    root: str = ""
-    root_given: str | None = field(default=None, compare=False)
-    train: str = "train"
-    test: str = "val"
     holdout: float = 0.0
     test_crop: float | None = None
     image_size: int = 224
@@ -265,29 +263,10 @@ class FilesConfig(SizedConfig):
         self.check_ready()
         return load(self, seed, augment, max_unreadable)
 
-    def located(self) -> "FilesConfig":
-        """The same with an absolute root; `root_given` keeps what was typed."""
-        if not self.root:
-            return self
-        return replace(self, root=absolute(self.root), root_given=self.root_given or self.root)
-
     @property
     def test_name(self) -> str:
-        """What the images are called that training is judged by: those set aside are a validation."""
-        words = re.findall("[a-z]+", self.test.lower())
-        is_validation = self.holdout > 0 or not {"val", "valid", "validation"}.isdisjoint(words)
-        return "validation" if is_validation else "test"
-
-    # What else a root may hold than the two parts.
-    _other_layout: ClassVar[str] = ""
-
-    def check_ready(self) -> None:
-        """Raise where nobody has said which files."""
-        if not self.root:
-            raise ArgumentError(
-                f"{type(self).__name__}: root must be given, got none. Use --data.root DIR, with the parts"
-                f" {self.train} and {self.test}{self._other_layout}."
-            )
+        """What the images to test with are called: those that are set aside are a validation."""
+        return "validation" if self.holdout else super().test_name
 
     def open_train(self) -> "Source":
         """The images to train with."""
@@ -340,7 +319,7 @@ class FolderConfig(FilesConfig):
             "be left out with holdout: the part of the training that is set aside is the test",
         )
 
-    def located(self) -> FilesConfig:
+    def located(self) -> "FolderConfig":
         """The same with an absolute root, and with the parts that are found there.
 
         Where the parts are left at `train` and `val`: other usual names of these, or class folders without
@@ -397,7 +376,7 @@ class HuggingFaceConfig(FilesConfig):
 
     name: Literal["huggingface"] = "huggingface"
 
-    def located(self) -> FilesConfig:
+    def located(self) -> "HuggingFaceConfig":
         """The same with an absolute root, where it is a folder and no name on the Hub."""
         return super().located() if Path(self.root).expanduser().is_dir() else self
 

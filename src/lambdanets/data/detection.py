@@ -1,20 +1,18 @@
 """The settings of images with objects in them, and of how training changes them; without torch."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
-from lambdanets.errors import ArgumentError, require
-from lambdanets.files import absolute
+from lambdanets.data.parts import PartsConfig
+from lambdanets.errors import require
 
 
 @dataclass(frozen=True, kw_only=True)
-class CocoConfig:
+class CocoConfig(PartsConfig):
     """Images with objects, described by files of COCO's JSON.
 
     Attributes:
-        root: The folder that holds both parts.
-        root_given: The root as it was typed, where `located` made it absolute.
         train: The part to train with: a folder of images below root, with its JSON file in it, beside it or
             in `annotations`; or the JSON file itself.
         test: The part to test with.
@@ -23,8 +21,6 @@ class CocoConfig:
             `image_size`; images are then of many shapes.
     """
 
-    root: str = ""
-    root_given: str | None = field(default=None, compare=False)
     train: str = "train2017"
     test: str = "val2017"
     image_size: int = 1024
@@ -36,20 +32,6 @@ class CocoConfig:
         require(
             self, "shortest_side", side is None or 32 <= side <= self.image_size, "be from 32 to image_size"
         )
-
-    def located(self) -> "CocoConfig":
-        """The same with an absolute root; `root_given` keeps what was typed."""
-        if not self.root:
-            return self
-        return replace(self, root=absolute(self.root), root_given=self.root_given or self.root)
-
-    def check_ready(self) -> None:
-        """Raise where nobody has said which files."""
-        if not self.root:
-            raise ArgumentError(
-                f"CocoConfig: root must be given, got none. Use --data.root DIR, with the parts"
-                f" {self.train} and {self.test}."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

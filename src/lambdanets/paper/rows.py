@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lambdanets.data.config import DATA_SETS, DataConfig, FilesConfig
+from lambdanets.data.parts import PartsConfig
 from lambdanets.data.task import Task
 from lambdanets.errors import ArgumentError, did_you_mean
 from lambdanets.extensions import import_hint
@@ -60,8 +61,8 @@ class Source:
         for one in fields(data):
             value = getattr(data, one.name)
             if one.compare and value != getattr(usual, one.name, None):
-                given = getattr(data, "root_given", "") if one.name == "root" else ""
-                yield one.name.replace("_", "-"), str(given or value)
+                typed = data.root_given if one.name == "root" and isinstance(data, PartsConfig) else None
+                yield one.name.replace("_", "-"), typed or str(value)
 
     @functools.cached_property
     def task(self) -> Task:

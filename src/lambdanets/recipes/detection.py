@@ -30,7 +30,7 @@ def scenes_demo() -> DetectConfig:
     box head is wide: chosen by trainings of a third of the length, docs/log.md.
 
     Paper: none (ours).
-    Expected: 52.7 box AP and 49.5 mask AP on the 250 test scenes (seed 0).
+    Expected: 52.7 box AP and 49.5 mask AP on the 250 validation scenes (seed 0).
     Cost: 8 minutes with `--processes 2` on two cores, 1.2 GB in each.
     Command: `lambdanets detect train scenes-demo --data.root scenes --processes 2`.
     """
@@ -66,7 +66,7 @@ def scenes_demo_conv() -> DetectConfig:
     """The twin of `scenes-demo`: the same network with 3×3 convolutions where the lambda layers stood.
 
     Paper: none (ours).
-    Expected: 52.7 box AP and 49.7 mask AP on the 250 test scenes (seed 0).
+    Expected: 52.7 box AP and 49.7 mask AP on the 250 validation scenes (seed 0).
     Cost: 7.5 minutes with `--processes 2` on two cores.
     Derives: `scenes-demo`.
     Command: `lambdanets detect train scenes-demo-conv --data.root scenes --processes 2`.

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from itertools import takewhile
 from typing import Final, NamedTuple
 
+from lambdanets.data.parts import PartsConfig
 from lambdanets.recipes.detection import NUM_COCO_CATEGORIES
 from lambdanets.recipes.fit import is_fitted
 from lambdanets.recipes.imagenet import NUM_CLASSES
@@ -112,10 +113,7 @@ def describe_reference(config: RunConfig, num_classes: int) -> str:
     if "data.name" in differing:
         # Another data set has settings of its own.
         differing = ["data.name", *(name for name in differing if not name.startswith("data."))]
-    elif "data.root" in differing and recipe.get("data.root") in (
-        "",
-        getattr(config.data, "root_given", None),
-    ):
+    elif "data.root" in differing and recipe.get("data.root") in ("", _typed_root(config)):
         differing.remove("data.root")
         wanted = _NUM_CLASSES.get(config.recipe.partition("-")[0], num_classes)
         if num_classes != wanted:
@@ -125,6 +123,10 @@ def describe_reference(config: RunConfig, num_classes: int) -> str:
         verb = "differs" if len(differing) == 1 else "differ"
         return f"none: {', '.join(differing[:_MOST_NAMED])}{more} {verb} from the recipe"
     return described["Expected"].rstrip(".")
+
+
+def _typed_root(config: RunConfig) -> str | None:
+    return config.data.root_given if isinstance(config.data, PartsConfig) else None
 
 
 def lineage(recipe: str) -> tuple[str, ...]:

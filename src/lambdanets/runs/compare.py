@@ -67,7 +67,7 @@ class RunSummary:
     @property
     def test_name(self) -> str:
         """What the evaluated images are called: test, or validation."""
-        return str(getattr(self.config.data, "test_name", "test"))
+        return self.config.data.test_name
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""

@@ -77,6 +77,7 @@ def detection_job(config: DetectConfig, task: Task | DetectionTask) -> Job:
         },
         write_report=functools.partial(_write_report, config=config, task=task),
         data=f"COCO from {config.data.root}",
+        test_name=config.data.test_name,
         describe_model=_norm_rows,
         eval_every=config.eval_every,
     )

@@ -164,7 +164,7 @@ class LoadedModel:
         records = RunFolder(self.folder).read_metrics()
         if not records:
             raise ArgumentError(f"plot: {self.folder} must have finished an epoch, got none.")
-        test_name = getattr(self.config and self.config.data, "test_name", "test")
+        test_name = self.config.data.test_name if self.config else "test"
         figure = learning_curves(records, f"{self.folder.name}: {self.origin.model}", test_name)
         # What a notebook asks for where pyplot has not been imported.
         vars(figure)["_repr_png_"] = functools.partial(_png, figure)

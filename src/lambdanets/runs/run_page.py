@@ -107,7 +107,7 @@ def _show(folder: RunFolder, config: RunConfig, records: Sequence[Mapping[str, A
     matrix = load_confusion(folder.path)
     counts = [] if matrix is None else class_counts(*matrix)
     classes = [count.cells() for count in listed_classes(counts)]
-    figures = [_drawn("curves", learning_curves(records, title, _test_name(config)))]
+    figures = [_drawn("curves", learning_curves(records, title, config.data.test_name))]
     if matrix is not None:
         figures.append(_drawn("confusion", confusion(matrix[0].numpy(), matrix[1], title)))
     if tables := _position_tables(folder.best):
@@ -133,10 +133,6 @@ def _show(folder: RunFolder, config: RunConfig, records: Sequence[Mapping[str, A
 def _headline(record: Mapping[str, Any]) -> str:
     # The columns of a training's lines mean nothing here.
     return " ".join(headline(record).split())
-
-
-def _test_name(config: RunConfig) -> str:
-    return str(getattr(config.data, "test_name", "test"))
 
 
 def _rows(

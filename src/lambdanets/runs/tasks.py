@@ -44,8 +44,7 @@ class Job:
         write_report: Writes the report of a finished run, of its folder, state, EMA model, command line and
             evaluations; returns the closing lines for the terminal.
         data: The name of the data set.
-        test_name: What the images to test with are called: `test`, or `validation` where they were set aside
-            from those of the training.
+        test_name: What the images to test with are called: `test` or `validation`.
         eval_every: Epochs from one evaluation to the next.
         describe_model: Gives further rows of the lines at the start of a run.
     """

@@ -10,6 +10,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lambdanets.data.config import DataConfig, switched
+from lambdanets.data.parts import PartsConfig
 from lambdanets.errors import ArgumentError, ArgumentTypeError, check_choice, did_you_mean
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ T = TypeVar("T")
 _WIDTH: Final = 100
 _INDENT: Final = 9
 
-# How a root was typed: kept in config.json for messages; a field that is not compared is no setting.
-_HIDDEN: Final = "root_given"
-
 
 def differences(old: "RunConfig", new: "RunConfig") -> dict[str, tuple[object, object]]:
     """Compare two configs: dotted name -> (old value, new value) of what differs.
@@ -31,7 +29,7 @@ def differences(old: "RunConfig", new: "RunConfig") -> dict[str, tuple[object, o
     """
     before, after = flatten(old), flatten(new)
     for settings, config, other in ((before, new, after), (after, old, before)):
-        typed = getattr(config.data, _HIDDEN, None)
+        typed = config.data.root_given if isinstance(config.data, PartsConfig) else None
         if typed is not None and settings.get("data.root") == typed:
             settings["data.root"] = other["data.root"]
     # Another data set has settings of its own.
@@ -94,7 +92,7 @@ def changed(who: str, config: T, settings: Mapping[str, Any], group: str = "") -
 
 def _new_value(who: str, old: Any, value: Any, hint: Any, name: str) -> Any:
     if isinstance(value, Mapping):
-        if isinstance(old, DataConfig):
+        if isinstance(old, DataConfig | PartsConfig):
             return _changed_data(who, old, value)
         if dataclasses.is_dataclass(old):
             return changed(who, old, value, f"{name}.")
@@ -103,14 +101,15 @@ def _new_value(who: str, old: Any, value: Any, hint: Any, name: str) -> Any:
     return _checked(who, value, hint, name)
 
 
-def _changed_data(who: str, data: DataConfig, settings: Mapping[str, Any]) -> DataConfig:
+def _changed_data(
+    who: str, data: DataConfig | PartsConfig, settings: Mapping[str, Any]
+) -> DataConfig | PartsConfig:
     others = dict(settings)
-    name = others.pop("name", data.name)
-    if name != data.name:
+    if isinstance(data, DataConfig) and (name := others.pop("name", data.name)) != data.name:
         data = switched(data, str(name))
-    if "root" in others and hasattr(data, _HIDDEN):
-        unnamed: Any = {_HIDDEN: None}
-        data = dataclasses.replace(data, **unnamed)
+    if "root" in others and isinstance(data, PartsConfig):
+        # It is typed anew.
+        data = dataclasses.replace(data, root_given=None)
     return changed(who, data, others, "data.")
 
 

@@ -445,7 +445,8 @@ class DetectConfig(RunConfig):
 
 
 def _from_dict(kind: type[T], values: Mapping[str, Any], imports: Sequence[str] = ()) -> T:
-    hints = get_type_hints(kind)
+    of_class = get_type_hints(kind)
+    hints = {one.name: of_class[one.name] for one in dataclasses.fields(kind)}  # type: ignore[arg-type]
     fields = {_RENAMED.get(name, name): value for name, value in values.items()}
     unknown = sorted(fields.keys() - hints.keys())
     missing = sorted(hints.keys() - fields.keys() - _ADDED)
