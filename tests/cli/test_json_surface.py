@@ -24,8 +24,8 @@ _PLAN = """
     settings[].name settings[].value settings[].origin settings[].recipe_value
     departures[].recipe departures[].text
     images.num images.num_classes images.shape[] images.origin
-    steps.total steps.epochs steps.per_epoch steps.warmup steps.global_batch_size
-    steps.images_of_process steps.images_of_part
+    steps.total steps.epochs steps.per_epoch steps.warmup steps.ema_decay
+    steps.global_batch_size steps.images_of_process steps.images_of_part
     learning_rate.peak learning_rate.schedule
     learning_rate.points[].at learning_rate.points[].step learning_rate.points[].value
     network.model network.overrides.* network.image_shape[] network.parameters network.flops

@@ -52,6 +52,7 @@ def test_steps_follow_from_the_size_of_imagenet(family):
     # ⌈1,281,167 / 4,096⌉ = 313; 350 times and 5 times as many.
     assert "109,550 = 350 epochs × 313 steps of at most 4,096 images" in text
     assert "1,565 steps = 5 epochs" in text
+    assert "EMA decay 0.9999, half-life 22.1 epochs" in text
     assert "448,408,450 images in all" in text
     assert "32 processes × 128 images in 1 part of at most 128: batch norm sees 128" in text
 

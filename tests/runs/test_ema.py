@@ -2,16 +2,16 @@
 
 import pytest
 import torch
-from torch import nn
 
+from lambdanets.recipes import get_recipe
 from lambdanets.runs.ema import compare_weights, describe_ema, warn_of_ema_behind, warn_of_short_run
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.objective import Evaluations
-from lambdanets.training.optimizer import ExponentialMovingAverage, derived_ema_decay
+from lambdanets.training.optimizer import derived_ema_decay
 
 
-def _ema(decay):
-    return ExponentialMovingAverage(nn.Linear(1, 1), decay)
+def _config(ema_decay, epochs):
+    return get_recipe("digits").replace(ema_decay=ema_decay, sched={"epochs": epochs, "warmup_epochs": 0.0})
 
 
 def _evaluations(ema, raw, of):
@@ -23,27 +23,27 @@ def _evaluations(ema, raw, of):
 
 
 @pytest.mark.parametrize(
-    ("decay", "given", "expected"),
+    ("decay", "epochs", "expected"),
     [
-        (0.98, 0.98, "decay 0.98, half-life 3.4 epochs"),
-        (0.9999, 0.9999, "decay 0.9999, half-life 693.1 epochs"),
-        (derived_ema_decay(150), None, "decay 0.86667, derived from 150 steps, half-life 0.5 epochs"),
-        (0.0, None, "decay 0, derived from 150 steps: the EMA is the network itself"),
-        (0.0, 0.0, "decay 0: the EMA is the network itself"),
+        (0.98, 15, "decay 0.98, half-life 3.4 epochs"),
+        (0.9999, 15, "decay 0.9999, half-life 693.1 epochs"),
+        (None, 15, "decay 0.86667, derived from 150 steps, half-life 0.5 epochs"),
+        (None, 2, "decay 0, derived from 20 steps: the EMA is the network itself"),
+        (0.0, 15, "decay 0: the EMA is the network itself"),
     ],
 )
-def test_the_decay_and_where_it_comes_from(decay, given, expected):
-    assert describe_ema(_ema(decay), given, steps_per_epoch=10, epochs=15) == expected
+def test_the_decay_and_where_it_comes_from(decay, epochs, expected):
+    assert describe_ema(_config(decay, epochs), steps_per_epoch=10) == expected
 
 
 def test_a_run_shorter_than_three_half_lives_is_warned_of():
-    assert warn_of_short_run(_ema(0.98), 4, 25) == (
+    assert warn_of_short_run(_config(0.98, 25), 4) == (
         "the run is shorter than three half-lives of the EMA. --ema-decay None derives a decay from the 100"
         " steps: 0.8"
     )
-    assert warn_of_short_run(_ema(0.98), 5, 25) is None
+    assert warn_of_short_run(_config(0.98, 25), 5) is None
     for steps in (1, 10, 21, 1000, 10**6):
-        assert warn_of_short_run(_ema(derived_ema_decay(steps)), 1, steps) is None
+        assert warn_of_short_run(_config(None, steps), 1) is None
 
 
 @pytest.mark.parametrize(

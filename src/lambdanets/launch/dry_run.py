@@ -22,6 +22,7 @@ from lambdanets.launch.footprint import (
 )
 from lambdanets.recipes import describe_recipe
 from lambdanets.recipes.origins import Setting, lineage, settings_with_origins
+from lambdanets.runs.ema import describe_ema
 from lambdanets.runs.finetune import (
     frozen_warnings,
     init_record,
@@ -37,6 +38,7 @@ from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Trainer
 from lambdanets.training.objective import Classification
 from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.state import ema_decay
 
 _WIDTH: Final = 110
 _INDENT: Final = 2
@@ -179,6 +181,7 @@ class Plan:
                 "epochs": config.sched.epochs,
                 "per_epoch": trainer.steps_per_epoch,
                 "warmup": trainer.warmup_steps,
+                "ema_decay": ema_decay(config, trainer.total_steps),
                 "global_batch_size": config.global_batch_size,
                 "images_of_process": self.images_of_process,
                 "images_of_part": self.images_of_part,
@@ -299,6 +302,7 @@ def _steps(plan: Plan) -> dict[str, str]:
         "steps": f"{trainer.total_steps:,} = {count(epochs, 'epoch')} × {steps} of at most"
         f" {count(config.global_batch_size, 'image')}",
         "warm-up": f"{count(trainer.warmup_steps, 'step')} = {count(config.sched.warmup_epochs, 'epoch')}",
+        "EMA": describe_ema(config, trainer.steps_per_epoch),
         "shown": f"{count(epochs * len(trainer.data), 'image')} in all",
         "a step": f"{count(plan.num_processes, 'process')} × {count(plan.images_of_process, 'image')} in"
         f" {count(parts, 'part')} of at most {plan.images_of_part:,}"

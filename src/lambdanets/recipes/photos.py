@@ -139,7 +139,7 @@ def photos() -> TrainConfig:
     option takes the place of a choice. The twin with convolutions has another `--model.name`.
 
     Paper: none (ours).
-    Expected: depends on the images; of 150 crops of 3 textures the 28 set aside (seed 0), as its twin does.
+    Expected: depends on the images; all 28 set aside of 150 crops of 3 textures (seed 0), as its twin does.
     Cost: Two minutes for 150 images on two cores of an AMD EPYC.
     Command: `lambdanets train photos --data.root DIR`.
     """

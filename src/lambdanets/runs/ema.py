@@ -4,9 +4,11 @@ import math
 from typing import Final
 
 from lambdanets.terminal import count
+from lambdanets.training.config import RunConfig
 from lambdanets.training.metrics import Evaluation
 from lambdanets.training.objective import Evaluations
-from lambdanets.training.optimizer import ExponentialMovingAverage, derived_ema_decay
+from lambdanets.training.optimizer import derived_ema_decay, ema_half_life
+from lambdanets.training.state import ema_decay
 
 # Standard errors of a difference that chance seldom makes.
 _SURE: Final = 2.0
@@ -14,27 +16,20 @@ _SURE: Final = 2.0
 _HALF_LIVES: Final = 3
 
 
-def describe_ema(
-    ema: ExponentialMovingAverage, given: float | None, steps_per_epoch: int, epochs: int
-) -> str:
-    """Say the decay in use, where it comes from, and the half-life.
-
-    Args:
-        ema: The EMA of the run.
-        given: The decay of the config; None: it was derived.
-        steps_per_epoch: Steps of an epoch.
-        epochs: Epochs of the run.
-    """
-    derived = f", derived from {count(epochs * steps_per_epoch, 'step')}" if given is None else ""
-    if not ema.decay:
+def describe_ema(config: RunConfig, steps_per_epoch: int) -> str:
+    """Say the decay of the EMA of a run, where it comes from, and its half-life."""
+    steps = config.sched.epochs * steps_per_epoch
+    decay = ema_decay(config, steps)
+    derived = f", derived from {count(steps, 'step')}" if config.ema_decay is None else ""
+    if not decay:
         return f"decay 0{derived}: the EMA is the network itself"
-    return f"decay {ema.decay:.5g}{derived}, half-life {ema.half_life_steps() / steps_per_epoch:.1f} epochs"
+    return f"decay {decay:.5g}{derived}, half-life {ema_half_life(decay) / steps_per_epoch:.1f} epochs"
 
 
-def warn_of_short_run(ema: ExponentialMovingAverage, steps_per_epoch: int, epochs: int) -> str | None:
+def warn_of_short_run(config: RunConfig, steps_per_epoch: int) -> str | None:
     """Give a warning where a run is too short for its EMA, with what to type; None where it is not."""
-    steps = epochs * steps_per_epoch
-    if steps >= _HALF_LIVES * ema.half_life_steps():
+    steps = config.sched.epochs * steps_per_epoch
+    if steps >= _HALF_LIVES * ema_half_life(ema_decay(config, steps)):
         return None
     return (
         "the run is shorter than three half-lives of the EMA. --ema-decay None derives a decay from the"

@@ -220,12 +220,12 @@ def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
         f" {count(trainer.steps_per_epoch, 'step')} of at most {count(config.global_batch_size, 'image')}",
         "learning rate": f"{config.peak_learning_rate:g}{scaled} after"
         f" {count(trainer.warmup_steps, 'step')} of warm-up, then {sched.describe()}",
-        "EMA": describe_ema(state.ema, config.ema_decay, trainer.steps_per_epoch, sched.epochs),
+        "EMA": describe_ema(config, trainer.steps_per_epoch),
         "machine": f"{devices}, {threads} of {count(os.cpu_count() or 1, 'core')},"
         f" {'float32' if precision is None else str(precision).removeprefix('torch.')},"
         f" torch {torch.__version__}",
     }
-    short = warn_of_short_run(state.ema, trainer.steps_per_epoch, sched.epochs)
+    short = warn_of_short_run(config, trainer.steps_per_epoch)
     warnings = [*([short] if short else []), *frozen_warnings(config, record)]
     listed = not_taken_lines(record) if record else []
     return "\n".join([pairs(rows), *listed, *(fill(f"warning: {warning}") for warning in warnings)])

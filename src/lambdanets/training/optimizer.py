@@ -176,6 +176,11 @@ def derived_ema_decay(num_steps: int) -> float:
     return min(max(1 - _EMA_PART / max(num_steps, 1), 0.0), _LONGEST_EMA)
 
 
+def ema_half_life(decay: float) -> float:
+    """Steps after which an old weight counts half in an EMA, once warmed up."""
+    return math.log(0.5) / math.log(decay) if decay else 0.0
+
+
 class ExponentialMovingAverage:
     """A second model whose weights follow those of the first one slowly.
 
@@ -211,10 +216,6 @@ class ExponentialMovingAverage:
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         torch._foreach_lerp_(ema_tensors, tensors, 1 - decay)
         self.num_updates += 1
-
-    def half_life_steps(self) -> float:
-        """Steps after which an old weight counts half, once warmed up."""
-        return math.log(0.5) / math.log(self.decay) if self.decay else 0.0
 
 
 def _local_tensors(model: nn.Module) -> Iterator[Tensor]:

@@ -153,6 +153,11 @@ class TrainState:
         return changes
 
 
+def ema_decay(config: RunConfig, num_steps: int) -> float:
+    """The decay of the EMA of a run of so many steps: the config's, or the derived one where it has none."""
+    return derived_ema_decay(num_steps) if config.ema_decay is None else config.ema_decay
+
+
 def init_train_state(
     model: nn.Module,
     config: RunConfig,
@@ -167,8 +172,7 @@ def init_train_state(
     number of steps where the config has none.
     """
     model = prepare_model(model, config.exec, ctx)
-    decay = derived_ema_decay(num_steps) if config.ema_decay is None else config.ema_decay
-    ema = ExponentialMovingAverage(model, decay)
+    ema = ExponentialMovingAverage(model, ema_decay(config, num_steps))
     full_model = None
     if config.exec.parallel == "fsdp" and ctx.size > 1:
         full_model = copy.deepcopy(ema.module)
