@@ -29,6 +29,20 @@ def test_a_signal_is_a_request_and_the_old_handler_returns(number):
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.parametrize(
+    ("number", "is_heard"),
+    [(signal.SIGINT, False), (signal.SIGHUP, False), (signal.SIGUSR1, True), (signal.SIGTERM, True)],
+)
+def test_what_a_terminal_sends_stays_ignored_where_it_is(number, is_heard):
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with StopRequest().listening() as stop:
+            os.kill(os.getpid(), number)
+            assert stop() == is_heard
+    finally:
+        signal.signal(number, before)
+
+
 def test_the_second_ctrl_c_leaves_at_once():
     with pytest.raises(KeyboardInterrupt), StopRequest().listening():
         os.kill(os.getpid(), signal.SIGINT)

@@ -14,6 +14,7 @@ from lambdanets.processes import PARENT
 
 # A closed terminal (SIGHUP) is one too.
 _STOP: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+_OF_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
 
 
 def global_rank() -> int:
@@ -94,8 +95,9 @@ class StopRequest:
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
-        # nohup has SIGHUP ignored, and it stays so.
-        taken = [one for one in _STOP if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+        # Those of a terminal stay ignored where they are: by nohup, in a shell's background, or as a parent
+        # passes them on.
+        taken = [one for one in _STOP if one not in _OF_TERMINAL or signal.getsignal(one) != signal.SIG_IGN]
         before = {number: signal.signal(number, self._receive) for number in taken}
         try:
             yield self
