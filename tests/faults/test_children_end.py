@@ -19,6 +19,7 @@ COMMANDS = {
     # A command with children, and files that are there once these work.
     "training": ("train digits --processes 2 --out run --sched.epochs 400", "run/metrics.jsonl"),
     "tables": (TABLES, "runs/*/metrics.jsonl"),
+    "alone": ("train digits --out run --sched.epochs 400", "run/metrics.jsonl"),
     "measuring": ("tables 3 --measure --rows convolution --time-limit 60 --results results", None),
 }
 
@@ -77,11 +78,11 @@ class Started:
             time.sleep(0.05)
 
     def wait_for_work(self, folder, files):
-        """Until the children are at work: they have written files, where they write any."""
+        """Until the children are at work: they have written into files, where they write any."""
         if files is None:
             self.wait_until(lambda: len(self.alive()) > 1, "no children")
         else:
-            self.wait_until(lambda: any(folder.glob(files)), f"no {files}")
+            self.wait_until(lambda: any(one.stat().st_size for one in folder.glob(files)), f"no {files}")
 
 
 @pytest.fixture
@@ -153,8 +154,9 @@ def test_what_is_finished_outlives_the_command_and_a_killed_training_is_named(st
     run.wait_until(lambda: not run.alive(), "left", 10)
 
 
-def test_a_closed_terminal_is_a_request_to_stop(start, tmp_path):
-    words, files = COMMANDS["tables"]
+@pytest.mark.parametrize("command", ["tables", "training", "alone"])
+def test_a_closed_terminal_is_a_request_to_stop(command, start, tmp_path):
+    words, files = COMMANDS[command]
     leader, follower = pty.openpty()
     run = start(words, stdin=follower, stdout=follower, stderr=follower, preexec_fn=_take_terminal)
     os.close(follower)
@@ -162,6 +164,7 @@ def test_a_closed_terminal_is_a_request_to_stop(start, tmp_path):
     os.close(leader)
     run.wait_until(lambda: not run.alive(), f"left: {run.alive()}", 30)
     saved = sorted(path.name for path in tmp_path.rglob("checkpoints/step-*"))
+    assert run.process.wait() == 75
     # The step of the signal, not that of an epoch.
     assert any(int(name.removeprefix("step-")) % 21 for name in saved), saved
 

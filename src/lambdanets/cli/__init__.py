@@ -5,6 +5,7 @@ group of commands: `check` in data.py is `lambdanets data check`.
 """
 
 import ast
+import errno
 import io
 import os
 import re
@@ -15,6 +16,7 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from lambdanets import __version__
 from lambdanets.errors import NumericError, StoppedError, did_you_mean
@@ -72,10 +74,27 @@ def run(argv: Sequence[str]) -> int:
         return int(code)
 
 
+class _Terminal(io.FileIO):
+    """A terminal, which may be closed: what is written to it then is dropped, and a training can save."""
+
+    def write(self, data: Any, /) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return memoryview(data).nbytes
+
+
 def _prepare_process() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that lacks a letter shows another one.
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
+            if stream.isatty():
+                terminal = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
+                stream = io.TextIOWrapper(terminal, stream.encoding, line_buffering=True)
+                setattr(sys, name, stream)
+            # A terminal that lacks a letter shows another one.
             stream.reconfigure(errors="replace")
     if PARENT in os.environ:
         die_with_parent()
