@@ -1,5 +1,6 @@
 """Trained networks loaded from runs, checkpoints and files, with what is known of them."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,28 @@ def test_damage_is_told_from_weights_of_another_model(run):
         CheckpointError, match=r"load_run: .*best\.json must describe a model, got ''model''\."
     ):
         load_run(run / "other.safetensors")
+
+
+def test_weights_of_another_network_are_named_with_what_to_type(run):
+    config = json.loads((run / "config.json").read_text())
+    config["model"] = {"name": "lambda_resnet_digits", "overrides": {"query_depth": 4}}
+    (run / "config.json").write_text(json.dumps(config))
+    for weights, file in (("best", "best"), ("ema", "ema"), ("raw", "model")):
+        with pytest.raises(
+            CheckpointError,
+            match=rf"{file}\.safetensors must hold weights of lambda_resnet_digits with query_depth 4, as"
+            r" .*config\.json says, got those of resnet_digits\. Other weights of the run may do: --weights",
+        ):
+            load_run(run, weights)
+
+
+def test_weights_that_say_nothing_are_compared_with_the_network(run):
+    save_file({"a": torch.ones(2)}, run / "best.safetensors")
+    with pytest.raises(
+        CheckpointError,
+        match=r"best\.safetensors must hold the weights of this model.* --weights best, ema or raw",
+    ):
+        load_run(run)
 
 
 def test_a_file_is_read_and_classified(stored):

@@ -308,7 +308,7 @@ def test_weights_that_are_not_finite_are_told(copied):
     message = (
         r"mine\.safetensors must hold finite numbers, got NaN or infinity in 2 of its"
         rf" {len(tensors)} tensors,"
-        r" the first classifier\.bias\. Other weights of the run may be finite: --weights best, ema or raw"
+        r" the first classifier\.bias\. Other weights of the run may do: --weights best, ema or raw"
     )
     with pytest.raises(CheckpointError, match=message):
         load_run(copied / "mine.safetensors")

@@ -25,7 +25,7 @@ from lambdanets.detection.predict import Detections, Tiling, detect
 from lambdanets.errors import CheckpointError, PathError, complaint
 from lambdanets.files import replace_file, storing
 from lambdanets.runs.finetune import read_init
-from lambdanets.runs.load import read_weights
+from lambdanets.runs.load import load_into, read_weights
 from lambdanets.runs.loaded import Origin, Weights
 from lambdanets.runs.report import draw_figures, finish_report, run_rows
 from lambdanets.runs.tasks import Job
@@ -35,7 +35,6 @@ from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.objective import Evaluations
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState
-from lambdanets.training.weights import check_state
 
 # Scores in the order of the report's table: the name behind `box_` and `mask_`, and its heading.
 _SCORES: Final = {
@@ -246,8 +245,7 @@ def load_detector(path: str | Path, weights: Weights = "best") -> LoadedDetector
             f"load_detector: {origin.source} must name its categories, got '{error}'."
         ) from error
     model = make_detector(config, len(categories))
-    check_state(model, tensors, origin.source)
-    model.load_state_dict(tensors)
+    load_into(model, tensors, origin)
     return LoadedDetector(model=model.eval(), categories=categories, config=config, origin=origin)
 
 

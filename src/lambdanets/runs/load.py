@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
@@ -15,7 +15,13 @@ from lambdanets.models import create_model
 from lambdanets.runs.loaded import LoadedModel, Origin, Weights
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
 from lambdanets.training.run_folder import RunFolder, record_of_raw
-from lambdanets.training.weights import check_finite, check_state, load_weights, state_digest
+from lambdanets.training.weights import (
+    OTHER_WEIGHTS,
+    check_finite,
+    check_state,
+    load_weights,
+    state_digest,
+)
 
 # The file of a checkpoint, without its ending; of its weights the best are taken to be those of the EMA.
 _CHECKPOINT_FILES: Final = {"best": "ema", "ema": "ema", "raw": "model"}
@@ -92,7 +98,7 @@ def _stored(path: Path, weights: Weights) -> _Stored:
                 f"load_run: {path} must hold {run.best.name}, got none. It comes with the first epoch."
                 f"{others if any(run.checkpoints.glob('step-*')) else ''}"
             )
-        return _from_file(run.best, "best")
+        return _of_run(run, _from_file(run.best, "best"))
     checkpoint = load_checkpoint(run.checkpoints)
     if checkpoint is None:
         others = " --weights best (weights='best' in Python) takes those of its best epoch."
@@ -100,7 +106,24 @@ def _stored(path: Path, weights: Weights) -> _Stored:
             f"load_run: {path} must hold a checkpoint for weights {weights!r}, got none."
             f"{others if run.best.is_file() else ''}"
         )
-    return _from_checkpoint(checkpoint, _CHECKPOINT_FILES[weights])
+    return _of_run(run, _from_checkpoint(checkpoint, _CHECKPOINT_FILES[weights]))
+
+
+def _of_run(run: RunFolder, stored: _Stored) -> _Stored:
+    """Weights that are in a run folder, which must be those of its network."""
+    _, described, origin = stored
+    own, other = _read_json(run.config)["model"], described["model"]
+    if any(own[name] != other[name] for name in ("name", "overrides")):
+        raise CheckpointError(
+            f"load_run: {origin.source} must hold weights of {_network(own)}, as {run.config} says, got those"
+            f" of {_network(other)}. {OTHER_WEIGHTS}"
+        )
+    return stored
+
+
+def _network(model: Mapping[str, Any]) -> str:
+    overrides = ", ".join(f"{name} {value}" for name, value in model["overrides"].items())
+    return f"{model['name']} with {overrides}" if overrides else str(model["name"])
 
 
 def load_named(name: str, weights: Path | None = None) -> LoadedModel:
@@ -199,8 +222,7 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
         },
         **model["overrides"],
     )
-    check_state(network, tensors, origin.source)
-    network.load_state_dict(tensors)
+    load_into(network, tensors, origin)
     preprocessing, labels = described.get("preprocessing"), described.get("labels")
     return LoadedModel(
         model=network.eval(),
@@ -208,6 +230,19 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
         labels=labels and tuple(labels),
         origin=origin,
     )
+
+
+def load_into(network: nn.Module, tensors: Mapping[str, Tensor], origin: Origin) -> None:
+    """Put weights into the network that describes them.
+
+    Raises:
+        CheckpointError: They belong to another one.
+    """
+    try:
+        check_state(network, tensors, origin.source)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}{f' {OTHER_WEIGHTS}' if origin.weights else ''}") from None
+    network.load_state_dict(tensors)
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:

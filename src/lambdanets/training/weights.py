@@ -14,6 +14,11 @@ from torch import Tensor, nn
 from lambdanets.errors import CheckpointError
 from lambdanets.files import replace_file
 
+# What to type where weights of a run are not to be used.
+OTHER_WEIGHTS: Final = (
+    "Other weights of the run may do: --weights best, ema or raw, or a checkpoint: RUN/checkpoints/step-N."
+)
+
 _DESCRIPTION: Final = "lambdanets"
 
 
@@ -74,8 +79,7 @@ def check_finite(tensors: Mapping[str, Tensor], where: str) -> None:
     if wrong:
         raise CheckpointError(
             f"check_finite: {where} must hold finite numbers, got NaN or infinity in {len(wrong)} of its"
-            f" {len(tensors)} tensors, the first {sorted(wrong)[0]}. Other weights of the run may be finite:"
-            " --weights best, ema or raw, or a checkpoint: RUN/checkpoints/step-N."
+            f" {len(tensors)} tensors, the first {sorted(wrong)[0]}. {OTHER_WEIGHTS}"
         )
 
 
