@@ -11,6 +11,7 @@ from lambdanets.runs import eval_table
 from lambdanets.runs.evaluate import EvalSettings, evaluate_run
 from lambdanets.runs.load import load_run
 from lambdanets.runs.other_data import OtherData
+from support.archives import write_tar
 from support.images import make_folder
 from support.runs import photo_run, write_run
 
@@ -48,6 +49,26 @@ def test_a_part_is_found_or_named(stored, tmp_path, monkeypatch):
         6,
     )
     assert "set aside" in evaluated(stored, holdout=0.5).data
+
+
+def test_shards_and_a_flat_folder_give_what_their_class_folders_give(stored, tmp_path):
+    root = tmp_path / "other"
+    make_folder(root, CLASSES, each=2)
+    files = sorted(root.rglob("*.jpg"))
+    members, rows = [], ["file,label"]
+    for number, file in enumerate(files):
+        kind = CLASSES.index(file.parent.name)
+        members += [(f"{number}.jpg", file.read_bytes()), (f"{number}.cls", str(kind).encode())]
+        rows.append(f"{file.relative_to(root)},{file.parent.name}")
+    write_tar(tmp_path / "shards/a-000.tar", members)
+    (tmp_path / "shards/classes.txt").write_text("\n".join(CLASSES))
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    expected = evaluated(stored, root=str(root)).evaluation.confusion
+    for other in (
+        {"root": str(tmp_path / "shards"), "name": "shards", "test": "a-*.tar"},
+        {"root": str(tmp_path), "test": "other", "test_labels": "labels.csv"},
+    ):
+        assert evaluated(stored, **other).evaluation.confusion.tolist() == expected.tolist()
 
 
 def test_other_classes_are_named_with_those_of_the_run(stored, tmp_path):
