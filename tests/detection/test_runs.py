@@ -131,6 +131,9 @@ def test_a_backbone_starts_with_the_weights_of_a_classifier(root, tmp_path):
 def test_kinds_of_runs_are_told_apart(trained, root, tmp_path, capsys, monkeypatch):
     for argv in (("eval", str(trained)), ("predict", str(trained), str(trained / "curves.png"))):
         assert "of the run of a classifier, got that of a detector" in refused(capsys, *argv)
+    assert "lambdanets detect eval, detect predict and detect compare take it." in refused(
+        capsys, "compare", str(trained), str(trained)
+    )
     with pytest.raises(ArgumentError, match="must be of the run of a classifier, got that of a detector"):
         load_run(trained)
     assert "must be trained by `lambdanets detect train`" in refused(capsys, "train", "scenes-demo")

@@ -113,10 +113,10 @@ class RunFolder:
             raise CheckpointError(f"run folder: {self.config} must hold a config, got '{error}'.") from error
         if not isinstance(config, kind):
             wanted, found = ("classifier", "detector") if kind is TrainConfig else ("detector", "classifier")
-            command = "detect eval and detect predict" if found == "detector" else "eval and predict"
+            group = "detect " if found == "detector" else ""
             raise ArgumentError(
                 f"run folder: {self.path} must be of the run of a {wanted}, got that of a {found}."
-                f" lambdanets {command} take it."
+                f" lambdanets {group}eval, {group}predict and {group}compare take it."
             )
         return config
 
