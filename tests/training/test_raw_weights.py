@@ -166,6 +166,8 @@ def test_a_compiled_network_is_evaluated_as_it_is(monkeypatch):
     monkeypatch.setattr(nn.Module, "compile", patched)
     # Once the compiler is loaded, a first backward would start threads that no test may fork with.
     tiny_model()(torch.ones(2, 1, 6, 6)).sum().backward()
+    # After many compilations of other tests the compiler would leave the network as it is.
+    torch._dynamo.reset()
     config = replace(tiny_config(), exec=ExecConfig(device="cpu", compile=True))
     state, trainer = tiny_state(config), tiny_trainer(config)
     trainer.evaluate(state)
