@@ -74,7 +74,7 @@ def test_shards_and_a_flat_folder_give_what_their_class_folders_give(stored, tmp
 def test_other_classes_are_named_with_those_of_the_run(stored, tmp_path):
     make_folder(tmp_path / "other", ("ant", "bees"), each=1)
     message = (
-        r"must hold classes of .*run alone, got 'bees'\. The classes of the run are 'ant', 'bee', 'cat'\."
+        r"must hold classes of .*run alone, got bees\. The classes of the run are ant, bee, cat\."
         r" Closest: bee\. Rename them, or name another part: --data\.test PART"
     )
     with pytest.raises(DataError, match=message):

@@ -28,7 +28,7 @@ from lambdanets.recipes import (
     replace_data,
     smoke_run,
 )
-from lambdanets.runs.init_source import model_to_start_with
+from lambdanets.runs.init_source import model_to_start_with, with_model_of_weights
 from lambdanets.terminal import fill, pairs
 from lambdanets.training.changes import flatten
 from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, TrainConfig
@@ -216,8 +216,7 @@ def given_settings(config: RunConfig, argv: Sequence[str]) -> set[str]:
             given.add(name)
     if "--gpus" in words:
         given.add("exec.device")
-    # Weights to start with name their network too.
-    return given | ({"model.name", "model.overrides"} if "init" in given else set())
+    return with_model_of_weights(given)
 
 
 def _named_model(config: TrainConfig, argv: Sequence[str]) -> ModelConfig:

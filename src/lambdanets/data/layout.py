@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from lambdanets.data.listing import ENDINGS, Entries, list_files, printable
+from lambdanets.data.parts import VALIDATIONS
 from lambdanets.errors import DataError, PathError, did_you_mean
 from lambdanets.files import absolute
 
@@ -15,7 +16,6 @@ HOLDOUT: Final = 0.2
 
 # Names of parts, the likeliest first. A test beside a validation stays for the end.
 _TRAIN: Final = ("train", "training")
-_VALIDATION: Final = ("val", "valid", "validation")
 _TEST: Final = ("test", "testing")
 
 _ARCHIVES: Final = (".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
@@ -40,22 +40,22 @@ def find_parts(root: Path, holdout: float) -> Parts | None:
     Returns:
         The parts; None where there are none, or more than one way to read the names.
     """
-    folders = _folders(root)
+    folders = folders_in(root)
     if not folders:
         return None
     trains = [name for name in folders if name.lower() in _TRAIN]
-    others = [name for name in folders if name.lower() not in (*_TRAIN, *_VALIDATION, *_TEST)]
-    if trains and not (others and not _folders(root / trains[0])):
-        tests = _tests(folders)
+    others = [name for name in folders if name.lower() not in (*_TRAIN, *VALIDATIONS, *_TEST)]
+    if trains and not (others and not folders_in(root / trains[0])):
+        tests = tests_among(folders)
         if len(trains) > 1 or (len(tests) != 1 and not holdout):
             return None
         return Parts(trains[0], tests[0] if tests else "val", holdout)
     return Parts(".", "val", holdout or HOLDOUT) if others else None
 
 
-def _tests(folders: Iterable[str]) -> list[str]:
+def tests_among(folders: Iterable[str]) -> list[str]:
     """The folders that may be the part to test with: validations, or without any, tests."""
-    validations = [name for name in folders if name.lower() in _VALIDATION]
+    validations = [name for name in folders if name.lower() in VALIDATIONS]
     return validations or [name for name in folders if name.lower() in _TEST]
 
 
@@ -79,7 +79,7 @@ def check_root(root: str, given: str | None = None) -> None:
         above = place.parent
         while not above.is_dir():
             above = above.parent
-        near = did_you_mean(place.name, _folders(above)) if above == place.parent else f" {above} is there."
+        near = did_you_mean(place.name, folders_in(above)) if above == place.parent else f" {above} is there."
         raise PathError(
             f"data: root must be a folder, got {root}{typed}, which is not there.{near}"
             " Where the images are now, say --data.root DIR."
@@ -103,7 +103,7 @@ def _unpacking(file: Path) -> str:
 
 def _object_files(root: Path) -> list[str]:
     """Files of COCO's JSON, where no part holds class folders."""
-    if any(_folders(root / name) for name in (*_TRAIN, *_VALIDATION) if (root / name).is_dir()):
+    if any(folders_in(root / name) for name in (*_TRAIN, *VALIDATIONS) if (root / name).is_dir()):
         return []
     patterns = ("annotations/*.json", "*annotations.coco.json", "*/*annotations.coco.json")
     found = [path for pattern in patterns for path in sorted(root.glob(pattern))]
@@ -121,7 +121,7 @@ def check_part(root: Path, part: str, *, option: str = "train") -> None:
     folder = root / part
     if not folder.is_dir():
         raise _missing_part(root, part, option)
-    folders = _folders(folder)
+    folders = folders_in(folder)
     if not folders:
         raise _without_classes(root, folder, option)
     if option == "train":
@@ -129,10 +129,10 @@ def check_part(root: Path, part: str, *, option: str = "train") -> None:
 
 
 def _missing_part(root: Path, part: str, option: str) -> PathError | DataError:
-    folders = _folders(root)
+    folders = folders_in(root)
     if option == "train" and not folders:
         return _without_classes(root, root, option)
-    tests = [name for name in folders if name.lower() in (*_VALIDATION, *_TEST)]
+    tests = [name for name in folders if name.lower() in (*VALIDATIONS, *_TEST)]
     if option == "train":
         hint = f" There is {listed(tests)} alone." if tests == folders else f" There is {listed(folders)}."
         return PathError(
@@ -191,7 +191,7 @@ def _shards(root: Path, folder: Path, shards: list[str]) -> str:
 def _check_depth(root: Path, part: str, folders: list[str]) -> None:
     """Raise where the class folders are one level further down."""
     folder = root / part
-    inner = {name: _folders(folder / name) for name in folders}
+    inner = {name: folders_in(folder / name) for name in folders}
     # A class may have its images in further folders, but not all of a root that was not told its parts.
     if part != "." and len(folders) > 1:
         return
@@ -263,7 +263,7 @@ def _endings() -> str:
     return " ".join(map(os.fsdecode, ENDINGS))
 
 
-def _folders(folder: Path) -> list[str]:
+def folders_in(folder: Path) -> list[str]:
     """The folders inside, by name; without those that begin with a dot, or where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:

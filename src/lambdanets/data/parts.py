@@ -2,12 +2,15 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from lambdanets.errors import ArgumentError
 from lambdanets.files import absolute
 
 Parts = TypeVar("Parts", bound="PartsConfig")
+
+# Names of the part to test with that mean images to choose a network by, in small letters.
+VALIDATIONS: Final = ("val", "valid", "validation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,4 +51,4 @@ class PartsConfig:
     def test_name(self) -> str:
         """What the images to test with are called: "validation" for a part of such a name."""
         words = re.findall("[a-z]+", self.test.lower())
-        return "test" if {"val", "valid", "validation"}.isdisjoint(words) else "validation"
+        return "test" if {*VALIDATIONS}.isdisjoint(words) else "validation"

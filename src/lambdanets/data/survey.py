@@ -81,12 +81,15 @@ def survey_folder(data: "FolderConfig") -> Survey | None:
     """Count the images of class folders, by their names alone.
 
     Returns:
-        The counts; None for flat folders with a label file, which are read when they are opened.
+        The counts; None without a root, and for flat folders with a label file, which are read when they are
+        opened.
 
     Raises:
         PathError: The root or a part is not there.
         DataError: The folder is laid out in another way; the message says what to type.
     """
+    if not data.root:
+        return None
     check_root(data.root, data.root_given)
     if data.train_labels or data.test_labels:
         return None

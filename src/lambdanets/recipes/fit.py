@@ -106,9 +106,7 @@ def look_over(config: RunConfig, choices: Mapping[str, str]) -> str:
         PathError: The images are not there.
         DataError: They are laid out in another way.
     """
-    # A dry run needs no images; other commands have refused an empty root.
-    is_there = isinstance(config, TrainConfig) and getattr(config.data, "root", None) != ""
-    survey = config.data.survey() if isinstance(config, TrainConfig) and is_there else None
+    survey = config.data.survey() if isinstance(config, TrainConfig) else None
     lines = [survey.lines()] if survey else []
     lines += [f"{name:<14}{choice}" for name, choice in choices.items()]
     return "".join(f"{line}\n" for line in lines)

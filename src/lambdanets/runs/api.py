@@ -18,7 +18,7 @@ from lambdanets.errors import ArgumentTypeError, StoppedError
 from lambdanets.recipes import RECIPES, fit_recipe, get_recipe, is_fitted, replace_data, smoke_run
 from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
-from lambdanets.runs.init_source import check_fine_tuning, model_to_start_with
+from lambdanets.runs.init_source import check_fine_tuning, model_to_start_with, with_model_of_weights
 from lambdanets.terminal import print_line
 from lambdanets.training.changes import changed
 from lambdanets.training.config import (
@@ -225,8 +225,7 @@ def _given(settings: Mapping[str, Any]) -> set[str]:
     for group, values in settings.items():
         inner: Any = values if isinstance(values, Mapping) else vars(values) if is_dataclass(values) else ()
         given |= {f"{group}.{name}" for name in inner}
-    # Weights to start with name their network too.
-    return given | ({"model.name", "model.overrides"} if "init" in given else set())
+    return with_model_of_weights(given)
 
 
 def _train(

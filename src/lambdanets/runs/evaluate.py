@@ -13,7 +13,8 @@ from torch import Tensor
 from lambdanets.data.config import FilesConfig, FolderConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.images import ImageTest
-from lambdanets.data.listing import list_classes
+from lambdanets.data.layout import folders_in, listed
+from lambdanets.data.listing import printable
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.real_labels import read_real_labels
 from lambdanets.data.sources import Source
@@ -267,12 +268,11 @@ def _other_images(run: Path, config: TrainConfig, loaded: LoadedModel, settings:
 def _open(data: FilesConfig, labels: tuple[str, ...]) -> Source:
     if data.holdout:
         return data.open_parts()[1]
-    if isinstance(data, FolderConfig) and data.test_labels is None:
-        folder = Path(data.root) / data.test
-        # Where all classes are known, some of them may have no images.
-        if folder.is_dir() and {label for label, _ in list_classes(folder)} <= {*labels}:
-            return data.open_test(labels)
-    return data.open_test()
+    folders = folders_in(Path(data.root) / data.test)
+    has_classes = isinstance(data, FolderConfig) and data.test_labels is None
+    # Where all classes are known, some of them may have no images.
+    are_known = has_classes and {*map(printable, folders)} <= {*labels}
+    return data.open_test(labels if are_known else None)
 
 
 def _in_classes_of(run: Path, labels: tuple[str, ...], source: Source, place: str) -> Source:
@@ -282,17 +282,12 @@ def _in_classes_of(run: Path, labels: tuple[str, ...], source: Source, place: st
     unknown = [label for label in used if label not in numbers]
     if unknown:
         raise DataError(
-            f"eval: {place} must hold classes of {run} alone, got {_listed(unknown)}. The classes of the run"
-            f" are {_listed(labels)}.{did_you_mean(unknown[0], labels)} Rename them, or name another part:"
+            f"eval: {place} must hold classes of {run} alone, got {listed(unknown)}. The classes of the run"
+            f" are {listed(labels)}.{did_you_mean(unknown[0], labels)} Rename them, or name another part:"
             " --data.test PART"
         )
     places = torch.tensor([numbers.get(label, -1) for label in source.labels])
     return _Numbered(source=source, labels=labels, targets=places[source.targets])
-
-
-def _listed(names: tuple[str, ...] | list[str]) -> str:
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return ", ".join(map(repr, names[:8])) + more
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

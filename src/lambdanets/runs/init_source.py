@@ -108,6 +108,11 @@ def _header_of(file: Path) -> Any:
     return text and json.loads(text)
 
 
+def with_model_of_weights(given: set[str]) -> set[str]:
+    """Add the network to the settings that are given, where weights to start with name it."""
+    return given | {"model.name", "model.overrides"} if "init" in given else given
+
+
 def model_to_start_with(init: str, out: Path) -> ModelConfig | None:
     """The network of weights, or that of the run that is continued: its weights are its own by now.
 

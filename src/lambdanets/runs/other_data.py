@@ -2,14 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from lambdanets.data.config import DATA_SETS, DataConfig, FilesConfig, FolderConfig, HuggingFaceConfig
+from lambdanets.data.layout import folders_in, tests_among
 from lambdanets.errors import ArgumentError, PathError
 from lambdanets.files import absolute
-
-# What the part is called that networks are judged by.
-_PARTS: Final = ("val", "valid", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +16,8 @@ class OtherData:
 
     Attributes:
         name: Their kind; that of the run unless given.
-        root: The folder, or the name of a Hugging Face data set. Without a part named val, valid, validation
-            or test all of its class folders are evaluated.
+        root: The folder, or the name of a Hugging Face data set. Without a part named val, valid, validation,
+            test or testing all of its class folders are evaluated.
         test: The part: a folder or a pattern of shards below root, or a split.
         test_labels: A label file (CSV or JSON) for a flat folder, below root.
         holdout: Evaluate the images that a training with this holdout sets aside, of the run's training part.
@@ -81,9 +79,11 @@ class OtherData:
         own = [base.test] if base and not base.holdout else []
         if isinstance(base, HuggingFaceConfig) or self.name == "huggingface":
             return own[0] if own else "validation"
-        # A label file names images of the whole folder.
-        parts = [] if self.test_labels else [part for part in (*own, *_PARTS) if any(root.glob(part))]
-        return parts[0] if parts else "."
+        if self.test_labels:
+            # A label file names images of the whole folder.
+            return "."
+        own = [part for part in own if any(root.glob(part))]
+        return [*own, *tests_among(folders_in(root)), "."][0]
 
 
 def check_there(run: Path, data: DataConfig) -> None:
