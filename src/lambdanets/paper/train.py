@@ -105,21 +105,7 @@ def train_tables(
         ArgumentError: There is no such data set; none of the tables has anything to train.
     """
     source = None if dataset == _SCENES else find_source(dataset, data, log)
-    trained = _DETECTED if source is None else _CLASSIFIED
-    planned: list[tuple[Row, list[RunConfig]]] = []
-    for row in (row for number in numbers if number in trained for row in TABLES[number]):
-        if fnmatchcase(row.label, rows):
-            made = [_config_of(row, source, seed, runs) for seed in seeds]
-            configs = [config for config in made if not isinstance(config, str)]
-            if configs:
-                planned.append((row, configs))
-            else:
-                log(f"table {row.table}, {row.label}: left out, {made[0]}")
-    if not planned:
-        raise ArgumentError(
-            f"tables: numbers to train must be among {', '.join(map(str, trained))} with rows that fit"
-            f" {rows!r}, got {', '.join(map(str, numbers))}."
-        )
+    planned = _plan(numbers, source, seeds, runs, rows, log)
     # Asked at the start: later the files may differ from the code that runs.
     commit()
     if source is None and not (runs / _SCENES).exists():
@@ -138,6 +124,33 @@ def train_tables(
             if folder in by_seed.values() and found.keys() >= {*by_seed.values()}:
                 of_seeds = {seed: found[one] for seed, one in by_seed.items()}
                 yield from _results_of(row, configs[0], dataset, source, of_seeds)
+
+
+def _plan(
+    numbers: Sequence[int],
+    source: Source | None,
+    seeds: Sequence[int],
+    runs: Path,
+    rows: str,
+    log: Callable[[str], None],
+) -> list[tuple[Row, list[RunConfig]]]:
+    """The rows that can be trained, each with the configs of its seeds."""
+    trained = _DETECTED if source is None else _CLASSIFIED
+    planned: list[tuple[Row, list[RunConfig]]] = []
+    for row in (row for number in numbers if number in trained for row in TABLES[number]):
+        if fnmatchcase(row.label, rows):
+            made = [_config_of(row, source, seed, runs) for seed in seeds]
+            configs = [config for config in made if not isinstance(config, str)]
+            if configs:
+                planned.append((row, configs))
+            else:
+                log(f"table {row.table}, {row.label}: left out, {made[0]}")
+    if not planned:
+        raise ArgumentError(
+            f"tables: numbers to train must be among {', '.join(map(str, trained))} with rows that fit"
+            f" {rows!r}, got {', '.join(map(str, numbers))}."
+        )
+    return planned
 
 
 def _results_of(
