@@ -1,12 +1,18 @@
-"""Files and folders that are whole or not there: written beside, flushed to the disk, then renamed."""
+"""The one writer of files: whole or not there, flushed to the disk, never through a link."""
 
+import contextlib
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lambdanets.errors import ArgumentError, StorageError
+from lambdanets.reading import kind_of
+
+# Bytes that are looked through for the end of the last whole line.
+_BLOCK = 2**16
 
 
 def absolute(path: str) -> str:
@@ -28,9 +34,10 @@ def storing(
         raise StorageError(f"{who}: {what} must be writable, got '{reason}'. {advice}") from error
 
 
-def write_flushed(path: Path, content: bytes) -> None:
-    """Write a file and wait until the disk has it."""
-    with path.open("wb") as file:
+def write_flushed(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a new file and wait until the disk has it; the umask takes from its mode."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, mode), "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -45,16 +52,101 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Replace a file by a whole new one; a crash leaves either, never a mixture."""
-    with storing(path):
-        beside = path.with_name(f".tmp-{path.name}-{os.getpid()}")
+def replace_file(
+    path: Path,
+    content: bytes,
+    who: str = "run folder",
+    advice: str = "Free some space or use --out.",
+    *,
+    mode: int = 0o666,
+) -> None:
+    """Replace a file by a whole new one, with the mode it had; a crash leaves either, never a mixture.
+
+    Args:
+        path: The file. Its folder must be there.
+        content: All of it.
+        who: Who complains.
+        advice: What to do when the disk fails.
+        mode: The mode of a file that is new, from which the umask takes.
+
+    Raises:
+        StorageError: The disk fails, or the path is a link, a folder, a pipe or a device.
+    """
+    with storing(path, who, advice):
+        old = regular_mode(path)
+        beside = path.with_name(f".tmp-{path.name[:100]}-{os.getpid()}")
+        # Of a killed process that had the same number.
+        beside.unlink(missing_ok=True)
         try:
-            write_flushed(beside, content)
+            write_flushed(beside, content, mode)
+            if old is not None:
+                beside.chmod(old)
             beside.replace(path)
         finally:
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                beside.unlink(missing_ok=True)
         flush(path.parent)
+
+
+def regular_mode(path: Path) -> int | None:
+    """The mode of the regular file at a path; None where there is none.
+
+    Raises:
+        OSError: There is something else, such as a link, which is not written through.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return None
+    if stat.S_ISLNK(status.st_mode):
+        raise OSError(f"a link to {path.readlink()}, and links are not written through")
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{kind_of(status.st_mode)} where a file is needed")
+    return stat.S_IMODE(status.st_mode)
+
+
+def append_line(
+    path: Path,
+    line: str,
+    who: str = "run folder",
+    advice: str = "Free some space or use --out.",
+    *,
+    encoding_errors: str = "strict",
+) -> None:
+    """Add a line to a file of lines: all of it or nothing. A half line before it, as a kill leaves, is cut.
+
+    Raises:
+        StorageError: The disk fails, or the path is a link, a folder, a pipe or a device.
+    """
+    with storing(path, who, advice):
+        regular_mode(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError("no regular file")
+            end = _end_of_lines(file.fileno())
+            os.ftruncate(file.fileno(), end)
+            content, done = f"{line}\n".encode("utf-8", encoding_errors), 0
+            try:
+                while done < len(content):
+                    done += os.pwrite(file.fileno(), content[done:], end + done)
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(file.fileno(), end)
+                raise
+
+
+def _end_of_lines(descriptor: int) -> int:
+    """The position behind the last line break of a file."""
+    end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - _BLOCK)
+        place = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if place >= 0:
+            return start + place + 1
+        end = start
+    return 0
 
 
 @contextmanager
@@ -69,9 +161,9 @@ def new_folder(folder: Path, who: str) -> Iterator[Path]:
         ArgumentError: There is something in the folder, or it is a file.
         StorageError: The disk is full or the folder cannot be written.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise ArgumentError(f"{who}: folder must be new or empty, got {folder}, which holds something else.")
-    beside = folder.with_name(f".tmp-{folder.name}-{os.getpid()}")
+    beside = folder.with_name(f".tmp-{folder.name[:100]}-{os.getpid()}")
     try:
         with storing(folder, who, "Free some space or use another folder."):
             beside.mkdir(parents=True)

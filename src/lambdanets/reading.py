@@ -1,0 +1,249 @@
+"""The one reader of files: regular, of a bounded size, and understood, or refused with one short reason."""
+
+import json
+import math
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from lambdanets.errors import DataError
+
+# Bytes of a file that a person or a run writes: settings, metrics, names of classes, tables.
+SMALL: Final = 2**28
+
+# What is no regular file.
+_KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+# Texts that begin so are not UTF-8: spreadsheets write them.
+_UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
+
+
+class UnreadableError(ValueError):
+    """Why a file cannot be read or understood, in a few words; `reading` adds who complains and the path."""
+
+
+@contextmanager
+def reading(
+    who: str, what: object, requirement: str, error: type[Exception] = DataError, hint: str = ""
+) -> Iterator[None]:
+    """Turn an `UnreadableError` into the error of a public function: `who: what must requirement, got …`.
+
+    Args:
+        who: The public function or command that complains.
+        what: The path, or the argument.
+        requirement: Such as `be a COCO file`.
+        error: The class of the error.
+        hint: What to do.
+    """
+    try:
+        yield
+    except UnreadableError as unreadable:
+        advice = f" {hint}" if hint else ""
+        raise error(f"{who}: {what} must {requirement}, got {unreadable}.{advice}") from unreadable
+
+
+@contextmanager
+def open_regular(path: str | bytes | Path, limit: int | None = None) -> Iterator[tuple[int, int]]:
+    """Open a file to read it; yields its descriptor and its size. Nothing is waited for.
+
+    Args:
+        path: The file; links are followed.
+        limit: The most bytes it may have; None: any number.
+
+    Raises:
+        UnreadableError: It is not there, may not be read, is no regular file, or is too large.
+    """
+    try:
+        # A pipe without a writer would otherwise be waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnreadableError(_reason(error)) from error
+    except ValueError as error:
+        # A zero byte in the name.
+        raise UnreadableError(f"a path with an error: {error}") from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError(kind_of(status.st_mode))
+        if limit is not None and status.st_size > limit:
+            raise UnreadableError(f"{status.st_size:,} bytes, which is above {limit:,}")
+        yield descriptor, status.st_size
+    except OSError as error:
+        raise UnreadableError(_reason(error)) from error
+    finally:
+        os.close(descriptor)
+
+
+def kind_of(mode: int) -> str:
+    """What a file is that is no regular one: a folder, a pipe, a device."""
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+
+
+def read_bytes(path: str | bytes | Path, *, limit: int = SMALL) -> bytes:
+    """Read a whole regular file.
+
+    Args:
+        path: The file.
+        limit: The most bytes it may have.
+
+    Raises:
+        UnreadableError: As `open_regular`, or the disk fails.
+    """
+    with (
+        open_regular(path, limit) as (descriptor, _),
+        open(descriptor, "rb", buffering=0, closefd=False) as file,
+    ):
+        # It may grow meanwhile.
+        content = file.read(limit + 1) if limit < 2**24 else file.readall()
+    if len(content) > limit:
+        raise UnreadableError(f"more than {limit:,} bytes")
+    return content
+
+
+def read_text(path: str | bytes | Path, *, limit: int = SMALL) -> str:
+    """Read a text: UTF-8, or UTF-16 with a byte order mark.
+
+    Raises:
+        UnreadableError: As `read_bytes`, or it is another encoding or no text.
+    """
+    return decode_text(read_bytes(path, limit=limit))
+
+
+def decode_text(content: bytes) -> str:
+    """Give the text of bytes in UTF-8, with a byte order mark or without, or in UTF-16 with one."""
+    encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = encoding.removesuffix("-sig").upper()
+        raise UnreadableError(f"bytes that are no {name} text, the first at {error.start:,}") from error
+
+
+def read_json(
+    path: str | bytes | Path, fields: Mapping[str, Any] | None = None, *, limit: int = SMALL
+) -> Any:
+    """Read a file of JSON, whose numbers are finite.
+
+    Args:
+        path: The file.
+        fields: What an object must hold, as `check_fields` takes it; None: any JSON.
+        limit: The most bytes it may have.
+
+    Raises:
+        UnreadableError: As `read_text`, or it is no such JSON.
+    """
+    return parse_json(read_bytes(path, limit=limit), fields)
+
+
+def parse_json(content: str | bytes, fields: Mapping[str, Any] | None = None) -> Any:
+    """Understand JSON whose numbers are finite; see `read_json`."""
+    text = decode_text(content) if isinstance(content, bytes) else content
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+    except UnreadableError:
+        raise
+    except RecursionError as error:
+        raise UnreadableError("JSON that is nested too deeply") from error
+    # Numbers of very many digits are no JSONDecodeError.
+    except ValueError as error:
+        raise UnreadableError(f"no JSON ({error})" if text.strip() else "an empty file") from error
+    if fields is not None:
+        check_fields(value, fields)
+    return value
+
+
+def check_fields(value: Any, fields: Mapping[str, Any]) -> None:
+    """Raise unless a value read from JSON is an object with some fields.
+
+    Args:
+        value: What was read.
+        fields: Name -> the type of its value, or a tuple of types; for lists `[type]`, for objects with any
+            names `{str: type}`. A name that ends with `?` may be missing or null. `float` takes whole numbers
+            too, and no number is a bool.
+
+    Raises:
+        UnreadableError: It is something else; the message names the field.
+    """
+    _check_value(value, dict(fields), "")
+
+
+def _check_value(value: Any, kind: Any, where: str) -> None:
+    needed = _name_of(kind)
+    if isinstance(kind, dict | list):
+        if not isinstance(value, type(kind)):
+            raise UnreadableError(f"{_shown(value)} where {needed} is needed{where and ' at '}{where}")
+        for place, one, inner in _parts(value, kind, where):
+            _check_value(one, inner, place)
+        return
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    allowed = (*kinds, int) if float in kinds else kinds
+    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
+        raise UnreadableError(f"{_shown(value)} where {needed} is needed{where and ' at '}{where}")
+
+
+def _parts(value: Any, kind: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    """The place, the value and the kind of each part of an object or a list."""
+    dot = "." if where else ""
+    if isinstance(kind, list):
+        yield from ((f"{where}[{number}]", one, kind[0]) for number, one in enumerate(value))
+    elif str in kind:
+        yield from ((f"{where}{dot}{name}", one, kind[str]) for name, one in value.items())
+    else:
+        for name, inner in kind.items():
+            plain = name.removesuffix("?")
+            if plain not in value and plain == name:
+                raise UnreadableError(f"no {where}{dot}{plain}")
+            if value.get(plain) is not None or plain == name:
+                yield f"{where}{dot}{plain}", value[plain], inner
+
+
+def _name_of(kind: Any) -> str:
+    if isinstance(kind, dict | list):
+        return "an object" if isinstance(kind, dict) else "a list"
+    return " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+
+
+def read_records(path: str | bytes | Path, *, limit: int = SMALL) -> list[dict[str, Any]]:
+    """Read the objects of a file of JSON lines; a line that is none, as a kill leaves one, is left out.
+
+    Raises:
+        UnreadableError: As `read_bytes`.
+    """
+    records = []
+    for line in read_bytes(path, limit=limit).splitlines():
+        try:
+            record = parse_json(line)
+        except UnreadableError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def _shown(value: object) -> str:
+    shown = json.dumps(value)
+    return shown if len(shown) <= 40 else f"{shown[:40]}…"
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise UnreadableError(f"{text}, which is no finite number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise UnreadableError(f"{text[:40]}, which is no finite number")
+    return number
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__
