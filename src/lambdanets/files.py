@@ -73,7 +73,7 @@ def replace_file(
         StorageError: The disk fails, or the path is a link, a folder, a pipe or a device.
     """
     with storing(path, who, advice):
-        old = regular_mode(path)
+        old = _regular_mode(path)
         beside = path.with_name(f".tmp-{path.name[:100]}-{os.getpid()}")
         # Of a killed process that had the same number.
         beside.unlink(missing_ok=True)
@@ -88,7 +88,7 @@ def replace_file(
         flush(path.parent)
 
 
-def regular_mode(path: Path) -> int | None:
+def _regular_mode(path: Path) -> int | None:
     """The mode of the regular file at a path; None where there is none.
 
     Raises:
@@ -119,7 +119,7 @@ def append_line(
         StorageError: The disk fails, or the path is a link, a folder, a pipe or a device.
     """
     with storing(path, who, advice):
-        regular_mode(path)
+        _regular_mode(path)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 from lambdanets.errors import DataError
 
 # Bytes of a file that a person or a run writes: settings, metrics, names of classes, tables.
-SMALL: Final = 2**28
+_SMALL: Final = 2**28
 
 # What is no regular file.
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
@@ -52,7 +52,7 @@ def reading(
 
 
 @contextmanager
-def open_regular(path: str | bytes | Path, limit: int | None = None) -> Iterator[tuple[int, int]]:
+def _open_regular(path: str | bytes | Path, limit: int | None = None) -> Iterator[tuple[int, int]]:
     """Open a file to read it; yields its descriptor and its size. Nothing is waited for.
 
     Args:
@@ -88,7 +88,7 @@ def kind_of(mode: int) -> str:
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
 
 
-def read_bytes(path: str | bytes | Path, *, limit: int = SMALL) -> bytes:
+def read_bytes(path: str | bytes | Path, *, limit: int = _SMALL) -> bytes:
     """Read a whole regular file.
 
     Args:
@@ -96,10 +96,10 @@ def read_bytes(path: str | bytes | Path, *, limit: int = SMALL) -> bytes:
         limit: The most bytes it may have.
 
     Raises:
-        UnreadableError: As `open_regular`, or the disk fails.
+        UnreadableError: It is not there, may not be read, is no regular file, or is too large.
     """
     with (
-        open_regular(path, limit) as (descriptor, _),
+        _open_regular(path, limit) as (descriptor, _),
         open(descriptor, "rb", buffering=0, closefd=False) as file,
     ):
         # It may grow meanwhile.
@@ -109,16 +109,16 @@ def read_bytes(path: str | bytes | Path, *, limit: int = SMALL) -> bytes:
     return content
 
 
-def read_text(path: str | bytes | Path, *, limit: int = SMALL) -> str:
+def read_text(path: str | bytes | Path, *, limit: int = _SMALL) -> str:
     """Read a text: UTF-8, or UTF-16 with a byte order mark.
 
     Raises:
         UnreadableError: As `read_bytes`, or it is another encoding or no text.
     """
-    return decode_text(read_bytes(path, limit=limit))
+    return _decode_text(read_bytes(path, limit=limit))
 
 
-def decode_text(content: bytes) -> str:
+def _decode_text(content: bytes) -> str:
     """Give the text of bytes in UTF-8, with a byte order mark or without, or in UTF-16 with one."""
     encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
     try:
@@ -129,13 +129,15 @@ def decode_text(content: bytes) -> str:
 
 
 def read_json(
-    path: str | bytes | Path, fields: Mapping[str, Any] | None = None, *, limit: int = SMALL
+    path: str | bytes | Path, fields: Mapping[str, Any] | None = None, *, limit: int = _SMALL
 ) -> Any:
     """Read a file of JSON, whose numbers are finite.
 
     Args:
         path: The file.
-        fields: What an object must hold, as `check_fields` takes it; None: any JSON.
+        fields: What an object must hold: name -> the type of its value, or a tuple of types; for lists
+            `[type]`, for objects with any names `{str: type}`. A name that ends with `?` may be missing or
+            null. `float` takes whole numbers too, and no number is a bool. None: any JSON.
         limit: The most bytes it may have.
 
     Raises:
@@ -146,7 +148,7 @@ def read_json(
 
 def parse_json(content: str | bytes, fields: Mapping[str, Any] | None = None) -> Any:
     """Understand JSON whose numbers are finite; see `read_json`."""
-    text = decode_text(content) if isinstance(content, bytes) else content
+    text = _decode_text(content) if isinstance(content, bytes) else content
     try:
         value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
     except UnreadableError:
@@ -157,22 +159,12 @@ def parse_json(content: str | bytes, fields: Mapping[str, Any] | None = None) ->
     except ValueError as error:
         raise UnreadableError(f"no JSON ({error})" if text.strip() else "an empty file") from error
     if fields is not None:
-        check_fields(value, fields)
+        _check_fields(value, fields)
     return value
 
 
-def check_fields(value: Any, fields: Mapping[str, Any]) -> None:
-    """Raise unless a value read from JSON is an object with some fields.
-
-    Args:
-        value: What was read.
-        fields: Name -> the type of its value, or a tuple of types; for lists `[type]`, for objects with any
-            names `{str: type}`. A name that ends with `?` may be missing or null. `float` takes whole numbers
-            too, and no number is a bool.
-
-    Raises:
-        UnreadableError: It is something else; the message names the field.
-    """
+def _check_fields(value: Any, fields: Mapping[str, Any]) -> None:
+    """Raise unless a value read from JSON is an object with some fields."""
     _check_value(value, dict(fields), "")
 
 
@@ -212,7 +204,7 @@ def _name_of(kind: Any) -> str:
     return " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
 
 
-def read_records(path: str | bytes | Path, *, limit: int = SMALL) -> list[dict[str, Any]]:
+def read_records(path: str | bytes | Path, *, limit: int = _SMALL) -> list[dict[str, Any]]:
     """Read the objects of a file of JSON lines; a line that is none, as a kill leaves one, is left out.
 
     Raises:

@@ -126,9 +126,9 @@ def test_what_is_no_image_s_file_is_refused_by_name(tmp_path, monkeypatch):
     (tmp_path / "loop").symlink_to("loop")
     monkeypatch.setattr(sources, "MAX_BYTES", 10)
     for name, message in {
-        "pipe": r"N: must be a file, got a folder, a pipe or a device\.",
-        "": r"N: must be a file, got a folder, a pipe or a device\.",
-        "large": r"N: must have at most 10 bytes, got 11\.",
+        "pipe": r"N: cannot be read: a pipe\.",
+        "": r"N: cannot be read: a folder\.",
+        "large": r"N: cannot be read: 11 bytes, which is above 10\.",
         "none": r"N: cannot be read: No such file or directory\.",
         "loop": r"N: cannot be read: Too many levels of symbolic links\.",
     }.items():

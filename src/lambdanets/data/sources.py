@@ -1,7 +1,5 @@
 """Sources of images from files: encoded bytes with classes, and what every source needs."""
 
-import os
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +12,7 @@ from torch import Tensor
 
 from lambdanets.data.listing import image_key, set_aside
 from lambdanets.errors import ArgumentError, DataError
+from lambdanets.reading import UnreadableError, read_bytes
 
 # A larger file is no image that is allowed: 61 million pixels of three bytes are 183 MB.
 MAX_BYTES: Final = 2**28
@@ -146,16 +145,6 @@ def read_file(path: bytes, name: str) -> bytes:
         DataError: It cannot be read; the message begins with the name.
     """
     try:
-        # A pipe without a writer would otherwise be waited for.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{name}: must be a file, got a folder, a pipe or a device.")
-            if status.st_size > MAX_BYTES:
-                raise DataError(f"{name}: must have at most {MAX_BYTES:,} bytes, got {status.st_size:,}.")
-            return open(descriptor, "rb", buffering=0, closefd=False).read()
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise DataError(f"{name}: cannot be read: {error.strerror}.") from error
+        return read_bytes(path, limit=MAX_BYTES)
+    except UnreadableError as error:
+        raise DataError(f"{name}: cannot be read: {error}.") from error

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lambdanets.errors import CheckpointError
 from lambdanets.files import flush, storing, write_flushed
+from lambdanets.reading import parse_json
 from lambdanets.training.weights import tensor_bytes
 
 _FORMAT: Final = 1
@@ -141,7 +142,7 @@ def _read(path: Path, skipped: Sequence[str] = ()) -> Checkpoint:
     # The sums only say that nobody has changed what was written, not that it was written here.
     try:
         tensors = {Path(name).stem: load(data) for name, data in contents.items() if name != _STATE}
-        record = dict(json.loads(contents[_STATE]))
+        record = parse_json(contents[_STATE], {"step?": int})
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise _DamageError(f"its files cannot be understood ({error})") from error
     found = record.get("format")

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
-from lambdanets.files import replace_file, storing
+from lambdanets.files import append_line, replace_file, storing
+from lambdanets.reading import UnreadableError, read_json, read_records, read_text, reading
 from lambdanets.training.changes import differences
 from lambdanets.training.config import RunConfig, TrainConfig
 
@@ -108,7 +109,7 @@ class RunFolder:
             ArgumentError: It is the run of another kind of network.
         """
         try:
-            config = RunConfig.from_json(self.config.read_text())
+            config = RunConfig.from_json(read_text(self.config))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise CheckpointError(f"run folder: {self.config} must hold a config, got '{error}'.") from error
         if not isinstance(config, kind):
@@ -122,23 +123,21 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl, without a line that a kill cut short."""
-        records = []
-        for line in _lines(self.metrics):
-            with suppress(json.JSONDecodeError):
-                records.append(json.loads(line))
-        return records
+        if not self.metrics.exists():
+            return []
+        with reading("run folder", self.metrics, "hold a line for each epoch", CheckpointError):
+            return read_records(self.metrics)
 
     def read_init(self) -> dict[str, Any] | None:
         """Read init.json, the weights that the run started with; None where there is none."""
         try:
-            return dict(json.loads(self.init.read_text()))
-        except (OSError, ValueError):
+            return dict(read_json(self.init, {}))
+        except UnreadableError:
             return None
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add a line to metrics.jsonl."""
-        with storing(self.metrics), self.metrics.open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_line(self.metrics, json.dumps(record))
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget the lines beyond a step: they will be written again, with the same numbers."""
@@ -180,8 +179,8 @@ class RunFolder:
 
     def _holder(self) -> dict[str, Any]:
         try:
-            return dict(json.loads(self.lock.read_text()))
-        except ValueError:
+            return dict(read_json(self.lock, {"sessions?": int}))
+        except UnreadableError:
             return {}
 
     def _hold(self, **holder: Any) -> None:
