@@ -104,4 +104,3 @@ def test_lines_are_logged_and_a_reader_may_leave(capsys, monkeypatch):
     progress.print("more")
     progress.print("and more")
     assert lines[-2:] == ["more", "and more"]
-    sys.stdout.close()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lambdanets.notebook import notebook_bar
+from lambdanets.streams import print_line
+from lambdanets.text import shown
 
 # Seconds between two plain lines.
 _PATIENCE: Final = 10.0
@@ -71,7 +73,7 @@ def table(
             unless given, and as long as needed where there is none.
         indent: Blanks before each line.
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[shown(str(cell)) for cell in row] for row in rows]
     num_columns = max([len(headings or ()), *map(len, cells)])
     grid = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=headings is not None)
     for place in range(num_columns):
@@ -136,14 +138,6 @@ def format_bytes(size: int) -> str:
     return f"{size} B"
 
 
-def print_line(text: str, file: Any = None) -> None:
-    """Print a line at once. A reader who has left is no reason to stop."""
-    try:
-        print(text, file=file, flush=True)
-    except BrokenPipeError:
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123
-
-
 class Progress:
     """Progress of a long task: a bar and a line of text on a terminal, elsewhere a plain line now and then.
 
@@ -198,9 +192,9 @@ class Progress:
             self._log(text)
         self._printed = time.monotonic()
         if self._is_live:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(Text(shown(text)), soft_wrap=True)
         else:
-            print_line(text, self._console.file)
+            print_line(text, file=self._console.file)
 
     def update(self, completed: int) -> None:
         """Set the number of steps done; without a bar, print a line if there was none for ten seconds."""
@@ -216,8 +210,8 @@ class Progress:
         head.add_column(ratio=1)
         head.add_column(no_wrap=True)
         bar = ProgressBar(total=self._total, completed=self._completed)
-        head.add_row(Text(self.title), bar, f"{self._completed / max(self._total, 1):.0%}")
-        return Group(head, Text(self._status(), no_wrap=True, overflow="ellipsis"))
+        head.add_row(Text(shown(self.title)), bar, f"{self._completed / max(self._total, 1):.0%}")
+        return Group(head, Text(shown(self._status()), no_wrap=True, overflow="ellipsis"))
 
 
 @contextmanager

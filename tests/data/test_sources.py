@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lambdanets.data import sources
-from lambdanets.data.listing import image_key, printable, set_aside
+from lambdanets.data.listing import image_key, set_aside
 from lambdanets.data.sources import PackedNames, Source, Subset, holdout_split, read_file
 from lambdanets.errors import ArgumentError, DataError
+from lambdanets.text import printable
 
 
 class Letters:

@@ -5,23 +5,24 @@ group of commands: `check` in data.py is `lambdanets data check`.
 """
 
 import ast
-import errno
-import io
 import os
 import re
 import shutil
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lambdanets import __version__
-from lambdanets.errors import NumericError, StoppedError, did_you_mean
+from lambdanets.errors import NumericError, PathError, StoppedError, did_you_mean
 from lambdanets.extensions import take_imports
 from lambdanets.processes import PARENT, die_with_parent
+from lambdanets.streams import ReaderLeftError, print_error, print_line, standard_streams
+from lambdanets.text import printable
 from lambdanets.training.torchrun import global_rank
 
 __all__ = ["commands", "run"]
@@ -44,63 +45,72 @@ Recipes and data sets of your own: --import MODULE_OR_FILE"""
 def run(argv: Sequence[str]) -> int:
     """Run one command and return its exit code: 0 done, 2 usage, the error's own, or 1."""
     _prepare_process()
-    try:
-        return _run(list(argv))
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    except KeyboardInterrupt:
-        print("lambdanets: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader has left: what is still in the buffer must go somewhere when Python ends.
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lambdanets"):
-            # It reads what is installed: a third of the time of --help.
-            from lambdanets.dependencies import missing_library
-
-            error = missing_library(argv[0], str(error.name))
-        code = getattr(error, "exit_code", None)
-        if code is None:
-            traceback.print_exc()
-            return 1
-        # All processes of a run agree on these: only the first one prints them.
-        if not (isinstance(error, StoppedError | NumericError) and global_rank()):
-            # Some messages begin with the command themselves.
-            named = re.match(rf"{re.escape(argv[0])}( \w+)?: ", str(error))
-            print(f"lambdanets {'' if named else f'{argv[0]}: '}{error}", file=sys.stderr)
-        return int(code)
-
-
-class _Terminal(io.FileIO):
-    """A terminal, which may be closed: what is written to it then is dropped, and a training can save."""
-
-    def write(self, data: Any, /) -> int:
+    with standard_streams():
         try:
-            return super().write(data)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            return memoryview(data).nbytes
+            code = _run(list(argv))
+            # What waits in a buffer is a part of the product.
+            return code or _flushed()
+        except KeyboardInterrupt:
+            print_error("lambdanets: interrupted")
+            return 130
+        except Exception as error:
+            return _explain(error, argv)
+
+
+def _flushed() -> int:
+    sys.stdout.flush()
+    return 0
+
+
+def _explain(error: Exception, argv: Sequence[str]) -> int:
+    """Print what an error says, as one line whatever was typed, and give its exit code."""
+    if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("lambdanets"):
+        # It reads what is installed: a third of the time of --help.
+        from lambdanets.dependencies import missing_library
+
+        error = missing_library(argv[0], str(error.name))
+    code = getattr(error, "exit_code", None)
+    if code is None:
+        traceback.print_exception(error)
+        return 1
+    # All processes of a run agree on these: only the first one prints them.
+    is_printed_elsewhere = isinstance(error, StoppedError | NumericError) and global_rank()
+    if is_printed_elsewhere or isinstance(error, ReaderLeftError):
+        return int(code)
+    text = str(error)
+    for word in argv:
+        text = text.replace(word, printable(word))
+    # Some messages begin with the command themselves.
+    command = argv[0] if argv else ""
+    named = re.match(rf"{re.escape(command)}( \w+)?: ", text)
+    print_error(f"lambdanets {'' if named or not command else f'{command}: '}{text}")
+    return int(code)
 
 
 def _prepare_process() -> None:
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if isinstance(stream, io.TextIOWrapper):
-            if stream.isatty():
-                terminal = io.BufferedWriter(_Terminal(stream.fileno(), "w", closefd=False))
-                stream = io.TextIOWrapper(terminal, stream.encoding, line_buffering=True)
-                setattr(sys, name, stream)
-            # A terminal that lacks a letter shows another one.
-            stream.reconfigure(errors="replace")
+    warnings.formatwarning = _format_warning
     if PARENT in os.environ:
         die_with_parent()
     # Read by OpenMP when torch is loaded: a thread that spins while it waits costs a factor of 16 as soon as
     # another process wants its core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # No window is shown, and what a notebook has set here may not be there.
+    os.environ["MPLBACKEND"] = "agg"
+
+
+def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:
+    """A warning of any library as one line, without the place in its source."""
+    return f"warning: {message}\n"
+
+
+def _check_working_directory() -> None:
+    """Raise where it was deleted: relative paths mean nothing there, and torch does not load."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise PathError(
+            "the working directory must exist, got one that was deleted. Change into another."
+        ) from None
 
 
 def commands() -> dict[str, tuple[str, str]]:
@@ -121,25 +131,29 @@ def commands() -> dict[str, tuple[str, str]]:
 def _run(argv: list[str]) -> int:
     known, argv = commands(), take_imports(argv)
     if argv[:1] in ([], ["-h"], ["--help"]):
-        print(_usage(known))
+        print_line(_usage(known))
         return 0 if argv else 2
     if argv[:1] == ["--version"]:
-        print(f"lambdanets {__version__}")
+        print_line(f"lambdanets {__version__}")
         return 0
     group = {name: found for name, found in known.items() if name.startswith(f"{argv[0]} ")}
     if group and argv[1:2] in ([], ["-h"], ["--help"]):
-        print(_usage(group))
+        print_line(_usage(group))
         return 0 if argv[1:] else 2
     name = " ".join(argv[: 2 if group else 1])
     if name not in known:
         near = did_you_mean(name, known)
-        print(f"lambdanets: command must be one of `lambdanets --help`, got {name!r}.{near}", file=sys.stderr)
+        print_error(f"lambdanets: command must be one of `lambdanets --help`, got {name!r}.{near}")
         return 2
+    _check_working_directory()
     # Only the module of this command is imported: --help stays instant.
     module = import_module(f"lambdanets.cli.{known[name][0]}")
     call = import_module("lambdanets.cli._options").call
     *groups, function = name.split()
-    return int(call(getattr(module, function), argv[len(groups) + 1 :], name) or 0)
+    try:
+        return int(call(getattr(module, function), argv[len(groups) + 1 :], name) or 0)
+    except SystemExit as stop:
+        return int(stop.code or 0)
 
 
 def _usage(known: dict[str, tuple[str, str]]) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lambdanets.cli._options import Format, print_json
+from lambdanets.streams import print_line
 from lambdanets.terminal import count, pairs, table
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ def check_objects(
         content = [report.to_dict() for report in reports]
         print_json({"root": str(root), "kind": "coco", "decoded": decoding, "fit": is_fit, "parts": content})
     else:
-        print(f"{root}: coco{', all decoded' if decoding else ''}")
+        print_line(f"{root}: coco{', all decoded' if decoding else ''}")
         for report in reports:
-            print("\n".join(_lines(report)))
-        print(_verdict(reports, decoding))
+            print_line("\n".join(_lines(report)))
+        print_line(_verdict(reports, decoding))
     return 0 if is_fit else 4
 
 

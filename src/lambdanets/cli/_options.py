@@ -29,7 +29,9 @@ from lambdanets.recipes import (
     smoke_run,
 )
 from lambdanets.runs.init_source import model_to_start_with, with_model_of_weights
+from lambdanets.streams import print_line
 from lambdanets.terminal import fill, pairs
+from lambdanets.text import is_shown_whole
 from lambdanets.training.changes import flatten
 from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, TrainConfig
 
@@ -87,7 +89,7 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     choices: dict[str, str] = {}
     for trained in (hint.__origin__ for hint in hints.values() if hint in _RECIPES):
         if argv[:1] in ([], ["-h"], ["--help"]):
-            print(f"{_usage(command, trained)}\n{examples(command)}")
+            print_line(f"{_usage(command, trained)}\n{examples(command)}")
             return 0
         recipe, choices = _named_recipe(argv, command, trained)
     options = _parsed(options_record(function, argv, recipe), argv, command, recipe)
@@ -121,7 +123,7 @@ def _parsed(record: Any, argv: Sequence[str], command: str, recipe: RunConfig | 
         )
     except SystemExit as stop:
         if not stop.code:
-            print(examples(command))
+            print_line(examples(command))
         raise
 
 
@@ -345,15 +347,14 @@ def _usage(command: str, kind: type[RunConfig]) -> str:
 
 def print_json(value: object) -> None:
     """Print a result as JSON: paths as strings, and null for a number that is not finite."""
-    print(to_json(value))
+    print_line(to_json(value))
 
 
 def to_json(value: object, indent: int | None = 2) -> str:
-    """Write a result as JSON, as `print_json` prints it; bytes of a name that are no UTF-8 as escapes."""
+    """Write a result as JSON, as `print_json` prints it; what a terminal obeys as escapes."""
     plain = _plain(value)
     text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
-    is_text = not any("\ud800" <= letter <= "\udfff" for letter in text)
-    return text if is_text else json.dumps(plain, indent=indent, allow_nan=False)
+    return text if is_shown_whole(text) else json.dumps(plain, indent=indent, allow_nan=False)
 
 
 def _plain(value: object) -> object:

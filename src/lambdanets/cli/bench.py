@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lambdanets.cli._options import Format, parse_size, print_json
 from lambdanets.errors import ArgumentError
+from lambdanets.streams import print_line
 
 if TYPE_CHECKING:
     from lambdanets.functional._dispatch import Problem
@@ -71,7 +72,7 @@ def bench(
     if format == "json":
         print_json(rows)
         return
-    print(fill(f"{title}: estimates, nothing was run"))
+    print_line(fill(f"{title}: estimates, nothing was run"))
     cells = [
         (
             row["direction"],
@@ -81,7 +82,7 @@ def bench(
         )
         for row in rows
     ]
-    print(table(("direction", "implementation", "ms", ""), cells, indent=2))
+    print_line(table(("direction", "implementation", "ms", ""), cells, indent=2))
 
 
 def _estimate(problem: "Problem") -> list[dict[str, Any]]:

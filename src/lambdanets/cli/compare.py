@@ -16,6 +16,7 @@ from lambdanets.runs.compare import (
     setting_text,
     summarize,
 )
+from lambdanets.streams import print_line
 from lambdanets.terminal import count, fill, format_duration, table, terminal_width
 
 # Settings that have a line of their own above the others.
@@ -47,11 +48,11 @@ def compare(runs: tuple[Path, ...], /, *, format: Format = "text") -> None:
         if name not in _SHOWN:
             for column, value in zip(columns, values, strict=True):
                 column[name] = setting_text(value)
-    print("\n\n".join(_blocks(columns, terminal_width())))
+    print_line("\n\n".join(_blocks(columns, terminal_width())))
     for group in groups:
-        print(f"\n{_heading(group)}:\n{_spread(group)}")
+        print_line(f"\n{_heading(group)}:\n{_spread(group)}")
     for difference in differences:
-        print("\n" + fill(_difference(difference)))
+        print_line("\n" + fill(_difference(difference)))
 
 
 def _heading(group: Seeds) -> str:

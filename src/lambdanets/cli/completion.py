@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
+from lambdanets.streams import print_line
+
 if TYPE_CHECKING:
     from lambdanets.cli._words import CommandWords
 
@@ -116,7 +118,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """
     from lambdanets.cli._words import all_words
 
-    print(_script(shell, all_words()), end="")
+    print_line(_script(shell, all_words()), end="")
 
 
 def _script(shell: str, words: Mapping[str, "CommandWords"]) -> str:

@@ -12,7 +12,9 @@ from lambdanets.cli._coco import check_objects
 from lambdanets.cli._options import Format, print_json
 from lambdanets.data.detection import SceneConfig
 from lambdanets.errors import ArgumentError
+from lambdanets.streams import print_line
 from lambdanets.terminal import count, format_bytes, pairs, table
+from lambdanets.text import shell_words
 
 if TYPE_CHECKING:
     from lambdanets.data.check import DataReport, PartReport
@@ -106,7 +108,7 @@ def check(
     if format == "json":
         print_json(report.to_dict())
     else:
-        print("\n".join(_lines(report)))
+        print_line("\n".join(_lines(report)))
     return 0 if report.is_fit else 4
 
 
@@ -144,8 +146,8 @@ def shard(
     rows = {
         one.part: f"{count(one.num_images, 'image')} in {count(len(one.shards), 'shard')}" for one in written
     }
-    print(pairs(rows))
-    print(f"train with --data.name shards --data.root {out}")
+    print_line(pairs(rows))
+    print_line(f"train with --data.name shards --data.root {shell_words(out)}")
 
 
 def index(root: Path, /, *, format: Format = "text") -> None:
@@ -165,8 +167,8 @@ def index(root: Path, /, *, format: Format = "text") -> None:
         return
     for one in indexed:
         place = one.place or "nowhere: no folder can be written"
-        print(f"{one.shard}  {count(one.num_images, 'image')}, index {place}")
-    print(f"{count(len(indexed), 'shard')}, {count(total, 'image')}")
+        print_line(f"{one.shard}  {count(one.num_images, 'image')}, index {place}")
+    print_line(f"{count(len(indexed), 'shard')}, {count(total, 'image')}")
 
 
 def scenes(
@@ -189,8 +191,8 @@ def scenes(
         print_json({"root": out, "parts": parts})
         return
     rows = {part: f"{count(totals[part], 'image')}, {count(num, 'object')}" for part, num in counts.items()}
-    print(pairs(rows))
-    print(f"train with --data.root {out} --data.train train --data.test val")
+    print_line(pairs(rows))
+    print_line(f"train with --data.root {shell_words(out)} --data.train train --data.test val")
 
 
 def _lines(report: "DataReport") -> Iterator[str]:

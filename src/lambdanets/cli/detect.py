@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from lambdanets.cli._options import Argv, DetectRecipe, Format, print_json
 from lambdanets.cli.train import DEFAULTS, Options
 from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.streams import print_line
 from lambdanets.terminal import count, pairs, table
 from lambdanets.training.torchrun import world_size
 
@@ -76,7 +77,7 @@ def eval(
             if format == "json":
                 print_json(found.to_dict())
             else:
-                print("\n".join([*found.lines(), pairs({"files": " · ".join(map(str, files))})]))
+                print_line("\n".join([*found.lines(), pairs({"files": " · ".join(map(str, files))})]))
     return 0
 
 
@@ -106,7 +107,7 @@ def compare(
     if format == "json":
         print_json(found.to_dict())
     else:
-        print("\n".join(_comparison(found)))
+        print_line("\n".join(_comparison(found)))
 
 
 def predict(
@@ -162,7 +163,7 @@ def predict(
     if format == "json":
         print_json({**asdict(report), "results": str(report.results)})
     else:
-        print("\n".join(_predicted(report)))
+        print_line("\n".join(_predicted(report)))
     return 4 if report.unreadable else 0
 
 

@@ -1,13 +1,14 @@
 """`lambdanets doctor` and `slurm`: check a machine; print a batch script for several."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from lambdanets.cli._options import AnyRecipe, Argv, Format, print_json, without_format
 from lambdanets.launch.slurm import slurm_script
+from lambdanets.streams import print_line
 from lambdanets.terminal import result_alone
+from lambdanets.text import shell_words
 from lambdanets.training.torchrun import global_rank
 
 
@@ -39,7 +40,7 @@ def doctor(
     findings, code, dist_code = [], 0, None
     with result_alone(as_json):
         for finding in () if is_one_of_several else examine(out):
-            print(finding, flush=True)
+            print_line(str(finding))
             findings.append(finding.to_dict())
             code = code or finding.exit_code
         if dist:
@@ -82,13 +83,13 @@ def slurm(
     script = slurm_script(
         config,
         list(_train_arguments(words)),
-        command=shlex.join(["lambdanets", "slurm", *words]),
+        command=shell_words("lambdanets", "slurm", *words),
         nodes=nodes,
         gpus_per_node=gpus_per_node,
         time=time,
     )
     if format == "text":
-        print(script, end="")
+        print_line(script, end="")
         return
     print_json(
         {

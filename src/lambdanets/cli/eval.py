@@ -1,14 +1,15 @@
 """`lambdanets eval`: evaluate runs on their test images."""
 
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from lambdanets.cli._options import Argv, Format, print_json
 from lambdanets.errors import check_positive
 from lambdanets.runs.other_data import OtherData
+from lambdanets.streams import output_may_be_lost, print_error, print_line
 from lambdanets.terminal import pairs
 from lambdanets.training.torchrun import world_size
 
@@ -78,7 +79,9 @@ def eval(
         num_workers=num_workers,
         device=device,
     )
-    with init_distributed(ExecConfig(device=device)) as ctx:
+    # The rows of the table are written, whoever reads the lines.
+    heard = output_may_be_lost() if csv else nullcontext()
+    with init_distributed(ExecConfig(device=device)) as ctx, heard:
         attempts = evaluate_runs(runs, settings, csv, ctx=ctx)
         if not ctx.is_main:
             # The first process prints the result of all.
@@ -117,15 +120,15 @@ def _print_one(result: "RunEvaluation", as_json: bool) -> None:
         )
     rows["loss"] = f"{evaluation.loss:.4f}"
     rows["speed"] = f"{result.images_per_s:,.0f} images/s on {result.device}"
-    print(f"{result.run}: {result.config.recipe}, {result.config.model.name}")
-    print(pairs(rows))
+    print_line(f"{result.run}: {result.config.recipe}, {result.config.model.name}")
+    print_line(pairs(rows))
     for sentence in evaluation.unreadable[:_MOST_NAMED]:
-        print(f"  {sentence}")
+        print_line(f"  {sentence}")
     if len(evaluation.unreadable) > _MOST_NAMED:
-        print(f"  and {len(evaluation.unreadable) - _MOST_NAMED} more")
-    print()
+        print_line(f"  and {len(evaluation.unreadable) - _MOST_NAMED} more")
+    print_line()
     for line in class_lines(result.per_class()):
-        print(line)
+        print_line(line)
 
 
 def _weights(result: "RunEvaluation") -> str:
@@ -148,7 +151,7 @@ def _images(result: "RunEvaluation") -> str:
 
 def _warn(result: "RunEvaluation") -> None:
     for warning in result.origin.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print_error(f"warning: {warning}")
 
 
 def _print_several(
@@ -158,7 +161,7 @@ def _print_several(
     width = min(max(len(str(run)) for run in runs), _WIDEST_RUN)
     row = f"{{:<{width}}}" + "{:>9}" * (3 + with_real) + "{:>10}{}"
     if not as_json:
-        print(row.format("run", "top-1", "top-5", *["ReaL"] * with_real, "loss", "images", ""), flush=True)
+        print_line(row.format("run", "top-1", "top-5", *["ReaL"] * with_real, "loss", "images", ""))
     results, failed = [], []
     for attempt in attempts:
         if attempt.result is None:
@@ -166,19 +169,19 @@ def _print_several(
             results.append({"run": str(attempt.run), "error": attempt.reason()})
             if attempt.error is not None and not hasattr(attempt.error, "exit_code"):
                 traceback.print_exception(attempt.error)
-            print(f"{attempt.run}: {attempt.reason()}", file=sys.stderr)
+            print_error(f"{attempt.run}: {attempt.reason()}")
             continue
         results.append(attempt.result.to_dict())
         _warn(attempt.result)
         if not as_json:
             name = str(attempt.run)
             name = name if len(name) <= width else f"…{name[1 - width :]}"
-            print(row.format(name, *_cells(attempt.result, with_real)), flush=True)
+            print_line(row.format(name, *_cells(attempt.result, with_real)))
     if as_json:
         print_json(results)
     if failed:
         count = f"{len(failed)} of {len(runs)} runs"
-        print(f"lambdanets eval: {count} could not be evaluated: {', '.join(failed)}", file=sys.stderr)
+        print_error(f"lambdanets eval: {count} could not be evaluated: {', '.join(failed)}")
     return 1 if failed else 0
 
 

@@ -9,6 +9,7 @@ from lambdanets.errors import ArgumentError
 from lambdanets.models.config import STAGES
 from lambdanets.models.variants import list_models, model_config
 from lambdanets.recipes import RECIPES, describe_recipe, get_recipe
+from lambdanets.streams import print_line
 from lambdanets.terminal import count, pairs, table
 from lambdanets.training.config import RunConfig
 
@@ -34,8 +35,8 @@ def models(pattern: str = "*", /, *, format: Format = "text") -> None:
         (one["model"], *("-".join(map(str, one[key].values())) for key in ("blocks", "lambda_layers")))
         for one in found
     ]
-    print(table(("model", "blocks of c2 to c5", "lambda layers among them"), rows))
-    print(count(len(found), "model"))
+    print_line(table(("model", "blocks of c2 to c5", "lambda layers among them"), rows))
+    print_line(count(len(found), "model"))
 
 
 def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown", "json"] = "text") -> None:
@@ -54,19 +55,19 @@ def recipes(pattern: str = "*", /, *, format: Literal["text", "markdown", "json"
         )
     if format == "text":
         summaries = {name: describe_recipe(name)["Summary"] for name in names}
-        print(pairs(summaries))
-        print(count(len(names), "recipe"))
+        print_line(pairs(summaries))
+        print_line(count(len(names), "recipe"))
         return
     if format == "json":
         print_json([_recipe(name) for name in names])
         return
-    print("| recipe | network | pixels | epochs | batch | expected | paper |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print_line("| recipe | network | pixels | epochs | batch | expected | paper |")
+    print_line("| --- | --- | --- | --- | --- | --- | --- |")
     for name in names:
         config, described = get_recipe(name, RunConfig), describe_recipe(name)
         pixels = getattr(config.data, "image_size", "as stored")
         expected, paper = (described.get(field, "").rstrip(".") for field in ("Expected", "Paper"))
-        print(
+        print_line(
             f"| `{name}` | `{config.model.name}` | {pixels} | {config.sched.epochs}"
             f" | {config.global_batch_size} | {expected} | {paper} |"
         )
@@ -136,7 +137,7 @@ def info(
         for layer in (counted.layers if per_layer else counted.stages)
     ]
     headings = ("layer" if per_layer else "stage", "output", "parameters", "MFLOPs")
-    print(f"{model} at {height}x{width}\n{pairs(totals, indent=2)}\n\n{table(headings, rows, indent=2)}")
+    print_line(f"{model} at {height}x{width}\n{pairs(totals, indent=2)}\n\n{table(headings, rows, indent=2)}")
 
 
 def _megabytes(size: int) -> str:

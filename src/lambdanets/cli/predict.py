@@ -12,7 +12,9 @@ from typing import IO, TYPE_CHECKING, Any, Final, Literal
 from lambdanets.cli._options import Format, print_json, to_json
 from lambdanets.errors import check_positive
 from lambdanets.files import storing
+from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import count, counting, fill
+from lambdanets.text import printable, to_cell
 
 if TYPE_CHECKING:
     from lambdanets.runs.predict import FilePrediction
@@ -63,7 +65,7 @@ def predict(
         format = _ENDINGS.get(out.suffix.lower(), format)
     loaded = load_run(run, weights)
     for warning in loaded.origin.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print_error(f"warning: {warning}")
     loaded.to(select_device("predict", device))
     batches = predict_files(loaded, paths, top=top, batch=batch, num_workers=num_workers)
     num_classes = top if loaded.labels is None else min(top, len(loaded.labels))
@@ -77,7 +79,7 @@ def predict(
         file.flush()
     if unreadable:
         files = f"{len(unreadable):,} of {count(len(paths), 'file')}"
-        print(f"lambdanets predict: {files} cannot be read", file=sys.stderr)
+        print_error(f"lambdanets predict: {files} cannot be read")
     return 4 if unreadable else 0
 
 
@@ -112,7 +114,7 @@ def _one_by_one(
         for one in found:
             if one.error is not None:
                 unreadable.append(one.error)
-                print(one.error, file=sys.stderr)
+                print_error(one.error)
             yield one
         done += len(found)
         for call in after_batch:
@@ -129,8 +131,6 @@ def _write(
     elif format == "jsonl":
         file.writelines(f"{to_json(one.to_dict(), indent=None)}\n" for one in predictions)
     else:
-        from lambdanets.data.listing import printable
-
         for one in predictions:
             if one.error is None:
                 flag = " (dark ink on light paper: inverted)" if one.inverted else ""
@@ -153,7 +153,8 @@ def _write_csv(file: Any, predictions: Iterable["FilePrediction"], num_classes: 
     writer.writerow(["path", *(f"{name}{number}" for number in numbers for name in ("label", "probability"))])
     for one in predictions:
         if one.error is None:
-            writer.writerow([one.path, *(cell for pair in one.ranking for cell in pair)])
+            cells = [one.path, *(cell for pair in one.ranking for cell in pair)]
+            writer.writerow(map(to_cell, cells))
 
 
 def _write_json(file: Any, predictions: Iterable["FilePrediction"]) -> None:
@@ -197,8 +198,8 @@ def explain(
     if format == "json":
         print_json(explanation.to_dict())
         return
-    print("\n".join(map(fill, explanation.title.splitlines())))
+    print_line("\n".join(map(fill, explanation.title.splitlines())))
     for path, caption in explanation.figures.items():
-        print(fill(f"{path}  {caption}"))
+        print_line(fill(f"{path}  {caption}"))
     layers = ", ".join(explanation.layers)
-    print(fill(f"{explanation.numbers}  All that is drawn, as numbers. Layers: {layers}."))
+    print_line(fill(f"{explanation.numbers}  All that is drawn, as numbers. Layers: {layers}."))

@@ -21,7 +21,9 @@ from lambdanets.cli.train import train as train_recipe
 from lambdanets.data.config import DataConfig, SemiConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
-from lambdanets.terminal import pairs, print_line, result_alone, table
+from lambdanets.streams import output_may_be_lost, print_line
+from lambdanets.terminal import pairs, result_alone, table
+from lambdanets.text import shell_words
 from lambdanets.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ def _default_seed(argv: Sequence[str]) -> int:
     return run.seed if run else 0
 
 
+@output_may_be_lost()
 def label(
     *,
     teacher: str,
@@ -84,8 +87,8 @@ def label(
     if format == "json":
         print_json({"labels": out, "teacher": teacher, **summary.to_dict()})
         return
-    print(_describe(summary))
-    print(f"\ntrain on them: lambdanets pseudo train RECIPE --labels {out}")
+    print_line(_describe(summary))
+    print_line(f"\ntrain on them: lambdanets pseudo train RECIPE --labels {shell_words(out)}")
 
 
 def train(argv: Argv) -> int | None:
@@ -99,6 +102,7 @@ def train(argv: Argv) -> int | None:
     return call(train_recipe, arguments, "pseudo train")
 
 
+@output_may_be_lost()
 def iterate(
     config: Recipe,
     *,
@@ -131,7 +135,7 @@ def iterate(
         for one in job.iterate(
             config, labelling, num_iterations=iterations, out=out, log=print_line, ratio=ratio
         ):
-            print(_describe(one.summary))
+            print_line(_describe(one.summary))
             done.append(one)
     if format == "json":
         print_json([one.to_dict() for one in done])
@@ -139,7 +143,7 @@ def iterate(
     for one in done:
         fraction = one.summary.wrong_fraction
         wrong = "" if fraction is None else f", {fraction:.1%} of its labels wrong"
-        print(f"iteration {one.number}: student {one.accuracy:.2%}{wrong} ({one.student})")
+        print_line(f"iteration {one.number}: student {one.accuracy:.2%}{wrong} ({one.student})")
 
 
 def _describe(summary: "Summary") -> str:

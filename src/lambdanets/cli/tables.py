@@ -1,6 +1,5 @@
 """`lambdanets tables`, `figure`, `report`: the paper's tables and figure with ours, and all as one page."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +7,8 @@ from typing import Annotated, Literal
 from lambdanets.cli._options import DefaultFrom, Format, print_json, value_of
 from lambdanets.data.config import DataConfig
 from lambdanets.errors import check_positive
-from lambdanets.terminal import fill, terminal_width
+from lambdanets.streams import print_error, print_line
+from lambdanets.terminal import fill, result_alone, terminal_width
 
 
 def _data_of(argv: Sequence[str]) -> DataConfig | None:
@@ -82,11 +82,11 @@ def tables(
     found = load_results(results, machine)
     filled = [table(number, found) for number in chosen]
     if format != "text":
-        print(FORMATS[format](filled))
+        print_line(FORMATS[format](filled))
     elif numbers:
-        print(to_text(filled, terminal_width()))
+        print_line(to_text(filled, terminal_width()))
     else:
-        print(summary(filled))
+        print_line(summary(filled))
 
 
 def figure(
@@ -116,10 +116,12 @@ def figure(
     if format == "json":
         print_json({"figure": number, "path": out, "caption": caption})
     else:
-        print(f"{fill(caption)}\n{out}")
+        print_line(f"{fill(caption)}\n{out}")
 
 
 def report(
+    runs: tuple[Path, ...] = (),
+    /,
     *,
     out: Path = Path("report.html"),
     results: Path = Path("results"),
@@ -127,15 +129,26 @@ def report(
     run: tuple[Path, ...] = (),
     format: Format = "text",
 ) -> None:
-    """Write one web page with all tables, the figure and runs.
+    """Write one web page with all tables, the figure and runs; or the report of a run again.
 
     Args:
+        runs: Finished runs whose report.md and figures are made again, in place of the page: the last
+            checkpoint is evaluated anew.
         out: The page.
         results: As in `lambdanets tables`.
         machine: As in `lambdanets tables`.
         run: Runs to show, finished or not: --run A B or --run A --run B.
         format: text or json; --json is short for the latter.
     """
+    if runs:
+        from lambdanets.runs.train import remake_report
+
+        with result_alone(format == "json"):
+            for path in runs:
+                print_line(remake_report(path))
+        if format == "json":
+            print_json({"path": None, "runs": runs})
+        return
     from lambdanets.paper.page import write_report
 
     for problem in write_report(out, results=results, machine=machine, runs=run):
@@ -143,9 +156,9 @@ def report(
     if format == "json":
         print_json({"path": out, "runs": run})
     else:
-        print(out)
+        print_line(str(out))
 
 
 def _log(text: str) -> None:
     # Beside the tables, which a program may read.
-    print(text, file=sys.stderr, flush=True)
+    print_error(text)

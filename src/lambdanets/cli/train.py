@@ -3,7 +3,6 @@
 `lambdanets detect train` has the same options.
 """
 
-import shlex
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,9 @@ from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.runs.init_source import check_fine_tuning
+from lambdanets.streams import output_may_be_lost, print_line
 from lambdanets.terminal import result_alone, table
+from lambdanets.text import shell_words
 from lambdanets.training.changes import non_defaults
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
@@ -82,13 +83,14 @@ class _RunOptions:
                 print_json(planned.to_dict())
             else:
                 is_there = Path(getattr(config.data, "root", "")).is_dir()
-                print(look_over(config, choices) if is_there else "", end="")
-                print(planned.text())
+                print_line(look_over(config, choices) if is_there else "", end="")
+                print_line(planned.text())
             return 0
-        with result_alone(as_json):
-            code = self._train(config, folder, without_format(argv), choices)
-        if as_json and not code and not global_rank():
-            print_json(_result(folder, config))
+        with output_may_be_lost():
+            with result_alone(as_json):
+                code = self._train(config, folder, without_format(argv), choices)
+            if as_json and not code and not global_rank():
+                print_json(_result(folder, config))
         return code
 
     def _placed(self, config: RunConfig) -> RunConfig:
@@ -111,15 +113,16 @@ class _RunOptions:
         if config.exec.device == "cuda":
             self._check_gpus(config.command, num_processes)
         if num_processes and world_size() == 1:
-            print(looked_over, end="", flush=True)
+            print_line(looked_over, end="")
             from lambdanets.training.torchrun import launch
 
             return launch([*words, *argv], num_processes, self.max_restarts)
 
+        command = shell_words("lambdanets", *words, *argv)
+
         def train_in(folder: RunFolder) -> None:
             from lambdanets.runs.train import train
 
-            command = shlex.join(["lambdanets", *words, *argv])
             train(
                 config,
                 folder,
@@ -135,8 +138,8 @@ class _RunOptions:
             return 0
         with folder.locked(config, self.resume_allow) as locked:
             settings = looked_over + _changed_settings(config, given_settings(config, argv), locked.path)
-            locked.append_log(settings)
-            print(settings, flush=True)
+            locked.append_log(f"{command}\n{settings}")
+            print_line(settings)
             train_in(locked)
         return 0
 
@@ -207,7 +210,7 @@ def _result(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         "recipe": config.recipe,
         "model": config.model.name,
         "seed": config.seed,
-        "report": folder.report,
+        "report": folder.report if folder.report.is_file() else None,
         "weights": folder.best,
         "metrics": folder.read_metrics()[-1],
     }
@@ -216,7 +219,7 @@ def _result(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
 def _is_finished(folder: RunFolder, config: RunConfig) -> bool:
     finished = folder.finished(config)
     if finished:
-        print(finished)
+        print_line(finished)
     return finished is not None
 
 

@@ -1,6 +1,5 @@
 """Check data sets, write them as shards, and index shards: the jobs of `lambdanets data`."""
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
@@ -21,6 +20,7 @@ from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.files import absolute, storing
 from lambdanets.processes import worker_pool
 from lambdanets.terminal import counting
+from lambdanets.text import shell_words
 
 # The settings that say where the parts are.
 _PARTS: Final = ("train", "test", "holdout", "train_labels", "test_labels")
@@ -197,7 +197,7 @@ def _command(data: FilesConfig) -> str:
     for name in defaults:
         if (value := getattr(data, name)) != getattr(plain, name):
             words += [f"--data.{name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    return shell_words(*words)
 
 
 class _Checked(NamedTuple):

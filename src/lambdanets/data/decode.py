@@ -14,10 +14,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from lambdanets.data.listing import printable
 from lambdanets.data.preprocessing import Box
 from lambdanets.data.sources import read_file
 from lambdanets.errors import ArgumentError, ArgumentTypeError, DataError, PathError
+from lambdanets.text import printable
 
 # Formats that Pillow may open: those of images, and no interpreters of page descriptions.
 FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")

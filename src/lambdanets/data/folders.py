@@ -16,9 +16,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.data.layout import images_of
-from lambdanets.data.listing import Entries, list_classes, list_files, printable
+from lambdanets.data.listing import Entries, list_classes, list_files
 from lambdanets.data.sources import PackedNames, read_file
 from lambdanets.errors import DataError, PathError
+from lambdanets.text import from_cell, printable
 
 
 class _LabelLine(NamedTuple):
@@ -189,7 +190,7 @@ def _from_csv(text: str, file: Path) -> Iterator[_LabelLine]:
         if len(row) <= max(columns):
             raise DataError(f"folder: {where} must have as many columns as the header, got {len(row)}.")
         path, label = row if columns == (-1, -1) else (row[columns[0]], row[columns[1]])
-        yield _line(path, label, where)
+        yield _line(from_cell(path), from_cell(label), where)
 
 
 def _from_json(text: str, file: Path) -> Iterator[_LabelLine]:

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.listing import printable
 from lambdanets.data.sources import read_file
 from lambdanets.dependencies import missing_library
 from lambdanets.errors import DataError
+from lambdanets.text import printable
 
 
 class HuggingFaceSource:

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lambdanets.data.listing import ENDINGS, Entries, list_files, printable
+from lambdanets.data.listing import ENDINGS, Entries, list_files
 from lambdanets.data.parts import VALIDATIONS
 from lambdanets.errors import DataError, PathError, did_you_mean
 from lambdanets.files import absolute
+from lambdanets.text import printable, shell_words
 
 # Fraction that is set aside where the class folders have no parts.
 HOLDOUT: Final = 0.2
@@ -88,17 +89,18 @@ def check_root(root: str, given: str | None = None) -> None:
     if objects:
         raise DataError(
             f"data: root must be a folder of classes for a classifier, got COCO's JSON in {root}"
-            f" ({objects[0]}). Detectors learn from it: lambdanets detect train RECIPE --data.root {root}"
+            f" ({printable(objects[0])}). Detectors learn from it: lambdanets detect train RECIPE --data.root"
+            f" {shell_words(root)}"
         )
 
 
 def _unpacking(file: Path) -> str:
     if file.name.lower().endswith(".zip"):
-        return f" Unpack it first: unzip {file.name} -d {file.stem}"
+        return f" Unpack it first: unzip {shell_words(file.name)} -d {shell_words(file.stem)}"
     if file.name.lower().endswith((*_ARCHIVES, ".tar")):
-        stem = file.name.partition(".")[0]
-        return f" Unpack it first: mkdir {stem} && tar -xf {file.name} -C {stem}"
-    return f" Try the folder that holds it: --data.root {file.parent}"
+        stem = shell_words(file.name.partition(".")[0])
+        return f" Unpack it first: mkdir {stem} && tar -xf {shell_words(file.name)} -C {stem}"
+    return f" Try the folder that holds it: --data.root {shell_words(file.parent)}"
 
 
 def _object_files(root: Path) -> list[str]:
@@ -163,14 +165,15 @@ def _without_classes(root: Path, folder: Path, option: str) -> DataError:
     if images and labels:
         inside = folder.name if folder != root else "."
         return DataError(
-            f"{wanted}, got {len(images):,} images and the file {labels[0]}. If it says the class of each:"
-            f" --data.{option} {inside} --data.{option}-labels {labels[0]}"
+            f"{wanted}, got {len(images):,} images and the file {printable(labels[0])}. If it says the"
+            f" class of each: --data.{option} {shell_words(inside)}"
+            f" --data.{option}-labels {shell_words(labels[0])}"
             + (f" --data.holdout {HOLDOUT:g}" if option == "train" and inside == "." else "")
         )
     if images:
         return DataError(
             f"{wanted}, got {len(images):,} images and no folder. If these are the images of one class, the"
-            f" root is the folder above: --data.root {folder.parent}"
+            f" root is the folder above: --data.root {shell_words(folder.parent)}"
         )
     if archives:
         return DataError(f"{wanted}, got the archive {archives[0]}.{_unpacking(Path(archives[0]))}")
@@ -181,9 +184,9 @@ def _without_classes(root: Path, folder: Path, option: str) -> DataError:
 def _shards(root: Path, folder: Path, shards: list[str]) -> str:
     counted = f"{len(shards):,} tar archives"
     if folder != root:
-        return f"{counted}. Train with them: --data.name shards --data.root {root}"
+        return f"{counted}. Train with them: --data.name shards --data.root {shell_words(root)}"
     return (
-        f"{counted}. Say which of them are for what: --data.name shards --data.root {root}"
+        f"{counted}. Say which of them are for what: --data.name shards --data.root {shell_words(root)}"
         " --data.train 'train-*.tar' --data.test 'val-*.tar'"
     )
 
@@ -199,11 +202,13 @@ def _check_depth(root: Path, part: str, folders: list[str]) -> None:
         return
     first = folders[0]
     if part != ".":
-        hint = f"--data.train {part}/{first}, and --data.test accordingly"
+        hint = f"--data.train {shell_words(f'{part}/{first}')}, and --data.test accordingly"
     elif len(folders) == 1:
-        hint = f"--data.root {folder / first}"
+        hint = f"--data.root {shell_words(folder / first)}"
     else:
-        hint = f"--data.root {folder / first}, or for the classes {listed(folders)} --data.train ./"
+        hint = (
+            f"--data.root {shell_words(folder / first)}, or for the classes {listed(folders)} --data.train ./"
+        )
         hint += f" --data.holdout {HOLDOUT:g}"
     raise DataError(
         f"data: {folder} must hold a folder of images for each class, got folders of folders, such as"

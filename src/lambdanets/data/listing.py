@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from lambdanets.errors import DataError, PathError
+from lambdanets.text import printable
 
 # Endings of the formats that `images.FORMATS` allows.
 ENDINGS: Final = (
@@ -18,9 +19,6 @@ ENDINGS: Final = (
 
 # Class and path, both as they stand in the file system.
 Entries = list[tuple[str, bytes]]
-
-# Control characters would break the line of a log; they are written as Python writes them.
-_CONTROLS: Final = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
 
 
 def list_classes(folder: Path) -> Entries:
@@ -124,12 +122,6 @@ def _is_image(path: Path, folder: Path, out: Path | None) -> bool:
     if is_hidden or os.fsencode(path.suffix.lower()) not in ENDINGS or not path.is_file():
         return False
     return out is None or not path.resolve().is_relative_to(out.resolve())
-
-
-def printable(name: str | bytes) -> str:
-    r"""A name as it can be printed and stored: bytes that are no UTF-8 become `\xe9`."""
-    text = name if isinstance(name, str) else name.decode("utf-8", "backslashreplace")
-    return text.encode("utf-8", "backslashreplace").decode().translate(_CONTROLS)
 
 
 def image_key(label: str, name: bytes) -> bytes:

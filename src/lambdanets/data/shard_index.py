@@ -9,10 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from lambdanets.data.listing import ENDINGS, printable
+from lambdanets.data.listing import ENDINGS
 from lambdanets.data.sources import MAX_BYTES
 from lambdanets.data.tar_members import Member, read_at, tar_members
 from lambdanets.errors import DataError, PathError
+from lambdanets.text import printable
 
 # What may be an image, by the end of its name.
 IMAGES: Final = tuple(ending.decode("ascii").removeprefix(".") for ending in ENDINGS)

@@ -14,11 +14,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.data.folders import read_class_names
-from lambdanets.data.listing import printable
 from lambdanets.data.shard_index import Label, Stamp, read_index, stamp_of
 from lambdanets.data.sources import PackedNames
 from lambdanets.data.tar_members import read_at
 from lambdanets.errors import DataError, PathError
+from lambdanets.text import printable
 
 # Open files of one set of shards at most; a process has also others.
 _MOST_OPEN: Final = 512

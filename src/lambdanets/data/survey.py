@@ -8,16 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from lambdanets.data.layout import check_part, check_root, count_endings, images_of, listed
-from lambdanets.data.listing import (
-    ENDINGS,
-    image_key,
-    list_classes,
-    list_files,
-    printable,
-    set_aside,
-)
+from lambdanets.data.listing import ENDINGS, image_key, list_classes, list_files, set_aside
 from lambdanets.errors import DataError
 from lambdanets.terminal import table
+from lambdanets.text import printable
 
 if TYPE_CHECKING:
     from lambdanets.data.config import FolderConfig

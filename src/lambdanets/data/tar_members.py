@@ -5,8 +5,8 @@ import tarfile
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from lambdanets.data.listing import printable
 from lambdanets.errors import DataError
+from lambdanets.text import printable
 
 _BLOCK: Final = tarfile.BLOCKSIZE
 # Longest header of a long name or of pax records: names of images fit many times.

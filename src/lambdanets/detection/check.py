@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lambdanets.data.listing import printable
 from lambdanets.detection.coco import ImageRecord, find_images, find_part, read_json, without_collection
 from lambdanets.detection.data import read_image
 from lambdanets.detection.matching import AREAS
@@ -15,6 +14,7 @@ from lambdanets.detection.mending import RULES, Faults, Mender, is_category, is_
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.files import replace_file, storing
 from lambdanets.terminal import counting
+from lambdanets.text import printable
 
 # Images that are looked for to find their folder.
 _TRIED: Final = 100

@@ -11,6 +11,7 @@ from lambdanets.detection.bootstrap import Paired, pair, resample
 from lambdanets.detection.coco import CocoFile, find_part, read_coco, read_part
 from lambdanets.detection.evaluation import read_results
 from lambdanets.errors import ArgumentError, PathError
+from lambdanets.text import shell_words
 from lambdanets.training.config import DetectConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -110,7 +111,7 @@ def _results_of(run: Path) -> Path:
     path = run / "results.json"
     if not path.is_file():
         raise PathError(
-            f"detect compare: {run} must hold results.json, got none. `lambdanets detect eval {run}` writes"
-            " it."
+            f"detect compare: {run} must hold results.json, got none. `lambdanets detect eval"
+            f" {shell_words(run)}` writes it."
         )
     return path

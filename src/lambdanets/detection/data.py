@@ -15,7 +15,6 @@ from torch import Tensor
 from lambdanets.data.decode import FORMATS, decode
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.data.images import first_readable
-from lambdanets.data.listing import printable
 from lambdanets.data.seeds import generator, permutation, purpose
 from lambdanets.data.sources import read_file
 from lambdanets.data.task import Batch, TestData, TrainingData
@@ -39,6 +38,7 @@ from lambdanets.detection.samples import (
     paste_objects,
 )
 from lambdanets.errors import DataError
+from lambdanets.text import printable
 
 _ORDER: Final = purpose("detection order")
 _JITTER: Final = purpose("detection jitter")

@@ -12,7 +12,6 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from lambdanets.data.listing import printable
 from lambdanets.detection.analysis import Error, Judged, judge
 from lambdanets.detection.coco import Annotation, CocoFile, ImageRecord
 from lambdanets.detection.data import read_image
@@ -27,6 +26,7 @@ from lambdanets.detection.drawing import (
 from lambdanets.detection.matching import Result
 from lambdanets.errors import DataError
 from lambdanets.files import storing
+from lambdanets.text import printable, shown_value
 
 # Crops of a section, and of one class among the best.
 _MOST: Final = 18
@@ -104,6 +104,7 @@ def write_page(
     environment = Environment(
         loader=PackageLoader("lambdanets.detection", ""),
         autoescape=True,
+        finalize=shown_value,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,

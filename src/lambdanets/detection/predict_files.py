@@ -14,7 +14,6 @@ from PIL import Image
 
 from lambdanets.data.decode import decode
 from lambdanets.data.detection import CocoConfig
-from lambdanets.data.listing import printable
 from lambdanets.data.sources import read_file
 from lambdanets.detection.coco import Category
 from lambdanets.detection.drawing import DrawnObject, class_color, draw_objects
@@ -23,6 +22,7 @@ from lambdanets.detection.predict import Detections, DetectorModel, Tiling, dete
 from lambdanets.errors import DataError
 from lambdanets.files import replace_file, storing
 from lambdanets.terminal import counting
+from lambdanets.text import printable
 
 _ADVICE: Final = "Free some space or use another --out."
 

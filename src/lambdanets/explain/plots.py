@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from lambdanets.errors import ArgumentError
-from lambdanets.runs.figure_style import DPI, MIN_WIDTH, fold, line_height, set_title
+from lambdanets.runs.figure_style import DPI, MIN_WIDTH, drawing, fold, line_height, set_title
 
 _SIGNED: Final = "RdBu_r"
 _STRENGTH: Final = "magma"
@@ -59,6 +59,7 @@ class PixelPanel(NamedTuple):
     size: tuple[int, int]
 
 
+@drawing()
 def key_figure(panels: Sequence[Panel], title: str, unit: str) -> Figure:
     """Draw what each key channel reads at each relative offset, with the query in the middle.
 
@@ -88,6 +89,7 @@ def key_figure(panels: Sequence[Panel], title: str, unit: str) -> Figure:
     return figure
 
 
+@drawing()
 def content_figure(panels: Sequence[Panel], image: ImageArray, title: str, softmax: bool) -> Figure:
     """Draw over the image what each key channel takes from it into the content lambda.
 
@@ -120,13 +122,15 @@ def content_figure(panels: Sequence[Panel], image: ImageArray, title: str, softm
         colour = mappable.to_rgba(_upsampled(plane, sides))[..., :3]
         axes.imshow(colour * brightness, extent=_extent(plane.shape), interpolation="nearest")
     label = "weight $\\bar{k}$, as a multiple\nof the mean $1/m$" if softmax else r"weight $\bar{k}$"
-    bar = figure.colorbar(mappable, ax=grid, label=label, pad=_bar_pad(figure, panels[0]), aspect=30)
+    bar = figure.colorbar(mappable, ax=grid, pad=_bar_pad(figure, panels[0]), aspect=30)
+    bar.set_label(label, parse_math=True)
     if softmax:
         steps = range(-reach, reach + 1)
         bar.set_ticks(list(steps), labels=[f"{2**step}" if step >= 0 else f"1/{2**-step}" for step in steps])
     return figure
 
 
+@drawing()
 def field_figure(
     fields: Sequence[PixelPanel],
     rows: Mapping[str, Sequence[Panel]],
@@ -183,7 +187,7 @@ def field_figure(
             mappable = axes.imshow(panel.values, cmap=_SIGNED, norm=norm)
             _finish(axes, panel.title, width, size)
             _frame(axes, position, size, size)
-        row[0].set_ylabel(name, fontsize=9)
+        row[0].set_ylabel(name, fontsize=9, parse_math=True)
         _colour_bar(row[-1], mappable, "weight of the value")
     return figure
 
@@ -222,7 +226,7 @@ def _most_lines(titles: Sequence[str], width: float) -> int:
 
 
 def _finish(axes: Axes, title: str, width: float, size: tuple[int, ...]) -> None:
-    axes.set_title(fold(title, width, _PANEL_TITLE), fontsize=_PANEL_TITLE, parse_math=False)
+    axes.set_title(fold(title, width, _PANEL_TITLE), fontsize=_PANEL_TITLE)
     for set_ticks, side in ((axes.set_yticks, size[0]), (axes.set_xticks, size[1])):
         # As many numbers as there is room for.
         most = min(4, max(1, int(_SIDE * side / max(size) / 0.4)))
@@ -243,7 +247,7 @@ def _colour_bar(axes: Axes, mappable: ScalarMappable, label: str) -> None:
     rows, columns = (abs(float(np.diff(limits)[0])) for limits in (axes.get_ylim(), axes.get_xlim()))
     height = max(1.0, 0.8 / (_SIDE * min(1, rows / columns)))
     inset = axes.inset_axes((1.03, 0.5 - height / 2, 0.05, height))
-    axes.figure.colorbar(mappable, cax=inset).set_label(label, fontsize=8)
+    axes.figure.colorbar(mappable, cax=inset, format="{x:g}").set_label(label, fontsize=8, parse_math=True)
     inset.tick_params(labelsize=7)
 
 

@@ -3,7 +3,6 @@
 import datetime
 import os
 import platform
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import torch.distributed as dist
 
 from lambdanets.errors import DependencyError, StorageError
 from lambdanets.launch.doctor import existing_part
+from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import count
 from lambdanets.training.torchrun import global_rank, launch, local_rank, world_size
 
@@ -61,7 +61,7 @@ def try_collectives(out: Path, backend: str, limit_s: float) -> int:
 
     def log(text: str) -> None:
         if rank == 0:
-            print(text, flush=True)
+            print_line(text)
 
     @contextmanager
     def attempt(name: str) -> Iterator[None]:
@@ -101,7 +101,7 @@ def try_collectives(out: Path, backend: str, limit_s: float) -> int:
 
 
 def _print_failure(rank: int, size: int, text: str) -> None:
-    print(f"BAD  process {rank} of {size} on {platform.node()}: {text}", file=sys.stderr, flush=True)
+    print_error(f"BAD  process {rank} of {size} on {platform.node()}: {text}")
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def _within(limit_s: float, what: str) -> Iterator[None]:
     """End the process if a collective ignores its limit."""
 
     def end() -> None:
-        print(f"BAD  {what} took longer than {limit_s:g} s.\n{_ADVICE}", file=sys.stderr, flush=True)
+        print_error(f"BAD  {what} took longer than {limit_s:g} s.\n{_ADVICE}")
         os._exit(1)
 
     timer = threading.Timer(limit_s + _GRACE_S, end)

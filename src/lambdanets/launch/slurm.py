@@ -1,11 +1,15 @@
 """A SLURM script that trains a recipe on several machines and puts itself back into the queue in time."""
 
-import shlex
+import re
 from collections.abc import Sequence
 from typing import Final
 
 from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.text import shell_words
 from lambdanets.training.config import RunConfig
+
+# Minutes, hours:minutes:seconds, days-hours and the like.
+_TIME: Final = re.compile(r"(\d+-)?\d+(:\d+){0,2}|UNLIMITED|INFINITE", re.IGNORECASE | re.ASCII)
 
 _SCRIPT: Final = r"""#!/bin/bash
 # {command}
@@ -69,6 +73,10 @@ def slurm_script(
         command: The command that prints the script, for its head.
         time: Limit of one stay in the queue, as `sbatch` takes it.
     """
+    if not _TIME.fullmatch(time):
+        raise ArgumentError(
+            f"slurm: time must be a limit as sbatch takes it, such as 90, 24:00:00 or 2-12, got {time!r}."
+        )
     check_positive("slurm", nodes=nodes, gpus_per_node=gpus_per_node)
     processes = nodes * gpus_per_node
     if processes > config.global_batch_size:
@@ -79,14 +87,14 @@ def slurm_script(
     return _SCRIPT.format(
         command=command,
         trained=config.command,
-        name=config.recipe,
+        name=re.sub(r"[^\w.-]", "-", config.recipe),
         nodes=nodes,
         gpus=gpus_per_node,
         # Each process has workers beside it that read images.
         cores=gpus_per_node * (config.exec.num_workers + 1),
-        time=shlex.quote(time),
+        time=time,
         # A step, a checkpoint of the largest network and a slow disk need less.
         notice_s=300,
         num_threads=config.num_threads,
-        arguments=shlex.join(argv),
+        arguments=shell_words(*argv),
     )

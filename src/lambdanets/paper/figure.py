@@ -14,7 +14,7 @@ from lambdanets.paper.results import Result, Results
 from lambdanets.paper.schema import Cell
 from lambdanets.paper.tables import table
 from lambdanets.published import Value
-from lambdanets.runs.figure_style import DPI, fold, line_height, text_width
+from lambdanets.runs.figure_style import DPI, drawing, fold, line_height, text_width
 from lambdanets.runs.plots import finish_axes
 
 _FAMILIES: Final = ("LambdaResNet", "ResNet-RS")
@@ -86,6 +86,7 @@ def _spread(result: Result) -> tuple[float, float] | None:
     return factor * float(result.settings["fastest"]), factor * float(result.settings["slowest"])
 
 
+@drawing()
 def plot(panels: Panels, caption: str) -> Figure:
     """Plot seconds of training (logarithmic) against accuracy; panels share the axis of accuracy alone.
 
@@ -116,7 +117,7 @@ def plot(panels: Panels, caption: str) -> Figure:
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
     row[0].set_ylabel("published ImageNet top-1, %")
-    figure.supxlabel(fold(caption, _PANEL_WIDTH * len(panels) - 0.4, 8), fontsize=8, parse_math=False)
+    figure.supxlabel(fold(caption, _PANEL_WIDTH * len(panels) - 0.4, 8), fontsize=8)
     # Labels are put where there is room, which is known once all else has its place.
     figure.draw_without_rendering()
     for axes, families in zip(row, panels.values(), strict=True):

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from lambdanets.paper.schema import NOT_RUN, Cell, Column, Table
 from lambdanets.terminal import table as text_table
+from lambdanets.text import to_cell
 
 # Width of captions and notes.
 _WIDTH: Final = 110
@@ -123,7 +124,7 @@ def _to_csv(tables: Sequence[Table]) -> str:
     file = io.StringIO()
     writer = csv.DictWriter(file, records[0].keys(), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: to_cell(value) for name, value in record.items()} for record in records)
     return file.getvalue().rstrip("\n")
 
 

@@ -18,6 +18,7 @@ from torch import nn
 from lambdanets.analysis.memory import peak_bytes_of_process
 from lambdanets.paper.computed import build_model
 from lambdanets.processes import die_with_parent
+from lambdanets.streams import print_error, print_line
 
 # Exit code of a process that has too little memory.
 OUT_OF_MEMORY: Final = 9
@@ -166,9 +167,9 @@ def main(argv: list[str]) -> int:
         is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error)
         if not is_memory:
             raise
-        print(error, file=sys.stderr)
+        print_error(str(error))
         return OUT_OF_MEMORY
-    print(json.dumps(dataclasses.asdict(measurement)))
+    print_line(json.dumps(dataclasses.asdict(measurement)))
     return 0
 
 

@@ -21,6 +21,7 @@ from lambdanets.runs.figure_style import render_variants
 from lambdanets.runs.origin import commit, now, versions
 from lambdanets.runs.plots import compared_errors
 from lambdanets.runs.run_page import ShownRun, show_run
+from lambdanets.text import shown_value
 from lambdanets.training.run_folder import RunFolder
 
 
@@ -94,6 +95,7 @@ def _render_page(tables: Sequence[Table], images: Sequence[Image] = (), runs: Se
     environment = Environment(
         loader=PackageLoader("lambdanets.paper"),
         autoescape=True,
+        finalize=shown_value,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,

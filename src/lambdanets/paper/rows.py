@@ -1,7 +1,6 @@
 """Which small network stands for a row of a table, on a data set that some recipe trains."""
 
 import functools
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from lambdanets.models.variants import VARIANTS, model_config
 from lambdanets.published import Row
 from lambdanets.recipes import RECIPES, fit_recipe, get_recipe, recipes_of
 from lambdanets.runs.tasks import load_task, make_model
+from lambdanets.text import shell_words
 from lambdanets.training.config import TrainConfig
 
 # The recipe of a twin with convolutions is called as the other, with this behind it.
@@ -53,7 +53,7 @@ class Source:
     @property
     def options(self) -> str:
         """The options of the data, each led by a blank, as a command line has them."""
-        return "".join(f" --data.{name} {shlex.quote(value)}" for name, value in self._changed())
+        return "".join(f" --data.{name} {shell_words(value)}" for name, value in self._changed())
 
     def _changed(self) -> Iterator[tuple[str, str]]:
         data = self.lambdas.data

@@ -10,6 +10,7 @@ from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.labelling import Summary, write_labels
 from lambdanets.pseudo.settings import LabelConfig
 from lambdanets.runs.train import train
+from lambdanets.text import shell_words
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -80,8 +81,10 @@ def train_student(config: TrainConfig, path: Path) -> float:
     """Train a config in a folder, or find it finished there, and return the accuracy after the last epoch."""
     # Settings that differ from the recipe stand in the run's config.
     labels, ratio = config.pseudo.labels, config.pseudo.ratio
-    command = f"lambdanets pseudo train {config.recipe} --labels {labels} --ratio {ratio:g} --out {path}"
+    words = (config.recipe, "--labels", labels, "--ratio", f"{ratio:g}", "--out", path)
+    command = shell_words("lambdanets", "pseudo", "train", *words)
     with RunFolder(path).locked(config) as folder:
         if not folder.finished(config):
+            folder.append_log(command)
             train(config, folder, command=command)
         return float(folder.read_metrics()[-1]["test_accuracy"])

@@ -19,7 +19,7 @@ from lambdanets.recipes import RECIPES, fit_recipe, get_recipe, is_fitted, repla
 from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.runs.init_source import check_fine_tuning, model_to_start_with, with_model_of_weights
-from lambdanets.terminal import print_line
+from lambdanets.streams import output_may_be_lost, print_line
 from lambdanets.training.changes import changed
 from lambdanets.training.config import (
     CkptConfig,
@@ -244,7 +244,7 @@ def _train(
     folder = _folder_of(config, out)
     stop = StopRequest()
     silence = contextlib.nullcontext() if progress else contextlib.redirect_stdout(io.StringIO())
-    with _spoken_in_python(), silence, contextlib.ExitStack() as stack:
+    with _spoken_in_python(), silence, output_may_be_lost(), contextlib.ExitStack() as stack:
         config.data.check_ready()
         if not global_rank():
             stack.enter_context(folder.locked(config, resume_allow))

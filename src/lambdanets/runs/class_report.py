@@ -11,7 +11,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.files import replace_file
+from lambdanets.reading import UnreadableError, read_json
 from lambdanets.terminal import table
+from lambdanets.text import printable
+from lambdanets.training.metrics import confusion_entries, confusion_matrix
 
 # Beside the image of the same name.
 _CONFUSION: Final = "confusion.json"
@@ -68,12 +71,14 @@ def class_counts(
         labels: The name of each class.
     """
     taken_for: list[dict[str, int]] = [{} for _ in labels]
-    pairs = confusion.nonzero()
-    for (row, column), times in zip(pairs.tolist(), confusion[tuple(pairs.T)].tolist(), strict=True):
-        if row != column:
+    totals, correct = [0] * len(labels), [0] * len(labels)
+    for row, column, times in confusion_entries(confusion).tolist():
+        totals[row] += times
+        if row == column:
+            correct[row] = times
+        else:
             # Two classes may have one name.
             taken_for[row][labels[column]] = taken_for[row].get(labels[column], 0) + times
-    totals, correct = confusion.sum(dim=1).tolist(), confusion.diagonal().tolist()
     return [
         ClassCount(
             label=label,
@@ -115,9 +120,7 @@ def save_confusion(
     folder: Path, confusion: Int[Tensor, "num_classes num_classes"], labels: Sequence[str]
 ) -> None:
     """Write a confusion matrix beside its image: labels, and (row, column, images) of what is not zero."""
-    pairs = confusion.nonzero()
-    entries = torch.cat((pairs, confusion[tuple(pairs.T)][:, None]), dim=1).tolist()
-    text = json.dumps({"labels": list(labels), "entries": entries})
+    text = json.dumps({"labels": list(labels), "entries": confusion_entries(confusion).tolist()})
     replace_file(folder / _CONFUSION, f"{text}\n".encode())
 
 
@@ -126,9 +129,9 @@ def load_confusion(folder: Path) -> tuple[Int[Tensor, "num_classes num_classes"]
     path = folder / _CONFUSION
     if not path.is_file():
         return None
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    labels = [str(label) for label in stored["labels"]]
-    confusion = torch.zeros(len(labels), len(labels), dtype=torch.int64)
-    for row, column, images in stored["entries"]:
-        confusion[row, column] = images
-    return confusion, labels
+    stored = read_json(path, {"labels": [str], "entries": list})
+    labels = [printable(label) for label in stored["labels"]]
+    entries = torch.tensor(stored["entries"], dtype=torch.int64).reshape(-1, 3)
+    if len(entries) and not 0 <= int(entries.min()) <= int(entries[:, :2].max()) < len(labels):
+        raise UnreadableError("entries that are of no class")
+    return confusion_matrix(entries, len(labels)), labels

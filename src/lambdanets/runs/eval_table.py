@@ -14,6 +14,7 @@ from lambdanets.errors import ArgumentError, StorageError
 from lambdanets.files import replace_file
 from lambdanets.runs.evaluate import EvalSettings, RunEvaluation, evaluate_run
 from lambdanets.runs.origin import commit, now, versions
+from lambdanets.text import to_cell
 from lambdanets.training.distributed import DistributedContext
 
 _COLUMNS: Final = (
@@ -135,9 +136,9 @@ def _append_row(path: Path, row: dict[str, object]) -> None:
                 old = ""
             elif not old:
                 writer.writeheader()
-            writer.writerow(row)
+            writer.writerow({name: to_cell(value) for name, value in row.items()})
             ending = "\n" if old and not old.endswith("\n") else ""
-            replace_file(path, f"{old}{ending}{text.getvalue()}".encode())
+            replace_file(path, f"{old}{ending}{text.getvalue()}".encode("utf-8", "surrogateescape"))
     except OSError as error:
         reason = getattr(error.__cause__ or error, "strerror", None) or str(error)
         raise StorageError(
@@ -146,7 +147,7 @@ def _append_row(path: Path, row: dict[str, object]) -> None:
 
 
 def _content(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
 
 
 @contextmanager

@@ -14,7 +14,6 @@ from lambdanets.data.config import FilesConfig, FolderConfig
 from lambdanets.data.decode import decode
 from lambdanets.data.images import ImageTest
 from lambdanets.data.layout import folders_in, listed
-from lambdanets.data.listing import printable
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.real_labels import read_real_labels
 from lambdanets.data.sources import Source
@@ -25,6 +24,7 @@ from lambdanets.runs.load import load_run
 from lambdanets.runs.loaded import LoadedModel, Origin, Weights
 from lambdanets.runs.other_data import OtherData, check_there, describe_place
 from lambdanets.runs.tasks import load_task
+from lambdanets.text import printable
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.distributed import DistributedContext, autocast_dtype, select_device
 from lambdanets.training.loader import TEST_BATCH, test_batches

@@ -1,7 +1,6 @@
 """A trained network with all that is needed to use it, and where it came from."""
 
 import functools
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,6 +154,7 @@ class LoadedModel:
         Raises:
             ArgumentError: There is no run folder, or no epoch is finished yet.
         """
+        from lambdanets.runs.figure_style import png
         from lambdanets.runs.plots import learning_curves
 
         if self.folder is None:
@@ -167,7 +167,7 @@ class LoadedModel:
         test_name = self.config.data.test_name if self.config else "test"
         figure = learning_curves(records, f"{self.folder.name}: {self.origin.model}", test_name)
         # What a notebook asks for where pyplot has not been imported.
-        vars(figure)["_repr_png_"] = functools.partial(_png, figure)
+        vars(figure)["_repr_png_"] = functools.partial(png, figure)
         return figure
 
     def read(self, image: "ImageInput") -> tuple[Float[Tensor, "c height width"], bool]:
@@ -246,12 +246,3 @@ class LoadedModel:
             [(labels[index], value) for index, value in zip(row, chances, strict=True)]
             for row, chances in zip(indices.tolist(), values.tolist(), strict=True)
         ]
-
-
-def _png(figure: "Figure") -> bytes:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    content = io.BytesIO()
-    FigureCanvasAgg(figure)
-    figure.savefig(content, format="png")
-    return content.getvalue()

@@ -9,20 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
+from torch import Tensor
 
 from lambdanets.errors import ArgumentError
-from lambdanets.runs.figure_style import DPI, MIN_WIDTH, fold, set_title, shorten, text_width
+from lambdanets.runs.class_report import ClassCount, class_counts, confused_pairs
+from lambdanets.runs.figure_style import DPI, MIN_WIDTH, drawing, fold, set_title, shorten, text_width
 
 _TRAIN, _TEST, _RAW = "tab:blue", "tab:orange", "tab:purple"
 _GROUPS: Final = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:gray")
 # More classes than a matrix has room for names and numbers of.
 _MANY: Final = 30
+# More classes than a matrix says anything of, and it would have their square in pixels and in memory.
+_VERY_MANY: Final = 300
 # Letters of a class name, the others are left out.
 _LONGEST_NAME: Final = 28
 # Inches and points of a label beside a row of panels.
 _ROW_LABEL, _ROW_LABEL_SIZE = 1.5, 8
 
 
+@drawing()
 def learning_curves(records: Sequence[Mapping[str, Any]], title: str, test_name: str = "test") -> Figure:
     """Draw loss, error (of a detector: average precision) and learning rate over the epochs.
 
@@ -73,6 +78,7 @@ def _draw_errors(errors: Axes, records: Sequence[Mapping[str, Any]], test_name: 
     _error_axis(errors)
 
 
+@drawing()
 def compared_errors(
     groups: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str, test_name: str = "test"
 ) -> Figure:
@@ -137,6 +143,51 @@ def _draw_precision(axes: Axes, records: Sequence[Mapping[str, Any]]) -> None:
     axes.set_ylim(bottom=0)
 
 
+def draw_confusion(
+    matrix: Int[Tensor, "num_classes num_classes"], labels: Sequence[str], title: str
+) -> Figure:
+    """Draw a confusion matrix, or of very many classes what stands out in it.
+
+    Args:
+        matrix: Images of each class (row) by the class they were predicted as (column); it may be sparse.
+        labels: The name of each class.
+        title: Above it.
+    """
+    if len(labels) > _VERY_MANY:
+        return recalls(class_counts(matrix, labels), title)
+    return confusion(matrix.to_dense().numpy(), labels, title)
+
+
+@drawing()
+def recalls(counts: Sequence[ClassCount], title: str) -> Figure:
+    """Draw the recall of all classes in order, and the most frequent confusions.
+
+    Args:
+        counts: The classes.
+        title: Above the two panels.
+    """
+    pairs = confused_pairs(counts)
+    figure = Figure(figsize=(12, 4.6), dpi=DPI, layout="constrained")
+    ordered, confused = figure.subplots(1, 2)
+    found = sorted(100 * count.recall for count in counts if count.total)
+    ordered.plot(range(1, len(found) + 1), found, color=_TEST)
+    ordered.set_xlabel(f"the {len(found):,} classes with images, the worst first")
+    finish_axes(ordered, "recall, %", with_legend=False)
+    ordered.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    confused.barh(range(len(pairs)), [times for *_, times in pairs], color=_TRAIN)
+    names = [
+        f"{shorten(label, _LONGEST_NAME)} as {shorten(other, _LONGEST_NAME)}" for label, other, _ in pairs
+    ]
+    confused.set_yticks(range(len(pairs)), names, fontsize=8)
+    confused.invert_yaxis()
+    confused.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    confused.set_xlabel("images")
+    finish_axes(confused, "most frequent confusions", with_legend=False)
+    set_title(figure, title)
+    return figure
+
+
+@drawing()
 def confusion(
     counts: Int[np.ndarray, "num_classes num_classes"], labels: Sequence[str], title: str
 ) -> Figure:
@@ -192,12 +243,13 @@ def _written_matrix(
         weight = "bold" if row == column else "normal"
         text = str(counts[row, column])
         axes.text(column, row, text, ha="center", va="center", weight=weight, fontsize=written)
-    style: dict[str, Any] = {"fontsize": size, "parse_math": False}
+    style: dict[str, Any] = {"fontsize": size}
     axes.set_xticks(range(num), labels, rotation=90 if is_upright else 0, **style)
     axes.set_yticks(range(num), labels, **style)
     return figure, axes
 
 
+@drawing()
 def position_tables(tables: Mapping[str, Float[np.ndarray, "u k height width"]], title: str) -> Figure:
     """Draw what each query channel reads at each relative offset.
 
@@ -243,7 +295,7 @@ def _table_row(
         panel.set_xticks([])
         panel.set_yticks([])
     label = fold(f"{name}\n{height}×{width}", _ROW_LABEL, _ROW_LABEL_SIZE)
-    style: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center", "parse_math": False}
+    style: dict[str, Any] = {"rotation": 0, "ha": "right", "va": "center"}
     panels[0].set_ylabel(label, fontsize=_ROW_LABEL_SIZE, **style)
     figure.colorbar(image, ax=panels, shrink=0.9, pad=0.01).ax.tick_params(labelsize=7)
 
@@ -267,5 +319,5 @@ def finish_axes(axes: Axes, title: str, *, with_legend: bool) -> None:
     if with_legend:
         place: dict[str, Any] = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.2}
         axes.legend(frameon=False, ncols=4, fontsize=9, handlelength=1.5, columnspacing=1.2, **place)
-    axes.set_title(title, pad=22 if with_legend else 6, parse_math=False)
+    axes.set_title(title, pad=22 if with_legend else 6)
     axes.grid(alpha=0.3)

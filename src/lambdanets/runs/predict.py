@@ -11,12 +11,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.data.decode import decode
-from lambdanets.data.listing import find_images, printable
+from lambdanets.data.listing import find_images
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.sources import read_file
 from lambdanets.data.task import Batch, ReadableTest
 from lambdanets.errors import ArgumentError, check_positive
 from lambdanets.runs.loaded import LoadedModel, Ranking
+from lambdanets.text import printable
 from lambdanets.training.loader import test_batches
 
 # The path that stands for those on the standard input.

@@ -14,7 +14,7 @@ from lambdanets.models.factory import count_parameters
 from lambdanets.runs.display import TrainingProgress
 from lambdanets.runs.tasks import Job
 from lambdanets.runs.tensorboard import TensorBoardSink
-from lambdanets.terminal import print_line
+from lambdanets.streams import print_line
 from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
 from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import DistributedContext

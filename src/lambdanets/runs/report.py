@@ -1,7 +1,7 @@
 """The end of a run: report.md, its images, and the closing lines for the terminal."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from lambdanets.data.task import Task
+from lambdanets.errors import first_line
 from lambdanets.files import replace_file
 from lambdanets.models.factory import count_parameters
 from lambdanets.nn import LambdaLayer2d
@@ -26,8 +27,10 @@ from lambdanets.runs.class_report import (
 from lambdanets.runs.ema import compare_weights
 from lambdanets.runs.figure_style import save_figure
 from lambdanets.runs.finetune import init_rows, not_taken_lines, trained_rows
-from lambdanets.runs.plots import confusion, learning_curves, position_tables
+from lambdanets.runs.plots import draw_confusion, learning_curves, position_tables
+from lambdanets.streams import print_line
 from lambdanets.terminal import count, format_duration, pairs
+from lambdanets.text import markdown_line, printable, shell_words, shown
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.metrics import TOP, Evaluation
 from lambdanets.training.objective import Evaluations
@@ -66,8 +69,8 @@ def write_report(
     title = f"{config.recipe}: {config.model.name}, {evaluation.accuracy:.2%} of {evaluation.total}"
     record = folder.read_init()
     preprocessing = task.preprocessing.to_dict() if task.preprocessing else None
-    matrix = confusion(evaluation.confusion.numpy(), task.labels, title)
     save_confusion(folder.path, evaluation.confusion, task.labels)
+    more = {"confusion.png": lambda: draw_confusion(evaluation.confusion, task.labels, title)}
     return finish_report(
         folder,
         state,
@@ -76,7 +79,7 @@ def write_report(
         results=_result_rows(config, state, evaluations, task),
         start=init_rows(record, preprocessing) if record else {},
         not_taken=not_taken_lines(record) if record else [],
-        images=draw_figures(folder, model, title, {"confusion.png": matrix}, test_name=task.test_name),
+        images=draw_figures(folder, model, title, more, test_name=task.test_name),
         num_files=len(task.train),
         config=config,
         **_class_values(evaluation, task.labels),
@@ -138,7 +141,7 @@ def finish_report(
         images=images,
         **values,
     )
-    replace_file(folder.report, page.encode(errors="surrogateescape"))
+    replace_file(folder.report, page.encode())
     files = ["report.md", *images, folder.best.name, "metrics.jsonl", "train.log", "checkpoints/"]
     return "\n" + pairs({**results, "files": f"{folder.path}/: {' · '.join(files)}"}, width=_WIDTH)
 
@@ -146,13 +149,14 @@ def finish_report(
 def _render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=PackageLoader("lambdanets.runs"),
-        # Markdown, whose cells and lists the template escapes itself.
+        # Markdown, whose signs the template escapes by its filters.
         autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
         undefined=StrictUndefined,
     )
+    environment.filters |= {"markdown": markdown_line, "printable": lambda text: shown(printable(text))}
     return environment.get_template(template).render(**values)
 
 
@@ -217,18 +221,39 @@ def _steps(steps: Sequence[int]) -> str:
 
 
 def draw_figures(
-    folder: RunFolder, model: nn.Module, title: str, more: dict[str, Figure], *, test_name: str = "test"
+    folder: RunFolder,
+    model: nn.Module,
+    title: str,
+    more: Mapping[str, Callable[[], Figure]],
+    *,
+    test_name: str = "test",
 ) -> list[str]:
-    """Draw curves, the figures of a task, and the position tables of lambda layers; give the names."""
-    figures = {"curves.png": learning_curves(folder.read_metrics(), title, test_name), **more}
-    tables = _learned_tables(model)
-    if tables:
-        figures["lambdas.png"] = position_tables(
-            tables, f"{title}: learned position lambdas, R[m - n] by channel"
-        )
-    for name, figure in figures.items():
-        save_figure(figure, folder.path / name)
-    return list(figures)
+    """Draw curves, the figures of a task, and the position tables of lambda layers; give the names.
+
+    One that cannot be drawn or written is left out with a warning.
+    """
+    figures = {"curves.png": lambda: learning_curves(folder.read_metrics(), title, test_name), **more}
+    if tables := _learned_tables(model):
+        heading = f"{title}: learned position lambdas, R[m - n] by channel"
+        figures["lambdas.png"] = lambda: position_tables(tables, heading)
+    drawn = []
+    for name, draw in figures.items():
+        try:
+            save_figure(draw(), folder.path / name)
+            drawn.append(name)
+        # Any: the libraries that draw have their own, and a training that is done does not fail by its page.
+        except Exception as error:
+            warn_of_report(folder, name, error)
+    return drawn
+
+
+def warn_of_report(folder: RunFolder, name: str, error: Exception) -> None:
+    """Say that a part of the report is missing, and how to have it."""
+    reason = first_line(error).removesuffix(".")
+    again = f"lambdanets report {shell_words(folder.path)}"
+    warning = f"warning: {name} could not be made: {reason}. Make it again: {again}"
+    folder.append_log(warning)
+    print_line(warning)
 
 
 def _learned_tables(model: nn.Module) -> dict[str, np.ndarray]:

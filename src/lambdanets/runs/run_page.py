@@ -18,7 +18,7 @@ from lambdanets.runs.class_report import (
 )
 from lambdanets.runs.compare import RunSummary, setting_text, summarize
 from lambdanets.runs.figure_style import dark_variant_of
-from lambdanets.runs.plots import confusion, learning_curves, position_tables
+from lambdanets.runs.plots import draw_confusion, learning_curves, position_tables
 from lambdanets.terminal import format_duration
 from lambdanets.training.changes import differences
 from lambdanets.training.config import RunConfig, TrainConfig
@@ -109,7 +109,7 @@ def _show(folder: RunFolder, config: RunConfig, records: Sequence[Mapping[str, A
     classes = [count.cells() for count in listed_classes(counts)]
     figures = [_drawn("curves", learning_curves(records, title, config.data.test_name))]
     if matrix is not None:
-        figures.append(_drawn("confusion", confusion(matrix[0].numpy(), matrix[1], title)))
+        figures.append(_drawn("confusion", draw_confusion(*matrix, title)))
     if tables := _position_tables(folder.best):
         figures.append(_drawn("lambdas", position_tables(tables, f"{title}: learned position lambdas")))
     known = {figure.title for figure in figures}

@@ -16,6 +16,7 @@ from lambdanets.errors import ArgumentError
 from lambdanets.models import create_model
 from lambdanets.runs.report import write_report
 from lambdanets.terminal import count
+from lambdanets.text import shell_words
 from lambdanets.training.config import DetectConfig, ModelConfig, RunConfig, TrainConfig
 from lambdanets.training.objective import Classification, Objective
 
@@ -101,8 +102,8 @@ def _whole_test(config: TrainConfig, task: Task) -> TestData:
     return WholeTest(
         task.test,
         f"It is one of the {task.test_name} images, all of which must be readable: repair or remove it."
-        f" lambdanets data check {data.root}{kind} --decode names all such files; then type the same command"
-        " again.",
+        f" lambdanets data check {shell_words(data.root)}{kind} --decode names all such files; then type the"
+        " same command again.",
     )
 
 

@@ -4,11 +4,14 @@ import functools
 import os
 import traceback
 from collections.abc import Callable, Collection
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 from torch import nn
 
+from lambdanets.errors import ArgumentError, PathError
 from lambdanets.models.factory import count_parameters, parameter_groups
 from lambdanets.runs.display import TrainingProgress
 from lambdanets.runs.ema import describe_ema, warn_of_ema_behind, warn_of_short_run
@@ -23,8 +26,10 @@ from lambdanets.runs.finetune import (
     write_init,
 )
 from lambdanets.runs.recorder import Recorder
+from lambdanets.runs.report import warn_of_report
 from lambdanets.runs.tasks import Job, load_task, make_job
-from lambdanets.terminal import count, fill, pairs, print_line
+from lambdanets.streams import print_line
+from lambdanets.terminal import count, fill, pairs
 from lambdanets.training.checkpoint import Checkpoint, load_checkpoint, remove_leftovers
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
@@ -33,6 +38,9 @@ from lambdanets.training.objective import Evaluations
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState, init_train_state
 from lambdanets.training.torchrun import StopRequest
+
+# What may differ where a run is only evaluated.
+_ELSEWHERE: Final = ("world_size", "exec.device", "exec.compile")
 
 
 def train(
@@ -95,7 +103,50 @@ def train(
             recorder.print(f"warning: {warning}")
         model = state.trained_model("ema")
         if ctx.is_main:
-            recorder.print(job.write_report(folder, state, model, command, evaluations))
+            try:
+                recorder.print(job.write_report(folder, state, model, command, evaluations))
+            # Any: all that was trained is written.
+            except Exception as error:
+                recorder.log(traceback.format_exc())
+                warn_of_report(folder, folder.report.name, error)
+
+
+def remake_report(path: Path) -> str:
+    """Evaluate the last checkpoint of a finished run again, and write its report and its figures.
+
+    Args:
+        path: The run folder, with checkpoints; its images are where they were.
+
+    Returns:
+        The closing lines of a training.
+
+    Raises:
+        PathError: There is no run, or no checkpoint.
+        ArgumentError: It is not finished.
+        CheckpointError: Its checkpoints are damaged.
+        DataError: The images cannot be read.
+        StorageError: The report cannot be written.
+    """
+    folder = RunFolder.existing(path)
+    config = folder.read_config(RunConfig)
+    config.data.check_ready()
+    # This machine is perhaps another one.
+    here = replace(config, exec=replace(config.exec, device="auto", compile=False))
+    with folder.locked(config), init_distributed(here.exec) as ctx:
+        checkpoint = load_checkpoint(folder.checkpoints)
+        if checkpoint is None:
+            raise PathError(f"report: {folder.checkpoints} must hold a checkpoint, got none.")
+        job = make_job(here, load_task(here))
+        trainer = make_trainer(here, job, ctx)
+        state = first_state(here, job, ctx)
+        state.restore(checkpoint, here, world_size=ctx.size, allow=_ELSEWHERE)
+        if state.step < trainer.total_steps:
+            raise ArgumentError(
+                f"report: run must be finished, got step {state.step} of {trainer.total_steps} in {path}."
+                " The command that trains it continues there."
+            )
+        command = folder.last_command() or f"lambdanets {config.command} {config.recipe}"
+        return job.write_report(folder, state, state.trained_model("ema"), command, trainer.evaluate(state))
 
 
 def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Evaluations:

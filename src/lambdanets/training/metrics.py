@@ -17,6 +17,8 @@ from lambdanets.training.distributed import ALONE, DistributedContext
 
 # Top-k of the second count.
 TOP: Final = 5
+# More classes than a matrix is kept whole for: with their square it would be larger than any data set.
+_LARGEST_WHOLE: Final = 1024
 
 
 @dataclass
@@ -53,7 +55,8 @@ class Evaluation:
     """The result of one pass over the test images, of all processes together.
 
     Attributes:
-        confusion: Images of each class (row) by the class they were predicted as (column).
+        confusion: Images of each class (row) by the class they were predicted as (column); a sparse tensor
+            for more than a thousand classes.
         loss: Mean cross-entropy, without label smoothing.
         top5_correct: Images whose class is among the five most likely; with fewer classes, all of them.
         left_out: Images that could not be read and are in no other count.
@@ -73,7 +76,8 @@ class Evaluation:
     @property
     def correct(self) -> int:
         """Images classified correctly."""
-        return int(self.confusion.diagonal().sum())
+        entries = confusion_entries(self.confusion)
+        return int(entries[entries[:, 0] == entries[:, 1], 2].sum())
 
     @property
     def total(self) -> int:
@@ -115,6 +119,30 @@ class Evaluation:
                 f" got {self.total + self.left_out}."
             )
         return self
+
+
+def confusion_entries(confusion: Int[Tensor, "num_classes num_classes"]) -> Int[Tensor, "n 3"]:
+    """Give class, predicted class and images of each entry of a confusion matrix that is not zero."""
+    if confusion.is_sparse:
+        confusion = confusion.coalesce()
+        places, images = confusion.indices().T, confusion.values()
+    else:
+        places = confusion.nonzero()
+        images = confusion[tuple(places.T)]
+    return torch.cat((places, images[:, None]), dim=1)
+
+
+def confusion_matrix(
+    entries: Int[Tensor, "n 3"], num_classes: int
+) -> Int[Tensor, "{num_classes} {num_classes}"]:
+    """Put a confusion matrix together from entries; those of one place are added."""
+    size = (num_classes, num_classes)
+    if num_classes > _LARGEST_WHOLE:
+        places, images = entries[:, :2].T, entries[:, 2]
+        return torch.sparse_coo_tensor(places, images, size, check_invariants=True).coalesce()
+    return torch.zeros(size, dtype=torch.int64).index_put_(
+        (entries[:, 0], entries[:, 1]), entries[:, 2], accumulate=True
+    )
 
 
 def evaluate(
@@ -205,7 +233,8 @@ class _Tally:
     def __init__(self, num_classes: int, device: torch.device, real: Tensor | None) -> None:
         self.num_classes = num_classes
         self.device = device
-        self.confusion = torch.zeros(num_classes**2, dtype=torch.int64, device=device)
+        # For each image its class and the predicted one, as one number.
+        self.pairs = [torch.zeros(0, dtype=torch.int64, device=device)]
         # Among the first five; in a set of labels; with such a set; left out.
         self.counts = torch.zeros(4, dtype=torch.int64, device=device)
         self.loss = torch.zeros((), dtype=torch.float64, device=device)
@@ -225,8 +254,7 @@ class _Tally:
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         self.loss += cross_entropy(logits, classes, reduction="none").double().sum()
         predictions = logits.argmax(dim=1)
-        pairs = classes * self.num_classes + predictions
-        self.confusion.index_add_(0, pairs, torch.ones_like(pairs))
+        self.pairs.append(classes * self.num_classes + predictions)
         self.counts[0] += (_label_ranks(logits, classes) < min(TOP, self.num_classes)).sum()
         if self.real is not None:
             rows = self.real[first : self.seen][readable].to(self.device)
@@ -239,10 +267,17 @@ class _Tally:
 
     def result(self, ctx: DistributedContext) -> Evaluation:
         """The sums over all processes."""
-        sums = ctx.all_reduce(torch.cat([self.confusion, self.counts])).cpu()
-        loss = ctx.all_reduce(self.loss).item()
-        confusion = sums[:-4].reshape(self.num_classes, self.num_classes)
+        pairs, images = torch.cat(self.pairs).unique(return_counts=True)
+        own = torch.stack((pairs // self.num_classes, pairs % self.num_classes, images), dim=1).cpu()
+        is_whole = self.num_classes <= _LARGEST_WHOLE
+        whole = confusion_matrix(own, self.num_classes).flatten() if is_whole else own.flatten()[:0]
+        sums = ctx.all_reduce(torch.cat([whole, self.counts.cpu()]))
         top5_correct, real_correct, real_total, left_out = sums[-4:].tolist()
+        if is_whole:
+            confusion = sums[:-4].reshape(self.num_classes, -1)
+        else:
+            confusion = confusion_matrix(torch.cat(ctx.all_gather(own)), self.num_classes)
+        loss = ctx.all_reduce(self.loss).item()
         total = int(confusion.sum())
         if not total:
             raise DataError("evaluate: batches must hold at least one readable image, got none.")

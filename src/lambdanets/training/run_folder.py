@@ -5,6 +5,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -14,6 +15,7 @@ from typing import Any, Final, TypeVar
 from lambdanets.errors import ArgumentError, CheckpointError, PathError
 from lambdanets.files import append_line, replace_file, storing
 from lambdanets.reading import UnreadableError, read_json, read_records, read_text, reading
+from lambdanets.text import shown
 from lambdanets.training.changes import differences
 from lambdanets.training.config import RunConfig, TrainConfig
 
@@ -24,6 +26,8 @@ RAW: Final = "raw_"
 
 # Other runs that a message lists.
 _MOST_NAMED: Final = 5
+
+_COMMAND: Final = re.compile(r"lambdanets(\.| (pseudo |detect )?)train(_detector)?\b")
 
 
 class RunFolder:
@@ -147,8 +151,8 @@ class RunFolder:
     def append_log(self, text: str) -> None:
         """Add lines with the time to train.log. A full disk is no reason to stop: nothing needs the log."""
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
-        with suppress(OSError), self.log.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.writelines(f"{now}  {line}\n" for line in text.splitlines())
+        with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
+            file.writelines(f"{now}  {line}\n" for line in shown(text).splitlines())
 
     def finished(self, config: RunConfig) -> str | None:
         """Describe a complete run, for a command that would train it again; None if it is not complete."""
@@ -166,6 +170,11 @@ class RunFolder:
     def warnings(self) -> list[str]:
         """The warnings of all sessions, from train.log."""
         return [line.partition("warning: ")[2] for line in _lines(self.log) if "  warning: " in line]
+
+    def last_command(self) -> str | None:
+        """The command line of the last session, from train.log; None where there is none."""
+        lines = [line.partition("  ")[2] for line in _lines(self.log)]
+        return next((line for line in reversed(lines) if _COMMAND.match(line)), None)
 
     def sessions(self) -> int:
         """Number of sessions that have worked on the run."""
