@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Linux's prctl option: which signal a process gets when its parent dies.
 _SET_DEATH_SIGNAL: Final = 1
 
+# What asks a program to stop; a closed terminal (SIGHUP) does so too.
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
+
 # Seconds for a child that was asked to stop to finish its step and to save.
 _GRACE_S: Final = 60.0
 
@@ -27,17 +30,18 @@ _GRACE_S: Final = 60.0
 PARENT: Final = "LAMBDANETS_PARENT"
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Have this process asked to stop (SIGTERM) when its parent dies, be it by SIGKILL.
+def die_with_parent(parent: int | None = None, number: int = signal.SIGTERM) -> None:
+    """Have this process asked to stop when its parent dies, be it by SIGKILL.
 
     Only Linux has such a signal.
 
     Args:
         parent: Number of the parent, where it is known: if it is gone already, this process leaves at once.
             None: as the variable `PARENT` says, if it is there.
+        number: The signal.
     """
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, number)
     expected = int(os.environ.get(PARENT, 0)) if parent is None else parent
     # It died between the start of this process and the call above, which therefore has no effect.
     if expected and os.getppid() != expected:

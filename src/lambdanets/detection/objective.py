@@ -168,7 +168,8 @@ def evaluate_detections(
     sums = torch.zeros(len(_LOSSES) + 1, dtype=torch.float64)
 
     def judge() -> None:
-        for batch in test_batches(data, 1, ctx=ctx, num_workers=execution.num_workers):
+        workers, limit_s = execution.num_workers, execution.batch_limit_s
+        for batch in test_batches(data, 1, ctx=ctx, num_workers=workers, limit_s=limit_s):
             images, targets = _moved(batch, ctx.device)
             with autocast(ctx.device, dtype):
                 detections, found = detect_and_judge(model, images, targets)

@@ -184,7 +184,7 @@ class ExecConfig:
         sync_batch_norm: Batch norm over the images of all processes.
         parallel: ddp: each process holds the whole network. fsdp: each holds a part, to save memory.
         deterministic: Kernels that give the same bits in each run, at a price; a CPU does so anyway.
-        timeout_s: Longest time that processes wait for one another, in seconds.
+        timeout_s: Longest time that processes wait for one another, in seconds; nine tenths for a batch.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -204,6 +204,11 @@ class ExecConfig:
         require(self, "accumulation", self.accumulation >= 1, "be at least 1")
         require(self, "num_workers", self.num_workers >= 0, "be at least 0")
         require(self, "timeout_s", self.timeout_s > 0, "be positive")
+
+    @property
+    def batch_limit_s(self) -> float:
+        """Longest time to wait for a batch: who misses one says so before those do that wait for it."""
+        return 0.9 * self.timeout_s
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from jaxtyping import Int
@@ -23,6 +23,7 @@ from lambdanets.training.objective import Evaluations, Objective
 from lambdanets.training.optimizer import scheduled_learning_rate, set_learning_rate
 from lambdanets.training.state import TrainState
 from lambdanets.training.step import train_step
+from lambdanets.waiting import stoppable
 
 # The epoch and the images' indices of one step.
 Step = tuple[int, Int[Tensor, " b"]]
@@ -129,6 +130,10 @@ class Trainer:
             DataError: Too many files cannot be read.
             StoppedError: `stop_requested` was true; the state is saved.
         """
+        with stoppable(self.stop_requested):
+            return self._fit(state)
+
+    def _fit(self, state: TrainState) -> Evaluations:
         if state.step == 0 and self.config.faults.nonfinite == "rollback":
             self.callback.save(state, must=True)
         self._rehearse(state)
@@ -186,20 +191,23 @@ class Trainer:
         left = ((epoch, indices) for epoch in epochs for indices in self.batches(epoch))
         steps, ahead = itertools.tee(itertools.islice(left, offset, None))
         calls = ((epoch, self.ctx.shard(indices)) for epoch, indices in ahead)
-        return steps, load_batches(self.data, calls, self.config.exec.num_workers)
+        execution = self.config.exec
+        batches = load_batches(self.data, calls, execution.num_workers, limit_s=execution.batch_limit_s)
+        return steps, batches
 
     def _train_epoch(self, state: TrainState, steps: Iterator[Step], batches: Iterator[Batch]) -> bool:
         """Train to the end of an epoch; false after a rollback."""
         state.ddp_model.train()
         for epoch, indices in steps:
             if self._stop:
-                self.callback.save(state, must=True)
-                raise StoppedError(
-                    f"stopped at step {state.step} of {self.total_steps}; the same command continues there."
-                )
+                self._leave(state)
             started = time.perf_counter()
             try:
                 batch = next(batches)
+            except StoppedError:
+                if self.ctx.size == 1:
+                    self._leave(state)
+                raise
             except DataError:
                 # Alone: other processes would wait in their step while this one saves.
                 if self.ctx.size == 1:
@@ -215,6 +223,13 @@ class Trainer:
             if self._save_is_due:
                 self._save(state)
         return True
+
+    def _leave(self, state: TrainState) -> NoReturn:
+        """Save, and leave as was asked for."""
+        self.callback.save(state, must=True)
+        raise StoppedError(
+            f"stopped at step {state.step} of {self.total_steps}; the same command continues there."
+        )
 
     def _step(self, state: TrainState, batch: Batch, num_images: int) -> str | None:
         """Make one step; what was not finite, so that the update was not made, or None."""

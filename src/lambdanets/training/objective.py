@@ -183,7 +183,7 @@ class Classification(Objective):
         """Count what is correct; each image is read once."""
         evaluations = evaluate_models(
             models,
-            test_batches(data, ctx=ctx, num_workers=execution.num_workers),
+            test_batches(data, ctx=ctx, num_workers=execution.num_workers, limit_s=execution.batch_limit_s),
             self.num_classes,
             prepare=self.prepare,
             precision=autocast_dtype(execution.precision, ctx.device),

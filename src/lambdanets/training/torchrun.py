@@ -10,10 +10,8 @@ from types import FrameType
 from typing import Final
 
 from lambdanets.errors import StoppedError
-from lambdanets.processes import PARENT
+from lambdanets.processes import PARENT, STOP_SIGNALS
 
-# A closed terminal (SIGHUP) is one too.
-_STOP: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 _OF_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
 
 
@@ -67,7 +65,7 @@ def launch(argv: Sequence[str], num_processes: int, max_restarts: int = 0) -> in
         _, first = error.get_first_failure()
         return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
     except SignalException as error:
-        return StoppedError.exit_code if error.sigval in _STOP else 128 + int(error.sigval)
+        return StoppedError.exit_code if error.sigval in STOP_SIGNALS else 128 + int(error.sigval)
     finally:
         # For the children alone: this process may run other commands.
         del os.environ[PARENT]
@@ -97,7 +95,9 @@ class StopRequest:
             return
         # Those of a terminal stay ignored where they are: by nohup, in a shell's background, or as a parent
         # passes them on.
-        taken = [one for one in _STOP if one not in _OF_TERMINAL or signal.getsignal(one) != signal.SIG_IGN]
+        taken = [
+            one for one in STOP_SIGNALS if one not in _OF_TERMINAL or signal.getsignal(one) != signal.SIG_IGN
+        ]
         before = {number: signal.signal(number, self._receive) for number in taken}
         try:
             yield self
