@@ -80,9 +80,10 @@ def worker_pool(
             yield pool
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            _end({*multiprocessing.active_children()} - others)
+            _end({*multiprocessing.active_children()} - others, asking=True)
             raise
-        pool.shutdown()
+        pool.shutdown(wait=False)
+        _end({*multiprocessing.active_children()} - others, asking=False)
 
 
 def _start_child(parent: int, initializer: Callable[..., object] | None, arguments: tuple[Any, ...]) -> None:
@@ -121,11 +122,16 @@ def _stopped_by_signals(what: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _end(children: "set[BaseProcess]") -> None:
-    """Ask children to stop, and kill those that do not in time."""
+def _end(children: "set[BaseProcess]", *, asking: bool) -> None:
+    """Wait for children to end, after asking them to (SIGTERM) if need be, and kill what does not."""
     try:
         for child in children:
-            child.terminate()
+            if asking:
+                child.terminate()
+            # One that is stopped would not hear of it.
+            if child.pid and child.is_alive():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(child.pid, signal.SIGCONT)
         deadline = time.monotonic() + _GRACE_S
         for child in children:
             child.join(max(0.0, deadline - time.monotonic()))

@@ -1,5 +1,6 @@
 """Waits without an end: what makes batches hangs, is stopped, killed, or cannot hand them over."""
 
+import fcntl
 import os
 import re
 import resource
@@ -12,7 +13,10 @@ import pytest
 import torch
 
 from lambdanets import waiting
-from lambdanets.errors import DataError, StoppedError
+from lambdanets.data import check
+from lambdanets.errors import DataError, StoppedError, StorageError
+from lambdanets.processes import worker_pool
+from lambdanets.runs import eval_table
 from lambdanets.training.config import ExecConfig
 from lambdanets.training.loader import load_batches
 from support.training import Notes, TinyData, tiny_config, tiny_state, tiny_trainer
@@ -159,3 +163,55 @@ def test_a_lone_run_whose_batch_is_late_saves_what_it_has(quick):
     with pytest.raises(DataError, match=r"a batch must come within 0\.9 s"):
         tiny_trainer(config, _HangsAt(3), callback=notes).fit(state)
     assert notes.saved_steps == [3]
+
+
+def _hang(seconds):
+    """In a process of a pool: stop, as a debugger or a batch system stops one."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+@pytest.mark.slow
+def test_a_child_that_is_stopped_neither_keeps_a_pool_nor_outlives_it(quick):
+    children = []
+    started = time.monotonic()
+    with pytest.raises(DataError, match="late"), worker_pool(1, "nothing was changed.") as pool:
+        future = pool.submit(_hang, 1)
+        children += torch.multiprocessing.active_children()
+        waiting.wait_for(future, 10.0, lambda: DataError("late"))
+    assert time.monotonic() - started < 20
+    assert children and not any(Path(f"/proc/{child.pid}").exists() for child in children)
+
+
+def test_pictures_that_are_never_read_end_data_check(quick, monkeypatch):
+    monkeypatch.setattr(check, "_LIMIT_S", 0.3)
+    source = _EndlessSource()
+    with pytest.raises(DataError, match=r"data check: 32 images must be decoded within 0\.3 s, got none\."):
+        list(check._decoded(source, "train", 2))
+
+
+class _EndlessSource:
+    labels = ("one",)
+    targets = torch.zeros(3, dtype=torch.long)
+
+    def __len__(self):
+        return 3
+
+    def name(self, index):
+        return str(index)
+
+    def relative_name(self, index):
+        return b""
+
+    def read(self, index):
+        threading.Event().wait(30)
+
+
+def test_a_table_that_another_process_holds_is_waited_for_and_then_refused(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_table, "_LOCK_S", 0.3)
+    holder = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    with pytest.raises(StorageError, match=r"got 'the folder was locked by another process for 0\.3 s'"):
+        eval_table._append_row(tmp_path / "table.csv", {})
+    threading.Timer(0.1, os.close, [holder]).start()
+    eval_table._append_row(tmp_path / "table.csv", {})
+    assert len((tmp_path / "table.csv").read_text().splitlines()) == 2

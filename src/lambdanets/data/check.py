@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,16 @@ from lambdanets.files import absolute, storing
 from lambdanets.processes import worker_pool
 from lambdanets.terminal import counting
 from lambdanets.text import shell_words
+from lambdanets.waiting import Beside, wait_for
 
 # The settings that say where the parts are.
 _PARTS: Final = ("train", "test", "holdout", "train_labels", "test_labels")
 
 # Images that a process decodes before it reports.
 _AT_ONCE: Final = 32
+
+# Seconds in which they are decoded, unless something hangs.
+_LIMIT_S: Final = 600.0
 
 # Images that are worth a process more: it takes seconds to start.
 _WORTH_A_PROCESS: Final = 1000
@@ -242,16 +247,26 @@ def _decoded(source: Source, part: str, num_workers: int) -> Iterator[_Checked]:
 def _in_processes(source: Source, pieces: list[range], num_workers: int) -> Iterator[list[_Checked]]:
     num_workers = min(num_workers, len(source) // _WORTH_A_PROCESS)
     if num_workers < 2:
-        yield from map(partial(_decode_all, source), pieces)
+        with closing(Beside()) as beside:
+            for piece in pieces:
+                yield wait_for(beside.submit(partial(_decode_all, source, piece)), _LIMIT_S, _late)
         return
     try:
         with worker_pool(num_workers, "nothing was changed.", _take, (source,)) as pool:
-            yield from pool.map(_decode_taken, pieces)
+            for future in [pool.submit(_decode_taken, piece) for piece in pieces]:
+                yield wait_for(future, _LIMIT_S, _late)
     except BrokenProcessPool as error:
         raise DataError(
             "data check: processes that decode must live, got one that was killed, probably for memory."
             " Use fewer with --workers."
         ) from error
+
+
+def _late() -> DataError:
+    return DataError(
+        f"data check: {_AT_ONCE} images must be decoded within {_LIMIT_S:g} s, got none. The usual cause is a"
+        " disk that does not answer, or processes that were stopped."
+    )
 
 
 def _decode_all(source: Source, indices: range) -> list[_Checked]:

@@ -4,8 +4,9 @@ import csv
 import fcntl
 import io
 import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from lambdanets.runs.evaluate import EvalSettings, RunEvaluation, evaluate_run
 from lambdanets.runs.origin import commit, now, versions
 from lambdanets.text import to_cell
 from lambdanets.training.distributed import DistributedContext
+from lambdanets.waiting import wait_until
 
 _COLUMNS: Final = (
     *("run", "recipe", "model", "weights", "epoch", "step", "image_height", "image_width"),
@@ -23,6 +25,9 @@ _COLUMNS: Final = (
     *("total", "left_out", "images_per_s", "device", "torch", "commit", "date", "error"),
     *("data", "test_name"),
 )
+# Seconds to wait for the other writers of a table, and between two attempts.
+_LOCK_S: Final = 60.0
+_PAUSE_S: Final = 0.05
 # Tables of earlier versions have these columns, and get the others with their next row.
 _OLD_COLUMNS: Final = _COLUMNS[:-2]
 
@@ -152,11 +157,27 @@ def _content(path: Path) -> str:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keep other writers of this command away from a folder, where the system has such locks."""
+    """Keep other writers of this command away from a folder, where the system has such locks.
+
+    Raises:
+        OSError: Another process has held the lock for a minute.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
+
+    def is_taken(seconds: float) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(min(seconds, _PAUSE_S))
+            return False
+        except OSError:
+            # The system has no such locks.
+            pass
+        return True
+
     try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        held = f"the folder was locked by another process for {_LOCK_S:g} s"
+        wait_until(is_taken, _LOCK_S, lambda: OSError(held))
         yield
     finally:
         os.close(descriptor)
