@@ -74,6 +74,15 @@ class LostProcessError(RuntimeError):
     exit_code: ClassVar[int] = 1
 
 
+def check_path(who: str, argument: str, path: object) -> None:
+    """Raise where a path is an empty text, which would stand for the working directory."""
+    if isinstance(path, str) and not path.strip():
+        raise ArgumentError(
+            f"{who}: {argument} must be a path, got {path!r}. Is a variable of the shell not set? The working"
+            " directory is `.`."
+        )
+
+
 def bind_tensor(
     who: str, argument: str, tensor: "Tensor", letters: str, sizes: Sizes, *, own_type: bool = False
 ) -> None:

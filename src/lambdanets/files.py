@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from lambdanets.errors import ArgumentError, StorageError
 from lambdanets.reading import kind_of
@@ -34,13 +35,50 @@ def storing(
         raise StorageError(f"{who}: {what} must be writable, got '{reason}'. {advice}") from error
 
 
+def make_folder(path: Path, who: str = "run folder", advice: str = "Free some space or use --out.") -> None:
+    """Make a folder, with those above it, where there is none yet."""
+    with storing(path, who, advice):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def make_inner_folder(
+    path: Path, who: str = "run folder", advice: str = "Free some space or use --out."
+) -> None:
+    """Make a folder in one that is there, where there is none yet.
+
+    Raises:
+        StorageError: The folder above is gone, or there is a link or a file.
+    """
+    with storing(path, who, advice):
+        try:
+            path.mkdir()
+        except FileExistsError:
+            mode = path.lstat().st_mode
+            if not stat.S_ISDIR(mode):
+                raise _wrong_kind(path, mode, "a folder") from None
+
+
 def write_flushed(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a new file and wait until the disk has it; the umask takes from its mode."""
+    with _created(path, mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def _created(path: Path, mode: int) -> Iterator[BinaryIO]:
+    """Open a new file, and wait at the end until the disk has it."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, mode), "wb") as file:
-        file.write(content)
+        yield file
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_at(descriptor: int, content: bytes, start: int) -> None:
+    """Write bytes at a place of an open file, all of them."""
+    done = 0
+    while done < len(content):
+        done += os.pwrite(descriptor, content[done:], start + done)
 
 
 def flush(path: Path) -> None:
@@ -58,7 +96,7 @@ def replace_file(
     who: str = "run folder",
     advice: str = "Free some space or use --out.",
     *,
-    mode: int = 0o666,
+    mode: int | None = None,
 ) -> None:
     """Replace a file by a whole new one, with the mode it had; a crash leaves either, never a mixture.
 
@@ -67,25 +105,49 @@ def replace_file(
         content: All of it.
         who: Who complains.
         advice: What to do when the disk fails.
-        mode: The mode of a file that is new, from which the umask takes.
+        mode: What may be done with it at most, such as the mode of the file that it describes; from that of
+            a new file the umask takes too.
 
     Raises:
         StorageError: The disk fails, or the path is a link, a folder, a pipe or a device.
     """
+    with new_file(path, who, advice, mode=mode) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file(
+    path: Path,
+    who: str = "run folder",
+    advice: str = "Free some space or use --out.",
+    *,
+    mode: int | None = None,
+) -> Iterator[BinaryIO]:
+    """Open a file beside that takes the place of `path` when all is written, and else goes away.
+
+    The arguments and the errors are those of `replace_file`.
+    """
     with storing(path, who, advice):
-        old = _regular_mode(path)
-        beside = path.with_name(f".tmp-{path.name[:100]}-{os.getpid()}")
+        old, most = _regular_mode(path), 0o777 if mode is None else mode
+        beside = _beside(path)
         # Of a killed process that had the same number.
         beside.unlink(missing_ok=True)
         try:
-            write_flushed(beside, content, mode)
+            # Never more open than it will be.
+            with _created(beside, (0o666 if old is None else old) & most) as file:
+                yield file
             if old is not None:
-                beside.chmod(old)
+                beside.chmod(old & (most | ~0o777))
             beside.replace(path)
         finally:
             with contextlib.suppress(OSError):
                 beside.unlink(missing_ok=True)
         flush(path.parent)
+
+
+def _beside(path: Path) -> Path:
+    """The name under which this process writes what will have the name of a path."""
+    return path.with_name(f".tmp-{path.name[:50]}-{os.getpid()}")
 
 
 def _regular_mode(path: Path) -> int | None:
@@ -98,11 +160,15 @@ def _regular_mode(path: Path) -> int | None:
         status = path.lstat()
     except FileNotFoundError:
         return None
-    if stat.S_ISLNK(status.st_mode):
-        raise OSError(f"a link to {path.readlink()}, and links are not written through")
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(f"{kind_of(status.st_mode)} where a file is needed")
+        raise _wrong_kind(path, status.st_mode, "a file")
     return stat.S_IMODE(status.st_mode)
+
+
+def _wrong_kind(path: Path, mode: int, needed: str) -> OSError:
+    if stat.S_ISLNK(mode):
+        return OSError(f"a link to {path.readlink()}, and links are not written through")
+    return OSError(f"{kind_of(mode)} where {needed} is needed")
 
 
 def append_line(
@@ -110,8 +176,6 @@ def append_line(
     line: str,
     who: str = "run folder",
     advice: str = "Free some space or use --out.",
-    *,
-    encoding_errors: str = "strict",
 ) -> None:
     """Add a line to a file of lines: all of it or nothing. A half line before it, as a kill leaves, is cut.
 
@@ -126,10 +190,8 @@ def append_line(
                 raise OSError("no regular file")
             end = _end_of_lines(file.fileno())
             os.ftruncate(file.fileno(), end)
-            content, done = f"{line}\n".encode("utf-8", encoding_errors), 0
             try:
-                while done < len(content):
-                    done += os.pwrite(file.fileno(), content[done:], end + done)
+                write_at(file.fileno(), f"{line}\n".encode(), end)
                 os.fsync(file.fileno())
             except OSError:
                 with contextlib.suppress(OSError):
@@ -163,13 +225,13 @@ def new_folder(folder: Path, who: str) -> Iterator[Path]:
     """
     if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
         raise ArgumentError(f"{who}: folder must be new or empty, got {folder}, which holds something else.")
-    beside = folder.with_name(f".tmp-{folder.name[:100]}-{os.getpid()}")
-    try:
-        with storing(folder, who, "Free some space or use another folder."):
-            beside.mkdir(parents=True)
+    beside = _beside(folder)
+    with storing(folder, who, "Free some space or use another folder."):
+        beside.mkdir(parents=True)
+        try:
             yield beside
             flush(beside)
             beside.rename(folder)
             flush(folder.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)

@@ -14,8 +14,10 @@ from lambdanets.errors import DataError
 # Bytes of a file that a person or a run writes: settings, metrics, names of classes, tables.
 _SMALL: Final = 2**28
 
-# What is no regular file.
+# What a name may stand for.
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
+    (stat.S_ISREG, "a file"),
+    (stat.S_ISLNK, "a link"),
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
     (stat.S_ISSOCK, "a socket"),
@@ -84,7 +86,7 @@ def _open_regular(path: str | bytes | Path, limit: int | None = None) -> Iterato
 
 
 def kind_of(mode: int) -> str:
-    """What a file is that is no regular one: a folder, a pipe, a device."""
+    """What something is by its mode: a file, a folder, a pipe, a device."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
 
 

@@ -313,6 +313,7 @@ def test_freezing_random_weights_is_warned_of(source, tmp_path):
 def test_a_run_without_init_leaves_no_record_of_an_earlier_try(tmp_path):
     config = config_of(sched=SchedConfig(epochs=1))
     (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text(config.to_json())
     (tmp_path / "run/init.json").write_text("{}")
     train_run(tmp_path / "run", config)
     assert not (tmp_path / "run/init.json").exists()

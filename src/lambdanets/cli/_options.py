@@ -15,6 +15,7 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 import tyro
 
 from lambdanets.cli._examples import examples
+from lambdanets.cli._paths import reading_paths
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError, DataError, PathError
@@ -114,13 +115,14 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
 def _parsed(record: Any, argv: Sequence[str], command: str, recipe: RunConfig | None) -> Any:
     """Parse arguments into a record; help ends with examples."""
     try:
-        return tyro.cli(
-            record,
-            args=argv[1:] if recipe else argv,
-            prog=" ".join(["lambdanets", command, *([recipe.recipe] if recipe else [])]),
-            description=describe_recipe(recipe.recipe)["Summary"] if recipe else None,
-            config=_CONFIG,
-        )
+        with reading_paths(argv, command):
+            return tyro.cli(
+                record,
+                args=argv[1:] if recipe else argv,
+                prog=" ".join(["lambdanets", command, *([recipe.recipe] if recipe else [])]),
+                description=describe_recipe(recipe.recipe)["Summary"] if recipe else None,
+                config=_CONFIG,
+            )
     except SystemExit as stop:
         if not stop.code:
             print_line(examples(command))

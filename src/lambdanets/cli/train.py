@@ -106,6 +106,7 @@ class _RunOptions:
         config.data.check_ready()
         if world_size() == 1:
             # Before the images are looked at: a finished run does not need them any more.
+            folder.check_claim()
             folder.changes(config, self.resume_allow)
             if _is_finished(folder, config):
                 return 0

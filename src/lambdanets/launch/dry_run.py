@@ -38,6 +38,7 @@ from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Trainer
 from lambdanets.training.objective import Classification
 from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.run_names import list_checkpoints
 from lambdanets.training.state import ema_decay
 
 _WIDTH: Final = 110
@@ -242,7 +243,7 @@ def _planned_init(
     """Find what a run would take of its `init`; a run that goes on takes nothing more."""
     if not isinstance(config, TrainConfig) or config.init is None:
         return None
-    if any(RunFolder(out).checkpoints.glob("step-*")):
+    if list_checkpoints(RunFolder(out).checkpoints):
         return RunFolder(out).read_init()
     init = read_init(config.init)
     return init_record(init, plan_init(model, init, config.model, images.labels), config)

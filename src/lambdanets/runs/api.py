@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 from lambdanets.data.augment import AugmentConfig, PseudoConfig
 from lambdanets.data.config import DataConfig
 from lambdanets.data.detection import CocoConfig, JitterConfig
-from lambdanets.errors import ArgumentTypeError, StoppedError
+from lambdanets.errors import ArgumentTypeError, StoppedError, check_path
 from lambdanets.recipes import RECIPES, fit_recipe, get_recipe, is_fitted, replace_data, smoke_run
 from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
@@ -276,7 +276,8 @@ def _train(
 
 
 def _folder_of(config: RunConfig, out: str | Path | None) -> RunFolder:
-    return RunFolder(Path(out or Path("runs", config.recipe)).expanduser())
+    check_path("train", "out", out)
+    return RunFolder(Path(Path("runs", config.recipe) if out is None else out).expanduser())
 
 
 def _set_environment() -> None:

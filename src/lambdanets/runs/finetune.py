@@ -155,8 +155,17 @@ def write_init(folder: RunFolder, record: Mapping[str, Any]) -> None:
     Raises:
         StorageError: The folder cannot be written.
     """
+    replace_file(folder.init, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def remove_init(folder: RunFolder) -> None:
+    """Forget the record of a start that a command before has left, which failed before its first result.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
     with storing(folder.init):
-        replace_file(folder.init, (json.dumps(record, indent=2) + "\n").encode())
+        folder.init.unlink(missing_ok=True)
 
 
 def init_rows(record: Mapping[str, Any], preprocessing: Mapping[str, Any] | None) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
 from lambdanets.training.config import ModelConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
+from lambdanets.training.run_names import list_checkpoints
 
 # Weights of other libraries, which have names of their own.
 _FOREIGN: Final = {"timm:": "timm", "hf-hub:": "the Hugging Face Hub"}
@@ -153,4 +154,4 @@ def check_fine_tuning(config: TrainConfig, folder: RunFolder) -> None:
 
 def _goes_on(folder: RunFolder) -> bool:
     """Whether a run has weights of its own; one that failed before it had any may change its network."""
-    return folder.config.is_file() and any(folder.checkpoints.glob("step-*"))
+    return folder.config.is_file() and bool(list_checkpoints(folder.checkpoints))

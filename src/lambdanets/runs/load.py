@@ -15,6 +15,7 @@ from lambdanets.models import create_model
 from lambdanets.runs.loaded import LoadedModel, Origin, Weights
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
 from lambdanets.training.run_folder import RunFolder, record_of_raw
+from lambdanets.training.run_names import list_checkpoints
 from lambdanets.training.weights import (
     OTHER_WEIGHTS,
     check_finite,
@@ -96,7 +97,7 @@ def _stored(path: Path, weights: Weights) -> _Stored:
             others = " --weights ema (weights='ema' in Python) takes those of its newest checkpoint."
             raise PathError(
                 f"load_run: {path} must hold {run.best.name}, got none. It comes with the first epoch."
-                f"{others if any(run.checkpoints.glob('step-*')) else ''}"
+                f"{others if list_checkpoints(run.checkpoints) else ''}"
             )
         return _of_run(run, _from_file(run.best, "best"))
     checkpoint = load_checkpoint(run.checkpoints)

@@ -2,27 +2,31 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from torch import nn
 
 from lambdanets.errors import StorageError
-from lambdanets.files import replace_file
+from lambdanets.files import make_inner_folder, replace_file
 from lambdanets.models.factory import count_parameters
 from lambdanets.runs.display import TrainingProgress
 from lambdanets.runs.tasks import Job
 from lambdanets.runs.tensorboard import TensorBoardSink
+from lambdanets.runs.unwritten import Unwritten
 from lambdanets.streams import print_line
-from lambdanets.training.checkpoint import load_checkpoint, save_checkpoint
+from lambdanets.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lambdanets.training.config import RunConfig
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Callback
 from lambdanets.training.objective import Trained
 from lambdanets.training.run_folder import RunFolder, headline
 from lambdanets.training.state import TrainState
-from lambdanets.training.weights import save_weights
+
+# Seconds between two looks at whether the run folder is still in its place.
+_CHECK_S: Final = 2.0
 
 
 class Recorder(Callback):
@@ -51,8 +55,8 @@ class Recorder(Callback):
         self._progress: TrainingProgress | None = None
         self._with_tensorboard = with_tensorboard
         self._events: TensorBoardSink | None = None
-        # Lines of metrics.jsonl that a full disk has not taken yet.
-        self._waiting: list[dict[str, Any]] = []
+        self._unwritten = Unwritten(folder)
+        self._last_check = time.monotonic()
 
     @contextlib.contextmanager
     def shown_by(self, progress: TrainingProgress) -> Iterator[None]:
@@ -77,7 +81,10 @@ class Recorder(Callback):
             print_line(text)
 
     def on_step_end(self, state: TrainState, num_images: int) -> None:
-        """Show the step."""
+        """Show the step, and see every few seconds that the folder is still there."""
+        if self.ctx.is_main and time.monotonic() - self._last_check > _CHECK_S:
+            self.folder.check_held()
+            self._last_check = time.monotonic()
         meter = state.meter
         if self._progress and meter.count:
             accuracy = self.job.objective.training_accuracy(meter)
@@ -89,15 +96,15 @@ class Recorder(Callback):
         best_model = state.trained_model(_best_weights(state)) if is_best else None
         if not self.ctx.is_main:
             return
-        self._waiting.append(record)
+        self.folder.check_held()
+        self._unwritten.add_line(record)
         try:
-            while self._waiting:
-                self.folder.append_metrics(self._waiting[0])
-                del self._waiting[0]
             if best_model:
                 self._save_best(state, best_model)
+            else:
+                self._unwritten.write()
         except StorageError as error:
-            # The line waits, and a checkpoint decides whether the run can go on.
+            # It waits, and a checkpoint decides whether the run can go on.
             self._warn(str(error))
         if self._events:
             self._events.add(record)
@@ -114,10 +121,11 @@ class Recorder(Callback):
         if not self.ctx.is_main:
             return
         path = self.folder.path / "diagnostics" / f"step-{record['step']:08d}.json"
+        self.folder.check_held()
         try:
-            path.parent.mkdir(exist_ok=True)
+            make_inner_folder(path.parent)
             replace_file(path, (json.dumps(record, indent=2) + "\n").encode())
-        except OSError as error:
+        except StorageError as error:
             self._warn(str(error))
         if policy != "stop":
             self._warn(f"{record['fault']} at step {record['step']}: {policy}, see {path}")
@@ -133,9 +141,17 @@ class Recorder(Callback):
         events = state.events
 
         def store() -> str | None:
+            self.folder.check_held()
+            # What still waits was told of when it came.
+            with contextlib.suppress(StorageError):
+                self._unwritten.write()
             try:
                 save_checkpoint(
-                    self.folder.checkpoints, state.step, tensors, record, keep=self.config.ckpt.keep
+                    self.folder.checkpoints,
+                    state.step,
+                    {**tensors, **self._unwritten.tensors()},
+                    {**record, **self._unwritten.record()},
+                    keep=self.config.ckpt.keep,
                 )
             except StorageError as error:
                 return str(error)
@@ -157,12 +173,76 @@ class Recorder(Callback):
         if checkpoint is None:
             raise StorageError(f"run folder: {self.folder.checkpoints} must hold a checkpoint, got none.")
         state.restore(checkpoint, self.config, world_size=self.ctx.size)
-        self.ctx.from_main(lambda: self.folder.drop_metrics_after(state.step))
+        self.go_back(state, checkpoint)
         self.print(f"rolled back to step {state.step}")
 
+    def go_back(self, state: TrainState, checkpoint: Checkpoint | None) -> None:
+        """Bring metrics.jsonl and the best weights to where a state stands that a checkpoint gave.
+
+        Where the best weights are lost, the best of the epochs to come takes their place: what the state, the
+        files and the report say is the same.
+        """
+
+        def settle() -> tuple[dict[str, Any] | None, str]:
+            self._unwritten.restore(checkpoint, state.step)
+            best, warning = state.best, ""
+            if best and not self._find_best(state):
+                if not self._unwritten.is_ahead(state.step):
+                    warning = (
+                        f"{self.folder.best} no longer has the weights of epoch {best['epoch']}, the best so"
+                        " far: from here on the best of the later ones are kept"
+                    )
+                best = None
+            try:
+                self._unwritten.write()
+            except StorageError as error:
+                warning = str(error)
+            return best, warning
+
+        state.best, warning = self.ctx.from_main(settle)
+        if warning:
+            self.print(f"warning: {warning}")
+
+    def finish(self, state: TrainState) -> None:
+        """Write all that still waits at the end of a run.
+
+        Raises:
+            StorageError: The disk does not take it.
+        """
+
+        def write() -> None:
+            self.folder.check_held()
+            try:
+                if not self._find_best(state):
+                    raise StorageError(
+                        f"run folder: {self.folder.best} must have the best weights, got other ones or none."
+                    )
+                self._unwritten.write()
+            except StorageError as error:
+                raise StorageError(
+                    f"{error} The training is done; the same command writes the rest."
+                ) from error
+
+        self.ctx.from_main(write)
+
     def _save_best(self, state: TrainState, model: nn.Module) -> None:
-        """Write the weights of the best epoch with their description, as `load_run` reads it."""
-        description = {
+        """Write the weights of the best epoch, and whatever waits."""
+        self._unwritten.set_best(model.state_dict(), self._describe_best(state))
+        self._unwritten.write()
+
+    def _find_best(self, state: TrainState) -> bool:
+        """Whether the best weights are written, waiting, or in a checkpoint, from where they are taken."""
+        assert state.best, "it has been evaluated"
+        if self._unwritten.holds(state.best):
+            return True
+        tensors = self._unwritten.from_checkpoint(state.best)
+        if tensors:
+            self._unwritten.set_best(tensors, self._describe_best(state))
+        return tensors is not None
+
+    def _describe_best(self, state: TrainState) -> dict[str, Any]:
+        """Describe the weights of the best epoch, as `load_run` reads it."""
+        return {
             "format": 1,
             "recipe": self.config.recipe,
             "weights": "moving average" if _best_weights(state) == "ema" else "raw",
@@ -170,7 +250,6 @@ class Recorder(Callback):
             "metric": state.best,
             **self._description(),
         }
-        save_weights(self.folder.best, model.state_dict(), description)
 
     def _description(self) -> dict[str, Any]:
         """Describe what the network takes and gives."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from lambdanets.errors import ArgumentError, PathError
+from lambdanets.errors import ArgumentError, PathError, StorageError
 from lambdanets.models.factory import count_parameters, parameter_groups
 from lambdanets.runs.display import TrainingProgress
 from lambdanets.runs.ema import describe_ema, warn_of_ema_behind, warn_of_short_run
@@ -21,6 +21,7 @@ from lambdanets.runs.finetune import (
     init_rows,
     not_taken_lines,
     read_init,
+    remove_init,
     take_init,
     trained_rows,
     write_init,
@@ -95,6 +96,7 @@ def train(
         recorder.print(_banner(state, trainer, recorder))
         try:
             evaluations = _fit(state, trainer, recorder, started)
+            recorder.finish(state)
         except Exception as error:
             expected = hasattr(error, "exit_code")
             recorder.log(f"{type(error).__name__}: {error}" if expected else traceback.format_exc())
@@ -105,6 +107,10 @@ def train(
         if ctx.is_main:
             try:
                 recorder.print(job.write_report(folder, state, model, command, evaluations))
+                folder.mark_finished()
+            except StorageError:
+                # The same command writes it.
+                raise
             # Any: all that was trained is written.
             except Exception as error:
                 recorder.log(traceback.format_exc())
@@ -209,7 +215,7 @@ def _load_init(recorder: Recorder, model: nn.Module) -> None:
     name = config.init if isinstance(config, TrainConfig) else None
     if name is None:
         # An earlier command, which failed before its first result, may have left one.
-        ctx.from_main(lambda: folder.init.unlink(missing_ok=True))
+        ctx.from_main(lambda: remove_init(folder))
         return
     assert isinstance(config, TrainConfig)
     init = ctx.from_main(lambda: read_init(name))
@@ -236,9 +242,8 @@ def _resume(
     allow: Collection[str],
 ) -> None:
     """Continue from a checkpoint, if there is one."""
-    folder, ctx = recorder.folder, recorder.ctx
     if checkpoint is not None:
-        changes = state.restore(checkpoint, recorder.config, world_size=ctx.size, allow=allow)
+        changes = state.restore(checkpoint, recorder.config, world_size=recorder.ctx.size, allow=allow)
         for skipped in checkpoint.skipped:
             recorder.print(f"warning: {skipped}")
         recorder.print(f"continuing from step {state.step} ({checkpoint.path}), session {session}")
@@ -246,7 +251,7 @@ def _resume(
             recorder.print(f"warning: from step {state.step} on {change}")
     elif session > 1:
         recorder.print(f"starting again from step 0: there is no checkpoint yet, session {session}")
-    ctx.from_main(lambda: folder.drop_metrics_after(state.step))
+    recorder.go_back(state, checkpoint)
 
 
 def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:

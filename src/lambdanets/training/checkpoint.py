@@ -16,8 +16,10 @@ from safetensors.torch import load
 from torch import Tensor
 
 from lambdanets.errors import CheckpointError
-from lambdanets.files import flush, storing, write_flushed
+from lambdanets.files import flush, make_inner_folder, storing, write_flushed
 from lambdanets.reading import parse_json
+from lambdanets.training.run_names import checkpoint_name, half_checkpoints
+from lambdanets.training.run_names import list_checkpoints as _list_checkpoints
 from lambdanets.training.weights import tensor_bytes
 
 _FORMAT: Final = 1
@@ -58,7 +60,7 @@ def save_checkpoint(
 
     Everything is written into a folder beside, with a manifest of sizes and SHA-256 sums last; each file
     reaches the disk before the rename that makes the checkpoint visible. Old ones go only when the new one
-    verifies.
+    verifies, and nothing goes that is no checkpoint by its name, or a link.
 
     Args:
         root: The folder `checkpoints` of a run.
@@ -70,7 +72,7 @@ def save_checkpoint(
     Raises:
         StorageError: The disk is full or the folder cannot be written; older checkpoints stay as they are.
     """
-    target = root / f"step-{step:08d}"
+    target = root / checkpoint_name(step)
     with suppress(_DamageError):
         _verified_contents(target)
         # A run that is stopped where it just began: the state of a step is always the same.
@@ -80,7 +82,9 @@ def save_checkpoint(
     contents[_STATE] = json.dumps({"format": _FORMAT, **record}).encode()
     with storing(target):
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            make_inner_folder(root)
+            # What could not be deleted before takes space.
+            remove_leftovers(root)
             size, free = sum(map(len, contents.values())), shutil.disk_usage(root).free
             # A tenth more: for the folder itself, and for what else is written meanwhile.
             if free < 1.1 * size:
@@ -89,15 +93,17 @@ def save_checkpoint(
                     f"{free / 1e6:,.1f} MB are free, and the checkpoint takes {size / 1e6:,.1f} MB",
                 )
             _fill(beside, contents)
+            _verified_contents(beside)
             _discard(target)
             beside.rename(target)
             flush(root)
-            _verified_contents(target)
         except _DamageError as damage:
-            raise OSError(f"{target} does not read back as it was written: {damage}") from damage
+            raise OSError(f"it does not read back as it was written: {damage}") from damage
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        for old in _list_checkpoints(root)[keep:]:
+    for old in _list_checkpoints(root)[keep:]:
+        # The new one is there. What cannot be deleted is tried again by the next save.
+        with suppress(OSError):
             _discard(old)
     return target
 
@@ -126,14 +132,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"read_checkpoint: {path} is damaged: {damage}.") from damage
 
 
-def _list_checkpoints(root: Path) -> list[Path]:
-    """List the checkpoint folders, newest first, damaged ones too."""
-    return sorted(root.glob("step-*"), key=lambda path: path.name, reverse=True)
-
-
 def remove_leftovers(root: Path) -> None:
     """Delete what a killed run left half written. The caller holds the lock of the run."""
-    for leftover in root.glob(".tmp-*"):
+    for leftover in half_checkpoints(root):
         shutil.rmtree(leftover, ignore_errors=True)
 
 
@@ -165,7 +166,7 @@ def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def _discard(path: Path) -> None:
     # Renamed first: a kill halfway through the deletion must not leave what looks like a damaged checkpoint.
-    if path.exists():
+    if path.is_dir() and not path.is_symlink():
         retired = path.with_name(f".tmp-old-{path.name}-{os.getpid()}")
         path.rename(retired)
         shutil.rmtree(retired)

@@ -150,7 +150,11 @@ class Trainer:
             else:
                 # Rolled back: the state is an earlier one, and its batches are read anew.
                 steps, batches = self._start_at(state.step)
-        return evaluations or self.evaluate(state)
+        if evaluations is None:
+            evaluations = self.evaluate(state)
+            if state.best is None:
+                self._keep_if_best(state, evaluations)
+        return evaluations
 
     def _rehearse(self, state: TrainState) -> None:
         """Let the objective try the largest batch, unless the run is done."""
@@ -337,17 +341,21 @@ class Trainer:
             "seconds": state.seconds,
             "images_per_s": meter.count / meter.seconds,
         }
+        self._keep_if_best(state, evaluations)
+        return record
+
+    def _keep_if_best(self, state: TrainState, evaluations: Evaluations) -> None:
         chooses = self.objective.best_by[0]
         weights, better = evaluations.better(chooses)
         # A tie goes to the later weights: they have seen more.
         # There is nothing to choose by where a test has no objects.
         if state.best is None or (better.get(chooses) or 0) >= (state.best[chooses] or 0):
             state.best = {
-                **{key: record[key] for key in ("epoch", "step")},
+                "epoch": state.step // self.steps_per_epoch,
+                "step": state.step,
                 "weights": weights,
                 **{key: better.get(key) for key in self.objective.best_by},
             }
-        return record
 
 
 def _uncompiled() -> AbstractContextManager[Any]:

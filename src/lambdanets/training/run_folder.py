@@ -1,23 +1,24 @@
 """The run folder: one config, one process at a time, and the names of its files; without torch."""
 
 import difflib
-import fcntl
 import json
 import os
 import platform
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from lambdanets.errors import ArgumentError, CheckpointError, PathError
-from lambdanets.files import append_line, replace_file, storing
+from lambdanets.errors import ArgumentError, CheckpointError, PathError, StorageError
+from lambdanets.files import append_line, replace_file
 from lambdanets.reading import UnreadableError, read_json, read_records, read_text, reading
 from lambdanets.text import shown
 from lambdanets.training.changes import differences
 from lambdanets.training.config import RunConfig, TrainConfig
+from lambdanets.training.hold import Hold, check_claim, hold, read_holder
+from lambdanets.training.run_names import list_checkpoints
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -35,7 +36,7 @@ class RunFolder:
 
     `config.json · metrics.jsonl · train.log · report.md · curves.png · confusion.png · lambdas.png ·
     confusion.json · checkpoints/ · best.safetensors · best.json`, `init.json` if it started with trained
-    weights, and `.lock`, which names the process at work and counts the sessions.
+    weights, and `.lock`, which names the process at work, counts the sessions and says when all is written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +48,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.best = path / "best.safetensors"
         self.init = path / "init.json"
-        self.lock = path / ".lock"
+        self._held: Hold | None = None
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
@@ -60,27 +61,37 @@ class RunFolder:
             )
         return folder
 
+    def check_claim(self) -> None:
+        """Raise unless a run may have the folder: it is new, empty or a run's. Nothing is changed.
+
+        Raises:
+            ArgumentError: It holds something else.
+        """
+        check_claim(self.path)
+
     @contextmanager
     def locked(self, config: RunConfig, allow: Collection[str] = ()) -> Iterator["RunFolder"]:
         """Hold the folder for this process and config; settings in `allow` may differ from those there."""
-        with storing(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = self.lock.open("a+")
-        # The system drops the lock with the process, however it ends: a killed run leaves none.
-        with lock:
-            holder = self._holder()
-            with storing(self.path):
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise ArgumentError(
-                        f"run folder: {self.path} must not be in use, got process {holder.get('pid', '?')} on"
-                        f" {holder.get('host', '?')} at work in it. Wait for it, or use another --out."
-                    ) from None
-            self._hold(pid=os.getpid(), host=platform.node(), sessions=holder.get("sessions", 0))
-            if not self.config.exists() or self.changes(config, allow):
+        with hold(self.path) as held:
+            is_new = not self.config.exists() or self.changes(config, allow)
+            held.write({**self._holder(), "pid": os.getpid(), "host": platform.node()})
+            if is_new:
                 replace_file(self.config, config.to_json().encode())
-            yield self
+                held.seize_config()
+            self._held = held
+            try:
+                yield self
+            finally:
+                self._held = None
+
+    def check_held(self) -> None:
+        """Raise where the folder was moved, deleted or replaced since this process holds it.
+
+        Raises:
+            StorageError: It is no longer there.
+        """
+        if self._held:
+            self._held.check()
 
     def changes(self, config: RunConfig, allow: Collection[str] = ()) -> dict[str, tuple[object, object]]:
         """Compare a config with that of the run that is there: dotted name -> (old value, new value).
@@ -91,7 +102,7 @@ class RunFolder:
         if not self.config.exists():
             return {}
         changes = differences(self.read_config(RunConfig), config)
-        is_bound = bool(self.read_metrics() or any(self.checkpoints.glob("step-*")))
+        is_bound = bool(self.read_metrics() or list_checkpoints(self.checkpoints))
         refused = {name: change for name, change in changes.items() if is_bound and name not in allow}
         if refused:
             listed = "\n".join(f"  {name}: {old} -> {new}" for name, (old, new) in refused.items())
@@ -143,22 +154,32 @@ class RunFolder:
         """Add a line to metrics.jsonl."""
         append_line(self.metrics, json.dumps(record))
 
-    def drop_metrics_after(self, step: int) -> None:
-        """Forget the lines beyond a step: they will be written again, with the same numbers."""
-        kept = [record for record in self.read_metrics() if record["step"] <= step]
-        replace_file(self.metrics, "".join(json.dumps(record) + "\n" for record in kept).encode())
+    def drop_metrics_after(self, step: int, unwritten: Iterable[dict[str, Any]] = ()) -> None:
+        """Forget the lines beyond a step: they will be written again, with the same numbers.
+
+        Args:
+            step: The last one that is kept.
+            unwritten: Lines that the disk has not taken before.
+        """
+        known = {record["step"]: record for record in (*unwritten, *self.read_metrics())}
+        kept = (json.dumps(known[number]) + "\n" for number in sorted(known) if number <= step)
+        replace_file(self.metrics, "".join(kept).encode())
 
     def append_log(self, text: str) -> None:
         """Add lines with the time to train.log. A full disk is no reason to stop: nothing needs the log."""
         now = datetime.now().isoformat(sep=" ", timespec="seconds")
-        with suppress(OSError), self.log.open("a", encoding="utf-8") as file:
-            file.writelines(f"{now}  {line}\n" for line in shown(text).splitlines())
+        lines = [f"{now}  {line}" for line in shown(text).splitlines()]
+        with suppress(StorageError):
+            self.check_held()
+            if lines:
+                append_line(self.log, "\n".join(lines))
 
     def finished(self, config: RunConfig) -> str | None:
         """Describe a complete run, for a command that would train it again; None if it is not complete."""
         records = self.read_metrics()
-        # The report is written last.
-        if not (self.report.exists() and records and records[-1]["epoch"] == config.sched.epochs):
+        # The report is written last; one that is there may be of fewer epochs. Earlier versions say no more.
+        is_written = self.report.exists() and self._holder().get("finished", True)
+        if not (is_written and records and records[-1]["epoch"] == config.sched.epochs):
             return None
         last = records[-1]
         found = " ".join(headline(last).split())
@@ -181,21 +202,21 @@ class RunFolder:
         return int(self._holder().get("sessions", 0))
 
     def count_session(self) -> int:
-        """Count this session, and give its number: 1 for the first."""
+        """Count this session of a run that is not finished, and give its number: 1 for the first."""
         number = self.sessions() + 1
-        self._hold(**{**self._holder(), "sessions": number})
+        self._write_holder(sessions=number, finished=False)
         return number
 
-    def _holder(self) -> dict[str, Any]:
-        try:
-            return dict(read_json(self.lock, {"sessions?": int}))
-        except UnreadableError:
-            return {}
+    def mark_finished(self) -> None:
+        """Write down that everything is written."""
+        self._write_holder(finished=True)
 
-    def _hold(self, **holder: Any) -> None:
-        # Written in place: a new file would have another lock.
-        with storing(self.lock):
-            self.lock.write_text(json.dumps(holder) + "\n")
+    def _holder(self) -> dict[str, Any]:
+        return read_holder(self.path)
+
+    def _write_holder(self, **changes: Any) -> None:
+        if self._held:
+            self._held.write({**self._holder(), **changes})
 
 
 def headline(record: Mapping[str, Any]) -> str:
