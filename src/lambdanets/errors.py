@@ -1,11 +1,10 @@
 """Errors a caller can correct: their classes, exit codes and words."""
 
-import dataclasses
 import difflib
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -193,13 +192,6 @@ def check_choice(who: str, argument: str, value: str, choices: Iterable[str]) ->
         )
 
 
-def check_choices(config: Any) -> None:
-    """Raise unless every field of a dataclass that is a `Literal` has one of its values."""
-    for field in dataclasses.fields(config):
-        if get_origin(field.type) is Literal:
-            check_choice(type(config).__name__, field.name, getattr(config, field.name), get_args(field.type))
-
-
 def require(config: object, argument: str, fulfilled: bool, requirement: str) -> None:
     """Raise unless a setting fulfils what it must."""
     if not fulfilled:
@@ -207,11 +199,15 @@ def require(config: object, argument: str, fulfilled: bool, requirement: str) ->
         raise ArgumentError(f"{type(config).__name__}: {argument} must {requirement}, got {value}.")
 
 
-def check_positive(who: str, **arguments: int) -> None:
-    """Raise unless every argument is at least 1."""
+def check_positive(who: str, most: int = 2**31 - 1, **arguments: int) -> None:
+    """Raise unless every argument is a whole number from 1 to `most`; a traced size is one too."""
     for argument, value in arguments.items():
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise ArgumentTypeError(f"{who}: {argument} must be int, got {value!r}.")
         if value < 1:
             raise ArgumentError(f"{who}: {argument} must be at least 1, got {value}.")
+        if value > most:
+            raise ArgumentError(f"{who}: {argument} must be at most {most:,}, got {value:,}.")
 
 
 def did_you_mean(value: str, known: Iterable[str]) -> str:

@@ -43,7 +43,7 @@ def test_the_script_has_the_settings_that_train_takes(capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("slurm", "digits"), "--nodes INT Number of machines. (required)"),
+        (("slurm", "digits"), "--nodes 1<=INT<=100000 Number of machines. (required)"),
         (("slurm", "--nodes", "1", "--gpus-per-node", "1"), "slurm: recipe must come first, got '--nodes'."),
         (("slurm", "digit", "--nodes", "1", "--gpus-per-node", "1"), "Closest: digits"),
         (("slurm", "digits", "--nodes", "1", "--gpus-per-node", "1", "--sched.epoch", "3"), "--sched.epochs"),

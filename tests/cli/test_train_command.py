@@ -32,7 +32,7 @@ def test_the_recipes_are_listed(words, capsys):
         (("--out", "x", "digits"), "recipe must come first, got '--out'"),
         (("digits", "--optim.learning-rat", "1"), "--optim.learning-rate FLOAT"),
         (("digits", "--optim.learning-rate", "fast"), "could not convert string to float: 'fast'"),
-        (("digits", "--optim.learning-rate", "-1"), "learning_rate must be positive and finite, got -1.0."),
+        (("digits", "--optim.learning-rate", "-1"), "learning_rate must be positive, got -1.0."),
         (("digits", "--sched.epochs", "0"), "epochs must be at least 1, got 0."),
         (("digits", "--data.name", "digit"), "got 'digit'. Closest: digits"),
         (("digits", "surplus"), "surplus"),

@@ -68,7 +68,7 @@ def test_options_that_are_refused(run, tmp_path, capsys):
     command = ("detect", "predict", run.path, tmp_path / "photos", "--out", tmp_path / "out")
     message = "lambdanets detect predict: score must lie between 0 and 1, got 50.0."
     assert refused(capsys, *command, "--score", 50) == message
-    assert "Tiling: side must be at least 1, got 0." in refused(capsys, *command, "--tile", 0)
+    assert "detect predict: tile must be at least 1, got 0." in refused(capsys, *command, "--tile", 0)
     assert "overlap must be at least 0 and below 1" in refused(capsys, *command, "--tile", 9, "--overlap", 1)
     message = refused(capsys, "detect", "predict", run.path, "--out", tmp_path / "out")
     assert message == "lambdanets detect predict: images must be given, got none."

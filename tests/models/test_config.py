@@ -81,8 +81,8 @@ def test_options_of_lambda_layers_are_given_flat_or_as_one_record() -> None:
         ),
         (lambda: ResNetConfig(layers="CCL"), "layers must have 4 letters, one a stage, got 'CCL'"),
         (lambda: ResNetConfig(depths=(3, 4, 6)), r"depths must have 4 numbers, one a stage, got \(3, 4, 6\)"),
-        (lambda: ResNetConfig(depths=(3, 0, 6, 3)), "depth of c3 must be at least 1, got 0"),
-        (lambda: ResNetConfig(strides=(1, 2, 3, 2)), r"strides must be 1 or 2, got \(1, 2, 3, 2\)"),
+        (lambda: ResNetConfig(depths=(3, 0, 6, 3)), r"depths must be at least 1, got \(3, 0, 6, 3\)"),
+        (lambda: ResNetConfig(strides=(1, 2, 3, 2)), r"strides must be at most 2, got \(1, 2, 3, 2\)"),
         (lambda: ResNetConfig(dropout=1.0), "dropout must be at least 0 and below 1, got 1.0"),
         (
             lambda: ResNetConfig(stem="deeq"),

@@ -18,7 +18,7 @@ from lambdanets.data.augment import PseudoConfig
 from lambdanets.data.config import DigitsConfig, SemiConfig
 from lambdanets.data.digits import load_semi, normalize
 from lambdanets.data.pseudo import MANIFEST, PseudoLabels, shard_name
-from lambdanets.errors import ArgumentError, CheckpointError, DependencyError, PathError
+from lambdanets.errors import ArgumentError, ArgumentTypeError, CheckpointError, DependencyError, PathError
 from lambdanets.integrations.timm import _import_timm, load_timm
 from lambdanets.pseudo import labelling
 from lambdanets.pseudo.labelling import Summary, _read_summary, select, write_labels
@@ -190,14 +190,19 @@ def test_the_most_confident_of_each_class_are_kept(images, balance) -> None:
     ("settings", "message"),
     [
         ({"min_confidence": 1.5}, r"LabelRules: min_confidence must lie between 0 and 1, got 1\.5\."),
-        ({"balance": 0}, r"LabelRules: balance must be at least 1, auto or none, got 0\."),
-        ({"balance": "all"}, r"LabelRules: balance must be at least 1, auto or none, got all\."),
+        ({"balance": 0}, r"LabelRules: balance must be at least 1, got 0\."),
         ({"shard_size": 0}, r"LabelRules: shard_size must be at least 1, got 0\."),
     ],
 )
-def test_rules_are_checked(settings, message, unchecked) -> None:
+def test_rules_are_checked(settings, message) -> None:
     with pytest.raises(ArgumentError, match=message):
         LabelRules(**settings)
+
+
+def test_a_balance_is_a_number_or_a_word(unchecked) -> None:
+    message = r"^LabelRules: balance must be int or one of 'auto', 'none', got 'all'\.$"
+    with pytest.raises(ArgumentTypeError, match=message):
+        LabelRules(balance="all")
 
 
 def test_settings_are_checked() -> None:

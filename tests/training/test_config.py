@@ -35,7 +35,7 @@ def test_json_gives_an_equal_config(name):
 @given(
     learning_rate=st.floats(1e-12, 1e3),
     epochs=st.integers(1, 10**6),
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, 2**63 - 1),
     overrides=st.dictionaries(
         st.text(max_size=5), st.one_of(st.integers(), st.booleans(), st.none(), st.text(max_size=5))
     ),
@@ -56,11 +56,11 @@ def test_json_keeps_every_value(learning_rate, epochs, seed, overrides):
     [
         (
             lambda: OptimConfig(learning_rate=0.0),
-            "OptimConfig: learning_rate must be positive and finite, got 0.0.",
+            "OptimConfig: learning_rate must be positive, got 0.0.",
         ),
         (
             lambda: OptimConfig(learning_rate=float("nan")),
-            "learning_rate must be positive and finite, got nan.",
+            "learning_rate must be positive, got nan.",
         ),
         (
             lambda: OptimConfig(learning_rate=0.1, layer_decay=1.1),
@@ -98,7 +98,7 @@ def test_json_keeps_every_value(learning_rate, epochs, seed, overrides):
         (lambda: DigitsConfig(max_shift=-1.0), "max_shift must be at least 0, got -1.0."),
         (
             lambda: DigitsConfig(max_rotation=181.0),
-            "max_rotation must lie between 0 and 180.*got 181.0.",
+            "max_rotation must be at most 180, got 181.0.",
         ),
         (
             lambda: DigitsConfig(max_scaling=1.0),

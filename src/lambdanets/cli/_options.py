@@ -16,10 +16,13 @@ import tyro
 
 from lambdanets.cli._examples import examples
 from lambdanets.cli._paths import reading_paths
+from lambdanets.cli._ranges import SHOWING_RANGES
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.data.detection import CocoConfig
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.extensions import with_imports
+from lambdanets.models.config import Window
+from lambdanets.ranges import check_settings, fitted
 from lambdanets.recipes import (
     describe_recipe,
     fit_recipe,
@@ -94,7 +97,7 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
             return 0
         recipe, choices = _named_recipe(argv, command, trained)
     options = _parsed(options_record(function, argv, recipe), argv, command, recipe)
-    values = {name: _placed(value) for name, value in vars(options).items()}
+    values = _checked(options, hints, command)
     positional: list[Any] = []
     for parameter in signature.parameters.values():
         if parameter.kind is _POSITIONAL:
@@ -112,10 +115,21 @@ def call(function: Callable[..., int | None], argv: Sequence[str], command: str)
     return function(*positional, **values)
 
 
+def _checked(options: Any, hints: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """The arguments of a function by name, each of its type and in its range."""
+    values = {name: _placed(value) for name, value in vars(options).items()}
+    for name, value in values.items():
+        if hints[name] not in _RECIPES:
+            values[name] = fitted(command, name, value, hints[name])
+        if dataclasses.is_dataclass(value):
+            check_settings(value, command)
+    return values
+
+
 def _parsed(record: Any, argv: Sequence[str], command: str, recipe: RunConfig | None) -> Any:
     """Parse arguments into a record; help ends with examples."""
     try:
-        with reading_paths(argv, command):
+        with SHOWING_RANGES, reading_paths(argv, command):
             return tyro.cli(
                 record,
                 args=argv[1:] if recipe else argv,
@@ -304,7 +318,7 @@ def _field(
 def _settings(recipe: RunConfig) -> Any:
     """Hold the settings of a recipe that are options, all but its name, in a record for tyro."""
     data = _shown(recipe.data)
-    hints = get_type_hints(type(recipe)) | {"data": type(data)}
+    hints = get_type_hints(type(recipe), include_extras=True) | {"data": type(data)}
     del hints["recipe"]
     kind = dataclasses.make_dataclass("Settings", hints.items(), frozen=True, kw_only=True)
     kind.__doc__ = "Settings.\n\nAttributes:\n" + "".join(
@@ -389,7 +403,9 @@ def parse_size(text: str, argument: str, most: int) -> tuple[int, ...]:
         argument: The command and the option, for the message.
         most: Largest number of sides.
     """
-    sides = tuple(int(side) if side.isdecimal() else 0 for side in text.lower().split("x"))
+    # A number of more digits is out of range too.
+    sides = tuple(int(side[:9]) if side.isdecimal() else 0 for side in text.lower().split("x"))
     if len(sides) > most or min(sides) < 1:
         raise ArgumentError(f"{argument} must be up to {most} positive numbers such as 28x28, got {text!r}.")
-    return sides
+    who, _, name = argument.partition(": ")
+    return tuple(fitted(who, name, side, Window) for side in sides)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lambdanets.cli._options import Format, parse_size, print_json
 from lambdanets.errors import ArgumentError
+from lambdanets.ranges import Channels, Count
 from lambdanets.streams import print_line
 
 if TYPE_CHECKING:
@@ -16,11 +17,11 @@ def bench(
     *,
     explain: str,
     scope: str = "23",
-    batch: int = 8,
-    channels: int = 128,
-    query_depth: int = 16,
-    num_heads: int = 4,
-    intra_depth: int = 1,
+    batch: Count = 8,
+    channels: Channels = 128,
+    query_depth: Channels = 16,
+    num_heads: Channels = 4,
+    intra_depth: Channels = 1,
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32",
     device: Literal["cpu", "cuda"] = "cpu",
     format: Format = "text",

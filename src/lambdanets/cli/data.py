@@ -12,6 +12,7 @@ from lambdanets.cli._coco import check_objects
 from lambdanets.cli._options import Format, print_json
 from lambdanets.data.detection import SceneConfig
 from lambdanets.errors import ArgumentError
+from lambdanets.ranges import Count, Processes, Range, Rate, Seed
 from lambdanets.streams import print_line
 from lambdanets.terminal import count, format_bytes, pairs, table
 from lambdanets.text import shell_words
@@ -44,7 +45,7 @@ class _Parts:
     test: str = "val"
     train_labels: str | None = None
     test_labels: str | None = None
-    holdout: float = 0.0
+    holdout: Rate = 0.0
 
     def below(self, root: str) -> "FilesConfig":
         from lambdanets.data.check import find_files
@@ -77,7 +78,7 @@ def check(
     *,
     parts: _Options = _PARTS,
     decode: bool = False,
-    workers: int | None = None,
+    workers: Processes | None = None,
     repair: Path | None = None,
     format: Format = "text",
 ) -> int:
@@ -102,8 +103,6 @@ def check(
     from lambdanets.data.check import check_data
 
     workers = workers if workers is not None else os.cpu_count() or 1
-    if workers < 1:
-        raise ArgumentError(f"data check: workers must be at least 1, got {workers}.")
     report = check_data(parts.below(root), decoding=decode, num_workers=workers)
     if format == "json":
         print_json(report.to_dict())
@@ -118,9 +117,9 @@ def shard(
     /,
     *,
     parts: _Options = _PARTS,
-    max_bytes: int = 256 * 2**20,
-    max_count: int = 10_000,
-    shuffle: int | None = None,
+    max_bytes: Annotated[int, Range(1, 2**50)] = 256 * 2**20,
+    max_count: Count = 10_000,
+    shuffle: Seed | None = None,
     format: Format = "text",
 ) -> None:
     """Write a data set as tar shards with the same bytes.

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from lambdanets.cli._options import Argv, DetectRecipe, Format, print_json
 from lambdanets.cli.train import DEFAULTS, Options
-from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.ranges import Probability, Processes, Range, Rate, Seed, Workers
 from lambdanets.streams import print_line
 from lambdanets.terminal import count, pairs, table
 from lambdanets.training.torchrun import world_size
@@ -39,8 +39,8 @@ def eval(
     evaluator: Literal["faster-coco-eval", "pycocotools"] = "faster-coco-eval",
     root: Path | None = None,
     out: Path | None = None,
-    num_workers: int = 0,
-    processes: int = 1,
+    num_workers: Workers = 0,
+    processes: Processes = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     format: Format = "text",
 ) -> int:
@@ -58,7 +58,6 @@ def eval(
         device: Where the network runs.
         format: text or json; --json is short for the latter.
     """
-    check_positive("detect eval", processes=processes)
     if processes > 1 and world_size() == 1:
         from lambdanets.training.torchrun import launch
 
@@ -87,8 +86,9 @@ def compare(
     /,
     *,
     annotations: Path | None = None,
-    resamples: int = 1000,
-    seed: int = 0,
+    # A draw has a number for every image.
+    resamples: Annotated[int, Range(1, 10**5)] = 1000,
+    seed: Seed = 0,
     format: Format = "text",
 ) -> None:
     """Compare two detectors image by image, with intervals over images.
@@ -116,9 +116,9 @@ def predict(
     /,
     *,
     out: Path,
-    score: float = 0.5,
-    tile: int | None = None,
-    overlap: float = 0.2,
+    score: Probability = 0.5,
+    tile: Annotated[int, Range(1, 8192)] | None = None,
+    overlap: Rate = 0.2,
     weights: Literal["best", "ema", "raw"] = "best",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     format: Format = "text",
@@ -138,8 +138,6 @@ def predict(
         device: Where the network runs.
         format: text or json; --json is short for it.
     """
-    if not 0 <= score <= 1:
-        raise ArgumentError(f"detect predict: score must lie between 0 and 1, got {score}.")
     from lambdanets.data.listing import find_images
     from lambdanets.detection.predict import Tiling
     from lambdanets.detection.predict_files import predict_files

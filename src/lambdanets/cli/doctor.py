@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from lambdanets.cli._options import AnyRecipe, Argv, Format, print_json, without_format
 from lambdanets.launch.slurm import slurm_script
+from lambdanets.ranges import Processes, Range
 from lambdanets.streams import print_line
 from lambdanets.terminal import result_alone
 from lambdanets.text import shell_words
@@ -17,7 +18,7 @@ def doctor(
     out: Path = Path("runs"),
     dist: bool = False,
     backend: Literal["auto", "gloo", "nccl"] = "auto",
-    limit: float = 30.0,
+    limit: Annotated[float, Range(0.001, 1e6)] = 30.0,
     format: Format = "text",
 ) -> int:
     """Check versions, devices, disk and processes, with advice for what is wrong.
@@ -56,8 +57,8 @@ def slurm(
     config: AnyRecipe,
     *,
     argv: Argv,
-    nodes: int,
-    gpus_per_node: int,
+    nodes: Annotated[int, Range(1, 10**5)],
+    gpus_per_node: Processes,
     time: str = "24:00:00",
     out: Path | None = None,
     resume_allow: tuple[str, ...] = (),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from lambdanets.cli._options import Argv, Format, print_json
-from lambdanets.errors import check_positive
+from lambdanets.ranges import Count, Processes, Side, Workers
 from lambdanets.runs.other_data import OtherData
 from lambdanets.streams import output_may_be_lost, print_error, print_line
 from lambdanets.terminal import pairs
@@ -31,12 +31,12 @@ def eval(
     csv: Path | None = None,
     weights: Literal["best", "ema", "raw"] = "best",
     data: OtherData = _TRAINING_DATA,
-    size: int | None = None,
+    size: Side | None = None,
     real: Path | None = None,
     skip_bad: bool = False,
-    batch: int = 250,
-    num_workers: int = 0,
-    processes: int = 1,
+    batch: Count = 250,
+    num_workers: Workers = 0,
+    processes: Processes = 1,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     format: Format = "text",
 ) -> int:
@@ -59,7 +59,6 @@ def eval(
         device: Where the network runs.
         format: text or json; --json is short for the latter.
     """
-    check_positive("eval", processes=processes)
     if processes > 1 and world_size() == 1:
         from lambdanets.training.torchrun import launch
 

@@ -7,11 +7,11 @@ import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Literal
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from lambdanets.cli._options import Format, print_json, to_json
-from lambdanets.errors import check_positive
 from lambdanets.files import storing
+from lambdanets.ranges import Count, Range, Workers
 from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import count, counting, fill
 from lambdanets.text import printable, to_cell
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PredictFormat = Literal["text", "csv", "json", "jsonl"]
 _ENDINGS: Final[dict[str, _PredictFormat]] = {".csv": "csv", ".json": "json", ".jsonl": "jsonl"}
 _BAR: Final = 30
+_Place = Annotated[int, Range(0, 8191)]
 _WIDEST_LABEL: Final = 30
 
 
@@ -30,9 +31,9 @@ def predict(
     images: tuple[str, ...],
     /,
     *,
-    top: int = 5,
-    batch: int = 64,
-    num_workers: int = 0,
+    top: Count = 5,
+    batch: Count = 64,
+    num_workers: Workers = 0,
     weights: Literal["best", "ema", "raw"] = "best",
     device: Literal["auto", "cpu", "cuda"] = "auto",
     out: Path | None = None,
@@ -59,7 +60,6 @@ def predict(
     from lambdanets.runs.predict import list_paths, predict_files
     from lambdanets.training.distributed import select_device
 
-    check_positive("predict", top=top, batch=batch)
     paths = list_paths(images)
     if out is not None and format == "text":
         format = _ENDINGS.get(out.suffix.lower(), format)
@@ -174,9 +174,9 @@ def explain(
     /,
     *,
     layer: str | None = None,
-    position: tuple[int, int] | None = None,
+    position: tuple[_Place, _Place] | None = None,
     out: Path = Path("runs/explain"),
-    size: int | None = None,
+    size: Annotated[int, Range(1, 8192)] | None = None,
     weights: Path | None = None,
     format: Format = "text",
 ) -> None:

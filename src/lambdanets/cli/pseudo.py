@@ -18,9 +18,11 @@ from lambdanets.cli._options import (
     value_of,
 )
 from lambdanets.cli.train import train as train_recipe
+from lambdanets.data.augment import Ratio
 from lambdanets.data.config import DataConfig, SemiConfig
 from lambdanets.errors import ArgumentError
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
+from lambdanets.ranges import Count, Seed, Workers
 from lambdanets.streams import output_may_be_lost, print_line
 from lambdanets.terminal import pairs, result_alone, table
 from lambdanets.text import shell_words
@@ -58,10 +60,10 @@ def label(
     teacher: str,
     weights: str | None = None,
     out: Path,
-    num_workers: int = 0,
+    num_workers: Workers = 0,
     device: Literal["auto", "cpu", "cuda"] = "auto",
     rules: _Rules = _RULES,
-    seed: Annotated[int, DefaultFrom(_default_seed)],
+    seed: Annotated[Seed, DefaultFrom(_default_seed)],
     data: Annotated[DataConfig, DefaultFrom(_default_data)],
     format: Format = "text",
 ) -> None:
@@ -108,8 +110,8 @@ def iterate(
     *,
     teacher: str,
     weights: str | None = None,
-    iterations: int = 1,
-    ratio: float = 1.0,
+    iterations: Count = 1,
+    ratio: Ratio = 1.0,
     out: Path,
     rules: _Rules = _RULES,
     format: Format = "text",

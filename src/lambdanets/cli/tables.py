@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from lambdanets.cli._options import DefaultFrom, Format, print_json, value_of
 from lambdanets.data.config import DataConfig
-from lambdanets.errors import check_positive
+from lambdanets.ranges import Count, PositiveScale, Processes, Range
 from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import fill, result_alone, terminal_width
 
@@ -32,12 +32,12 @@ def tables(
     machine: str | None = None,
     rows: str = "*",
     measure: bool = False,
-    batch: int | None = None,
-    time_limit: float = 300.0,
+    batch: Count | None = None,
+    time_limit: PositiveScale = 300.0,
     train: str | None = None,
-    seeds: int = 5,
+    seeds: Annotated[int, Range(1, 1000)] = 5,
     runs: Path = Path("runs/tables"),
-    processes: int | None = None,
+    processes: Processes | None = None,
     data: Annotated[DataConfig | None, DefaultFrom(_data_of)],
 ) -> None:
     """Print the paper's tables with our numbers beside the published.
@@ -60,8 +60,6 @@ def tables(
         processes: Runs at a time; one a core unless given.
         data: The data set to train on.
     """
-    given = {"seeds": seeds, "batch": batch, "processes": processes}
-    check_positive("tables", **{name: value for name, value in given.items() if value is not None})
     from lambdanets.paper.formats import FORMATS, summary, to_text
     from lambdanets.paper.results import append_result, load_results
     from lambdanets.paper.tables import NUMBERS, table

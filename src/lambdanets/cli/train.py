@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final
 import tyro
 
 from lambdanets.cli._options import Argv, Choices, Format, Recipe, given_settings, print_json, without_format
-from lambdanets.errors import ArgumentError, check_positive
+from lambdanets.errors import ArgumentError
+from lambdanets.ranges import Processes, Range
 from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
 from lambdanets.runs.init_source import check_fine_tuning
@@ -46,9 +47,9 @@ class _RunOptions:
 
     out: Path | None = None
     dry_run: bool = False
-    processes: int | None = None
-    gpus: int | None = None
-    max_restarts: int = 0
+    processes: Processes | None = None
+    gpus: Processes | None = None
+    max_restarts: Annotated[int, Range(0, 10**6)] = 0
     resume_allow: Annotated[tuple[str, ...], tyro.conf.arg(help_behavior_hint="(optional)")] = ()
     tensorboard: bool = False
 
@@ -161,13 +162,11 @@ class _RunOptions:
     def _num_processes(self, config: RunConfig) -> int:
         """Check and return how many processes to start; 0 for this one alone."""
         processes, gpus, max_restarts = self.processes, self.gpus, self.max_restarts
-        for name, value in (("processes", processes), ("gpus", gpus)):
-            check_positive(config.command, **{name: 1 if value is None else value})
         if processes and gpus:
             raise ArgumentError(
                 f"{config.command}: processes and gpus must not both be given, got {processes} and {gpus}."
             )
-        if max_restarts < 0 or (max_restarts and not (processes or gpus)):
+        if max_restarts and not (processes or gpus):
             raise ArgumentError(
                 f"{config.command}: max_restarts must be at least 0, and 0 without processes or gpus, got"
                 f" {max_restarts}."

@@ -1,12 +1,16 @@
 """Settings beside the data set: how training changes its images, and images that a teacher labelled."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from lambdanets.errors import require
+from lambdanets.ranges import Probability, Range, Share, check_settings
 
 if TYPE_CHECKING:
     from lambdanets.data.config import DataConfig
+
+
+Ratio = Annotated[float, Range(0, 1000, "low")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,20 +26,15 @@ class AugmentConfig:
         cutmix: Alpha of cutmix; 0 for none. With both, each batch takes one or the other.
     """
 
-    min_crop_area: float = 0.08
-    flip: float = 0.5
-    randaugment_layers: int = 0
-    randaugment_magnitude: float = 10.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
+    min_crop_area: Share = 0.08
+    flip: Probability = 0.5
+    randaugment_layers: Annotated[int, Range(0, 100)] = 0
+    randaugment_magnitude: Annotated[float, Range(0, 30)] = 10.0
+    mixup: Annotated[float, Range(0, 1000)] = 0.0
+    cutmix: Annotated[float, Range(0, 1000)] = 0.0
 
     def __post_init__(self) -> None:
-        require(self, "min_crop_area", 0 < self.min_crop_area <= 1, "be positive and at most 1")
-        require(self, "flip", 0 <= self.flip <= 1, "lie between 0 and 1")
-        require(self, "randaugment_layers", self.randaugment_layers >= 0, "be at least 0")
-        require(self, "randaugment_magnitude", 0 <= self.randaugment_magnitude <= 30, "lie between 0 and 30")
-        require(self, "mixup", self.mixup >= 0, "be at least 0")
-        require(self, "cutmix", self.cutmix >= 0, "be at least 0")
+        check_settings(self)
 
     def check_for(self, data: "DataConfig") -> None:
         """Raise where a setting has no effect on the images of a data set."""
@@ -61,8 +60,8 @@ class PseudoConfig:
     """
 
     labels: str | None = None
-    ratio: float = 1.0
+    ratio: Ratio = 1.0
 
     def __post_init__(self) -> None:
-        require(self, "ratio", 0 < self.ratio < float("inf"), "be positive and finite")
+        check_settings(self)
         require(self, "ratio", self.labels is not None or self.ratio == 1, "be 1 without pseudo.labels")

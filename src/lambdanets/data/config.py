@@ -8,12 +8,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal
 
 from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.parts import PartsConfig
 from lambdanets.errors import ArgumentError, DependencyError, check_choice, did_you_mean, require
 from lambdanets.extensions import import_hint
+from lambdanets.ranges import Range, Rate, Share, Side, check_settings, fitted
 
 if TYPE_CHECKING:
     from lambdanets.data.sources import Source
@@ -38,6 +39,9 @@ class DataConfig(ABC):
 
     # The settings that decide which images there are to train with. The others say how they are shown.
     selecting: ClassVar[tuple[str, ...]] = ("name",)
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     @abstractmethod
     def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
@@ -107,14 +111,9 @@ class MovedDigitsConfig(DataConfig):
         max_scaling: Largest change of size along each axis, as a fraction.
     """
 
-    max_shift: float = 0.0
-    max_rotation: float = 0.0
-    max_scaling: float = 0.0
-
-    def __post_init__(self) -> None:
-        require(self, "max_shift", self.max_shift >= 0, "be at least 0")
-        require(self, "max_rotation", 0 <= self.max_rotation <= 180, "lie between 0 and 180 degrees")
-        require(self, "max_scaling", 0 <= self.max_scaling < 1, "be at least 0 and below 1")
+    max_shift: Annotated[float, Range(0, 1000)] = 0.0
+    max_rotation: Annotated[float, Range(0, 180)] = 0.0
+    max_scaling: Rate = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,12 +169,8 @@ class SizedConfig(DataConfig):
         test_image_size: Side of the images in tests, where another.
     """
 
-    image_size: int = 32
-    test_image_size: int | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("image_size", "test_image_size"):
-            require(self, name, (getattr(self, name) or 32) >= 8, "be at least 8")
+    image_size: Side = 32
+    test_image_size: Side | None = None
 
     @property
     def test_size(self) -> int:
@@ -202,13 +197,8 @@ class PathfinderConfig(SizedConfig):
     """
 
     name: Literal["pathfinder"] = "pathfinder"
-    path_length: int = 6
-    distractors: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "path_length", self.path_length >= 1, "be at least 1")
-        require(self, "distractors", self.distractors >= 0, "be at least 0")
+    path_length: Annotated[int, Range(1, 1000)] = 6
+    distractors: Annotated[int, Range(0, 1000)] = 2
 
     def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
         """Draw paths."""
@@ -243,18 +233,12 @@ class FilesConfig(PartsConfig, SizedConfig):
             size / (size + 32), the paper's 224 of 256, which leaves little of small images.
     """
 
-    holdout: float = 0.0
-    test_crop: float | None = None
-    image_size: int = 224
+    holdout: Rate = 0.0
+    test_crop: Share | None = None
+    image_size: Side = 224
 
     augmented: ClassVar[bool] = True
     selecting: ClassVar[tuple[str, ...]] = ("name", "root", "train", "holdout")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self, "holdout", 0 <= self.holdout < 1, "be at least 0 and below 1")
-        crop = self.test_crop
-        require(self, "test_crop", crop is None or 0 < crop <= 1, "be positive and at most 1")
 
     def load(self, *, seed: int, augment: AugmentConfig, max_unreadable: int = 50) -> "Task":
         """List the files of both parts."""
@@ -440,6 +424,7 @@ def read_data_config(values: Mapping[str, Any], imports: Sequence[str] = ()) -> 
         ArgumentError: A setting is unknown, of another data set, or out of range.
         DependencyError: The data set is registered by a module that is not imported.
     """
+    values = fitted("DataConfig", "settings", values, Mapping[str, Any])
     kind = _data_set(str(values.get("name")), imports)
     own: dict[str, Any] = {field.name: field.default for field in fields(kind)}
     # Configs of old hold the settings of every data set, and none where each set has a default of its own.

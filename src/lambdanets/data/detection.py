@@ -2,10 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from lambdanets.data.parts import PartsConfig
 from lambdanets.errors import require
+from lambdanets.ranges import Count, Probability, Range, Rate, Seed, check_settings
+
+# Sides of images: the last map of a detector has a position for each 32 pixels.
+_Side = Annotated[int, Range(32, 8192)]
+_ObjectSide = Annotated[int, Range(4, 8192)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +28,13 @@ class CocoConfig(PartsConfig):
 
     train: str = "train2017"
     test: str = "val2017"
-    image_size: int = 1024
-    shortest_side: int | None = None
+    image_size: _Side = 1024
+    shortest_side: _Side | None = None
 
     def __post_init__(self) -> None:
-        require(self, "image_size", self.image_size >= 32, "be at least 32")
+        check_settings(self)
         side = self.shortest_side
-        require(
-            self, "shortest_side", side is None or 32 <= side <= self.image_size, "be from 32 to image_size"
-        )
+        require(self, "shortest_side", side is None or side <= self.image_size, "be from 32 to image_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +48,15 @@ class JitterConfig:
         copy_paste: Probability that objects of another image are pasted into an image.
     """
 
-    min_scale: float = 0.1
-    max_scale: float = 2.0
-    flip: float = 0.5
-    copy_paste: float = 0.0
+    # An image of so many times its size is still one that can be held in memory.
+    min_scale: Annotated[float, Range(0.01, 10)] = 0.1
+    max_scale: Annotated[float, Range(0.01, 10)] = 2.0
+    flip: Probability = 0.5
+    copy_paste: Probability = 0.0
 
     def __post_init__(self) -> None:
-        require(self, "min_scale", 0 < self.min_scale <= self.max_scale, "be positive and at most max_scale")
-        require(self, "max_scale", self.max_scale < float("inf"), "be finite")
-        require(self, "flip", 0 <= self.flip <= 1, "lie between 0 and 1")
-        require(self, "copy_paste", 0 <= self.copy_paste <= 1, "lie between 0 and 1")
+        check_settings(self)
+        require(self, "min_scale", self.min_scale <= self.max_scale, "be at most max_scale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,22 +77,18 @@ class SceneConfig:
 
     MAX_ROTATION: ClassVar[float] = 15.0
 
-    train: int = 3000
-    val: int = 250
-    size: int = 160
-    max_objects: int = 6
-    min_side: int = 8
-    max_side: int = 96
-    empty: float = 0.1
-    seed: int = 0
+    train: Count = 3000
+    val: Count = 250
+    size: _Side = 160
+    max_objects: Annotated[int, Range(1, 1000)] = 6
+    min_side: _ObjectSide = 8
+    max_side: _ObjectSide = 96
+    empty: Rate = 0.1
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        for name in ("train", "val", "max_objects"):
-            require(self, name, getattr(self, name) >= 1, "be at least 1")
-        require(self, "size", 32 <= self.size <= 8192, "be from 32 to 8192")
-        require(self, "min_side", 4 <= self.min_side <= self.max_side, "be from 4 to max_side")
+        check_settings(self)
+        require(self, "min_side", self.min_side <= self.max_side, "be from 4 to max_side")
         angle = math.radians(self.MAX_ROTATION)
         most = int(self.size / (math.cos(angle) + math.sin(angle))) - 2
         require(self, "max_side", self.max_side <= most, f"be at most {most} in scenes of {self.size} px")
-        require(self, "empty", 0 <= self.empty < 1, "be at least 0 and below 1")
-        require(self, "seed", self.seed >= 0, "be at least 0")

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, CheckpointError, check_positive, complaint
+from lambdanets.errors import ArgumentError, CheckpointError, complaint
+from lambdanets.ranges import Probability, Range, Rate, Share, check_settings
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -42,9 +43,12 @@ class Foreground:
         min_coverage: Least fraction of the fine grid that ink covers.
     """
 
-    grid: int | None = None
-    oversampling: int = 4
-    min_coverage: float = 0.25
+    grid: Annotated[int, Range(1, 1024)] | None = None
+    oversampling: Annotated[int, Range(1, 64)] = 4
+    min_coverage: Rate = 0.25
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +67,16 @@ class Preprocessing:
         foreground: For files of digits: finds the digit and draws it as the bundled digits are drawn.
     """
 
-    size: int
+    size: Annotated[int, Range(1, 8192)]
     crop_mode: Literal["center", "whole"] = "center"
-    crop_fraction: float | None = None
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
+    crop_fraction: Share | None = None
+    mean: tuple[Probability, ...] = IMAGENET_MEAN
+    # Pixels are divided by it.
+    std: tuple[Annotated[float, Range(1e-6, 10)], ...] = IMAGENET_STD
     foreground: Foreground | None = None
 
     def __post_init__(self) -> None:
-        check_positive("Preprocessing", size=self.size)
+        check_settings(self)
         if len(self.mean) not in (1, 3) or len(self.std) != len(self.mean):
             raise ArgumentError(
                 "Preprocessing: mean and std must hold 1 number each (grey) or 3 (colour), got"

@@ -67,7 +67,7 @@ def write_shards(
         DataError: An image cannot be read.
         StorageError: The disk is full or the folder cannot be written.
     """
-    check_positive("write_shards", max_bytes=max_bytes, max_count=max_count)
+    check_positive("write_shards", most=2**63 - 1, max_bytes=max_bytes, max_count=max_count)
     if not re.fullmatch(r"[\w-]+", prefix, re.ASCII):
         raise ArgumentError(f"write_shards: prefix must be of letters, digits, - and _, got {prefix!r}.")
     order = torch.arange(len(source))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Annotated, Any, Final, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,7 +13,7 @@ from torch import Tensor
 from lambdanets.data.detection import CocoConfig
 from lambdanets.detection.data import fit_image
 from lambdanets.detection.rle import Rle, sample_mask
-from lambdanets.errors import check_positive, require
+from lambdanets.ranges import Range, Rate, check_settings
 
 # Two detections of one class that overlap by more are one object, found in two tiles.
 _SAME_OBJECT: Final = 0.5
@@ -51,12 +51,11 @@ class Tiling:
         overlap: Fraction of it that two neighbours share: objects up to that size are whole in one of them.
     """
 
-    side: int = 1024
-    overlap: float = 0.2
+    side: Annotated[int, Range(1, 8192)] = 1024
+    overlap: Rate = 0.2
 
     def __post_init__(self) -> None:
-        check_positive("Tiling", side=self.side)
-        require(self, "overlap", 0 <= self.overlap < 1, "be at least 0 and below 1")
+        check_settings(self)
 
     def windows(self, width: int, height: int) -> list[tuple[int, int, int, int]]:
         """Left, top, right and bottom of the tiles, which cover the image with at least the overlap."""

@@ -2,16 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
-from lambdanets.errors import ArgumentError, check_choice, check_choices, check_positive, require
+from lambdanets.errors import ArgumentError, check_choice, require
 from lambdanets.models.mixers import MixerName
 from lambdanets.models.references import is_reference, resolve
 from lambdanets.notation import Initialization, KeyNormalization, Normalization
+from lambdanets.ranges import Channels, Range, Rate, check_settings
 
 STAGES: Final = ("c2", "c3", "c4", "c5")
 # Convolution, lambda layer, and attention, by the name in `mixer`.
 _LETTERS: Final = ("C", "L", "A")
+
+# Side of an image, of which a position table may be made, and of a window that reaches across it.
+MapSide = Annotated[int, Range(1, 8192)]
+Window = Annotated[int, Range(1, 2 * 8192 - 1)]
+Depth = Annotated[int, Range(1, 1000)]
+Stride = Annotated[int, Range(1, 2)]
 
 # Channels out of a ResNet's bottleneck, over its width.
 EXPANSION: Final = 4
@@ -45,10 +52,10 @@ class LambdaConfig:
         initialization: `"paper"`, or `"unit"` for position outputs that start with the scale of the values.
     """
 
-    query_depth: int = 16
-    num_heads: int = 4
-    intra_depth: int = 1
-    scope_size: int | None = 23
+    query_depth: Channels = 16
+    num_heads: Channels = 4
+    intra_depth: Channels = 1
+    scope_size: Window | None = 23
     content: bool = True
     positional: bool = True
     key_normalization: str | Callable[..., Any] = "softmax"
@@ -58,17 +65,14 @@ class LambdaConfig:
     def __post_init__(self) -> None:
         """Check the values; whether the heads divide the channels, the layers say."""
         who = "LambdaConfig"
-        check_positive(
-            who, query_depth=self.query_depth, num_heads=self.num_heads, intra_depth=self.intra_depth
-        )
-        if self.scope_size is not None and (self.scope_size < 1 or self.scope_size % 2 == 0):
+        check_settings(self)
+        if self.scope_size is not None and self.scope_size % 2 == 0:
             raise ArgumentError(
                 f"{who}: scope_size must be positive and odd, got {self.scope_size}. "
                 "None is the global context."
             )
         if not self.content and not self.positional:
             raise ArgumentError(f"{who}: content or positional must be True, got False for both.")
-        check_choices(self)
         _check_named(self, "key_normalization", get_args(KeyNormalization))
 
     def options(self) -> dict[str, Any]:
@@ -83,7 +87,6 @@ def _check_named(config: object, argument: str, known: tuple[str, ...]) -> None:
     value = getattr(config, argument)
     if isinstance(value, str) and not is_reference(value):
         check_choice(type(config).__name__, argument, value, known)
-    require(config, argument, isinstance(value, str) or callable(value), "be a name or a callable")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,20 +103,15 @@ class NetworkConfig:
     """
 
     lambda_layer: LambdaConfig = LambdaConfig()
-    strides: tuple[int, ...]
-    dropout: float = 0.0
-    image_size: int | tuple[int, int] = 224
-    num_classes: int = 1000
-    in_channels: int = 3
+    strides: tuple[Stride, ...]
+    dropout: Rate = 0.0
+    image_size: MapSide | tuple[MapSide, MapSide] = 224
+    num_classes: Annotated[int, Range(1, 10**7)] = 1000
+    in_channels: Channels = 3
 
     def __post_init__(self) -> None:
         """Check what the modules would not, or would say less clearly."""
-        who = type(self).__name__
-        check_positive(who, num_classes=self.num_classes, in_channels=self.in_channels)
-        sides = (self.image_size,) if isinstance(self.image_size, int) else self.image_size
-        check_positive(who, image_size=min(sides))
-        require(self, "strides", set(self.strides) <= {1, 2}, "be 1 or 2")
-        require(self, "dropout", 0 <= self.dropout < 1, "be at least 0 and below 1")
+        check_settings(self)
 
     @property
     def block_stages(self) -> tuple[str, ...]:
@@ -158,21 +156,21 @@ class ResNetConfig(NetworkConfig):
         attention_window: Side of its window where it is local.
     """
 
-    depths: tuple[int, ...] = (3, 4, 6, 3)
+    depths: tuple[Depth, ...] = (3, 4, 6, 3)
     layers: str = "CCCC"
     lambda_blocks: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    strides: tuple[int, ...] = (1, 2, 2, 2)
+    widths: tuple[Channels, ...] = (64, 128, 256, 512)
+    strides: tuple[Stride, ...] = (1, 2, 2, 2)
     stem: Literal["classic", "deep", "small"] = "classic"
     shortcut: Literal["convolution", "pool"] = "convolution"
     squeeze_excitation: tuple[str, ...] = ()
-    squeeze_ratio: float = 0.25
-    stochastic_depth: float = 0.0
+    squeeze_ratio: Annotated[float, Range(0, 16, "low")] = 0.25
+    stochastic_depth: Rate = 0.0
     zero_gamma: bool = True
     share_position: Literal["none", "stage"] = "none"
     mixer: str | Callable[..., Any] | None = None
-    attention_heads: int = 8
-    attention_window: int = 7
+    attention_heads: Channels = 8
+    attention_window: Window = 7
 
     def __post_init__(self) -> None:
         """Check what the modules would not, or would say less clearly."""
@@ -180,9 +178,6 @@ class ResNetConfig(NetworkConfig):
         super().__post_init__()
         for name in ("depths", "widths", "strides"):
             require(self, name, len(getattr(self, name)) == len(STAGES), "have 4 numbers, one a stage")
-        for stage, depth, width in zip(STAGES, self.depths, self.widths, strict=True):
-            check_positive(who, **{f"depth of {stage}": depth, f"width of {stage}": width})
-        check_choices(self)
         for stage in self.squeeze_excitation:
             check_choice(who, "squeeze_excitation", stage, STAGES)
         self._check_layers(who)
@@ -194,9 +189,7 @@ class ResNetConfig(NetworkConfig):
                 f"got {getattr(self.mixer, '__name__', repr(self.mixer))} and {self.layers!r}. "
                 f"Known: {', '.join(get_args(MixerName))}."
             )
-        check_positive(who, attention_heads=self.attention_heads)
-        window = self.attention_window
-        require(self, "attention_window", window > 0 and window % 2 == 1, "be positive and odd")
+        require(self, "attention_window", self.attention_window % 2 == 1, "be positive and odd")
 
     def _check_layers(self, who: str) -> None:
         if len(self.layers) != len(STAGES):
@@ -275,25 +268,22 @@ class MobileNetConfig(NetworkConfig):
         head_width: Channels of the last 1×1 convolution.
     """
 
-    depths: tuple[int, ...] = (1, 2, 3, 4, 3, 3, 1)
-    widths: tuple[int, ...] = (16, 24, 32, 64, 96, 160, 320)
-    strides: tuple[int, ...] = (1, 2, 2, 2, 1, 2, 1)
-    expansions: tuple[int, ...] = (1, 6, 6, 6, 6, 6, 6)
+    depths: tuple[Depth, ...] = (1, 2, 3, 4, 3, 3, 1)
+    widths: tuple[Channels, ...] = (16, 24, 32, 64, 96, 160, 320)
+    strides: tuple[Stride, ...] = (1, 2, 2, 2, 1, 2, 1)
+    expansions: tuple[Annotated[int, Range(1, 100)], ...] = (1, 6, 6, 6, 6, 6, 6)
     lambda_blocks: tuple[int, ...] = ()
     lambda_projection: bool = True
-    stem_width: int = 32
-    head_width: int = 1280
+    stem_width: Channels = 32
+    head_width: Channels = 1280
     lambda_layer: LambdaConfig = LambdaConfig(query_depth=32, scope_size=5)
 
     def __post_init__(self) -> None:
         """Check what the modules would not, or would say less clearly."""
-        who = "MobileNetConfig"
         super().__post_init__()
         for name in ("depths", "widths", "strides", "expansions"):
-            numbers = getattr(self, name)
-            fits = len(numbers) == _NUM_GROUPS and min(numbers) > 0
+            fits = len(getattr(self, name)) == _NUM_GROUPS
             require(self, name, fits, f"have {_NUM_GROUPS} positive numbers, one a group")
-        check_positive(who, stem_width=self.stem_width, head_width=self.head_width)
         depth = sum(self.depths)
         inside = all(1 <= block <= depth for block in self.lambda_blocks)
         require(self, "lambda_blocks", inside, f"be from 1 to {depth}")

@@ -1,5 +1,7 @@
 """Models built by their names, networks without memory, and parameters in groups for an optimizer."""
 
+import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -40,7 +42,8 @@ def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **ove
         14872712
     """
     config = model_config(name, num_classes=num_classes, in_channels=in_channels, **overrides)
-    return MobileNetV2(config) if isinstance(config, MobileNetConfig) else ResNet(config)
+    with _WithinMemory(name):
+        return MobileNetV2(config) if isinstance(config, MobileNetConfig) else ResNet(config)
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -113,6 +116,41 @@ def _learning_rate_scales(model: nn.Module, layer_decay: float) -> dict[int, flo
             # A table that blocks share belongs to the first of them.
             scales.setdefault(id(parameter), layer_decay ** (len(layers) - place))
     return scales
+
+
+# What takes memory for a weight or a table.
+_TAKES: Final = {torch.empty, torch.zeros, torch.ones, torch.randn}
+
+
+class _WithinMemory(TorchFunctionMode):
+    """Refuses a network that the memory of the machine cannot hold, before it is asked for."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.left = _memory()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in _TAKES and torch.get_default_device().type == "cpu":
+            sizes = args[0] if args and not isinstance(args[0], int) else args
+            self.left -= 4 * math.prod(sizes)
+            if self.left < 0:
+                raise ArgumentError(
+                    f"create_model: {self.name} must fit into the {_memory() / 1e9:.0f} GB of this machine's"
+                    " memory, got larger weights. Use smaller widths, depths or tables."
+                )
+        return func(*args, **(kwargs or {}))
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 # What fills a tensor with random numbers.

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, did_you_mean
 from lambdanets.models.config import STAGES, LambdaConfig, MobileNetConfig, ResNetConfig
+from lambdanets.ranges import fitted
 
 # Blocks of c2 to c5. Table 19 of the paper; ResNet-RS has the same.
 _DEPTHS: Final[dict[int, tuple[int, ...]]] = {
@@ -202,7 +203,8 @@ def model_config(name: str, **overrides: Any) -> ResNetConfig | MobileNetConfig:
         overrides = {"lambda_blocks": {}, **overrides}
     plain: dict[str, Any] = {key: _tuples(value) for key, value in overrides.items()}
     lambdas = {key: plain.pop(key) for key in of_lambdas if key in plain}
-    plain["lambda_layer"] = replace(plain.get("lambda_layer", row.lambda_layer), **lambdas)
+    layer = fitted("create_model", "lambda_layer", plain.get("lambda_layer", row.lambda_layer), LambdaConfig)
+    plain["lambda_layer"] = replace(layer, **lambdas)
     return replace(row, **plain)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lambdanets.data.augment import PseudoConfig
-from lambdanets.errors import ArgumentError
+from lambdanets.errors import check_positive
 from lambdanets.pseudo.labelling import Summary, write_labels
 from lambdanets.pseudo.settings import LabelConfig
 from lambdanets.runs.train import train
@@ -65,8 +65,7 @@ def iterate(
         log: Called with a line for each thing that begins.
         ratio: Pseudo-labelled images to each labelled one.
     """
-    if num_iterations < 1:
-        raise ArgumentError(f"iterate: num_iterations must be at least 1, got {num_iterations}.")
+    check_positive("iterate", num_iterations=num_iterations)
     for number in range(1, num_iterations + 1):
         labels, run = (out / f"iteration-{number}" / part for part in ("labels", "student"))
         log(f"iteration {number} of {num_iterations}: {labelling.teacher} labels")

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from lambdanets.data.config import DataConfig
 from lambdanets.errors import require
+from lambdanets.ranges import Count, Probability, Seed, check_settings
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
 
@@ -28,15 +29,12 @@ class LabelRules:
     """
 
     hard: bool = False
-    min_confidence: float = 0.3
-    balance: int | Literal["auto", "none"] = "auto"
-    shard_size: int = 10_000
+    min_confidence: Probability = 0.3
+    balance: Count | Literal["auto", "none"] = "auto"
+    shard_size: Count = 10_000
 
     def __post_init__(self) -> None:
-        require(self, "min_confidence", 0 <= self.min_confidence <= 1, "lie between 0 and 1")
-        is_number = isinstance(self.balance, int) and self.balance >= 1
-        require(self, "balance", is_number or self.balance in ("auto", "none"), "be at least 1, auto or none")
-        require(self, "shard_size", self.shard_size >= 1, "be at least 1")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +52,11 @@ class LabelConfig:
     teacher: str
     weights: str | None = None
     data: DataConfig
-    seed: int = 0
+    seed: Seed = 0
     rules: LabelRules = LabelRules()
 
     def __post_init__(self) -> None:
-        require(self, "seed", self.seed >= 0, "be at least 0")
+        check_settings(self)
         require(
             self,
             "weights",

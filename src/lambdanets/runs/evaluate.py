@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import torch
 from jaxtyping import Int
@@ -18,7 +18,8 @@ from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.real_labels import read_real_labels
 from lambdanets.data.sources import Source
 from lambdanets.data.task import Batch, ReadableTest, TestData, identity
-from lambdanets.errors import DataError, check_choice, did_you_mean, require
+from lambdanets.errors import DataError, did_you_mean
+from lambdanets.ranges import Count, Side, Workers, check_settings
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
 from lambdanets.runs.load import load_run
 from lambdanets.runs.loaded import LoadedModel, Origin, Weights
@@ -49,18 +50,15 @@ class EvalSettings:
 
     weights: Weights = "best"
     data: OtherData = field(default_factory=OtherData)
-    size: int | None = None
+    size: Side | None = None
     real: Path | None = None
     skip_bad: bool = False
-    batch: int = TEST_BATCH
-    num_workers: int = 0
+    batch: Count = TEST_BATCH
+    num_workers: Workers = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     def __post_init__(self) -> None:
-        check_choice("eval", "weights", self.weights, get_args(Weights))
-        check_choice("eval", "device", self.device, ("auto", "cpu", "cuda"))
-        require(self, "batch", self.batch >= 1, "be at least 1")
-        require(self, "num_workers", self.num_workers >= 0, "be at least 0")
+        check_settings(self)
 
 
 _DEFAULT: Final = EvalSettings()

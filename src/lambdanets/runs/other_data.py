@@ -8,6 +8,7 @@ from lambdanets.data.config import DATA_SETS, DataConfig, FilesConfig, FolderCon
 from lambdanets.data.layout import folders_in, tests_among
 from lambdanets.errors import ArgumentError, PathError
 from lambdanets.files import absolute
+from lambdanets.ranges import Rate, check_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +28,10 @@ class OtherData:
     root: str | None = None
     test: str | None = None
     test_labels: str | None = None
-    holdout: float | None = None
+    holdout: Rate | None = None
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     @property
     def is_given(self) -> bool:

@@ -2,16 +2,14 @@
 
 import dataclasses
 import difflib
-import numbers
-import os
 import textwrap
 from collections.abc import Iterator, Mapping
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints
 
 from lambdanets.data.config import DataConfig, switched
 from lambdanets.data.parts import PartsConfig
-from lambdanets.errors import ArgumentError, ArgumentTypeError, check_choice, did_you_mean
+from lambdanets.errors import ArgumentError, did_you_mean
+from lambdanets.ranges import fitted
 
 if TYPE_CHECKING:
     from lambdanets.training.config import RunConfig
@@ -98,7 +96,7 @@ def _new_value(who: str, old: Any, value: Any, hint: Any, name: str) -> Any:
             return changed(who, old, value, f"{name}.")
         if isinstance(old, Mapping):
             return {**old, **value}
-    return _checked(who, value, hint, name)
+    return fitted(who, name, value, hint)
 
 
 def _changed_data(
@@ -111,54 +109,6 @@ def _changed_data(
         # It is typed anew.
         data = dataclasses.replace(data, root_given=None)
     return changed(who, data, others, "data.")
-
-
-def _checked(who: str, value: Any, hint: Any, name: str) -> Any:
-    """The value as the type of a setting wants it."""
-    found = _converted(value, hint)
-    if found is None and (value is not None or NoneType not in get_args(hint)):
-        if get_origin(hint) is Literal and isinstance(value, str):
-            check_choice(who, name, value, get_args(hint))
-        raise ArgumentTypeError(f"{who}: {name} must be {_spelled(hint)}, got {value!r}.")
-    return found
-
-
-def _converted(value: Any, hint: Any) -> Any:
-    """The value of a type, from what stands for it in Python: a path, a list, a number of numpy; or None."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        found = [one for kind in arguments if (one := _converted(value, kind)) is not None]
-        return found[0] if found else None
-    if origin is Literal:
-        return value if value in arguments else None
-    if origin is tuple:
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            return None
-        parts = [_converted(one, arguments[0]) for one in value]
-        return None if None in parts else tuple(parts)
-    if hint is bool or isinstance(value, bool):
-        return value if hint is bool and isinstance(value, bool) else None
-    if hint is int:
-        return int(value) if isinstance(value, numbers.Integral) else None
-    if hint is float:
-        return float(value) if isinstance(value, numbers.Real) else None
-    if hint is str:
-        return os.fspath(value) if isinstance(value, str | os.PathLike) else None
-    return value if isinstance(hint, type) and isinstance(value, hint) else None
-
-
-def _spelled(hint: Any) -> str:
-    """A type in words."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(map(_spelled, arguments))
-    if origin is Literal:
-        return f"one of {', '.join(map(repr, arguments))}"
-    if origin is tuple:
-        return f"a list of {_spelled(arguments[0])}"
-    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return f"a dictionary or a {hint.__name__}"
-    return "None" if hint is NoneType else getattr(hint, "__name__", str(hint))
 
 
 def _nearest(config: Any, name: str, group: str) -> str:

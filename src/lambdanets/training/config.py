@@ -5,14 +5,29 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeVar, get_type_hints
 
 from lambdanets.data.augment import AugmentConfig, PseudoConfig
 from lambdanets.data.config import DataConfig, read_data_config
 from lambdanets.data.detection import CocoConfig, JitterConfig
-from lambdanets.errors import ArgumentError, check_choices, did_you_mean, require
+from lambdanets.errors import ArgumentError, did_you_mean, require
 from lambdanets.extensions import origin_of
 from lambdanets.models.references import reference_of
+from lambdanets.ranges import (
+    Channels,
+    Count,
+    Decay,
+    PositiveScale,
+    Probability,
+    Range,
+    Rate,
+    Scale,
+    Seed,
+    Share,
+    Workers,
+    check_settings,
+    fitted,
+)
 
 T = TypeVar("T")
 
@@ -41,6 +56,7 @@ class ModelConfig:
     overrides: dict[str, int | float | bool | str | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_settings(self)
         for name, value in self.overrides.items():
             if callable(value):
                 raise ArgumentError(
@@ -69,27 +85,20 @@ class OptimConfig:
     """
 
     name: Literal["sgd", "adamw", "lamb", "rmsprop"] = "sgd"
-    learning_rate: float
-    base_batch_size: int | None = None
-    momentum: float = 0.9
-    beta2: float | None = None
-    epsilon: float | None = None
-    weight_decay: float = 0.0
-    clip_grad_norm: float | None = None
-    layer_decay: float = 1.0
+    learning_rate: PositiveScale
+    base_batch_size: Count | None = None
+    momentum: Decay = 0.9
+    beta2: Decay | None = None
+    epsilon: Decay | None = None
+    weight_decay: Scale = 0.0
+    # A bound that nothing reaches is a way to say none.
+    clip_grad_norm: Annotated[float | None, Range(0, 1e12, "low")] = None
+    layer_decay: Share = 1.0
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        require(self, "learning_rate", 0 < self.learning_rate < float("inf"), "be positive and finite")
-        base = self.base_batch_size
-        require(self, "base_batch_size", base is None or base >= 1, "be at least 1")
-        require(self, "momentum", 0 < self.momentum < 1, "lie between 0 and 1, both excluded")
+        check_settings(self)
         for name in ("beta2", "epsilon"):
             require(self, name, self.name != "sgd" or getattr(self, name) is None, "be none for sgd")
-            require(self, name, 0 < (getattr(self, name) or 0.5) < 1, "lie between 0 and 1, both excluded")
-        require(self, "weight_decay", 0 <= self.weight_decay < float("inf"), "be at least 0 and finite")
-        require(self, "clip_grad_norm", self.clip_grad_norm is None or self.clip_grad_norm > 0, "be positive")
-        require(self, "layer_decay", 0 < self.layer_decay <= 1, "be positive and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,19 +114,16 @@ class SchedConfig:
         step_factor: Multiplies the rate at each of them.
     """
 
-    epochs: int
-    warmup_epochs: float = 0.0
+    epochs: Count
+    warmup_epochs: Scale = 0.0
     shape: Literal["cosine", "step"] = "cosine"
-    step_epochs: float | None = None
-    step_at: tuple[float, ...] = ()
-    step_factor: float | None = None
+    step_epochs: PositiveScale | None = None
+    step_at: tuple[Decay, ...] = ()
+    step_factor: Share | None = None
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        require(self, "epochs", self.epochs >= 1, "be at least 1")
-        require(
-            self, "warmup_epochs", 0 <= self.warmup_epochs < self.epochs, "be at least 0 and below epochs"
-        )
+        check_settings(self)
+        require(self, "warmup_epochs", self.warmup_epochs < self.epochs, "be at least 0 and below epochs")
         if self.shape == "cosine":
             for name in ("step_epochs", "step_factor"):
                 require(self, name, getattr(self, name) is None, "be none for cosine")
@@ -125,13 +131,9 @@ class SchedConfig:
         else:
             if self.step_at:
                 require(self, "step_epochs", self.step_epochs is None, "be none with step_at")
-                inside = all(0 < fraction < 1 for fraction in self.step_at)
-                require(self, "step_at", inside, "lie between 0 and 1, both excluded")
             else:
-                require(self, "step_epochs", (self.step_epochs or 0) > 0, "be positive for step")
-            require(
-                self, "step_factor", 0 < (self.step_factor or 0) <= 1, "be positive and at most 1 for step"
-            )
+                require(self, "step_epochs", self.step_epochs is not None, "be positive for step")
+            require(self, "step_factor", self.step_factor is not None, "be positive and at most 1 for step")
 
     def describe(self) -> str:
         """Say how the rate falls after the warm-up."""
@@ -155,16 +157,13 @@ class CkptConfig:
         tolerate_failures: Saves in a row that may fail, as on a full disk, before the run ends.
     """
 
-    every_epochs: int = 1
-    every_minutes: float = 10.0
-    keep: int = 3
-    tolerate_failures: int = 3
+    every_epochs: Count = 1
+    every_minutes: PositiveScale = 10.0
+    keep: Count = 3
+    tolerate_failures: Annotated[int, Range(0, 10**6)] = 3
 
     def __post_init__(self) -> None:
-        require(self, "every_epochs", self.every_epochs >= 1, "be at least 1")
-        require(self, "every_minutes", self.every_minutes > 0, "be positive")
-        require(self, "keep", self.keep >= 1, "be at least 1")
-        require(self, "tolerate_failures", self.tolerate_failures >= 0, "be at least 0")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,21 +188,19 @@ class ExecConfig:
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    accumulation: int = 1
-    num_workers: int = 0
+    accumulation: Count = 1
+    num_workers: Workers = 0
     channels_last: bool = False
     compile: bool = False
     gradient_checkpointing: bool = False
     sync_batch_norm: bool = False
     parallel: Literal["ddp", "fsdp"] = "ddp"
     deterministic: bool = False
-    timeout_s: float = 600.0
+    # Torch counts milliseconds; a million seconds are eleven days.
+    timeout_s: Annotated[float, Range(0.001, 1e6)] = 600.0
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        require(self, "accumulation", self.accumulation >= 1, "be at least 1")
-        require(self, "num_workers", self.num_workers >= 0, "be at least 0")
-        require(self, "timeout_s", self.timeout_s > 0, "be positive")
+        check_settings(self)
 
     @property
     def batch_limit_s(self) -> float:
@@ -224,17 +221,12 @@ class FaultConfig:
     """
 
     nonfinite: Literal["stop", "skip", "rollback"] = "stop"
-    max_nonfinite: int = 10
-    max_unreadable_fraction: float = 0.01
-    max_unreadable_in_a_row: int = 50
+    max_nonfinite: Count = 10
+    max_unreadable_fraction: Probability = 0.01
+    max_unreadable_in_a_row: Count = 50
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        require(self, "max_nonfinite", self.max_nonfinite >= 1, "be at least 1")
-        require(
-            self, "max_unreadable_fraction", 0 <= self.max_unreadable_fraction <= 1, "lie between 0 and 1"
-        )
-        require(self, "max_unreadable_in_a_row", self.max_unreadable_in_a_row >= 1, "be at least 1")
+        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,29 +256,20 @@ class DetectorConfig:
     masks: bool = True
     norm: Literal["batch", "sync", "frozen", "group"] = "batch"
     weights: str | None = None
-    channels: int = 256
-    anchor_sizes: tuple[float, ...] = (32.0, 64.0, 128.0, 256.0, 512.0)
-    box_convs: int = 4
-    box_features: int = 1024
-    mask_convs: int = 4
+    channels: Channels = 256
+    anchor_sizes: Annotated[tuple[float, ...], Range(0, 1e6, "low")] = (32.0, 64.0, 128.0, 256.0, 512.0)
+    box_convs: Annotated[int, Range(0, 100)] = 4
+    box_features: Channels = 1024
+    mask_convs: Annotated[int, Range(1, 100)] = 4
     class_agnostic: bool = False
-    proposals: int = 1000
-    box_samples: int = 512
-    most_detections: int = 100
-    least_score: float = 0.05
+    proposals: Count = 1000
+    box_samples: Count = 512
+    most_detections: Count = 100
+    least_score: Rate = 0.05
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        for name in ("channels", "box_features", "mask_convs", "proposals", "box_samples", "most_detections"):
-            require(self, name, getattr(self, name) >= 1, "be at least 1")
-        require(self, "box_convs", self.box_convs >= 0, "be at least 0")
-        require(
-            self,
-            "anchor_sizes",
-            len(self.anchor_sizes) >= 2 and min(self.anchor_sizes) > 0,
-            "be at least 2 positive numbers",
-        )
-        require(self, "least_score", 0 <= self.least_score < 1, "be at least 0 and below 1")
+        check_settings(self)
+        require(self, "anchor_sizes", len(self.anchor_sizes) >= 2, "be at least 2 positive numbers")
         require(
             self,
             "norm",
@@ -310,10 +293,11 @@ class RunConfig:
     """
 
     recipe: str
-    seed: int = 0
-    num_threads: int
-    global_batch_size: int
-    ema_decay: float | None = None
+    seed: Seed = 0
+    num_threads: Annotated[int, Range(1, 4096)]
+    # Batch norm needs two.
+    global_batch_size: Annotated[int, Range(2, 10**6)]
+    ema_decay: Rate | None = None
     model: ModelConfig
     data: DataConfig | CocoConfig
     optim: OptimConfig
@@ -323,10 +307,7 @@ class RunConfig:
     faults: FaultConfig = field(default_factory=FaultConfig)
 
     def __post_init__(self) -> None:
-        require(self, "seed", self.seed >= 0, "be at least 0")
-        require(self, "num_threads", self.num_threads >= 1, "be at least 1")
-        require(self, "global_batch_size", self.global_batch_size >= 2, "be at least 2")
-        require(self, "ema_decay", 0 <= (self.ema_decay or 0) < 1, "be at least 0 and below 1")
+        check_settings(self)
 
     @property
     def command(self) -> str:
@@ -386,9 +367,9 @@ class RunConfig:
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "RunConfig":
         """Read a config from nested dictionaries, as JSON gives them; only a detector's has `detector`."""
-        fields = dict(values)
-        imports = fields.pop("imports", ())
-        return _from_dict(DetectConfig if "detector" in values else TrainConfig, fields, imports)
+        fields = dict(fitted("RunConfig", "settings", values, Mapping[str, Any]))
+        imports = fitted("RunConfig", "imports", fields.pop("imports", ()), tuple[str, ...])
+        return _from_dict(DetectConfig if "detector" in fields else TrainConfig, fields, imports)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -405,7 +386,7 @@ class TrainConfig(RunConfig):
     """
 
     fast: bool = False
-    label_smoothing: float = 0.0
+    label_smoothing: Rate = 0.0
     init: str | None = None
     freeze: tuple[str, ...] = ()
     data: DataConfig
@@ -414,7 +395,6 @@ class TrainConfig(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "be at least 0 and below 1")
         require(self, "init", self.init != "", "name a run, a checkpoint or a file of weights")
         self.augment.check_for(self.data)
 
@@ -427,14 +407,13 @@ class DetectConfig(RunConfig):
         eval_every: Epochs from one evaluation to the next; the last epoch always has one.
     """
 
-    eval_every: int = 1
+    eval_every: Count = 1
     data: CocoConfig
     augment: JitterConfig = field(default_factory=JitterConfig)
     detector: DetectorConfig = field(default_factory=DetectorConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self, "eval_every", self.eval_every >= 1, "be at least 1")
         for name, setting in (("sync_batch_norm", "--detector.norm sync"), ("parallel", "ddp")):
             require(
                 self.exec,
@@ -450,6 +429,8 @@ class DetectConfig(RunConfig):
 
 
 def _from_dict(kind: type[T], values: Mapping[str, Any], imports: Sequence[str] = ()) -> T:
+    who = kind.__name__
+    values = fitted(who, "settings", values, Mapping[str, Any])
     of_class = get_type_hints(kind)
     hints = {one.name: of_class[one.name] for one in dataclasses.fields(kind)}  # type: ignore[arg-type]
     fields = {_RENAMED.get(name, name): value for name, value in values.items()}
@@ -458,7 +439,7 @@ def _from_dict(kind: type[T], values: Mapping[str, Any], imports: Sequence[str] 
     if unknown or missing:
         wrong = f"unknown {', '.join(unknown)}" if unknown else f"no {', '.join(missing)}"
         near = did_you_mean(unknown[0], hints) if unknown else ""
-        raise ArgumentError(f"{kind.__name__}: fields must be {', '.join(hints)}, got {wrong}.{near}")
+        raise ArgumentError(f"{who}: fields must be {', '.join(hints)}, got {wrong}.{near}")
     for name, hint in hints.items():
         if name not in fields:
             continue

@@ -90,7 +90,7 @@ def position_output(
     if workspace is None:
         workspace = default_workspace(queries.device.type)
     else:
-        check_positive(who, workspace=workspace)
+        check_positive(who, most=2**63 - 1, workspace=workspace)
     output: Tensor = _position_operator(queries, values, table, shared, impl, workspace)
     return output
 
