@@ -106,7 +106,8 @@ def test_check_in_json(images, capsys):
     assert report["command"] == f"lambdanets train photos --data.root {images}" and not report["holdout"]
     assert report["fit"] and report["decoded"] and report["kind"] == "folder"
     train, val = report["parts"]
-    assert set(train) == {"part", "images", "bytes", "pixels", "classes", "empty", "unreadable"}
+    about = {"part", "images", "bytes", "pixels", "classes", "empty", "unreadable", "left_out"}
+    assert set(train) == about and train["left_out"] == []
     assert (train["images"], train["classes"], train["pixels"]) == (
         7,
         {"cat": 3, "dog": 4},

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lambdanets.data import decode as module
+from lambdanets.data import headers as module
 from lambdanets.data.decode import decode
 from lambdanets.errors import DataError
 from support.images import encoded, photo

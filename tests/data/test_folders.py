@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lambdanets.data.folders import _read_label_file, open_folder
+from lambdanets.data.folders import open_folder
+from lambdanets.data.label_file import _read_label_file
 from lambdanets.data.sources import Source
 from lambdanets.errors import DataError, PathError
 from support.privileges import without_override
@@ -159,7 +160,7 @@ def test_labels_may_be_numbers_and_files_have_any_ending(tmp_path):
         ("l.json", '{"a.jpg": true}', r"entry 'a\.jpg' must give a path and a label"),
         ("l.json", '{"a.jpg": "x", "a.jpg": "y"}', r"entry 'a\.jpg' must name an image once"),
         ("l.json", '{"\\ud800.jpg": "x"}', r"must name a file of .*flat, got '\\\\ud800\.jpg'"),
-        ("l.txt", "a.jpg,x\n", r"label file must end with \.csv or \.json, got .*l\.txt\."),
+        ("l.xls", "a.jpg,x\n", r"label file must end with \.csv, \.tsv, \.txt, \.json, got .*l\.xls\."),
     ],
 )
 def test_a_wrong_label_file_is_told_with_its_line(tmp_path, file, content, message):

@@ -16,6 +16,18 @@ from support.archives import content, image_bytes
 from support.sources import MemorySource
 
 
+@pytest.fixture(autouse=True)
+def _any_bytes(monkeypatch, request):
+    """The form of archives is shown by bytes of any kind, as if they were images."""
+    if "images" not in request.fixturenames:
+        monkeypatch.setattr(shard_writer, "check_image", lambda data, name: None)
+
+
+@pytest.fixture
+def images():
+    """Asked for by tests that write images."""
+
+
 def _source(num=7):
     return MemorySource([content(index) for index in range(num)], [index % 2 for index in range(num)])
 
@@ -153,3 +165,25 @@ def test_the_umask_s_readers_may_read(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
     assert Path(path).stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        b"password\n",
+        b"",
+        b"%PDF-1.7 ",
+        b"#!/bin/sh\n",
+        b"\x7fELF" + bytes(99),
+        b"SQLite format 3\0",
+        b"\xff\xd8\xff",
+    ],
+)
+def test_no_bytes_but_those_of_images_are_copied(tmp_path, images, secret):
+    contents = [image_bytes(form="PNG"), secret, image_bytes(form="JPEG")]
+    with pytest.raises(DataError, match=r"^.*photo.*: (must be an image|cannot be read as an image)"):
+        write_shards(MemorySource(contents, [0, 1, 0]), tmp_path / "train", "train")
+    assert not list(tmp_path.iterdir())
+    contents[1] = image_bytes(form="WEBP")
+    write_shards(MemorySource(contents, [0, 1, 0]), tmp_path / "train", "train")
+    assert len(ShardSource(tmp_path, "train")) == 3

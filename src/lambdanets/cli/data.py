@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 # A longer list of classes is not read, and JSON has them all.
 _MOST_CLASSES: Final = 20
+_MOST_UNREADABLE: Final = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +147,8 @@ def shard(
         one.part: f"{count(one.num_images, 'image')} in {count(len(one.shards), 'shard')}" for one in written
     }
     print_line(pairs(rows))
+    for note in dict.fromkeys(note for one in written for note in one.left_out.notes()):
+        print_line(f"warning: {note}")
     print_line(f"train with --data.name shards --data.root {shell_words(out)}")
 
 
@@ -211,7 +214,10 @@ def _lines(report: "DataReport") -> Iterator[str]:
             f"{report.parts[-1].part}: {report.holdout:g} of each class, about, by a digest of each file's"
             " name; --holdout sets another fraction aside"
         )
-    yield from (f"unreadable: {reason}" for part in report.parts for reason in part.unreadable)
+    unreadable = [reason for part in report.parts for reason in part.unreadable]
+    yield from (f"unreadable: {reason}" for reason in unreadable[:_MOST_UNREADABLE])
+    if len(unreadable) > _MOST_UNREADABLE:
+        yield f"unreadable: {len(unreadable) - _MOST_UNREADABLE:,} more; --json names them"
     yield from (f"warning: {note}" for note in report.notes)
     yield _verdict(report)
     if report.is_fit:
@@ -241,6 +247,8 @@ def _verdict(report: "DataReport") -> str:
     if num:
         total = sum(part.num_images for part in report.parts)
         return f"{num:,} of {count(total, 'image')} cannot be read"
+    if report.is_sound and not report.is_fit:
+        return "not fit: one class alone; a network needs images of something else too"
     if not report.is_fit:
         return f"not fit: {report.parts[-1].part} has classes that {report.parts[0].part} does not have"
     return "every image can be decoded" if report.decoded else "nothing wrong; --decode reads each image"

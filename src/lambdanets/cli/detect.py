@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from lambdanets.cli._options import Argv, DetectRecipe, Format, print_json
 from lambdanets.cli.train import DEFAULTS, Options
 from lambdanets.ranges import Probability, Processes, Range, Rate, Seed, Workers
-from lambdanets.streams import print_line
+from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import count, pairs, table
 from lambdanets.training.torchrun import world_size
 
@@ -138,6 +138,7 @@ def predict(
         device: Where the network runs.
         format: text or json; --json is short for it.
     """
+    from lambdanets.data.left_out import LeftOut
     from lambdanets.data.listing import find_images
     from lambdanets.detection.predict import Tiling
     from lambdanets.detection.predict_files import predict_files
@@ -146,7 +147,10 @@ def predict(
 
     tiling = None if tile is None else Tiling(side=tile, overlap=overlap)
     target = select_device("detect predict", device)
-    paths = find_images(images, "detect predict", out=out)
+    left_out = LeftOut()
+    paths = find_images(images, "detect predict", out=out, left_out=left_out)
+    for note in left_out.notes(all=False):
+        print_error(f"warning: {note}")
     loaded = load_detector(run, weights)
     report = predict_files(
         loaded.model.to(target),

@@ -56,11 +56,13 @@ def predict(
         out: Write the results to this file; its ending .csv, .json or .jsonl decides about the format.
         format: text, csv, json (a list) or jsonl (an object a line); --json is short for --format json.
     """
+    from lambdanets.data.left_out import LeftOut
     from lambdanets.runs.load import load_run
     from lambdanets.runs.predict import list_paths, predict_files
     from lambdanets.training.distributed import select_device
 
-    paths = list_paths(images)
+    left_out = LeftOut()
+    paths = list_paths(images, left_out)
     if out is not None and format == "text":
         format = _ENDINGS.get(out.suffix.lower(), format)
     loaded = load_run(run, weights)
@@ -80,6 +82,8 @@ def predict(
     if unreadable:
         files = f"{len(unreadable):,} of {count(len(paths), 'file')}"
         print_error(f"lambdanets predict: {files} cannot be read")
+    for note in left_out.notes(all=False):
+        print_error(f"warning: {note}")
     return 4 if unreadable else 0
 
 

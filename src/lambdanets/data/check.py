@@ -1,7 +1,7 @@
 """Check data sets, write them as shards, and index shards: the jobs of `lambdanets data`."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
@@ -13,6 +13,8 @@ from lambdanets.data.config import FilesConfig, FolderConfig, switched
 from lambdanets.data.decode import decode
 from lambdanets.data.folders import FolderSource, write_class_names
 from lambdanets.data.layout import HOLDOUT, check_root, holds_shards
+from lambdanets.data.left_out import LeftOut
+from lambdanets.data.listing import composed
 from lambdanets.data.shard_index import index_place, read_index
 from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES, write_shards
 from lambdanets.data.shards import ShardSource
@@ -48,6 +50,7 @@ class PartReport:
         num_bytes: Size of all images that can be read; None where it is not known without reading them.
         pixels: Width and height of the smallest and of the largest image, where all were decoded.
         unreadable: One sentence for each image that cannot be read.
+        left_out: The files of a folder that are no images of these.
     """
 
     part: str
@@ -56,6 +59,7 @@ class PartReport:
     num_bytes: int | None
     pixels: tuple[tuple[int, int], tuple[int, int]] | None
     unreadable: tuple[str, ...]
+    left_out: LeftOut
 
     @property
     def num_images(self) -> int:
@@ -99,10 +103,15 @@ class DataReport:
         }
 
     @property
-    def is_fit(self) -> bool:
+    def is_sound(self) -> bool:
         """Whether everything can be read, and the test has only classes of the training."""
         known = self.parts[0].counts.keys()
         return all(part.counts.keys() <= known and not part.unreadable for part in self.parts)
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether a training takes the images: they are sound, and of two classes or more."""
+        return self.is_sound and len(self.parts[0].counts) > 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -124,6 +133,7 @@ class DataReport:
                     "classes": part.counts,
                     "empty": part.empty,
                     "unreadable": part.unreadable,
+                    "left_out": part.left_out.to_list(),
                 }
                 for part in self.parts
             ],
@@ -152,16 +162,22 @@ def check_data(data: FilesConfig, *, decoding: bool = False, num_workers: int = 
     except (PathError, DataError) as error:
         # The survey says what to type.
         raise problem or error from error
+    spelled = {composed(label): label for label in opened[0][1].labels}
+    parts = [_count(part, source, spelled, decoding, num_workers) for part, source in opened]
+    if data.holdout:
+        # Both parts come from one folder.
+        parts[1:] = [replace(part, left_out=LeftOut()) for part in parts[1:]]
+    left_out = sum((part.left_out for part in parts), LeftOut())
     report = DataReport(
         root=data.root_given or data.root,
         kind=data.name,
         decoded=decoding,
-        parts=tuple(_count(part, source, decoding, num_workers) for part, source in opened),
+        parts=tuple(parts),
         holdout=data.holdout,
-        notes=survey.notes if survey else (),
+        notes=(*(survey.notes if survey else ()), *left_out.notes()),
         command=_command(data),
     )
-    if problem and report.is_fit:
+    if problem and report.is_sound:
         raise problem
     return report
 
@@ -174,19 +190,31 @@ def _open_parts(data: FilesConfig) -> list[tuple[str, Source]]:
     return [*parts, (data.test, data.open_test())] if data.test else parts
 
 
-def _count(part: str, source: Source, decoding: bool, num_workers: int) -> PartReport:
+def _count(
+    part: str, source: Source, spelled: Mapping[str, str], decoding: bool, num_workers: int
+) -> PartReport:
+    """Look at the images of a part; `spelled` gives the names of the classes of the training."""
     checked = list(_decoded(source, part, num_workers) if decoding else _listed(source, part))
     counts = Counter(source.targets.tolist())
+    labels = [spelled.get(composed(label), label) for label in source.labels]
     known = [one.num_bytes for one in checked if one.num_bytes is not None]
     sizes = sorted((one.size for one in checked if one.size), key=lambda size: size[0] * size[1])
     return PartReport(
         part=part,
-        counts={source.labels[target]: counts[target] for target in sorted(counts)},
-        empty=tuple(label for target, label in enumerate(source.labels) if target not in counts),
+        counts={labels[target]: counts[target] for target in sorted(counts)},
+        empty=tuple(label for target, label in enumerate(labels) if target not in counts),
         num_bytes=sum(known) if known else None,
         pixels=(sizes[0], sizes[-1]) if sizes else None,
         unreadable=tuple(one.reason for one in checked if one.reason),
+        left_out=_left_out(source),
     )
+
+
+def _left_out(source: Source) -> LeftOut:
+    """The files of a folder that are none of its images."""
+    if isinstance(source, Subset):
+        return _left_out(source.source)
+    return source.left_out if isinstance(source, FolderSource) else LeftOut()
 
 
 def _command(data: FilesConfig) -> str:
@@ -336,11 +364,12 @@ def find_files(
 
 
 class Written(NamedTuple):
-    """A part that was written as shards."""
+    """A part that was written as shards, and the files of its folder that were not."""
 
     part: str
     num_images: int
     shards: list[Path]
+    left_out: LeftOut
 
 
 def shard_data(
@@ -358,7 +387,7 @@ def shard_data(
     Raises:
         ArgumentError: Something is in the folder.
         PathError: A part is not there.
-        DataError: An image cannot be read, or the test has a class that the training has not.
+        DataError: An image cannot be read, or is none; or the test has a class that the training has not.
         StorageError: The folder cannot be written.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -387,7 +416,7 @@ def shard_data(
             # So that the first reader need not.
             for shard in shards:
                 read_index(shard)
-        written.append(Written(part, len(source), shards))
+        written.append(Written(part, len(source), shards, _left_out(source)))
     return written
 
 

@@ -1,8 +1,6 @@
 """Image files decoded to pixels, upright, red, green and blue; parts of them at any size."""
 
-import io
 import os
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -10,22 +8,15 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from lambdanets.data.headers import opened
 from lambdanets.data.preprocessing import Box
 from lambdanets.data.sources import read_file
 from lambdanets.errors import ArgumentError, ArgumentTypeError, DataError, PathError
 from lambdanets.text import printable
-
-# Formats that Pillow may open: those of images, and no interpreters of page descriptions.
-FORMATS: Final = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-
-# Decoding stays below 1 GB, whatever the format: a whole process took 0.97 GB for a progressive CMYK JPEG of
-# this size, 0.5 GB for a plain one. Some formats and modes take twice the memory, and get half the pixels.
-_MAX_PIXELS: Final = 61_000_000
-_HEAVY: Final = {"JPEG2000", "WEBP", "I", "F"}
 
 # All that can be given where one image is asked for.
 ImageInput: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, np.dtype[Any]] | Tensor
@@ -130,34 +121,15 @@ def decode(data: bytes, name: str, *, background: _Background = "white") -> Imag
         background: What stands behind transparent parts: white, or black where what is opaque is light.
 
     Raises:
-        DataError: The bytes cannot be decoded, or are of more than `_MAX_PIXELS` pixels; the message begins
-            with the name.
+        DataError: The bytes cannot be decoded, or ask for too much, as `headers.opened` says; the message
+            begins with the name.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            # Oddities of metadata do not matter; an image larger than Pillow trusts is refused.
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                most = _MAX_PIXELS // 2 if _HEAVY & {image.format, image.mode} else _MAX_PIXELS
-                if image.width * image.height > most:
-                    raise DataError(
-                        f"{name}: must have at most {most:,} pixels, got {image.width}×{image.height}."
-                    )
-                image.load()
-                # The pixels are whole where the metadata are damaged.
-                with suppress(Exception):
-                    ImageOps.exif_transpose(image, in_place=True)
-                return _rgb(image, background)
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(
-            f"{name}: must be an image ({', '.join(FORMATS)}), got another kind of file."
-        ) from error
-    except Exception as error:
-        # Damaged bytes lead decoders to errors of any kind, which say nothing of this program.
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise DataError(f"{name}: cannot be read as an image: {reason}.") from error
+    with opened(data, name) as image:
+        image.load()
+        # The pixels are whole where the metadata are damaged.
+        with suppress(Exception):
+            ImageOps.exif_transpose(image, in_place=True)
+        return _rgb(image, background)
 
 
 def _rgb(image: Image.Image, background: str) -> Image.Image:

@@ -27,6 +27,9 @@ LABELS: Final = tuple("0123456789")
 # Digits of each class that have labels in `semi`.
 _LABELLED_EACH: Final = 20
 
+# Side of the square around the ink of an image, in pixels: as large a one takes 0.5 GB.
+_LONGEST_INK: Final = 11_585
+
 # Mean and standard deviation of all pixels of the 1,297 training images, after division by 16.
 MEAN: Final = 0.3059
 STD: Final = 0.3755
@@ -222,6 +225,10 @@ def _fine_grid(ink: Plane, side: int, min_coverage: float) -> Plane:
     """Cut out the ink, pad it to a square, and draw it in black and white."""
     cut = Image.fromarray(ink).crop(Image.fromarray(ink > 0.5).getbbox())
     longest = max(cut.size)
+    if longest > _LONGEST_INK:
+        raise DataError(
+            f"must show a digit of at most {_LONGEST_INK:,} pixels a side, got {cut.width}×{cut.height}."
+        )
     before, above = (longest - cut.width) // 2, (longest - cut.height) // 2
     # Outside of an image Pillow finds zeros, which is paper.
     square = cut.crop((-before, -above, longest - before, longest - above))

@@ -1,33 +1,22 @@
 """Folders of image files, label files for flat ones, and files with the names of classes."""
 
-import csv
-import io
 import json
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from lambdanets.data.layout import images_of
-from lambdanets.data.listing import Entries, list_classes, list_files
+from lambdanets.data.layout import images_of, list_part
+from lambdanets.data.left_out import LeftOut
 from lambdanets.data.sources import PackedNames, read_file
 from lambdanets.errors import DataError, PathError
-from lambdanets.text import from_cell, printable
-
-
-class _LabelLine(NamedTuple):
-    """One line of a label file: an image, its class, and the place in the file for messages."""
-
-    path: str
-    label: str
-    where: str
+from lambdanets.text import printable
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,12 +28,14 @@ class FolderSource:
         labels: The name of each class.
         targets: The class of each image.
         paths: Path of each image, relative to the folder.
+        left_out: The files of the folder that are no images of these.
     """
 
     folder: Path
     labels: tuple[str, ...]
     targets: Int[Tensor, " n"]
     paths: PackedNames
+    left_out: LeftOut
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -107,8 +98,8 @@ def open_folder(
     """
     if not folder.is_dir():
         raise PathError(f"folder: {folder} must be a folder, got none.")
-    entries = list_classes(folder) if label_file is None else _by_file(folder, label_file)
-    images = images_of(folder, entries, labels)
+    listing = list_part(folder, label_file)
+    images = images_of(folder, listing, labels)
     classes = labels or tuple(dict.fromkeys(label for label, _ in images))
     numbers = {label: number for number, label in enumerate(classes)}
     return FolderSource(
@@ -116,108 +107,8 @@ def open_folder(
         labels=classes,
         targets=torch.tensor([numbers[label] for label, _ in images], dtype=torch.int64),
         paths=PackedNames(path for _, path in images),
+        left_out=listing.left_out,
     )
-
-
-def _by_file(folder: Path, label_file: Path) -> Entries:
-    present = set(list_files(os.fsencode(folder), b""))
-    entries: Entries = []
-    first: dict[bytes, str] = {}
-    for line in _read_label_file(label_file):
-        try:
-            path = os.path.normpath(line.path.encode("utf-8", "surrogateescape"))
-        except UnicodeEncodeError:
-            # JSON can spell names that no file has.
-            path = b""
-        if path not in present:
-            raise DataError(
-                f"folder: {line.where} must name a file of {folder}, got {printable(line.path)!r}, which is"
-                " not there."
-            )
-        if path in first:
-            raise DataError(
-                f"folder: {line.where} must name an image once, got {printable(line.path)!r} again, which"
-                f" {first[path]} names."
-            )
-        first[path] = line.where
-        entries.append((printable(line.label), path))
-    return sorted(entries)
-
-
-_PATHS = ("path", "file")
-
-
-def _read_label_file(path: Path) -> list[_LabelLine]:
-    """Read a label file.
-
-    CSV: two columns, path and label, or a header that names them (`path` or `file`, and `label`; others are
-    skipped). JSON: an object from path to label, or a list of objects with those names.
-    """
-    if not path.is_file():
-        raise PathError(f"folder: label file must be a file, got {path}, which does not exist.")
-    if path.suffix.lower() not in (".csv", ".json"):
-        raise DataError(f"folder: label file must end with .csv or .json, got {path}.")
-    try:
-        # Names of files may be no UTF-8: their bytes make the trip.
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-        parse = _from_json if path.suffix.lower() == ".json" else _from_csv
-        lines = list(parse(text, path))
-    except (OSError, ValueError, csv.Error, RecursionError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"folder: {path} cannot be read as a label file: {error}.") from error
-    if not lines:
-        raise DataError(f"folder: {path} must give at least one image its label, got none.")
-    return lines
-
-
-def _from_csv(text: str, file: Path) -> Iterator[_LabelLine]:
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
-    columns: tuple[int, int] | None = None
-    for row in rows:
-        where = f"{file}, line {rows.line_num}"
-        if not row:
-            continue
-        if columns is None:
-            header = [cell.strip().lower() for cell in row]
-            paths = [header.index(name) for name in _PATHS if name in header]
-            if paths and "label" in header:
-                columns = (paths[0], header.index("label"))
-                continue
-            columns = (-1, -1)
-        if columns == (-1, -1) and len(row) != 2:
-            raise DataError(f"folder: {where} must have two columns, path and label, got {len(row)}.")
-        if len(row) <= max(columns):
-            raise DataError(f"folder: {where} must have as many columns as the header, got {len(row)}.")
-        path, label = row if columns == (-1, -1) else (row[columns[0]], row[columns[1]])
-        yield _line(from_cell(path), from_cell(label), where)
-
-
-def _from_json(text: str, file: Path) -> Iterator[_LabelLine]:
-    # Pairs keep a path that is named twice, which a dictionary would swallow.
-    content = json.loads(text, object_pairs_hook=tuple)
-    if isinstance(content, tuple):
-        for path, label in content:
-            yield _line(path, label, f"{file}, entry {path!r}")
-    elif isinstance(content, list):
-        for number, entry in enumerate(content, start=1):
-            where = f"{file}, entry {number}"
-            fields = dict(entry) if isinstance(entry, tuple) else {}
-            path = next((fields[name] for name in _PATHS if name in fields), None)
-            yield _line(path, fields.get("label"), where)
-    else:
-        raise DataError(f"folder: {file} must hold an object or a list, got {content!r}.")
-
-
-def _line(path: Any, label: Any, where: str) -> _LabelLine:
-    if isinstance(label, int) and not isinstance(label, bool):
-        label = str(label)
-    if not isinstance(path, str) or not path or not isinstance(label, str) or not label.strip():
-        raise DataError(
-            f"folder: {where} must give a path and a label (a text or a whole number), got"
-            f" {path!r} and {label!r}."
-        )
-    return _LabelLine(path, label.strip(), where)
 
 
 def read_class_names(root: Path) -> tuple[str, ...] | None:

@@ -17,7 +17,7 @@ from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.data.sources import Source
 from lambdanets.data.task import Batch, Task, Unlabelled
 from lambdanets.data.transforms import TrainTransform
-from lambdanets.errors import DataError
+from lambdanets.errors import DataError, complaint
 
 T = TypeVar("T")
 
@@ -148,6 +148,8 @@ class ImageTest:
         size = self.preprocessing.size
         images = torch.empty(len(indices), 3, size, size, dtype=torch.uint8)
         for place, index in enumerate(indices.tolist()):
-            image = decode(self.source.read(index), self.source.name(index))
-            images[place] = self.preprocessing.pixels(image)
+            name = self.source.name(index)
+            image = decode(self.source.read(index), name)
+            with complaint(name):
+                images[place] = self.preprocessing.pixels(image)
         return Batch(images, self.source.targets[indices])

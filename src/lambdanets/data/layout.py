@@ -6,7 +6,10 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from lambdanets.data.listing import ENDINGS, Entries, list_files
+from lambdanets.data.formats import is_image
+from lambdanets.data.label_file import list_labelled
+from lambdanets.data.left_out import NO_ENDING, LeftOut, Reason, count_endings
+from lambdanets.data.listing import Entries, Listing, composed, is_shown, list_classes, list_files
 from lambdanets.data.parts import VALIDATIONS
 from lambdanets.errors import DataError, PathError, did_you_mean
 from lambdanets.files import absolute
@@ -21,6 +24,9 @@ _TEST: Final = ("test", "testing")
 
 _ARCHIVES: Final = (".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 _LISTED: Final = 5
+
+# The best known of `ENDINGS`, for messages.
+_READ: Final = ".jpg .jpeg .png .webp .gif .bmp .tif .avif and some more"
 
 
 class Parts(NamedTuple):
@@ -153,9 +159,9 @@ def _missing_part(root: Path, part: str, option: str) -> PathError | DataError:
 
 def _without_classes(root: Path, folder: Path, option: str) -> DataError:
     """A folder in which no folders are: why, by the files in it."""
-    files = [printable(name) for name in list_files(os.fsencode(folder), b"")]
+    files = [printable(name) for name in list_files(os.fsencode(folder))]
     beside = [path.name for path in sorted(root.iterdir()) if path.is_file()]
-    images = [name for name in files if name.lower().endswith(tuple(map(os.fsdecode, ENDINGS)))]
+    images = [name for name in files if is_image(os.fsencode(name))]
     shards = [name for name in files if name.lower().endswith(".tar")]
     archives = [name for name in files if name.lower().endswith(_ARCHIVES)]
     labels = [name for name in beside if name.lower().endswith((".csv", ".json"))]
@@ -177,8 +183,9 @@ def _without_classes(root: Path, folder: Path, option: str) -> DataError:
         )
     if archives:
         return DataError(f"{wanted}, got the archive {archives[0]}.{_unpacking(Path(archives[0]))}")
-    got = f"files that are not read: {count_endings(files)}" if files else "an empty folder"
-    return DataError(f"{wanted}, got {got}. Read are {_endings()}; others must be converted, as to .jpg.")
+    endings = count_endings(Counter(Path(name).suffix.lower() or NO_ENDING for name in files))
+    got = f"files that are not read: {endings}" if files else "an empty folder"
+    return DataError(f"{wanted}, got {got}. Read are {_READ}; others must be converted, as to .jpg.")
 
 
 def _shards(root: Path, folder: Path, shards: list[str]) -> str:
@@ -194,11 +201,10 @@ def _shards(root: Path, folder: Path, shards: list[str]) -> str:
 def _check_depth(root: Path, part: str, folders: list[str]) -> None:
     """Raise where the class folders are one level further down."""
     folder = root / part
-    inner = {name: folders_in(folder / name) for name in folders}
     # A class may have its images in further folders, but not all of a root that was not told its parts.
     if part != "." and len(folders) > 1:
         return
-    if any(not inner[name] or _has_images(folder / name) for name in folders):
+    if any(not folders_in(folder / name) or _has_images(folder / name) for name in folders):
         return
     first = folders[0]
     if part != ".":
@@ -212,39 +218,72 @@ def _check_depth(root: Path, part: str, folders: list[str]) -> None:
         hint += f" --data.holdout {HOLDOUT:g}"
     raise DataError(
         f"data: {folder} must hold a folder of images for each class, got folders of folders, such as"
-        f" {first}/{inner[first][0]}. The classes are a level further down: {hint}"
+        f" {first}/{folders_in(folder / first)[0]}. The classes are a level further down: {hint}"
     )
 
 
-def images_of(folder: Path, entries: Entries, classes: Collection[str] | None = None) -> Entries:
+def list_part(folder: Path, label_file: Path | None) -> Listing:
+    """List the images of a part: of class folders, or of a flat one by its label file.
+
+    Raises:
+        PathError: There is no such label file.
+        DataError: A folder cannot be listed, or the label file cannot be understood.
+    """
+    return list_classes(folder) if label_file is None else list_labelled(folder, label_file)
+
+
+def images_of(folder: Path, listing: Listing, classes: Collection[str] | None = None) -> Entries:
     """Leave out the classes without images, where a part may have such.
 
     Args:
         folder: The folder of the part, for messages.
-        entries: What is in it; a class without images stands there once, without a path.
-        classes: Those of the training, for a test, which may lack some.
+        listing: What is in it.
+        classes: Those of the training, for a test, which may lack some. Names are compared as `composed`
+            gives them.
+
+    Returns:
+        Class and path of each image; classes are spelled as those of the training.
 
     Raises:
         DataError: There are no images, a class of a training has none, or a class is not among `classes`.
     """
-    unknown = sorted({label for label, _ in entries} - {*classes}) if classes is not None else []
-    if unknown:
-        raise DataError(
-            f"data: {folder} must have classes of the training alone, got {listed(unknown)}."
-            f"{did_you_mean(unknown[0], classes or ())}"
-        )
+    entries = listing.entries
+    if classes is not None:
+        spelled = {composed(label): label for label in classes}
+        found = {label: spelled.get(composed(label)) for label in dict.fromkeys(one for one, _ in entries)}
+        unknown = sorted(label for label, known in found.items() if known is None)
+        if unknown:
+            raise DataError(
+                f"data: {folder} must have classes of the training alone, got {listed(unknown)}."
+                f"{did_you_mean(unknown[0], classes)}"
+            )
+        entries = [(found[label] or label, path) for label, path in entries]
     images = [entry for entry in entries if entry[1]]
     empty = [label for label, path in entries if not path]
     if not images or (empty and classes is None):
-        raise DataError(_empty(folder, empty, bool(images)))
+        raise DataError(_empty(folder, empty, bool(images), listing.left_out))
     return images
 
 
-def _empty(folder: Path, empty: list[str], others: bool) -> str:
+def check_classes(place: str, classes: Sequence[str]) -> None:
+    """Raise where a training would have nothing to tell apart.
+
+    Args:
+        place: Where the images are, for the message.
+        classes: The names of the classes.
+    """
+    if len(classes) < 2:
+        raise DataError(
+            f"data: {place} must hold two classes or more, got {classes[0]!r} alone. A network"
+            " that is to tell it from anything else needs a folder of other images too."
+        )
+
+
+def _empty(folder: Path, empty: list[str], others: bool, left_out: LeftOut) -> str:
     """Say that there are no images in class folders, and what is there instead."""
-    files = [printable(name) for label in empty for name in list_files(os.fsencode(folder / label), b"")]
-    there = f"; there are {count_endings(files)}" if files else ""
-    hint = f"Files are read by their ending ({_endings()}): convert the others, as to .jpg."
+    files = left_out.endings(Reason.FORMAT, Reason.ENDING, classes=frozenset(empty))
+    there = f"; there are {files}" if files else ""
+    hint = f"Files are read by their ending ({_READ}): convert the others, as to .jpg."
     if not files:
         hint = "Remove the folders of classes without images." if others else "Put images into them."
     if others:
@@ -254,25 +293,14 @@ def _empty(folder: Path, empty: list[str], others: bool) -> str:
 
 def _has_images(folder: Path) -> bool:
     with os.scandir(folder) as entries:
-        return any(os.fsencode(entry.name.lower()).endswith(ENDINGS) for entry in entries)
-
-
-def count_endings(files: Iterable[str]) -> str:
-    """Count files by their endings, the most frequent first: `12 .heic, 3 .txt`."""
-    counts = Counter(Path(name).suffix.lower() or "without an ending" for name in files)
-    named = [f"{count:,} {ending}" for ending, count in counts.most_common(_LISTED)]
-    return ", ".join([*named, *(["…"] if len(counts) > _LISTED else [])])
-
-
-def _endings() -> str:
-    return " ".join(map(os.fsdecode, ENDINGS))
+        return any(is_image(os.fsencode(entry.name)) for entry in entries)
 
 
 def folders_in(folder: Path) -> list[str]:
-    """The folders inside, by name; without those that begin with a dot, or where it cannot be listed."""
+    """The folders inside, by name; without hidden ones and the system's, or where it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.name[0] != "." and entry.is_dir())
+            return sorted(entry.name for entry in entries if is_shown(entry.name) and entry.is_dir())
     except OSError:
         return []
 

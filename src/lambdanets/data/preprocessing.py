@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from lambdanets.errors import ArgumentError, CheckpointError, complaint
+from lambdanets.errors import ArgumentError, CheckpointError, DataError, complaint
 from lambdanets.ranges import Probability, Range, Rate, Share, check_settings
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ else:
 # Mean and standard deviation of ImageNet's pixels, between 0 and 1.
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+
+# A whole image takes as much memory in a network as so many squares, at most.
+_LONGEST: Final = 32
 
 # Left, upper, right and lower edge in pixels, the latter two outside.
 Box = tuple[int, int, int, int]
@@ -173,7 +176,7 @@ class Preprocessing:
             The input, and whether dark and light were exchanged.
 
         Raises:
-            DataError: It shows no digit where there must be one.
+            DataError: It shows no digit where there must be one, or is too long for its width.
         """
         inverted = False
         if self.foreground is not None:
@@ -185,15 +188,26 @@ class Preprocessing:
                 mean, std = _by_channel(self.mean), _by_channel(self.std)
                 return (torch.from_numpy(digit)[None] - mean) / std, inverted
             image = enlarged(digit).convert("RGB")
-        return self.normalize(self.pixels(image)[None])[0], inverted
+        with complaint(name):
+            pixels = self.pixels(image)
+        return self.normalize(pixels[None])[0], inverted
 
     def pixels(self, image: "PIL.Image.Image") -> UInt8[Tensor, "c height width"]:
-        """Crop and resize an image."""
+        """Crop and resize an image.
+
+        Raises:
+            DataError: A whole image is too long for its width.
+        """
         from lambdanets.data.decode import crop_and_resize
 
         image = image if self.channels == 3 else image.convert("L")
         if self.crop_mode == "center":
             return crop_and_resize(image, self.box(image.width, image.height), (self.size, self.size))
+        if max(image.size) > _LONGEST * min(image.size):
+            raise DataError(
+                f"a whole image must be at most {_LONGEST} times as long as wide, got"
+                f" {image.width}×{image.height}. Cut it into pieces."
+            )
         scale = self.size / min(image.size)
         height, width = (max(self.size, round(scale * side)) for side in (image.height, image.width))
         return crop_and_resize(image, (0, 0, image.width, image.height), (height, width))

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from lambdanets.data.listing import ENDINGS
+from lambdanets.data.formats import ENDINGS
 from lambdanets.data.sources import MAX_BYTES
 from lambdanets.data.tar_members import Member, read_at, tar_members
 from lambdanets.errors import DataError, PathError

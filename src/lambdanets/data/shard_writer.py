@@ -10,6 +10,7 @@ from typing import Final
 
 import torch
 
+from lambdanets.data.headers import check_image
 from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.data.shard_index import IMAGES
 from lambdanets.data.sources import Source
@@ -64,7 +65,7 @@ def write_shards(
 
     Raises:
         ArgumentError: An argument is out of range, or the folder is there.
-        DataError: An image cannot be read.
+        DataError: An image cannot be read, or is none.
         StorageError: The disk is full or the folder cannot be written.
     """
     check_positive("write_shards", most=2**63 - 1, max_bytes=max_bytes, max_count=max_count)
@@ -78,7 +79,10 @@ def write_shards(
     with new_folder(folder, "write_shards") as beside:
         with closing(_Writer(beside, prefix, max_bytes, max_count)) as writer:
             for count, index in enumerate(order.tolist(), 1):
-                writer.add(count - 1, source.name(index), source.read(index), int(source.targets[index]))
+                name, content = source.name(index), source.read(index)
+                # A link may lead to any file: nothing but images is copied.
+                check_image(content, name)
+                writer.add(count - 1, name, content, int(source.targets[index]))
                 progress(count)
         names = writer.names
     return [folder / name for name in names]

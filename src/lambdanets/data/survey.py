@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from lambdanets.data.layout import check_part, check_root, count_endings, images_of, listed
-from lambdanets.data.listing import ENDINGS, image_key, list_classes, list_files, set_aside
-from lambdanets.errors import DataError
+from lambdanets.data.layout import check_classes, check_part, check_root, images_of, list_part, listed
+from lambdanets.data.left_out import LeftOut
+from lambdanets.data.listing import Listing, image_key, set_aside
 from lambdanets.terminal import table
-from lambdanets.text import printable
 
 if TYPE_CHECKING:
     from lambdanets.data.config import FolderConfig
@@ -33,6 +32,7 @@ class Survey:
         counts: Images of each class, of the part to train with and of that to test with, by their names.
         holdout: The fraction that was set aside; 0 where the second part has a folder of its own.
         images: The paths of the images to train with.
+        left_out: The files of both parts that are none of the images.
         notes: One sentence for each thing that a training should not meet unseen.
     """
 
@@ -40,6 +40,7 @@ class Survey:
     counts: Mapping[str, Mapping[str, int]]
     holdout: float
     images: tuple[bytes, ...]
+    left_out: LeftOut
     notes: tuple[str, ...]
 
     @property
@@ -68,15 +69,15 @@ class Survey:
                 f"{test}: {self.holdout:g} of each class, about, by a digest of each file's name"
                 " (--data.holdout); the same images every time"
             )
-        return "\n".join([*text, *(f"warning: {note}" for note in self.notes)])
+        notes = (*self.notes, *self.left_out.notes(all=False))
+        return "\n".join([*text, *(f"warning: {note}" for note in notes)])
 
 
 def survey_folder(data: "FolderConfig") -> Survey | None:
     """Count the images of class folders, by their names alone.
 
     Returns:
-        The counts; None without a root, and for flat folders with a label file, which are read when they are
-        opened.
+        The counts; None without a root.
 
     Raises:
         PathError: The root or a part is not there.
@@ -85,27 +86,21 @@ def survey_folder(data: "FolderConfig") -> Survey | None:
     if not data.root:
         return None
     check_root(data.root, data.root_given)
-    if data.train_labels or data.test_labels:
-        return None
     root = Path(data.root)
-    check_part(root, data.train)
-    folder = root / data.train
-    entries = images_of(folder, list_classes(folder))
+    listing = _list_part(root, data.train, data.train_labels)
+    left_out = listing.left_out
+    entries = images_of(root / data.train, listing)
     classes = [*dict.fromkeys(label for label, _ in entries)]
-    if len(classes) < 2:
-        raise DataError(
-            f"data: {root / data.train} must hold two classes or more, got {classes[0]!r} alone. A network"
-            " that is to tell it from anything else needs a folder of other images too."
-        )
+    check_classes(str(root / data.train), classes)
     if data.holdout:
         keys = [image_key(*entry) for entry in entries]
         aside = set_aside(keys, [label for label, _ in entries], data.holdout)
         tested = [entry for entry, is_aside in zip(entries, aside, strict=True) if is_aside]
         entries = [entry for entry, is_aside in zip(entries, aside, strict=True) if not is_aside]
     elif data.test:
-        check_part(root, data.test, option="test")
-        folder = root / data.test
-        tested = images_of(folder, list_classes(folder), classes)
+        listing = _list_part(root, data.test, data.test_labels, option="test")
+        left_out = left_out + listing.left_out
+        tested = images_of(root / data.test, listing, classes)
     else:
         tested = []
     part = os.fsencode(root / data.train)
@@ -115,11 +110,18 @@ def survey_folder(data: "FolderConfig") -> Survey | None:
         counts={"train": trained, data.test_name: Counter(label for label, _ in tested)},
         holdout=data.holdout,
         images=tuple(os.path.join(part, path) for _, path in entries),  # noqa: PTH118
-        notes=tuple(_notes(root, data, trained)),
+        left_out=left_out,
+        notes=tuple(_notes(trained)),
     )
 
 
-def _notes(root: Path, data: "FolderConfig", counts: Mapping[str, int]) -> list[str]:
+def _list_part(root: Path, part: str, label_file: str | None, *, option: str = "train") -> Listing:
+    if label_file is None:
+        check_part(root, part, option=option)
+    return list_part(root / part, None if label_file is None else root / label_file)
+
+
+def _notes(counts: Mapping[str, int]) -> list[str]:
     """What a training should not meet unseen."""
     notes = []
     few = sorted((num, label) for label, num in counts.items() if num < _FEW)
@@ -132,9 +134,4 @@ def _notes(root: Path, data: "FolderConfig", counts: Mapping[str, int]) -> list[
             f"unequal classes: {counts[most]:,} images of {most}, {counts[fewest]:,} of {fewest}; a network"
             " may take the rare ones for the frequent ones"
         )
-    parts = [data.train] if data.holdout or not data.test else [data.train, data.test]
-    files = (name for part in parts for name in list_files(os.fsencode(root / part), b""))
-    others = [printable(name) for name in files if not name.lower().endswith(ENDINGS)]
-    if others:
-        notes.append(f"files that are not read, by their ending: {count_endings(others)}")
     return notes

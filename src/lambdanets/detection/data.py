@@ -1,6 +1,5 @@
 """Images with objects as training and test data, from COCO's files."""
 
-import io
 import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -12,8 +11,9 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 from torch import Tensor
 
-from lambdanets.data.decode import FORMATS, decode
+from lambdanets.data.decode import decode
 from lambdanets.data.detection import CocoConfig, JitterConfig
+from lambdanets.data.headers import opened
 from lambdanets.data.images import first_readable
 from lambdanets.data.seeds import generator, permutation, purpose
 from lambdanets.data.sources import read_file
@@ -187,7 +187,7 @@ def read_image(folder: Path, record: ImageRecord) -> Image.Image:
     expected = (record.width, record.height)
     if image.size == expected:
         return image
-    turn = _TURNED_BACK.get(_orientation(content))
+    turn = _TURNED_BACK.get(_orientation(content, name))
     if turn is not None and image.size == expected[::-1]:
         return image.transpose(turn)
     raise DataError(
@@ -196,8 +196,8 @@ def read_image(folder: Path, record: ImageRecord) -> Image.Image:
     )
 
 
-def _orientation(content: bytes) -> int:
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+def _orientation(content: bytes, name: str) -> int:
+    with opened(content, name) as image:
         found: int = image.getexif().get(_ORIENTATION, 1)
         return found
 

@@ -1,14 +1,15 @@
 """A recipe for one's own images, fitted to their number and size before the training begins."""
 
-import os
 import statistics
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.config import FilesConfig, FolderConfig
+from lambdanets.errors import DataError
+from lambdanets.reading import UnreadableError, read_bytes
 from lambdanets.recipes.fit import TEST_CROP, Fitted, fitted_by
 from lambdanets.recipes.registry import recipe
 from lambdanets.training.config import (
@@ -117,16 +118,13 @@ def _places(num: int) -> list[int]:
 
 def _shorter_sides(paths: Sequence[bytes]) -> list[int]:
     """The shorter side of each image in pixels, by its header; without those that cannot be read."""
-    from PIL import Image
+    from lambdanets.data.headers import opened
 
     sides = []
     for path in paths:
-        try:
-            with Image.open(Path(os.fsdecode(path))) as image:
-                sides.append(min(image.size))
-        # Damaged bytes lead decoders to errors of any kind; the training says which files cannot be read.
-        except Exception:
-            continue
+        # The training says which files cannot be read.
+        with suppress(UnreadableError, DataError), opened(read_bytes(path), "") as image:
+            sides.append(min(image.size))
     return sides
 
 

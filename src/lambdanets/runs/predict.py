@@ -11,6 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.data.decode import decode
+from lambdanets.data.left_out import LeftOut
 from lambdanets.data.listing import find_images
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.sources import read_file
@@ -50,13 +51,14 @@ class FilePrediction:
         return {"image": self.path, **inverted, "top": top}
 
 
-def list_paths(given: Sequence[str]) -> list[str]:
+def list_paths(given: Sequence[str], left_out: LeftOut | None = None) -> list[str]:
     """List image files: those that are given, in folders, that fit patterns, and on the standard input.
 
     Args:
         given: As for `find_images`; `-` stands for paths on the standard input, one a line, or with a zero
             byte behind each (`find -print0`). Those are files, and are not looked at yet. What is given
             twice is listed twice.
+        left_out: Counts the files of folders and patterns that are left out.
 
     Raises:
         PathError: A path does not exist, or there is no image in a folder or for a pattern.
@@ -64,7 +66,9 @@ def list_paths(given: Sequence[str]) -> list[str]:
     """
     paths: list[str] = []
     for text in given:
-        paths += _read_paths() if text == _STDIN else map(str, find_images([text], "predict"))
+        paths += (
+            _read_paths() if text == _STDIN else map(str, find_images([text], "predict", left_out=left_out))
+        )
     return paths
 
 

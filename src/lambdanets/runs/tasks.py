@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 from torch import nn
 
 from lambdanets.data.config import DataConfig, FilesConfig, switched
+from lambdanets.data.layout import check_classes
 from lambdanets.data.pseudo import MixedTraining, PseudoLabels
 from lambdanets.data.task import Task, TestData, TrainingData, WholeTest
 from lambdanets.data.transforms import mix
@@ -70,6 +71,7 @@ def make_job(config: RunConfig, task: "Task | DetectionTask") -> Job:
 
         return detection_job(config, task)
     assert isinstance(config, TrainConfig) and isinstance(task, Task), "a classifier has classified images"
+    check_classes(getattr(config.data, "root", "") or config.data.name, task.labels)
     mixup, cutmix = config.augment.mixup, config.augment.cutmix
     blend = functools.partial(mix, num_classes=len(task.labels), mixup=mixup, cutmix=cutmix)
     return Job(
