@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from lambdanets.errors import StoppedError
+from lambdanets.variables import PARENT, read_parent
 
 if TYPE_CHECKING:
     from concurrent.futures import ProcessPoolExecutor
@@ -26,9 +27,6 @@ STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIG
 # Seconds for a child that was asked to stop to finish its step and to save.
 _GRACE_S: Final = 60.0
 
-# The variable by which a parent tells its number.
-PARENT: Final = "LAMBDANETS_PARENT"
-
 
 def die_with_parent(parent: int | None = None, number: int = signal.SIGTERM) -> None:
     """Have this process asked to stop when its parent dies, be it by SIGKILL.
@@ -39,12 +37,20 @@ def die_with_parent(parent: int | None = None, number: int = signal.SIGTERM) -> 
         parent: Number of the parent, where it is known: if it is gone already, this process leaves at once.
             None: as the variable `PARENT` says, if it is there.
         number: The signal.
+
+    Raises:
+        StoppedError: The parent that the variable names is gone.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, number)
-    expected = int(os.environ.get(PARENT, 0)) if parent is None else parent
+    expected = read_parent() if parent is None else parent
     # It died between the start of this process and the call above, which therefore has no effect.
     if expected and os.getppid() != expected:
+        if parent is None:
+            raise StoppedError(
+                f"stopped: process {expected}, which started this one by {PARENT}, has ended. If it never"
+                f" did: unset {PARENT}"
+            )
         sys.exit(StoppedError.exit_code)
 
 

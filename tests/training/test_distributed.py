@@ -99,7 +99,8 @@ def test_a_process_that_is_gone_is_said_to_be():
 def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
     message = r"exec: device cuda needs a GPU for each process of a machine, got 1 for process 2"
     with pytest.raises(DependencyError, match=message), init_distributed(ExecConfig(device="cuda")):
         pass

@@ -13,9 +13,9 @@ from lambdanets.training.torchrun import (
     StopRequest,
     global_rank,
     local_rank,
-    num_restarts,
     world_size,
 )
+from lambdanets.variables import World, read_world
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
@@ -63,10 +63,10 @@ def test_other_threads_leave_signals_alone():
 
 
 def test_ranks_are_read_from_the_environment(monkeypatch):
-    assert (global_rank(), local_rank(), world_size(), num_restarts()) == (0, 0, 1, 0)
+    assert (global_rank(), local_rank(), world_size(), read_world()) == (0, 0, 1, World())
     for name, value in {"RANK": 5, "LOCAL_RANK": 1, "WORLD_SIZE": 8, "TORCHELASTIC_RESTART_COUNT": 2}.items():
         monkeypatch.setenv(name, str(value))
-    assert (global_rank(), local_rank(), world_size(), num_restarts()) == (5, 1, 8, 2)
+    assert (global_rank(), local_rank(), world_size(), read_world().restarts) == (5, 1, 8, 2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a call of Linux")

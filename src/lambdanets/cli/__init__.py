@@ -20,10 +20,10 @@ from typing import Any
 from lambdanets import __version__
 from lambdanets.errors import NumericError, PathError, StoppedError, did_you_mean
 from lambdanets.extensions import take_imports
-from lambdanets.processes import PARENT, die_with_parent
+from lambdanets.processes import die_with_parent
 from lambdanets.streams import ReaderLeftError, print_error, print_line, standard_streams
 from lambdanets.text import printable
-from lambdanets.training.torchrun import global_rank
+from lambdanets.variables import PARENT, is_first
 
 __all__ = ["commands", "run"]
 
@@ -47,6 +47,8 @@ def run(argv: Sequence[str]) -> int:
     _prepare_process()
     with standard_streams():
         try:
+            if PARENT in os.environ:
+                die_with_parent()
             code = _run(list(argv))
             # What waits in a buffer is a part of the product.
             return code or _flushed()
@@ -74,7 +76,7 @@ def _explain(error: Exception, argv: Sequence[str]) -> int:
         traceback.print_exception(error)
         return 1
     # All processes of a run agree on these: only the first one prints them.
-    is_printed_elsewhere = isinstance(error, StoppedError | NumericError) and global_rank()
+    is_printed_elsewhere = isinstance(error, StoppedError | NumericError) and not is_first()
     if is_printed_elsewhere or isinstance(error, ReaderLeftError):
         return int(code)
     text = str(error)
@@ -89,8 +91,6 @@ def _explain(error: Exception, argv: Sequence[str]) -> int:
 
 def _prepare_process() -> None:
     warnings.formatwarning = _format_warning
-    if PARENT in os.environ:
-        die_with_parent()
     # Read by OpenMP when torch is loaded: a thread that spins while it waits costs a factor of 16 as soon as
     # another process wants its core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -10,7 +10,7 @@ from lambdanets.cli.train import DEFAULTS, Options
 from lambdanets.ranges import Probability, Processes, Range, Rate, Seed, Workers
 from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import count, pairs, table
-from lambdanets.training.torchrun import world_size
+from lambdanets.variables import starts_processes
 
 if TYPE_CHECKING:
     from lambdanets.detection.bootstrap import Paired
@@ -58,7 +58,7 @@ def eval(
         device: Where the network runs.
         format: text or json; --json is short for the latter.
     """
-    if processes > 1 and world_size() == 1:
+    if starts_processes("detect eval", processes if processes > 1 else 0):
         from lambdanets.training.torchrun import launch
 
         return launch(["detect", "eval", *argv], processes)

@@ -10,7 +10,7 @@ from lambdanets.ranges import Processes, Range
 from lambdanets.streams import print_line
 from lambdanets.terminal import result_alone
 from lambdanets.text import shell_words
-from lambdanets.training.torchrun import global_rank
+from lambdanets.variables import is_first, is_launched
 
 
 def doctor(
@@ -37,7 +37,7 @@ def doctor(
     from lambdanets.launch.doctor import examine
 
     as_json = format == "json"
-    is_one_of_several = dist and collectives.is_launched()
+    is_one_of_several = dist and is_launched()
     findings, code, dist_code = [], 0, None
     with result_alone(as_json):
         for finding in () if is_one_of_several else examine(out):
@@ -48,7 +48,7 @@ def doctor(
             attempt = collectives.try_collectives if is_one_of_several else collectives.launch_locally
             dist_code = attempt(out, backend, limit)
     code = dist_code or code
-    if as_json and not global_rank():
+    if as_json and is_first():
         print_json({"exit_code": code, "dist_exit_code": dist_code, "findings": findings})
     return code
 

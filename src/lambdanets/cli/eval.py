@@ -11,7 +11,7 @@ from lambdanets.ranges import Count, Processes, Side, Workers
 from lambdanets.runs.other_data import OtherData
 from lambdanets.streams import output_may_be_lost, print_error, print_line
 from lambdanets.terminal import pairs
-from lambdanets.training.torchrun import world_size
+from lambdanets.variables import starts_processes
 
 if TYPE_CHECKING:
     from lambdanets.runs.eval_table import Attempt
@@ -59,7 +59,7 @@ def eval(
         device: Where the network runs.
         format: text or json; --json is short for the latter.
     """
-    if processes > 1 and world_size() == 1:
+    if starts_processes("eval", processes if processes > 1 else 0):
         from lambdanets.training.torchrun import launch
 
         return launch(["eval", *argv], processes)

@@ -24,6 +24,7 @@ from lambdanets.training.changes import non_defaults
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.torchrun import global_rank, local_rank, world_size
+from lambdanets.variables import starts_processes
 
 # For the time from the command to the first step.
 _STARTED: Final = time.monotonic()
@@ -103,6 +104,7 @@ class _RunOptions:
     ) -> int:
         words = config.command.split()
         num_processes = self._num_processes(config)
+        starts = starts_processes(config.command, num_processes)
         config = self._placed(config)
         config.data.check_ready()
         if world_size() == 1:
@@ -114,7 +116,7 @@ class _RunOptions:
         looked_over = "" if world_size() > 1 else look_over(config, choices)
         if config.exec.device == "cuda":
             self._check_gpus(config.command, num_processes)
-        if num_processes and world_size() == 1:
+        if starts:
             print_line(looked_over, end="")
             from lambdanets.training.torchrun import launch
 

@@ -14,6 +14,7 @@ from lambdanets.data.sources import MAX_BYTES
 from lambdanets.data.tar_members import Member, read_at, tar_members
 from lambdanets.errors import DataError, PathError
 from lambdanets.text import printable
+from lambdanets.variables import cache_folder
 
 # What may be an image, by the end of its name.
 IMAGES: Final = tuple(ending.decode("ascii").removeprefix(".") for ending in ENDINGS)
@@ -96,14 +97,13 @@ def index_place(shard: Path, stamp: Stamp) -> Path | None:
     return next((place for place in places if _kept(place, stamp) is not None), None)
 
 
-def _index_places(shard: Path) -> tuple[Path, Path]:
-    """Paths at which the index may be: beside the shard, or among the user's caches."""
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
+def _index_places(shard: Path) -> tuple[Path, ...]:
+    """Paths at which the index may be: beside the shard, or among the user's caches, if there are any."""
+    beside, caches = shard.with_name(f"{shard.name}.index.json"), cache_folder()
+    if caches is None:
+        return (beside,)
     name = hashlib.sha256(os.fsencode(shard.absolute())).hexdigest()
-    return (
-        shard.with_name(f"{shard.name}.index.json"),
-        caches / "lambdanets" / "shards" / f"{name}.index.json",
-    )
+    return beside, caches / "lambdanets" / "shards" / f"{name}.index.json"
 
 
 def stamp_of(status: os.stat_result) -> Stamp:

@@ -28,11 +28,6 @@ _ADVICE: Final = (
 )
 
 
-def is_launched() -> bool:
-    """Whether torchrun, or something like it, has started this process as one of several."""
-    return {"RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
-
-
 def launch_locally(out: Path, backend: str, limit_s: float) -> int:
     """Start two processes on this machine that try the collectives; return the first exit code that is not 0.
 

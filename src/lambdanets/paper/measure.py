@@ -19,10 +19,10 @@ from lambdanets.models import list_models
 from lambdanets.paper.measure_one import OUT_OF_MEMORY, Device, Job, Measurement
 from lambdanets.paper.results import Result, new_result
 from lambdanets.paper.tables import rows_of
-from lambdanets.processes import PARENT
 from lambdanets.published import Row
 from lambdanets.runs.origin import commit
 from lambdanets.terminal import count
+from lambdanets.variables import PARENT
 
 # Table -> quantities. The paper measures Tables 4, 12 and 13 in float32, and the others in bfloat16.
 MEASURED: Final[dict[int, tuple[str, ...]]] = {

@@ -1,9 +1,11 @@
 """The processes of a run: what they agree on, and how a model is made ready for them and their devices."""
 
 import atexit
+import contextlib
 import datetime
 import gc
 import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,14 +20,20 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError
+from lambdanets.errors import ArgumentError, DataError, DependencyError, LostProcessError, first_line
 from lambdanets.processes import die_with_parent
+from lambdanets.streams import print_error
 from lambdanets.training.config import ExecConfig
-from lambdanets.training.torchrun import global_rank, local_rank, num_restarts, world_size
+from lambdanets.variables import World, launcher_variables, read_address, read_world
+from lambdanets.waiting import Beside, wait_for
 
 T = TypeVar("T")
 
 _PRECISIONS: Final = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+# Seconds after which a process says that it waits for others; and more than the limit that torch keeps.
+_SILENT_S: Final = 10.0
+_LATER_S: Final = 5.0
 
 # Process groups, kept to the end of the program. Else DDP's destructor would be what ends one: it waits for
 # gloo's threads while it holds Python's lock, and they may wait for that lock to drop a tensor.
@@ -146,22 +154,19 @@ def init_distributed(config: ExecConfig) -> Iterator[DistributedContext]:
     """Join the processes that torchrun started, if it did; leave them at the end.
 
     Raises:
+        ArgumentError: The variables of the launcher do not fit one another.
         DependencyError: There are fewer GPUs on this machine than processes, or none at all.
-        LostProcessError: Another process has ended.
+        LostProcessError: Another process has ended, or did not come in time.
     """
-    rank, size = global_rank(), world_size()
-    device = select_device("exec", config.device, local_rank())
+    world = read_world()
+    rank, size = world.rank, world.size
+    device = select_device("exec", config.device, world.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if size == 1:
         yield DistributedContext(device=device)
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    limit = datetime.timedelta(seconds=config.timeout_s)
-    store, _, _ = next(rendezvous("env://", timeout=limit))
-    # torchrun keeps the store when it starts the processes again, and so the addresses of the dead.
-    store = dist.PrefixStore(f"attempt {num_restarts()}", store)  # type: ignore[attr-defined]
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=limit)
+    _join(world, "nccl" if device.type == "cuda" else "gloo", config.timeout_s)
     _groups.append(dist.group.WORLD)
     die_with_parent()
     try:
@@ -177,6 +182,43 @@ def init_distributed(config: ExecConfig) -> Iterator[DistributedContext]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             dist.destroy_process_group()
+
+
+def _join(world: World, backend: str, limit_s: float) -> None:
+    """Meet the other processes.
+
+    Raises:
+        LostProcessError: They did not come in time, or cannot be reached.
+    """
+    address, limit = read_address(), datetime.timedelta(seconds=limit_s)
+
+    def join() -> None:
+        store, _, _ = next(rendezvous("env://", timeout=limit))
+        # torchrun keeps the store when it starts the processes again, and so the addresses of the dead.
+        store = dist.PrefixStore(f"attempt {world.restarts}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=store, rank=world.rank, world_size=world.size, timeout=limit)
+
+    def lost(reason: str) -> LostProcessError:
+        return LostProcessError(
+            f"process {world.rank} must meet the others of {world.size} at {address} within {limit_s:g} s,"
+            f" got {reason}. `lambdanets doctor --dist` tries it; if there are no others: unset"
+            f" {launcher_variables()}"
+        )
+
+    told = f"process {world.rank} waits for the others of {world.size} at {address}, {limit_s:g} s at most"
+    notice = threading.Timer(_SILENT_S, print_error, [told])
+    notice.daemon = True
+    notice.start()
+    # Beside: torch does not hear of Ctrl-C while it waits, and has no limit for each part of it.
+    with contextlib.closing(Beside()) as beside:
+        try:
+            wait_for(beside.submit(join), limit_s + _LATER_S, lambda: lost("nobody"))
+        except (RuntimeError, ValueError, OSError) as error:
+            if isinstance(error, LostProcessError):
+                raise
+            raise lost(f"'{first_line(error)}'") from error
+        finally:
+            notice.cancel()
 
 
 def select_device(who: str, name: str, number: int = 0) -> torch.device:

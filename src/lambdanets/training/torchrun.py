@@ -10,29 +10,25 @@ from types import FrameType
 from typing import Final
 
 from lambdanets.errors import StoppedError
-from lambdanets.processes import PARENT, STOP_SIGNALS
+from lambdanets.processes import STOP_SIGNALS
+from lambdanets.variables import PARENT, read_world
 
 _OF_TERMINAL: Final = (signal.SIGINT, signal.SIGHUP)
 
 
 def global_rank() -> int:
     """The number of this process over all machines; 0 without torchrun."""
-    return int(os.environ.get("RANK", 0))
+    return read_world().rank
 
 
 def local_rank() -> int:
     """The number of this process on its machine; 0 without torchrun."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+    return read_world().local_rank
 
 
 def world_size() -> int:
     """How many processes work together; 1 without torchrun."""
-    return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def num_restarts() -> int:
-    """How often torchrun has started its processes again."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
+    return read_world().size
 
 
 def launch(argv: Sequence[str], num_processes: int, max_restarts: int = 0) -> int:
