@@ -1,11 +1,13 @@
 """The one reader of files: regular, of a bounded size, and understood, or refused with one short reason."""
 
+import hashlib
 import json
 import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -13,6 +15,12 @@ from lambdanets.errors import DataError
 
 # Bytes of a file that a person or a run writes: settings, metrics, names of classes, tables.
 _SMALL: Final = 2**28
+
+# Whole numbers of JSON are below: no other library takes larger ones.
+_LARGEST: Final = 2**63
+
+# The entry of a record that holds the sum of the others.
+_SUM: Final = "record_sha256"
 
 # What a name may stand for.
 _KINDS: Final[tuple[tuple[Callable[[int], bool], str], ...]] = (
@@ -31,6 +39,25 @@ _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
 class UnreadableError(ValueError):
     """Why a file cannot be read or understood, in a few words; `reading` adds who complains and the path."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number between two bounds, for the fields of `read_json`.
+
+    Attributes:
+        kind: `int` or `float`.
+        least: The least that it may be.
+        most: The most that it may be.
+    """
+
+    kind: type
+    least: float
+    most: float = math.inf
+
+    def __str__(self) -> str:
+        bound = f"of at least {self.least}" if self.most == math.inf else f"from {self.least} to {self.most}"
+        return f"{self.kind.__name__} {bound}"
 
 
 @contextmanager
@@ -53,13 +80,15 @@ def reading(
         raise error(f"{who}: {what} must {requirement}, got {unreadable}.{advice}") from unreadable
 
 
-@contextmanager
-def _open_regular(path: str | bytes | Path, limit: int | None = None) -> Iterator[tuple[int, int]]:
-    """Open a file to read it; yields its descriptor and its size. Nothing is waited for.
+def open_regular(path: str | bytes | Path, limit: int | None = None) -> tuple[int, os.stat_result]:
+    """Open a file to read it. Nothing is waited for.
 
     Args:
         path: The file; links are followed.
         limit: The most bytes it may have; None: any number.
+
+    Returns:
+        Its descriptor, which the caller closes, and its status.
 
     Raises:
         UnreadableError: It is not there, may not be read, is no regular file, or is too large.
@@ -78,7 +107,18 @@ def _open_regular(path: str | bytes | Path, limit: int | None = None) -> Iterato
             raise UnreadableError(kind_of(status.st_mode))
         if limit is not None and status.st_size > limit:
             raise UnreadableError(f"{status.st_size:,} bytes, which is above {limit:,}")
-        yield descriptor, status.st_size
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, status
+
+
+@contextmanager
+def opened(path: str | bytes | Path, limit: int | None = None) -> Iterator[tuple[int, os.stat_result]]:
+    """Hold a file open, as `open_regular` opens it; an error of the disk meanwhile is an `UnreadableError`."""
+    descriptor, status = open_regular(path, limit)
+    try:
+        yield descriptor, status
     except OSError as error:
         raise UnreadableError(_reason(error)) from error
     finally:
@@ -101,7 +141,7 @@ def read_bytes(path: str | bytes | Path, *, limit: int = _SMALL) -> bytes:
         UnreadableError: It is not there, may not be read, is no regular file, or is too large.
     """
     with (
-        _open_regular(path, limit) as (descriptor, _),
+        opened(path, limit) as (descriptor, _),
         open(descriptor, "rb", buffering=0, closefd=False) as file,
     ):
         # It may grow meanwhile.
@@ -111,20 +151,25 @@ def read_bytes(path: str | bytes | Path, *, limit: int = _SMALL) -> bytes:
     return content
 
 
-def read_text(path: str | bytes | Path, *, limit: int = _SMALL) -> str:
+def read_text(path: str | bytes | Path, *, limit: int = _SMALL, errors: str = "strict") -> str:
     """Read a text: UTF-8, or UTF-16 with a byte order mark.
+
+    Args:
+        path: The file.
+        limit: The most bytes it may have.
+        errors: What becomes of bytes that are no text, as `bytes.decode` takes it.
 
     Raises:
         UnreadableError: As `read_bytes`, or it is another encoding or no text.
     """
-    return _decode_text(read_bytes(path, limit=limit))
+    return _decode_text(read_bytes(path, limit=limit), errors)
 
 
-def _decode_text(content: bytes) -> str:
+def _decode_text(content: bytes, errors: str = "strict") -> str:
     """Give the text of bytes in UTF-8, with a byte order mark or without, or in UTF-16 with one."""
     encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
     try:
-        return content.decode(encoding)
+        return content.decode(encoding, errors)
     except UnicodeDecodeError as error:
         name = encoding.removesuffix("-sig").upper()
         raise UnreadableError(f"bytes that are no {name} text, the first at {error.start:,}") from error
@@ -138,8 +183,9 @@ def read_json(
     Args:
         path: The file.
         fields: What an object must hold: name -> the type of its value, or a tuple of types; for lists
-            `[type]`, for objects with any names `{str: type}`. A name that ends with `?` may be missing or
-            null. `float` takes whole numbers too, and no number is a bool. None: any JSON.
+            `[type]`, for objects with any names `{str: type}`, for numbers with bounds a `Number`. A name that
+            ends with `?` may be missing or null. `float` takes whole numbers too, no number is a bool, and
+            whole numbers have at most 64 bits. None: any JSON.
         limit: The most bytes it may have.
 
     Raises:
@@ -161,27 +207,38 @@ def parse_json(content: str | bytes, fields: Mapping[str, Any] | None = None) ->
     except ValueError as error:
         raise UnreadableError(f"no JSON ({error})" if text.strip() else "an empty file") from error
     if fields is not None:
-        _check_fields(value, fields)
+        check_fields(value, fields)
     return value
 
 
-def _check_fields(value: Any, fields: Mapping[str, Any]) -> None:
-    """Raise unless a value read from JSON is an object with some fields."""
+def check_fields(value: Any, fields: Mapping[str, Any]) -> None:
+    """Raise unless a value read from JSON is an object with some fields; see `read_json`.
+
+    Raises:
+        UnreadableError: It is not.
+    """
     _check_value(value, dict(fields), "")
 
 
 def _check_value(value: Any, kind: Any, where: str) -> None:
-    needed = _name_of(kind)
-    if isinstance(kind, dict | list):
-        if not isinstance(value, type(kind)):
-            raise UnreadableError(f"{_shown(value)} where {needed} is needed{where and ' at '}{where}")
+    is_nested = isinstance(kind, dict | list)
+    if not (isinstance(value, type(kind)) if is_nested else _is_of(value, kind)):
+        raise UnreadableError(f"{_shown(value)} where {_name_of(kind)} is needed{where and ' at '}{where}")
+    if is_nested:
         for place, one, inner in _parts(value, kind, where):
             _check_value(one, inner, place)
-        return
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    """Whether a value that is no list and no object is of a type, of one of several, or a `Number`."""
+    if isinstance(kind, Number):
+        return _is_of(value, kind.kind) and kind.least <= value <= kind.most
     kinds = kind if isinstance(kind, tuple) else (kind,)
-    allowed = (*kinds, int) if float in kinds else kinds
-    if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
-        raise UnreadableError(f"{_shown(value)} where {needed} is needed{where and ' at '}{where}")
+    if isinstance(value, bool):
+        return bool in kinds
+    if isinstance(value, int):
+        return (int in kinds or float in kinds) and -_LARGEST <= value < _LARGEST
+    return isinstance(value, kinds)
 
 
 def _parts(value: Any, kind: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
@@ -203,7 +260,10 @@ def _parts(value: Any, kind: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
 def _name_of(kind: Any) -> str:
     if isinstance(kind, dict | list):
         return "an object" if isinstance(kind, dict) else "a list"
-    return " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+    if isinstance(kind, Number):
+        return str(kind)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join("null" if one is type(None) else one.__name__ for one in kinds)
 
 
 def read_records(path: str | bytes | Path, *, limit: int = _SMALL) -> list[dict[str, Any]]:
@@ -221,6 +281,33 @@ def read_records(path: str | bytes | Path, *, limit: int = _SMALL) -> list[dict[
         if isinstance(record, dict):
             records.append(record)
     return records
+
+
+def with_sum(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Add a sum over all its entries to a record, before it is written as JSON."""
+    return {**record, _SUM: _sum_of(record)}
+
+
+def check_sum(record: Mapping[str, Any], *, needed: bool = False) -> None:
+    """Raise unless a record that was read is as `with_sum` wrote it.
+
+    Args:
+        record: The record.
+        needed: One without a sum, as earlier versions wrote it, is refused too.
+
+    Raises:
+        UnreadableError: It was changed.
+    """
+    if _SUM not in record:
+        if needed:
+            raise UnreadableError("no sum of its entries")
+    elif record[_SUM] != _sum_of(record):
+        raise UnreadableError("entries that do not have their sum")
+
+
+def _sum_of(record: Mapping[str, Any]) -> str:
+    others = {name: value for name, value in record.items() if name != _SUM}
+    return hashlib.sha256(json.dumps(others).encode()).hexdigest()
 
 
 def _shown(value: object) -> str:
