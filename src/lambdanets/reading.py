@@ -52,8 +52,8 @@ class Number:
     """
 
     kind: type
-    least: float
-    most: float = math.inf
+    least: int | float
+    most: int | float = math.inf
 
     def __str__(self) -> str:
         bound = f"of at least {self.least}" if self.most == math.inf else f"from {self.least} to {self.most}"
@@ -115,7 +115,7 @@ def open_regular(path: str | bytes | Path, limit: int | None = None) -> tuple[in
 
 @contextmanager
 def opened(path: str | bytes | Path, limit: int | None = None) -> Iterator[tuple[int, os.stat_result]]:
-    """Hold a file open, as `open_regular` opens it; an error of the disk meanwhile is an `UnreadableError`."""
+    """Hold a file open as `open_regular` does; an error of the disk meanwhile is an `UnreadableError`."""
     descriptor, status = open_regular(path, limit)
     try:
         yield descriptor, status
@@ -176,16 +176,16 @@ def _decode_text(content: bytes, errors: str = "strict") -> str:
 
 
 def read_json(
-    path: str | bytes | Path, fields: Mapping[str, Any] | None = None, *, limit: int = _SMALL
+    path: str | bytes | Path, fields: Mapping[Any, Any] | None = None, *, limit: int = _SMALL
 ) -> Any:
     """Read a file of JSON, whose numbers are finite.
 
     Args:
         path: The file.
         fields: What an object must hold: name -> the type of its value, or a tuple of types; for lists
-            `[type]`, for objects with any names `{str: type}`, for numbers with bounds a `Number`. A name that
-            ends with `?` may be missing or null. `float` takes whole numbers too, no number is a bool, and
-            whole numbers have at most 64 bits. None: any JSON.
+            `[type]`, for objects with any names `{str: type}`, for numbers with bounds a `Number`. A name
+            that ends with `?` may be missing or null. `float` takes whole numbers too, no number is a bool,
+            and whole numbers have at most 64 bits. None: any JSON.
         limit: The most bytes it may have.
 
     Raises:
@@ -194,7 +194,7 @@ def read_json(
     return parse_json(read_bytes(path, limit=limit), fields)
 
 
-def parse_json(content: str | bytes, fields: Mapping[str, Any] | None = None) -> Any:
+def parse_json(content: str | bytes, fields: Mapping[Any, Any] | None = None) -> Any:
     """Understand JSON whose numbers are finite; see `read_json`."""
     text = _decode_text(content) if isinstance(content, bytes) else content
     try:
@@ -211,7 +211,7 @@ def parse_json(content: str | bytes, fields: Mapping[str, Any] | None = None) ->
     return value
 
 
-def check_fields(value: Any, fields: Mapping[str, Any]) -> None:
+def check_fields(value: Any, fields: Mapping[Any, Any]) -> None:
     """Raise unless a value read from JSON is an object with some fields; see `read_json`.
 
     Raises:

@@ -142,7 +142,7 @@ def test_damage_is_told_from_weights_of_another_model(run):
         load_run(run / "other.safetensors")
     (run / "best.json").write_text('{"labels": []}')
     with pytest.raises(
-        CheckpointError, match=r"load_run: .*best\.json must describe a model, got ''model''\."
+        CheckpointError, match=r"load_run: .*best\.json must describe a model, got no model\."
     ):
         load_run(run / "other.safetensors")
 

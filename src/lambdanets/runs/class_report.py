@@ -1,6 +1,7 @@
 """The evaluation class by class, and the most frequent confusions; of many classes the worst alone."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from lambdanets.errors import CheckpointError
 from lambdanets.files import replace_file
-from lambdanets.reading import UnreadableError, read_json
+from lambdanets.reading import Number, UnreadableError, read_json, reading
 from lambdanets.terminal import table
 from lambdanets.text import printable
 from lambdanets.training.metrics import confusion_entries, confusion_matrix
@@ -127,11 +129,14 @@ def save_confusion(
 def load_confusion(folder: Path) -> tuple[Int[Tensor, "num_classes num_classes"], list[str]] | None:
     """Read the matrix that `save_confusion` wrote, and the labels; None where there is none."""
     path = folder / _CONFUSION
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    stored = read_json(path, {"labels": [str], "entries": list})
-    labels = [printable(label) for label in stored["labels"]]
-    entries = torch.tensor(stored["entries"], dtype=torch.int64).reshape(-1, 3)
-    if len(entries) and not 0 <= int(entries.min()) <= int(entries[:, :2].max()) < len(labels):
-        raise UnreadableError("entries that are of no class")
+    with reading("report", path, "hold a confusion matrix", CheckpointError):
+        stored = read_json(path, {"labels": [str], "entries": [[Number(int, 0)]]})
+        if any(len(entry) != 3 for entry in stored["entries"]):
+            raise UnreadableError("an entry that is no triple")
+        entries = torch.tensor(stored["entries"], dtype=torch.int64).reshape(-1, 3)
+        labels = [printable(label) for label in stored["labels"]]
+        if len(entries) and int(entries[:, :2].max()) >= len(labels):
+            raise UnreadableError("entries that are of no class")
     return confusion_matrix(entries, len(labels)), labels

@@ -1,17 +1,27 @@
 """Runs side by side, and seeds of one recipe together, from what their folders hold; without torch."""
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from lambdanets.errors import CheckpointError, PathError
+from lambdanets.reading import Number, check_fields, check_sum, read_json, reading
 from lambdanets.training.changes import flatten
 from lambdanets.training.config import TrainConfig
 from lambdanets.training.run_folder import RunFolder
+
+# What is read of each line of metrics.jsonl, and of the last.
+_COUNT: Final = Number(int, 0)
+_COUNTS: Final = {"test_correct": _COUNT, "raw_test_correct?": _COUNT}
+_LAST: Final = {
+    "test_total": Number(int, 1),
+    "train_total": _COUNT,
+    "test_top5_correct?": _COUNT,
+    "seconds": Number(float, 1e-9),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,26 +196,27 @@ def summarize(run: Path) -> RunSummary:
     if not records or not description.is_file():
         raise PathError(f"compare: {run} must have finished an epoch, got none.")
     last = records[-1]
-    try:
-        return RunSummary(
-            path=run,
-            config=config,
-            epochs=(last["epoch"], config.sched.epochs),
-            correct=last["test_correct"],
-            total=last["test_total"],
-            best_correct=max(
-                max(record["test_correct"], record.get("raw_test_correct", 0)) for record in records
-            ),
-            raw_correct=last.get("raw_test_correct"),
-            top5_correct=last.get("test_top5_correct"),
-            parameters=json.loads(description.read_text())["parameters"],
-            seconds=last["seconds"],
-            images_per_s=last["epoch"] * last["train_total"] / last["seconds"],
-        )
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(
-            f"compare: {run} must hold whole metrics.jsonl and best.json, got '{error}'."
-        ) from error
+    with reading("compare", run, "hold whole metrics.jsonl and best.json", CheckpointError):
+        described = read_json(description, {"parameters": Number(int, 0)})
+        check_sum(described)
+        for record in records:
+            check_fields(record, _COUNTS)
+        check_fields(last, _LAST)
+    return RunSummary(
+        path=run,
+        config=config,
+        epochs=(last["epoch"], config.sched.epochs),
+        correct=last["test_correct"],
+        total=last["test_total"],
+        best_correct=max(
+            max(record["test_correct"], record.get("raw_test_correct") or 0) for record in records
+        ),
+        raw_correct=last.get("raw_test_correct"),
+        top5_correct=last.get("test_top5_correct"),
+        parameters=described["parameters"],
+        seconds=last["seconds"],
+        images_per_s=last["epoch"] * last["train_total"] / last["seconds"],
+    )
 
 
 def seeds_of(summaries: Sequence[RunSummary]) -> list[Seeds]:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 from torch import nn
 
 from lambdanets.data.decode import decode
+from lambdanets.data.sources import read_file
 from lambdanets.data.task import Task, TestData
 from lambdanets.detection.analysis import ErrorSplit, SizeBin, size_bins, split_errors
 from lambdanets.detection.backbones import create_backbone, load_backbone
@@ -212,7 +214,7 @@ class LoadedDetector:
         if not path.is_file():
             raise PathError(f"detect: image must be a file, got {path}, which does not exist.")
         with complaint("detect"):
-            pixels = decode(path.read_bytes(), str(path))
+            pixels = decode(read_file(os.fsencode(path), str(path)), str(path))
         return detect(self.model, pixels, self.config.data, min_score=min_score, tiling=tiling)
 
 

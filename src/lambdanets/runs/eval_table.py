@@ -13,6 +13,7 @@ from typing import Final
 
 from lambdanets.errors import ArgumentError, StorageError
 from lambdanets.files import replace_file
+from lambdanets.reading import read_text, reading
 from lambdanets.runs.evaluate import EvalSettings, RunEvaluation, evaluate_run
 from lambdanets.runs.origin import commit, now, versions
 from lambdanets.text import to_cell
@@ -152,7 +153,10 @@ def _append_row(path: Path, row: dict[str, object]) -> None:
 
 
 def _content(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    if not os.path.lexists(path):
+        return ""
+    with reading("eval", f"csv {path}", "be a table of `lambdanets eval` or a new file", ArgumentError):
+        return read_text(path, errors="surrogateescape")
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """The start of a fine-tuning: what a run, a checkpoint or a file says of its network; without torch."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
+from lambdanets.reading import parse_json, read_json, reading
+from lambdanets.tensor_files import read_header
 from lambdanets.training.config import ModelConfig, TrainConfig
+from lambdanets.training.content import check_description
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.run_names import list_checkpoints
 
@@ -79,34 +81,25 @@ def _descriptions(path: Path) -> Sequence[Path]:
 
 
 def _read_description(file: Path, who: str) -> Mapping[str, Any] | None:
-    try:
+    with reading(who, file, "describe its network", CheckpointError):
         described = _state_of(file) if file.name == "state.json" else _header_of(file)
         if described is None:
             beside = (file.with_name("best.json"), file.with_name("config.json"))
-            described = next((json.loads(one.read_text()) for one in beside if one.is_file()), None)
-        if described is not None:
-            described_model(described)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{who}: {file} must describe its network, got '{error}'.") from error
+            described = next((read_json(one) for one in beside if one.is_file()), None)
+    if described is not None:
+        check_description(described, who, file)
     return described
 
 
 def _state_of(file: Path) -> Any:
-    record = json.loads(file.read_text())
-    return record.get("description") or record["config"]
+    record = read_json(file, {})
+    return record.get("description") or record.get("config", {})
 
 
 def _header_of(file: Path) -> Any:
     """What `save_weights` wrote into the header of a file."""
-    # Every command imports this module, also one that names the libraries that are missing.
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="numpy") as opened:
-            text = (opened.metadata() or {}).get("lambdanets")
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
-    return text and json.loads(text)
+    text = read_header(file).metadata.get("lambdanets")
+    return text and parse_json(text)
 
 
 def with_model_of_weights(given: set[str]) -> set[str]:

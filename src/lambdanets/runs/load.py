@@ -1,6 +1,6 @@
 """Trained networks loaded for use, from a run, a checkpoint, a file of weights or a name."""
 
-import json
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from lambdanets.data.preprocessing import Preprocessing
-from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
+from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice, first_line
 from lambdanets.models import create_model
+from lambdanets.reading import check_sum, read_json, reading
 from lambdanets.runs.loaded import LoadedModel, Origin, Weights
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
+from lambdanets.training.content import check_content, check_described, check_description
 from lambdanets.training.run_folder import RunFolder, record_of_raw
 from lambdanets.training.run_names import list_checkpoints
 from lambdanets.training.weights import (
@@ -93,19 +95,19 @@ def _stored(path: Path, weights: Weights) -> _Stored:
         return _from_file(path, None)
     run = RunFolder.existing(path)
     if weights == "best":
-        if not run.best.is_file():
+        if not os.path.lexists(run.best):
             others = " --weights ema (weights='ema' in Python) takes those of its newest checkpoint."
             raise PathError(
                 f"load_run: {path} must hold {run.best.name}, got none. It comes with the first epoch."
                 f"{others if list_checkpoints(run.checkpoints) else ''}"
             )
         return _of_run(run, _from_file(run.best, "best"))
-    checkpoint = load_checkpoint(run.checkpoints)
+    checkpoint = load_checkpoint(run.checkpoints, check_content)
     if checkpoint is None:
         others = " --weights best (weights='best' in Python) takes those of its best epoch."
         raise PathError(
             f"load_run: {path} must hold a checkpoint for weights {weights!r}, got none."
-            f"{others if run.best.is_file() else ''}"
+            f"{others if os.path.lexists(run.best) else ''}"
         )
     return _of_run(run, _from_checkpoint(checkpoint, _CHECKPOINT_FILES[weights]))
 
@@ -113,7 +115,7 @@ def _stored(path: Path, weights: Weights) -> _Stored:
 def _of_run(run: RunFolder, stored: _Stored) -> _Stored:
     """Weights that are in a run folder, which must be those of its network."""
     _, described, origin = stored
-    own, other = _read_json(run.config)["model"], described["model"]
+    own, other = _described(run.config)["model"], described["model"]
     if any(own[name] != other[name] for name in ("name", "overrides")):
         raise CheckpointError(
             f"load_run: {origin.source} must hold weights of {_network(own)}, as {run.config} says, got those"
@@ -150,6 +152,7 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
         model = create_model(name, **_sizes(tensors))
     if weights is not None:
         check_state(model, tensors, source)
+        check_finite(tensors, source)
         model.load_state_dict(tensors)
     image_size, channels = model.config.image_size, model.config.in_channels
     return LoadedModel(
@@ -164,9 +167,10 @@ def load_named(name: str, weights: Path | None = None) -> LoadedModel:
 
 def _from_file(path: Path, weights: Weights | None) -> _Stored:
     tensors, description = load_weights(path)
-    described = description or _description_beside(path)
+    described = _description_beside(path) if description is None else description
+    check_description(described, "load_run", path)
     # `load_weights` has compared the digest of a header with the weights.
-    digest = description["sha256"] if description else state_digest(tensors)
+    digest = state_digest(tensors) if description is None else description["sha256"]
     # A description beside a file may be that of other weights of the same model: its metric is not theirs.
     is_described = described.get("sha256") == digest
     metric = described.get("metric") if is_described else None
@@ -187,6 +191,7 @@ def _from_file(path: Path, weights: Weights | None) -> _Stored:
 def _from_checkpoint(checkpoint: Checkpoint, name: str) -> _Stored:
     if name not in checkpoint.tensors:
         raise CheckpointError(f"load_run: {checkpoint.path} must hold {name}.safetensors, got none.")
+    check_described(checkpoint.record, "load_run", checkpoint.path)
     tensors, config, step = checkpoint.tensors[name], checkpoint.record["config"], checkpoint.record["step"]
     run = RunFolder(checkpoint.path.parents[1])
     best = run.best.with_suffix(".json")
@@ -196,7 +201,7 @@ def _from_checkpoint(checkpoint: Checkpoint, name: str) -> _Stored:
         model=config["model"]["name"],
         weights="raw" if name == "model" else "ema",
         is_ema=name != "model",
-        recipe=config["recipe"],
+        recipe=config.get("recipe"),
         epoch=evaluated["epoch"] if evaluated else None,
         step=step,
         metric=record_of_raw(evaluated) if evaluated and name == "model" else evaluated,
@@ -204,7 +209,7 @@ def _from_checkpoint(checkpoint: Checkpoint, name: str) -> _Stored:
         warnings=checkpoint.skipped,
     )
     # Checkpoints of earlier versions do not describe themselves.
-    described = checkpoint.record.get("description") or (_read_json(best) if best.is_file() else config)
+    described = checkpoint.record.get("description") or (_described(best) if best.is_file() else config)
     return tensors, described, origin
 
 
@@ -214,15 +219,7 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
             f"load_run: {origin.source} must be of the run of a classifier, got that of a detector."
             " `load_detector` and lambdanets detect take it."
         )
-    model = described["model"]
-    network = create_model(
-        origin.model,
-        **{
-            **_sizes(tensors),
-            **{name: model[name] for name in ("num_classes", "in_channels") if name in model},
-        },
-        **model["overrides"],
-    )
+    network = _network_of(tensors, described, origin)
     load_into(network, tensors, origin)
     preprocessing, labels = described.get("preprocessing"), described.get("labels")
     return LoadedModel(
@@ -231,6 +228,24 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
         labels=labels and tuple(labels),
         origin=origin,
     )
+
+
+def _network_of(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin: Origin) -> nn.Module:
+    """Build the network of a description."""
+    model, sizes = described["model"], _sizes(tensors)
+    told = {name: model[name] for name in ("num_classes", "in_channels") if model.get(name) is not None}
+    told |= {"num_classes": len(described["labels"])} if described.get("labels") else {}
+    if odd := [name for name in told if sizes.get(name, told[name]) != told[name]]:
+        raise CheckpointError(
+            f"load_run: {origin.source} must have {odd[0]} {sizes[odd[0]]}, as its weights have, got"
+            f" {told[odd[0]]} in its description. {OTHER_WEIGHTS}"
+        )
+    try:
+        return create_model(origin.model, **{**sizes, **told}, **model["overrides"])
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"load_run: {origin.source} must describe a model, got '{first_line(error)}'."
+        ) from error
 
 
 def load_into(network: nn.Module, tensors: Mapping[str, Tensor], origin: Origin) -> None:
@@ -258,17 +273,18 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, int]:
 def _description_beside(path: Path) -> dict[str, Any]:
     for file in (path.with_name("best.json"), path.with_name("config.json")):
         if file.is_file():
-            return _read_json(file)
+            return _described(file)
     raise PathError(
         f"load_run: {path} must describe its model in its metadata, or stand beside best.json or config.json,"
         " got neither. `create_model` and `load_state_dict` load weights alone."
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        described: dict[str, Any] = json.loads(path.read_text())
-        described["model"]["name"], described["model"]["overrides"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"load_run: {path} must describe a model, got '{error}'.") from error
+def _described(path: Path) -> dict[str, Any]:
+    """The description in a file of JSON."""
+    advice = "Take out record_sha256 where it was changed on purpose."
+    with reading("load_run", path, "describe a model", CheckpointError, advice):
+        described: dict[str, Any] = read_json(path, {})
+        check_sum(described)
+    check_description(described, "load_run", path)
     return described

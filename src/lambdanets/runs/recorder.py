@@ -19,6 +19,7 @@ from lambdanets.runs.unwritten import Unwritten
 from lambdanets.streams import print_line
 from lambdanets.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lambdanets.training.config import RunConfig
+from lambdanets.training.content import check_content
 from lambdanets.training.distributed import DistributedContext
 from lambdanets.training.loop import Callback
 from lambdanets.training.objective import Trained
@@ -137,7 +138,11 @@ class Recorder(Callback):
             StorageError: It failed once too often.
         """
         tensors = state.tensors()
-        record = {**state.record(self.config, self.ctx.size), "description": self._description()}
+        record = {
+            **state.record(self.config, self.ctx.size),
+            "tensors": {name: len(group) for name, group in tensors.items()},
+            "description": self._description(),
+        }
         events = state.events
 
         def store() -> str | None:
@@ -169,7 +174,7 @@ class Recorder(Callback):
 
     def restore(self, state: TrainState) -> None:
         """Load the last checkpoint."""
-        checkpoint = self.ctx.from_main(lambda: load_checkpoint(self.folder.checkpoints))
+        checkpoint = self.ctx.from_main(lambda: load_checkpoint(self.folder.checkpoints, check_content))
         if checkpoint is None:
             raise StorageError(f"run folder: {self.folder.checkpoints} must hold a checkpoint, got none.")
         state.restore(checkpoint, self.config, world_size=self.ctx.size)

@@ -1,14 +1,15 @@
 """One run as the web page shows it: results, settings, classes and figures, whatever its state."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from matplotlib.figure import Figure
-from safetensors import SafetensorError, safe_open
 
 from lambdanets.errors import ArgumentError
+from lambdanets.reading import UnreadableError, read_bytes
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.class_report import (
     HEADINGS,
@@ -19,6 +20,7 @@ from lambdanets.runs.class_report import (
 from lambdanets.runs.compare import RunSummary, setting_text, summarize
 from lambdanets.runs.figure_style import dark_variant_of
 from lambdanets.runs.plots import draw_confusion, learning_curves, position_tables
+from lambdanets.tensor_files import open_tensors
 from lambdanets.terminal import format_duration
 from lambdanets.training.changes import differences
 from lambdanets.training.config import RunConfig, TrainConfig
@@ -96,7 +98,7 @@ def show_run(path: Path) -> ShownRun:
                 settings=_changed_settings(config),
             )
         return _show(folder, config, records)
-    except (OSError, SafetensorError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         reason = str(error) if hasattr(error, "exit_code") else f"{type(error).__name__}: {error}"
         return ShownRun(path=path, problem=f"It cannot be shown: {reason}")
 
@@ -186,7 +188,7 @@ def _position_tables(weights: Path) -> dict[str, Any]:
     """The relative tables of all lambda layers, by the name of the layer."""
     if not weights.is_file():
         return {}
-    with safe_open(weights, "numpy") as file:
+    with open_tensors(weights, "numpy") as file:
         names = [name for name in file.keys() if name.endswith(_TABLE)]  # noqa: SIM118
         tables = {name.removesuffix(_TABLE): file.get_tensor(name) for name in names}
     # One, two or three axes of an offset: an image shows two.
@@ -198,7 +200,9 @@ def _other_images(folder: Path, known: set[str]) -> Iterator[ShownFigure]:
     order = [*_CAPTIONS]
     paths = [path for path in folder.glob("*.png") if path.stem not in known]
     paths.sort(key=lambda path: (order.index(path.stem) if path.stem in order else len(order), path.stem))
-    small = [path for path in paths if path.stat().st_size <= _LARGEST_IMAGE]
+    small = [path for path in paths if path.is_file() and path.stat().st_size <= _LARGEST_IMAGE]
     for path in small[:_MOST_IMAGES]:
         dark = dark_variant_of(path)
-        yield _drawn(path.stem, path.read_bytes(), dark.read_bytes() if dark.is_file() else None)
+        with suppress(UnreadableError):
+            content = read_bytes(path, limit=_LARGEST_IMAGE)
+            yield _drawn(path.stem, content, read_bytes(dark) if dark.is_file() else None)

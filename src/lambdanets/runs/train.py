@@ -33,6 +33,7 @@ from lambdanets.streams import print_line
 from lambdanets.terminal import count, fill, pairs
 from lambdanets.training.checkpoint import Checkpoint, load_checkpoint, remove_leftovers
 from lambdanets.training.config import RunConfig, TrainConfig
+from lambdanets.training.content import check_content
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
 from lambdanets.training.loop import Trainer
 from lambdanets.training.objective import Evaluations
@@ -229,7 +230,7 @@ def _last_checkpoint(recorder: Recorder) -> tuple[Checkpoint | None, int]:
 
     def load() -> tuple[Checkpoint | None, int]:
         remove_leftovers(folder.checkpoints)
-        return load_checkpoint(folder.checkpoints), folder.count_session()
+        return load_checkpoint(folder.checkpoints, check_content), folder.count_session()
 
     return recorder.ctx.from_main(load)
 

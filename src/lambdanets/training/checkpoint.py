@@ -5,19 +5,18 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 
 from lambdanets.errors import CheckpointError
 from lambdanets.files import flush, make_inner_folder, storing, write_flushed
-from lambdanets.reading import parse_json
+from lambdanets.reading import Number, UnreadableError, parse_json, read_bytes, read_json
+from lambdanets.tensor_files import tensors_of
 from lambdanets.training.run_names import checkpoint_name, half_checkpoints
 from lambdanets.training.run_names import list_checkpoints as _list_checkpoints
 from lambdanets.training.weights import tensor_bytes
@@ -25,6 +24,10 @@ from lambdanets.training.weights import tensor_bytes
 _FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 _STATE: Final = "state.json"
+_MANIFEST_FIELDS: Final = {"files": {str: {"bytes": Number(int, 0), "sha256": str}}}
+
+# How often the checkpoints of a run at work are listed anew, when one is deleted while it is read.
+_ATTEMPTS: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +111,32 @@ def save_checkpoint(
     return target
 
 
-def load_checkpoint(root: Path) -> Checkpoint | None:
-    """Load the newest checkpoint whose manifest verifies; None if there never was one."""
-    skipped: list[str] = []
-    for path in _list_checkpoints(root):
-        try:
-            return _read(path, skipped)
-        except _DamageError as damage:
-            skipped.append(f"{path} is damaged: {damage}.")
+def _accept(checkpoint: Checkpoint) -> None:
+    """Take any content."""
+
+
+def load_checkpoint(root: Path, check: Callable[[Checkpoint], None] = _accept) -> Checkpoint | None:
+    """Load the newest checkpoint whose manifest verifies; None if there never was one.
+
+    Args:
+        root: The folder `checkpoints` of a run, which may be at work.
+        check: Raises `UnreadableError` where a whole checkpoint holds what no run would write: it is damaged.
+
+    Raises:
+        CheckpointError: There are checkpoints, and all are damaged.
+    """
+    for _ in range(_ATTEMPTS):
+        skipped: list[str] = []
+        for path in _list_checkpoints(root):
+            inode = _inode(path)
+            try:
+                return _read(path, check, skipped)
+            except _DamageError as damage:
+                if _inode(path) != inode:
+                    break
+                skipped.append(f"{path} is damaged: {damage}.")
+        else:
+            break
     if skipped:
         raise CheckpointError(
             f"load_checkpoint: {root} must hold a whole checkpoint, got {len(skipped)} damaged."
@@ -124,12 +145,24 @@ def load_checkpoint(root: Path) -> Checkpoint | None:
     return None
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Load one checkpoint by its folder."""
+def read_checkpoint(path: Path, check: Callable[[Checkpoint], None] = _accept) -> Checkpoint:
+    """Load one checkpoint by its folder; `check` as in `load_checkpoint`."""
     try:
-        return _read(path)
+        return _read(path, check)
     except _DamageError as damage:
+        if _inode(path) is None:
+            raise CheckpointError(
+                f"read_checkpoint: {path} must be a checkpoint, got none. A run deletes its older ones."
+            ) from damage
         raise CheckpointError(f"read_checkpoint: {path} is damaged: {damage}.") from damage
+
+
+def _inode(path: Path) -> int | None:
+    """What tells whether a folder is still the same; None where there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def remove_leftovers(root: Path) -> None:
@@ -138,18 +171,21 @@ def remove_leftovers(root: Path) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def _read(path: Path, skipped: Sequence[str] = ()) -> Checkpoint:
+def _read(path: Path, check: Callable[[Checkpoint], None], skipped: Sequence[str] = ()) -> Checkpoint:
     contents = _verified_contents(path)
     # The sums only say that nobody has changed what was written, not that it was written here.
     try:
-        tensors = {Path(name).stem: load(data) for name, data in contents.items() if name != _STATE}
-        record = parse_json(contents[_STATE], {"step?": int})
-    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        record = parse_json(contents.pop(_STATE, b""), {"format": Number(int, 1), "step?": Number(int, 0)})
+        if record["format"] != _FORMAT:
+            raise CheckpointError(
+                f"load_checkpoint: {path} must have format {_FORMAT}, got {record['format']}."
+            )
+        tensors = {Path(name).stem: tensors_of(data) for name, data in contents.items()}
+        checkpoint = Checkpoint(path=path, tensors=tensors, record=record, skipped=tuple(skipped))
+        check(checkpoint)
+    except UnreadableError as error:
         raise _DamageError(f"its files cannot be understood ({error})") from error
-    found = record.get("format")
-    if found != _FORMAT:
-        raise CheckpointError(f"load_checkpoint: {path} must have format {_FORMAT}, got {found}.")
-    return Checkpoint(path=path, tensors=tensors, record=record, skipped=tuple(skipped))
+    return checkpoint
 
 
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -173,16 +209,24 @@ def _discard(path: Path) -> None:
 
 
 def _verified_contents(path: Path) -> dict[str, bytes]:
-    contents = {}
     try:
-        for name, entry in json.loads((path / MANIFEST).read_bytes())["files"].items():
-            data = contents[name] = (path / name).read_bytes()
-            if len(data) != entry["bytes"]:
-                raise _DamageError(f"{name} has {len(data)} bytes instead of {entry['bytes']}")
-            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                raise _DamageError(f"{name} does not have the SHA-256 of its manifest")
-    except OSError as error:
-        raise _DamageError(f"{Path(error.filename).name} cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _DamageError(f"{MANIFEST} cannot be understood ({error})") from error
-    return contents
+        files = read_json(path / MANIFEST, _MANIFEST_FIELDS)["files"]
+    except UnreadableError as error:
+        raise _DamageError(f"{MANIFEST} cannot be read ({error})") from error
+    return {
+        name: _verified(path / Path(name).name, entry["bytes"], entry["sha256"])
+        for name, entry in files.items()
+    }
+
+
+def _verified(path: Path, size: int, sha256: str) -> bytes:
+    """The content of a file that has the size and the sum of the manifest."""
+    try:
+        data = read_bytes(path, limit=size)
+    except UnreadableError as error:
+        raise _DamageError(f"{path.name} cannot be read ({error})") from error
+    if len(data) != size:
+        raise _DamageError(f"{path.name} has {len(data)} bytes instead of {size}")
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise _DamageError(f"{path.name} does not have the SHA-256 of its manifest")
+    return data

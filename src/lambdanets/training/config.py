@@ -28,6 +28,7 @@ from lambdanets.ranges import (
     check_settings,
     fitted,
 )
+from lambdanets.reading import parse_json
 
 T = TypeVar("T")
 
@@ -362,7 +363,7 @@ class RunConfig:
             ArgumentError: A field is missing, unknown or out of range.
             DependencyError: The data set is one of the user's own that is not registered.
         """
-        return RunConfig.from_dict(json.loads(text))
+        return RunConfig.from_dict(parse_json(text, {}))
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> "RunConfig":

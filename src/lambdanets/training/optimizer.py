@@ -124,8 +124,9 @@ def load_optimizer_state(optimizer: Optimizer, model: nn.Module, tensors: Mappin
     parameters = dict(model.named_parameters())
     for full_name, value in tensors.items():
         key, _, name = full_name.partition("/")
-        if name.startswith("group "):
-            optimizer.param_groups[int(name.removeprefix("group "))][key] = value.clone()
+        number = name.removeprefix("group ")
+        if number != name and number.isdigit() and int(number) < len(optimizer.param_groups):
+            optimizer.param_groups[int(number)][key] = value.clone()
             continue
         if name not in parameters:
             raise CheckpointError(

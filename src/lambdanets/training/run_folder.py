@@ -13,7 +13,15 @@ from typing import Any, Final, TypeVar
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, StorageError
 from lambdanets.files import append_line, replace_file
-from lambdanets.reading import UnreadableError, read_json, read_records, read_text, reading
+from lambdanets.reading import (
+    Number,
+    UnreadableError,
+    check_fields,
+    read_json,
+    read_records,
+    read_text,
+    reading,
+)
 from lambdanets.text import shown
 from lambdanets.training.changes import differences
 from lambdanets.training.config import RunConfig, TrainConfig
@@ -24,6 +32,15 @@ Config = TypeVar("Config", bound=RunConfig)
 
 # Before the names of the numbers of the raw weights in metrics.jsonl; those of the EMA have nothing.
 RAW: Final = "raw_"
+
+# What each line of metrics.jsonl holds; the rest depends on the task.
+_COUNT: Final = Number(int, 0)
+_METRICS: Final = {
+    "epoch": _COUNT,
+    "step": _COUNT,
+    **{f"{kind}test_accuracy?": Number(float, 0, 1) for kind in ("", RAW)},
+    **{f"{name}?": _COUNT for name in ("test_correct", f"{RAW}test_correct", "test_total")},
+}
 
 # Other runs that a message lists.
 _MOST_NAMED: Final = 5
@@ -137,11 +154,18 @@ class RunFolder:
         return config
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Read metrics.jsonl, without a line that a kill cut short."""
-        if not self.metrics.exists():
+        """Read metrics.jsonl, without a line that a kill cut short.
+
+        Raises:
+            CheckpointError: It cannot be read, or was changed.
+        """
+        if not os.path.lexists(self.metrics):
             return []
         with reading("run folder", self.metrics, "hold a line for each epoch", CheckpointError):
-            return read_records(self.metrics)
+            records = read_records(self.metrics)
+            for record in records:
+                _check_metrics(record)
+        return records
 
     def read_init(self) -> dict[str, Any] | None:
         """Read init.json, the weights that the run started with; None where there is none."""
@@ -219,6 +243,20 @@ class RunFolder:
             self._held.write({**self._holder(), **changes})
 
 
+def _check_metrics(record: Mapping[str, Any]) -> None:
+    """Raise unless a line of metrics.jsonl is of an epoch and its accuracies are those of its counts."""
+    check_fields(record, _METRICS)
+    for kind in ("", RAW):
+        names = (f"{kind}test_accuracy", f"{kind}test_correct", "test_total")
+        if all(record.get(name) is not None for name in names):
+            accuracy, correct, total = (record[name] for name in names)
+            # They may have been rounded, but never by an image.
+            if abs(accuracy * total - correct) > 0.75:
+                raise UnreadableError(
+                    f"{names[0]} {accuracy} of {correct} among {total} in epoch {record['epoch']}"
+                )
+
+
 def headline(record: Mapping[str, Any]) -> str:
     """Say in some words what a line of metrics.jsonl holds."""
     if "raw_test_accuracy" in record:
@@ -253,4 +291,7 @@ def _near_runs(path: Path) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []
+    try:
+        return read_text(path, errors="replace").splitlines()
+    except UnreadableError:
+        return []
