@@ -151,6 +151,16 @@ def read_bytes(path: str | bytes | Path, *, limit: int = _SMALL) -> bytes:
     return content
 
 
+def sum_of_file(path: str | bytes | Path) -> str:
+    """SHA-256 of a regular file.
+
+    Raises:
+        UnreadableError: As `read_bytes`.
+    """
+    with opened(path) as (descriptor, _), open(descriptor, "rb", buffering=0, closefd=False) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_text(path: str | bytes | Path, *, limit: int = _SMALL, errors: str = "strict") -> str:
     """Read a text: UTF-8, or UTF-16 with a byte order mark.
 
@@ -176,7 +186,11 @@ def _decode_text(content: bytes, errors: str = "strict") -> str:
 
 
 def read_json(
-    path: str | bytes | Path, fields: Mapping[Any, Any] | None = None, *, limit: int = _SMALL
+    path: str | bytes | Path,
+    fields: Mapping[Any, Any] | None = None,
+    *,
+    limit: int = _SMALL,
+    any_number: bool = False,
 ) -> Any:
     """Read a file of JSON, whose numbers are finite.
 
@@ -187,18 +201,24 @@ def read_json(
             that ends with `?` may be missing or null. `float` takes whole numbers too, no number is a bool,
             and whole numbers have at most 64 bits. None: any JSON.
         limit: The most bytes it may have.
+        any_number: The caller looks for NaN and infinity, as is quicker for very many numbers.
 
     Raises:
         UnreadableError: As `read_text`, or it is no such JSON.
     """
-    return parse_json(read_bytes(path, limit=limit), fields)
+    return parse_json(read_bytes(path, limit=limit), fields, any_number=any_number)
 
 
-def parse_json(content: str | bytes, fields: Mapping[Any, Any] | None = None) -> Any:
+def parse_json(
+    content: str | bytes, fields: Mapping[Any, Any] | None = None, *, any_number: bool = False
+) -> Any:
     """Understand JSON whose numbers are finite; see `read_json`."""
     text = _decode_text(content) if isinstance(content, bytes) else content
     try:
-        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        checks: dict[str, Any] = (
+            {} if any_number else {"parse_constant": _refuse_constant, "parse_float": _finite}
+        )
+        value = json.loads(text, **({} if any_number else checks))
     except UnreadableError:
         raise
     except RecursionError as error:
@@ -222,7 +242,9 @@ def check_fields(value: Any, fields: Mapping[Any, Any]) -> None:
 
 def _check_value(value: Any, kind: Any, where: str) -> None:
     is_nested = isinstance(kind, dict | list)
-    if not (isinstance(value, type(kind)) if is_nested else _is_of(value, kind)):
+    # A record that was not written yet may have tuples.
+    nesting = (list, tuple) if isinstance(kind, list) else type(kind)
+    if not (isinstance(value, nesting) if is_nested else _is_of(value, kind)):
         raise UnreadableError(f"{_shown(value)} where {_name_of(kind)} is needed{where and ' at '}{where}")
     if is_nested:
         for place, one, inner in _parts(value, kind, where):

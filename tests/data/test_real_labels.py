@@ -40,7 +40,7 @@ def test_no_image_with_a_label_is_a_table_all_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("content", "names", "message"),
     [
-        ("{", NAMES, r"real\.json must be JSON, got '.*'\."),
+        ("{", NAMES, r"real\.json must be JSON, got no JSON \(.*\)\."),
         ("3", NAMES, r"must hold a list of lists or an object name -> list, got 3\."),
         ([[1]], NAMES, r"must hold one list for each of the 3 test images, got 1\."),
         (

@@ -287,5 +287,5 @@ def test_what_is_no_file_is_an_error(tmp_path):
     ):
         read_index(tmp_path / "none.tar")
     (tmp_path / "folder.tar").mkdir()
-    with pytest.raises(DataError, match=r"shards: .*folder.tar must be readable, got 'Is a directory'\."):
+    with pytest.raises(DataError, match=r"shards: .*folder.tar must be readable, got a folder\."):
         read_index(tmp_path / "folder.tar")

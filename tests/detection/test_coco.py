@@ -78,7 +78,10 @@ def test_a_missing_list_is_refused(key, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"images": [', " must be a file of JSON, got 'Expecting value: line 1 column 13 (char 12)'."),
+        (
+            '{"images": [',
+            " must be a file of JSON, got no JSON (Expecting value: line 1 column 13 (char 12)).",
+        ),
         ("[]", " must hold an object, got list."),
         ("{}", " must have the key 'images', got none."),
         (coco_content(1) | {"categories": []}, " must have at least one category, got none."),

@@ -24,6 +24,7 @@ from lambdanets.pseudo import labelling
 from lambdanets.pseudo.labelling import Summary, _read_summary, select, write_labels
 from lambdanets.pseudo.settings import LabelConfig, LabelRules, run_config
 from lambdanets.pseudo.teachers import _Renormalized, load_teacher
+from lambdanets.reading import with_sum
 from lambdanets.recipes import get_recipe
 from lambdanets.runs.load import load_run
 from lambdanets.runs.tasks import load_task
@@ -152,6 +153,7 @@ def test_a_folder_with_other_labels_is_refused(teacher: Path, finished: Path) ->
 
 def test_a_summary_of_old_is_read(finished: Path, tmp_path: Path) -> None:
     manifest = json.loads((finished / MANIFEST).read_text())
+    del manifest["record_sha256"]
     for values in (manifest["summary"], manifest["summary"]["wrong"]):
         values["sure"] = values.pop("confident")
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
@@ -361,7 +363,7 @@ def test_labels_of_other_images_are_refused(finished: Path, tmp_path: Path) -> N
         load_task(replace(get_recipe("relation"), seed=3, pseudo=pseudo))
     content = json.loads((labels / MANIFEST).read_text())
     content["settings"]["data"] |= {"name": "folder", "root": "images"}
-    (labels / MANIFEST).write_text(json.dumps(content))
+    (labels / MANIFEST).write_text(json.dumps(with_sum(content)))
     message = r"can be shown as those of semi, got labels of folder\."
     with pytest.raises(ArgumentError, match=message):
         load_task(replace(get_recipe("semi"), seed=3, pseudo=pseudo))

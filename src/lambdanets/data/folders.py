@@ -16,6 +16,7 @@ from lambdanets.data.layout import images_of, list_part
 from lambdanets.data.left_out import LeftOut
 from lambdanets.data.sources import PackedNames, read_file
 from lambdanets.errors import DataError, PathError
+from lambdanets.reading import UnreadableError, parse_json, read_text, reading
 from lambdanets.text import printable
 
 
@@ -118,12 +119,10 @@ def read_class_names(root: Path) -> tuple[str, ...] | None:
         DataError: The file is none of these, or has a name twice.
     """
     for file in (root / "classes.txt", root / "classes.json"):
-        try:
-            text = file.read_text(encoding="utf-8")
-        except FileNotFoundError:
+        if not os.path.lexists(file):
             continue
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"classes: {file} must be a text in UTF-8, got '{error}'.") from error
+        with reading("classes", file, "be a text in UTF-8"):
+            text = read_text(file)
         if file.suffix == ".json":
             names = _json(text)
         else:
@@ -156,8 +155,8 @@ def write_class_names(root: Path, labels: tuple[str, ...]) -> Path:
 
 def _json(text: str) -> list[str]:
     try:
-        names: Any = json.loads(text)
-    except (ValueError, RecursionError):
+        names: Any = parse_json(text)
+    except UnreadableError:
         return []
     if isinstance(names, dict):
         numbers = list(names.values())

@@ -132,7 +132,7 @@ class Preprocessing:
                     f"preprocessing: method must be one of {', '.join(map(repr, _METHODS))}, got {method!r}."
                 )
             return _METHODS[method](values)
-        except (KeyError, TypeError, ArgumentError) as error:
+        except (KeyError, TypeError, ZeroDivisionError, ArgumentError) as error:
             reason = str(error).removesuffix(".")
             raise CheckpointError(
                 f"preprocessing: {method or 'description'} must have its settings, got {reason}."

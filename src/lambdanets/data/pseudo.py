@@ -1,7 +1,7 @@
 """Labels that a teacher gave, in a folder, and training on them beside labelled images."""
 
-import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,8 +9,6 @@ from typing import Any, Final
 
 import torch
 from jaxtyping import Bool, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -18,6 +16,8 @@ from lambdanets.data.config import DataConfig, read_data_config
 from lambdanets.data.seeds import Purpose, permutation
 from lambdanets.data.task import Batch, Targets, TrainingData
 from lambdanets.errors import ArgumentError, DataError, PathError
+from lambdanets.reading import Number, UnreadableError, check_sum, opened, read_json, reading, sum_of_file
+from lambdanets.tensor_files import load_tensors, open_tensors
 
 # Written last: without it the labels are not complete.
 MANIFEST: Final = "manifest.json"
@@ -25,8 +25,17 @@ MANIFEST: Final = "manifest.json"
 # Which images were kept.
 SELECTED: Final = "selected.safetensors"
 
+_FIELDS: Final = {
+    "settings": {"hard": bool, "shard_size": Number(int, 1), "seed": Number(int, 0), "data": {}},
+    "labels?": [str],
+    "num_classes": Number(int, 1),
+    "num_images": Number(int, 0, 10**12),
+    "files": {str: Number(int, 0)},
+    "sums?": {str: str},
+}
+
 # Files are mapped into memory once for each process that reads them.
-_open_file: Callable[..., Any] = lru_cache(maxsize=1024)(safe_open)
+_open_file: Callable[[Path], Any] = lru_cache(maxsize=1024)(open_tensors)
 _permutation = lru_cache(maxsize=2)(permutation)
 
 
@@ -45,6 +54,7 @@ class PseudoLabels:
         labels: The name of each class; None where the teacher knows only their number.
         num_images: Unlabelled images, kept or not.
         indices: Those that are kept, ascending; balanced classes may hold an image several times.
+        has_sums: Whether the files were compared with their sums, which earlier versions did not write.
     """
 
     path: Path
@@ -53,36 +63,38 @@ class PseudoLabels:
     num_classes: int
     num_images: int
     indices: Int[Tensor, " m"]
+    has_sums: bool
 
     @classmethod
     def open(cls, path: Path) -> "PseudoLabels":
-        """Open a folder, whose files must be complete and of their sizes."""
-        if not (path / MANIFEST).is_file():
+        """Open a folder, whose files must be complete and as they were written.
+
+        Raises:
+            PathError: It is no finished folder of labels.
+            DataError: Something in it was changed.
+        """
+        if not os.path.lexists(path / MANIFEST):
             raise PathError(
                 f"PseudoLabels: {path} must be a finished folder of `lambdanets pseudo label`, got no"
                 f" {MANIFEST}. The same labelling command goes on where it was stopped."
             )
-        try:
-            manifest = json.loads((path / MANIFEST).read_text())
-            for name, size in manifest["files"].items():
-                if (path / name).stat().st_size != size:
-                    raise DataError(
-                        f"PseudoLabels: {path / name} must have {size} bytes, as {MANIFEST} says, got"
-                        f" {(path / name).stat().st_size}. Label again."
-                    )
-            labels = manifest["labels"]
-            return cls(
+        with reading("PseudoLabels", path, "hold whole labels", hint="Label again."):
+            manifest = read_json(path / MANIFEST, _FIELDS)
+            check_sum(manifest)
+            _check_files(path, manifest)
+            tensors, _ = load_tensors(path / SELECTED)
+            found = cls(
                 path=path,
                 settings=manifest["settings"],
-                labels=labels and tuple(labels),
+                labels=None if manifest.get("labels") is None else tuple(manifest["labels"]),
                 num_classes=manifest["num_classes"],
                 num_images=manifest["num_images"],
-                indices=load_file(path / SELECTED)["indices"],
+                indices=_checked_indices(tensors, manifest["num_images"]),
+                has_sums=manifest.get("sums") is not None,
             )
-        except (OSError, KeyError, TypeError, json.JSONDecodeError, SafetensorError) as error:
-            raise DataError(
-                f"PseudoLabels: {path} must hold whole labels, got '{error}'. Label again."
-            ) from error
+            if found.labels is not None and len(set(found.labels)) != found.num_classes:
+                raise UnreadableError(f"{len(set(found.labels))} names of {found.num_classes} classes")
+        return found
 
     @property
     def data(self) -> DataConfig:
@@ -103,14 +115,42 @@ class PseudoLabels:
         rows = []
         for index in self.indices[entries].tolist():
             number, row = divmod(index, self.settings["shard_size"])
-            file = _open_file(str(self.path / shard_name(number)), framework="pt")
-            rows.append(file.get_slice(column)[row : row + 1])
+            rows.append(_open_file(self.path / shard_name(number)).get_slice(column)[row : row + 1])
         return torch.cat(rows)
 
     @cached_property
     def occurrences(self) -> Int[Tensor, " m"]:
         """How many times the same image came before, for each of `indices`."""
         return torch.arange(len(self)) - torch.searchsorted(self.indices, self.indices)
+
+
+def _check_files(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Raise unless the files of labels have the sizes and, where it has them, the sums of a manifest."""
+    sizes, settings = manifest["files"], manifest["settings"]
+    shards = range(-(-manifest["num_images"] // settings["shard_size"]))
+    names = {SELECTED, *map(shard_name, shards)}
+    if names != sizes.keys() or (manifest.get("sums") or sizes).keys() != names:
+        raise UnreadableError(f"a {MANIFEST} that does not list the files of {manifest['num_images']} images")
+    for name, size in sizes.items():
+        with opened(path / name) as (_, status):
+            found = status.st_size
+        if found != size:
+            raise DataError(
+                f"PseudoLabels: {path / name} must have {size} bytes, as {MANIFEST} says, got {found}. Label"
+                " again."
+            )
+    for name, expected in (manifest.get("sums") or {}).items():
+        if sum_of_file(path / name) != expected:
+            raise UnreadableError(f"a {name} that does not have the SHA-256 of {MANIFEST}")
+
+
+def _checked_indices(tensors: Mapping[str, Tensor], num_images: int) -> Int[Tensor, " m"]:
+    indices = tensors.get("indices")
+    if indices is None or indices.dtype != torch.int64 or indices.ndim != 1:
+        raise UnreadableError(f"no indices in {SELECTED}")
+    if len(indices) and not (indices[0] >= 0 and indices[-1] < num_images and (indices.diff() >= 0).all()):
+        raise UnreadableError(f"indices in {SELECTED} that are not ascending below {num_images}")
+    return indices
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -1,6 +1,6 @@
 """Reassessed labels: for each test image all the classes that may be called right."""
 
-import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.errors import DataError, PathError
+from lambdanets.reading import read_json, reading
 
 # What stands behind the classes of an image that has fewer than another.
 NO_CLASS = -1
@@ -38,12 +39,10 @@ def read_real_labels(path: Path, names: Sequence[str], num_classes: int) -> Int[
         PathError: There is no such file.
         DataError: It does not fit the images.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise PathError(f"real: {path} must be a file, got none.")
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DataError(f"real: {path} must be JSON, got '{error}'.") from error
+    with reading("real", path, "be JSON"):
+        content = read_json(path)
     if not isinstance(content, list | dict):
         raise DataError(
             f"real: {path} must hold a list of lists or an object name -> list, got {content!r:.40}."

@@ -7,12 +7,22 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from lambdanets.data.formats import ENDINGS
 from lambdanets.data.sources import MAX_BYTES
 from lambdanets.data.tar_members import Member, read_at, tar_members
 from lambdanets.errors import DataError, PathError
+from lambdanets.reading import (
+    Number,
+    UnreadableError,
+    check_sum,
+    opened,
+    parse_json,
+    read_json,
+    reading,
+    with_sum,
+)
 from lambdanets.text import printable
 from lambdanets.variables import cache_folder
 
@@ -24,6 +34,14 @@ _MAX_LABEL_BYTES: Final = 1 << 20
 _MAX_NAME: Final = 1000
 # Written into each index: another number is another form.
 _FORMAT: Final = 1
+_FIELDS: Final = {
+    "format": int,
+    "stamp": [int],
+    "names": [str],
+    "offsets": [Number(int, 0)],
+    "sizes": [Number(int, 0)],
+    "labels": [(int, str)],
+}
 
 Label = int | str
 
@@ -77,16 +95,10 @@ def read_index(shard: Path) -> ShardIndex:
 
 def _build_index(shard: Path) -> ShardIndex:
     """Read the headers and the classes of a shard."""
-    stamp = _stamp(shard)
-    try:
-        descriptor = os.open(shard, os.O_RDONLY)
-        try:
-            samples = _samples(descriptor, shard.name)
-            rows = [_row(descriptor, shard.name, key, files) for key, files in samples.items()]
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise DataError(f"shards: {shard} must be readable, got '{error.strerror}'.") from error
+    with reading("shards", shard, "be readable"), opened(shard) as (descriptor, status):
+        stamp = stamp_of(status)
+        samples = _samples(descriptor, shard.name)
+        rows = [_row(descriptor, shard.name, key, files) for key, files in samples.items()]
     names, offsets, sizes, labels = (list(column) for column in zip(*rows, strict=True)) if rows else [[]] * 4
     return ShardIndex(stamp, names, offsets, sizes, labels)
 
@@ -175,9 +187,8 @@ def _label(descriptor: int, shard: str, key: str, files: dict[str, Member]) -> L
 
 def _json_label(content: bytes) -> Label | None:
     try:
-        label = json.loads(content)["label"]
-    # Not JSON, not text, no object, no label; or an attack on the reader: numbers and nesting without end.
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        label = parse_json(content, {"label": (int, str)})["label"]
+    except UnreadableError:
         return None
     if isinstance(label, str):
         return _class_name(label.strip())
@@ -196,32 +207,28 @@ def _kept(place: Path, stamp: Stamp) -> ShardIndex | None:
     """The index in a file, or None where there is none for this shard."""
     try:
         # No index is larger: each image takes two blocks of the shard.
-        if place.stat().st_size > 4 * stamp.size:
-            return None
-        content = json.loads(place.read_bytes())
-        columns = [content[name] for name in ("names", "offsets", "sizes", "labels")]
-        fits = content["format"] == _FORMAT and Stamp(*content["stamp"]) == stamp
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        content = read_json(place, _FIELDS, limit=4 * stamp.size)
+        check_sum(content, needed=True)
+    except UnreadableError:
         return None
-    return ShardIndex(stamp, *columns) if fits and _is_sound(columns, stamp.size) else None
+    index = ShardIndex(stamp, *(content[name] for name in ShardIndex._fields[1:]))
+    fits = content["format"] == _FORMAT and content["stamp"] == [*stamp]
+    return index if fits and _is_sound(index) else None
 
 
-def _is_sound(columns: list[Any], size: int) -> bool:
-    """Whether an index that anybody may have written points into the shard."""
-    if not all(isinstance(column, list) for column in columns) or len({len(one) for one in columns}) != 1:
-        return False
-    names, offsets, sizes, labels = columns
+def _is_sound(index: ShardIndex) -> bool:
+    """Whether an index that anybody may have written points into the shard, and names classes."""
+    stamp, names, offsets, sizes, labels = index
     return (
-        all(type(one) is str for one in names)
-        and all(type(one) in (int, str) for one in labels)
-        and all(type(one) is int and one >= 0 for one in (*offsets, *sizes))
-        and all(start + count <= size for start, count in zip(offsets, sizes, strict=True))
+        len(names) == len(offsets) == len(sizes) == len(labels)
+        and all(start + count <= stamp.size for start, count in zip(offsets, sizes, strict=True))
+        and all(isinstance(one, str) or _number(str(one)) is not None for one in labels)
     )
 
 
 def _keep(place: Path, index: ShardIndex) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"format": _FORMAT, **index._asdict()}, separators=(",", ":"))
+    content = json.dumps(with_sum({"format": _FORMAT, **index._asdict()}), separators=(",", ":"))
     descriptor, beside = tempfile.mkstemp(prefix=f".tmp-{place.name}-", dir=place.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="ascii") as file:

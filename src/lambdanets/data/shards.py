@@ -18,6 +18,7 @@ from lambdanets.data.shard_index import Label, Stamp, read_index, stamp_of
 from lambdanets.data.sources import PackedNames
 from lambdanets.data.tar_members import read_at
 from lambdanets.errors import DataError, PathError
+from lambdanets.reading import UnreadableError, open_regular
 from lambdanets.text import printable
 
 # Open files of one set of shards at most; a process has also others.
@@ -108,6 +109,8 @@ class ShardSource:
             content = read_at(opened.descriptor, int(self._offsets[index]), size)
         except DataError as error:
             raise DataError(f"{self.name(index)}: {error}") from error
+        except UnreadableError as error:
+            raise DataError(f"{self.name(index)}: cannot be read: {error}.") from error
         except OSError as error:
             raise DataError(f"{self.name(index)}: cannot be read: {error.strerror}.") from error
         if len(content) < size:
@@ -184,8 +187,8 @@ class _OpenShard:
     """A shard that is open as long as somebody holds this."""
 
     def __init__(self, path: Path, stamp: Stamp) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY)
-        if stamp_of(os.fstat(self.descriptor)) != stamp:
+        self.descriptor, status = open_regular(path)
+        if stamp_of(status) != stamp:
             raise DataError("its shard must stay as it was indexed, got another size or time.")
 
     def __del__(self) -> None:

@@ -3,16 +3,18 @@
 import json
 import mmap
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lambdanets.detection.coco import ImageRecord, find_images, find_part, read_json, without_collection
+from lambdanets.detection.coco import ImageRecord, find_images, find_part, read_lists, without_collection
 from lambdanets.detection.data import read_image
 from lambdanets.detection.matching import AREAS
 from lambdanets.detection.mending import RULES, Faults, Mender, is_category, is_image, mend_listed
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.files import replace_file, storing
+from lambdanets.reading import UnreadableError, opened
 from lambdanets.terminal import counting
 from lambdanets.text import printable
 
@@ -111,10 +113,11 @@ def find_coco_parts(root: Path, train: str, test: str) -> tuple[str, ...] | None
 
 def _has_objects(path: Path) -> bool:
     """Whether a file names annotations: other files of JSON may have the name of a part."""
-    if not path.stat().st_size:
-        return False
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(b'"annotations"') >= 0
+    with suppress(UnreadableError), opened(path) as (descriptor, status):
+        if status.st_size:
+            with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as content:
+                return content.find(b'"annotations"') >= 0
+    return False
 
 
 def check_coco(
@@ -146,7 +149,7 @@ def check_coco(
 
 def _report(root: Path, part: str, decoding: bool, copy: Path | None) -> CocoReport:
     path, folder = find_part(root, part)
-    content = read_json(path)
+    content = read_lists(path)
     faults = Faults()
     images = list(mend_listed("images", content["images"], is_image, faults))
     if images:

@@ -1,7 +1,7 @@
 """Read COCO's JSON: images, categories and the objects of each image, refused in one sentence where wrong."""
 
 import gc
-import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from lambdanets.errors import DataError, PathError
+from lambdanets.reading import read_json, reading
 
 T = TypeVar("T")
 
@@ -25,6 +26,8 @@ _FILES: Final = (
 )
 # JSON has integers that no float holds.
 _ENDLESS: Final = 1e100
+# COCO's own files have 0.5 GB.
+_MOST_BYTES: Final = 2**32
 _ADVICE: Final = "`lambdanets data check` names all faults, and --repair OUT writes a mended copy."
 
 
@@ -166,7 +169,7 @@ def read_coco(path: Path, image_folder: Path | None = None) -> CocoFile:
             object belongs to no image or to no category; a number is not finite.
     """
     with without_collection():
-        content = read_json(path)
+        content = read_lists(path)
         categories = tuple(sorted(_unique(path, content, "categories", _category), key=lambda one: one.id))
         if not categories:
             raise DataError(f"coco: {path} must have at least one category, got none.")
@@ -181,19 +184,17 @@ def read_coco(path: Path, image_folder: Path | None = None) -> CocoFile:
         )
 
 
-def read_json(path: Path) -> dict[str, list[Any]]:
+def read_lists(path: Path) -> dict[str, list[Any]]:
     """The three lists of a file: images, annotations and categories, with entries of any kind.
 
     Raises:
         PathError: There is no such file.
         DataError: It is no JSON, or lacks one of the lists.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise PathError(f"coco: {path} must be a file of COCO's JSON, got none.")
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"coco: {path} must be a file of JSON, got '{error}'.") from error
+    with reading("coco", path, "be a file of JSON"):
+        content = read_json(path, limit=_MOST_BYTES, any_number=True)
     if not isinstance(content, dict):
         raise DataError(f"coco: {path} must hold an object, got {type(content).__name__}.")
     for key in ("images", "annotations", "categories"):

@@ -8,6 +8,7 @@ scores = ctx.from_main(lambda: evaluate_predictions(whole.file, whole.results(),
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from lambdanets.detection.matching import (
 from lambdanets.detection.rle import sample_mask
 from lambdanets.errors import ArgumentError, DataError, PathError, check_choice
 from lambdanets.files import replace_file
+from lambdanets.reading import read_json, reading
 from lambdanets.training.distributed import DistributedContext
 
 
@@ -259,12 +261,10 @@ def read_results(path: Path) -> list[Result]:
         PathError: There is no such file.
         DataError: It holds something else.
     """
-    try:
-        found = json.loads(path.read_bytes())
-    except OSError as error:
-        raise PathError(f"results: {path} must be a file of COCO's JSON of results, got none.") from error
-    except ValueError as error:
-        raise DataError(f"results: {path} must hold JSON, got '{error}'.") from error
+    if not os.path.lexists(path):
+        raise PathError(f"results: {path} must be a file of COCO's JSON of results, got none.")
+    with reading("results", path, "hold JSON"):
+        found = read_json(path, limit=2**32)
     if not isinstance(found, list) or not all(isinstance(result, dict) for result in found):
         raise DataError(
             f"results: {path} must hold a list of detections, got {type(found).__name__}."

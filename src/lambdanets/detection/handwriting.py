@@ -1,6 +1,7 @@
 """Handwritten digits as shapes of any size: scikit-learn's, or an own folder of images or MNIST's files."""
 
 import gzip
+import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from lambdanets.data.digits import LABELS, Digits, find_ink, load_digits
 from lambdanets.data.folders import open_folder
 from lambdanets.data.sources import Source, Subset, holdout_split
 from lambdanets.errors import DataError, PathError
+from lambdanets.reading import read_bytes
 
 # Enlarged ink of this strength and above is the digit.
 _INK_LEVEL: Final = 0.5
@@ -171,6 +173,10 @@ def _idx_part(folder: Path, names: tuple[str, ...]) -> Handwriting:
     )
 
 
+# The largest of EMNIST's files, unpacked, is half of it.
+_MOST_BYTES: Final = 2**30
+
+
 def _is_part(path: Path, names: tuple[str, ...]) -> bool:
     return any(f"{name}-" in path.name for name in names)
 
@@ -178,7 +184,9 @@ def _is_part(path: Path, names: tuple[str, ...]) -> bool:
 def _read_idx(path: Path) -> UInt8[np.ndarray, "..."]:
     """Read an idx file of bytes: two zeros, the type 8, the number of axes, their sizes, the numbers."""
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = read_bytes(path, limit=_MOST_BYTES)
+        if path.suffix == ".gz":
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MOST_BYTES)
         axes = content[3]
         sizes = np.frombuffer(content, ">u4", axes, offset=4)
         if content[:3] != b"\0\0\x08":

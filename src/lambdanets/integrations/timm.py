@@ -2,17 +2,18 @@
 
 import contextlib
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
 
 from jaxtyping import Float
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lambdanets.dependencies import missing_library
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, did_you_mean, first_line
+from lambdanets.reading import UnreadableError
+from lambdanets.tensor_files import load_tensors
 
 # Ours -> timm's. The paper's EfficientNets are TensorFlow's, which timm has as `tf_`: they pad as it does.
 BASELINES: Final[dict[str, str]] = {
@@ -72,16 +73,16 @@ def load_timm(name: str, weights: Path | None = None) -> nn.Module:
                 f"load_timm: the weights of {name} must be within reach, got '{first_line(error)}'. Without a"
                 " network give them with --weights FILE.safetensors."
             ) from error
-    if not weights.is_file():
+    if not os.path.lexists(weights):
         raise PathError(f"load_timm: weights must be a file, got {weights}, which does not exist.")
     try:
-        tensors = load_file(weights)
+        tensors, _ = load_tensors(weights)
         roles = timm.create_model(name).pretrained_cfg
         num_classes = len(_weight(tensors, roles["classifier"]))
         in_channels = _weight(tensors, roles["first_conv"]).shape[1]
         model: nn.Module = timm.create_model(name, num_classes=num_classes, in_chans=in_channels)
         model.load_state_dict(tensors)
-    except (SafetensorError, KeyError, RuntimeError) as error:
+    except (UnreadableError, KeyError, RuntimeError) as error:
         raise CheckpointError(
             f"load_timm: {weights} must hold the weights of {name}, got '{first_line(error)}'."
         ) from error

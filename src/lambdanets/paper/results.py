@@ -11,11 +11,22 @@ from typing import Any, Final, Literal
 from lambdanets.errors import DataError
 from lambdanets.files import storing
 from lambdanets.published import Number, Row, Value
+from lambdanets.reading import parse_json, read_text, reading
 from lambdanets.runs.origin import commit, machine_name, now, versions
 
 Kind = Literal["stated", "computed", "counted", "measured", "trained"]
 # Neither a machine nor a data set decides these: they can be compared with the paper.
 EXACT: Final = ("computed", "counted")
+
+_FIELDS: Final = {
+    "table": int,
+    **dict.fromkeys(("row", "column", "kind"), str),
+    "value": (int, float, str),
+    "seeds?": {str: float},
+    "settings?": {},
+    **{f"{name}?": str for name in ("machine", "dataset", "commit", "command", "date")},
+    "versions?": {str: str},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +146,11 @@ def load_results(folder: Path, machine: str | None = None) -> Results:
 def _read_results(folder: Path) -> tuple[Result, ...]:
     results = []
     for path in sorted(folder.glob("*.jsonl")):
-        for number, line in enumerate(path.read_text().splitlines(), start=1):
+        with reading("tables", path, "hold one result a line"):
+            lines = read_text(path).splitlines()
+        for number, line in enumerate(lines, start=1):
             try:
-                results.append(Result(**json.loads(line)))
+                results.append(Result(**parse_json(line, _FIELDS)))
             except (ValueError, TypeError) as error:
                 raise DataError(
                     f"tables: {path} must hold one result a line, got '{error}' in line {number}."

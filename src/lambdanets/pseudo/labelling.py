@@ -2,14 +2,15 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lambdanets.data.augment import AugmentConfig
@@ -20,11 +21,30 @@ from lambdanets.errors import ArgumentError, first_line
 from lambdanets.files import replace_file, storing
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.pseudo.teachers import load_teacher
+from lambdanets.reading import (
+    Number,
+    UnreadableError,
+    check_fields,
+    check_sum,
+    read_json,
+    reading,
+    sum_of_file,
+    with_sum,
+)
 from lambdanets.runs.loaded import LoadedModel
+from lambdanets.tensor_files import open_tensors, read_header
 from lambdanets.terminal import count
 from lambdanets.training.distributed import select_device
 from lambdanets.training.loader import TEST_BATCH, load_batches
 from lambdanets.training.weights import tensor_bytes
+
+_NUMBERS: Final = {str: Number(int, 0)}
+_SUMMARY: Final = {
+    "num_images": Number(int, 1),
+    "confident": _NUMBERS,
+    "selected": _NUMBERS,
+    "wrong?": _NUMBERS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,28 +145,35 @@ def write_labels(
     labels = teacher.labels or tuple(map(str, range(num_classes)))
     same_labels = teacher.labels is not None and task.unlabelled.labels == labels
     summary = _select(config, out, paths, labels, task.unlabelled.targets if same_labels else None)
+    files = (*paths, out / SELECTED)
     manifest = {
         "format": 1,
         "settings": settings,
         "labels": teacher.labels,
         "num_classes": num_classes,
         "num_images": len(images),
-        "files": {path.name: path.stat().st_size for path in (*paths, out / SELECTED)},
+        "files": {path.name: path.stat().st_size for path in files},
+        "sums": {path.name: sum_of_file(path) for path in files},
         "summary": asdict(summary),
     }
     # Written last: the folder is finished.
-    replace_file(out / MANIFEST, (json.dumps(manifest, indent=2) + "\n").encode())
+    replace_file(out / MANIFEST, (json.dumps(with_sum(manifest), indent=2) + "\n").encode())
     return summary
 
 
 def _read_summary(out: Path) -> Summary:
     """Read the summary of a finished folder."""
-    summary = json.loads((out / MANIFEST).read_text())["summary"]
-    # Folders of before 2026-11-28 say `sure`.
-    for values in (summary, summary["wrong"] or {}):
-        if "sure" in values:
-            values["confident"] = values.pop("sure")
-    return Summary(**summary)
+    with reading("pseudo label", out / MANIFEST, "be as it was written", hint="Use another --out."):
+        manifest = read_json(out / MANIFEST, {"summary": {}})
+        check_sum(manifest)
+        summary = manifest["summary"]
+        check_fields(summary, {"wrong?": {str: Number(int, 0)}})
+        # Folders of before 2026-11-28 say `sure`.
+        for values in (summary, summary.get("wrong") or {}):
+            if "sure" in values:
+                values["confident"] = values.pop("sure")
+        check_fields(summary, _SUMMARY)
+    return Summary(**{name: summary[name] for name in ("num_images", "confident", "selected", "wrong")})
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
@@ -154,10 +181,11 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     path = out / "settings.json"
     with storing(out):
         out.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
+    if not os.path.lexists(path):
         replace_file(path, (json.dumps(settings, indent=2) + "\n").encode())
         return
-    old = json.loads(path.read_text())
+    with reading("pseudo label", path, "hold the settings of its labels", hint="Use another --out."):
+        old = read_json(path, {"data": {}})
     old["data"] = read_data_config(old["data"]).clean
     changes = [name for name in {**old, **settings} if old.get(name) != settings.get(name)]
     if changes:
@@ -194,11 +222,9 @@ def _predict(
 
 def _is_complete(path: Path, num: int) -> bool:
     """Whether a shard is there, undamaged and of this size."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            return list(file.get_slice("classes").get_shape()) == [num]
-    except (SafetensorError, OSError):
-        return False
+    with suppress(UnreadableError):
+        return read_header(path).shapes.get("classes") == (num,)
+    return False
 
 
 def _select(
@@ -211,7 +237,7 @@ def _select(
     """Filter and balance the predictions of all shards, and count."""
     columns: dict[str, list[Tensor]] = {"classes": [], "confidences": []}
     for path in paths:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             for name, parts in columns.items():
                 parts.append(file.get_tensor(name))
     classes, confidences = (torch.cat(parts) for parts in columns.values())

@@ -1,6 +1,5 @@
 """The networks that give labels: a run of ours, a model of timm, or a repository of the Hugging Face Hub."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -13,9 +12,10 @@ from lambdanets.dependencies import missing_library
 from lambdanets.errors import PathError, first_line
 from lambdanets.integrations.timm import load_timm
 from lambdanets.pseudo.settings import HUB, TIMM, LabelConfig
+from lambdanets.reading import read_json
 from lambdanets.runs.load import load_run
 from lambdanets.runs.loaded import LoadedModel, Origin
-from lambdanets.training.weights import state_digest
+from lambdanets.training.weights import check_finite, state_digest
 
 
 def load_teacher(config: LabelConfig) -> LoadedModel:
@@ -45,6 +45,7 @@ class _Renormalized(nn.Module):
 
 def _from_timm(source: str, name: str, weights: Path | None = None) -> LoadedModel:
     model = load_timm(name, weights)
+    check_finite(model.state_dict(), source if weights is None else str(weights))
     origin = Origin(source=source, model=source, sha256=state_digest(model.state_dict()))
     config = getattr(model, "pretrained_cfg", {})
     mean, std = tuple(config.get("mean", IMAGENET_MEAN)), tuple(config.get("std", IMAGENET_STD))
@@ -59,7 +60,7 @@ def _from_hub(repository: str) -> LoadedModel:
     except ImportError as error:
         raise missing_library("load_teacher", "huggingface_hub") from error
     try:
-        config = json.loads(Path(hf_hub_download(repository, "config.json")).read_text())
+        config = read_json(Path(hf_hub_download(repository, "config.json")), {})
         files = ["config.json", "best.safetensors", "best.json"]
         is_run = "architecture" not in config
         folder = snapshot_download(repository, allow_patterns=files) if is_run else None

@@ -11,6 +11,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from lambdanets.data.pseudo import MixedTraining
 from lambdanets.errors import ArgumentError, PathError, StorageError
 from lambdanets.models.factory import count_parameters, parameter_groups
 from lambdanets.runs.display import TrainingProgress
@@ -284,5 +285,10 @@ def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
     }
     short = warn_of_short_run(config, trainer.steps_per_epoch)
     warnings = [*([short] if short else []), *frozen_warnings(config, record)]
+    if isinstance(trainer.data, MixedTraining) and not trainer.data.pseudo.has_sums:
+        warnings.append(
+            f"the labels in {trainer.data.pseudo.path} have no sums, as earlier versions wrote them: a change"
+            " of them would not be noticed."
+        )
     listed = not_taken_lines(record) if record else []
     return "\n".join([pairs(rows), *listed, *(fill(f"warning: {warning}") for warning in warnings)])
