@@ -10,6 +10,9 @@ from lambdanets.reading import Number, UnreadableError, check_fields, opened, pa
 if TYPE_CHECKING:
     from torch import Tensor
 
+# The name of what describes weights, in the metadata of their file.
+DESCRIPTION: Final = "lambdanets"
+
 # Bytes of a file: the largest networks that are published have fewer.
 _MOST: Final = 2**42
 # Bytes of a header, as the format has it.

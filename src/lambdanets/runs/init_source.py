@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice
 from lambdanets.reading import parse_json, read_json, reading
-from lambdanets.tensor_files import read_header
+from lambdanets.tensor_files import DESCRIPTION, read_header
 from lambdanets.training.config import ModelConfig, TrainConfig
 from lambdanets.training.content import check_description
 from lambdanets.training.run_folder import RunFolder
@@ -98,7 +98,7 @@ def _state_of(file: Path) -> Any:
 
 def _header_of(file: Path) -> Any:
     """What `save_weights` wrote into the header of a file."""
-    text = read_header(file).metadata.get("lambdanets")
+    text = read_header(file).metadata.get(DESCRIPTION)
     return text and parse_json(text)
 
 

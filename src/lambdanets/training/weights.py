@@ -13,15 +13,12 @@ from torch import Tensor, nn
 from lambdanets.errors import CheckpointError
 from lambdanets.files import replace_file
 from lambdanets.reading import check_sum, parse_json, reading, with_sum
-from lambdanets.tensor_files import load_tensors
+from lambdanets.tensor_files import DESCRIPTION, load_tensors
 
 # What to type where weights of a run are not to be used.
 OTHER_WEIGHTS: Final = (
     "Other weights of the run may do: --weights best, ema or raw, or a checkpoint: RUN/checkpoints/step-N."
 )
-
-# The name of the description in the header of a file.
-DESCRIPTION: Final = "lambdanets"
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], description: str | None = None) -> bytes:
