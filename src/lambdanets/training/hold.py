@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lambdanets.errors import ArgumentError, StorageError
 from lambdanets.files import make_folder, storing, write_at
-from lambdanets.reading import UnreadableError, kind_of, read_json
+from lambdanets.reading import Number, UnreadableError, kind_of, read_json
 from lambdanets.training.run_names import CONFIG, LOCK, WRITTEN, half_files, is_beginning
 
 # Entries of a foreign folder that a message names.
@@ -21,7 +21,7 @@ _MOST_NAMED: Final = 3
 def read_holder(path: Path) -> dict[str, Any]:
     """What the last process that held a run folder wrote down: itself, and the number of sessions."""
     try:
-        return dict(read_json(path / LOCK, {"sessions?": int, "finished?": bool}))
+        return dict(read_json(path / LOCK, {"sessions?": Number(int, 0), "finished?": bool}))
     except UnreadableError:
         return {}
 
