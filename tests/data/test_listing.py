@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import time
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,8 @@ from lambdanets.data.folders import open_folder
 from lambdanets.data.formats import ENDINGS, UNREAD_ENDINGS
 from lambdanets.data.left_out import FOLDER, NO_ENDING, LeftOut, Reason
 from lambdanets.data.listing import find_images, list_classes
-from lambdanets.errors import DataError, PathError
+from lambdanets.data.shards import ShardSource
+from lambdanets.errors import DataError, PathError, did_you_mean
 from support.commands import refused
 from support.images import encoded, make_folder, photo
 
@@ -345,3 +347,27 @@ def test_one_class_alone_is_refused(tmp_path, capsys, kind):
     assert run(["train", "digits", *words, *dotted, "--out", str(tmp_path / "run")]) == 4
     assert "must hold two classes or more, got 'cat' alone" in " ".join(capsys.readouterr().err.split())
     assert run(["data", "check", words[-1], *given]) == 4
+
+
+def test_near_names_among_very_many():
+    known = [f"class number {number:06d}" for number in range(100_000)]
+    start = time.monotonic()
+    assert "class number 050123" in did_you_mean("class number 05O123", known)
+    assert time.monotonic() - start < 10
+
+
+def test_ranges_beside_stars_are_few(tmp_path):
+    touch(tmp_path, "t-000.tar")
+    with pytest.raises(PathError, match=r"must stand for at most 1,000 names beside \* and \?, got 2,000\."):
+        ShardSource(tmp_path, "t-{0000..1999}*.tar")
+
+
+@pytest.mark.slow
+def test_many_classes_are_listed_in_proportion(tmp_path, scanned):
+    """Three thousand classes with a file each: no folder is listed more than a few times."""
+    touch(tmp_path, *(f"n{number:04}/1.jpg" for number in range(3_000)))
+    config = FolderConfig(root=str(tmp_path)).located()
+    survey = config.survey()
+    assert survey.num_classes == 3_000 and len(scanned) < 3_100
+    with pytest.raises(DataError, match=r"classes of the training alone, got n0000\. Closest: n"):
+        open_folder(tmp_path, labels=tuple(f"n{number:04}" for number in range(1, 3_000)))

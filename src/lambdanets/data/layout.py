@@ -1,5 +1,6 @@
 """How a folder of images is laid out: its parts, or what is wrong with it and what to type; without torch."""
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -113,8 +114,14 @@ def _object_files(root: Path) -> list[str]:
     """Files of COCO's JSON, where no part holds class folders."""
     if any(folders_in(root / name) for name in (*_TRAIN, *VALIDATIONS) if (root / name).is_dir()):
         return []
-    patterns = ("annotations/*.json", "*annotations.coco.json", "*/*annotations.coco.json")
-    found = [path for pattern in patterns for path in sorted(root.glob(pattern))]
+    # Not in all folders: a hundred thousand may be classes.
+    parts = [name for name in folders_in(root) if name.lower() in (*_TRAIN, *VALIDATIONS, *_TEST)]
+    patterns = [f"{glob.escape(name)}/*annotations.coco.json" for name in parts]
+    found = [
+        path
+        for pattern in ("annotations/*.json", "*annotations.coco.json", *patterns)
+        for path in sorted(root.glob(pattern))
+    ]
     return [str(path.relative_to(root)) for path in found]
 
 

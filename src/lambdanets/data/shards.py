@@ -25,6 +25,7 @@ from lambdanets.text import printable
 _MOST_OPEN: Final = 512
 _RANGE: Final = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_IN_A_RANGE: Final = 1_000_000
+_MOST_PATTERNS: Final = 1_000
 
 
 class ShardSource:
@@ -150,6 +151,11 @@ def _find_shards(root: Path, pattern: str) -> list[Path]:
     if not root.is_dir():
         raise PathError(f"shards: root must be a folder, got {str(root) or repr('')}, which is none.")
     names = _expanded(pattern)
+    if len(names) > _MOST_PATTERNS and glob.has_magic(pattern):
+        raise PathError(
+            f"shards: ranges of {pattern!r} must stand for at most {_MOST_PATTERNS:,} names beside * and ?,"
+            f" got {len(names):,}. Each is looked for among all files: use * alone."
+        )
     if len(names) == 1 and (root / names[0]).is_dir():
         names = [f"{glob.escape(names[0])}/*.tar"]
     paths: list[Path] = []
