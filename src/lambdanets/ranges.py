@@ -278,7 +278,7 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except (ValueError, RecursionError):
         # Python writes no number of more than 4,300 digits, and no list that is nested too deep.
-        text = f"a {type(value).__name__} that is too long to show"
+        text = "one that is too long to show"
     return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}…"
 
 

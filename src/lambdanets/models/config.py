@@ -178,6 +178,9 @@ class ResNetConfig(NetworkConfig):
         super().__post_init__()
         for name in ("depths", "widths", "strides"):
             require(self, name, len(getattr(self, name)) == len(STAGES), "have 4 numbers, one a stage")
+        # The first layers of that stem have half as many.
+        is_wide = self.stem != "deep" or self.widths[0] > 1
+        require(self, "widths", is_wide, "begin with at least 2 for the deep stem")
         for stage in self.squeeze_excitation:
             check_choice(who, "squeeze_excitation", stage, STAGES)
         self._check_layers(who)
