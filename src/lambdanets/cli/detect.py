@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lambdanets.detection.bootstrap import Paired
     from lambdanets.detection.comparison import Comparison
     from lambdanets.detection.predict_files import PredictReport
+    from lambdanets.runs.detect import LoadedDetector
 
 
 def train(config: DetectRecipe, *, argv: Argv, options: Options = DEFAULTS, format: Format = "text") -> int:
@@ -72,12 +73,18 @@ def eval(
             run, weights=weights, evaluator=evaluator, root=root, execution=execution, ctx=ctx
         )
         if ctx.is_main:
+            _warn(found.loaded)
             files = found.write(out or run)
             if format == "json":
                 print_json(found.to_dict())
             else:
                 print_line("\n".join([*found.lines(), pairs({"files": " · ".join(map(str, files))})]))
     return 0
+
+
+def _warn(loaded: "LoadedDetector") -> None:
+    for warning in loaded.origin.warnings:
+        print_error(f"warning: {warning}")
 
 
 def compare(
@@ -152,6 +159,7 @@ def predict(
     for note in left_out.notes(all=False):
         print_error(f"warning: {note}")
     loaded = load_detector(run, weights)
+    _warn(loaded)
     report = predict_files(
         loaded.model.to(target),
         paths,

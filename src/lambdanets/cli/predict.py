@@ -199,6 +199,8 @@ def explain(
     from lambdanets.explain.explain import explain
 
     explanation = explain(source, image, out, layer=layer, position=position, size=size, weights=weights)
+    for warning in explanation.warnings:
+        print_error(f"warning: {warning}")
     if format == "json":
         print_json(explanation.to_dict())
         return

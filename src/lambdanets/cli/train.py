@@ -20,7 +20,7 @@ from lambdanets.runs.init_source import check_fine_tuning
 from lambdanets.streams import output_may_be_lost, print_line
 from lambdanets.terminal import result_alone, table
 from lambdanets.text import shell_words
-from lambdanets.training.changes import non_defaults
+from lambdanets.training.changes import check_allowed, non_defaults
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.torchrun import global_rank, local_rank, world_size
@@ -76,6 +76,7 @@ class _RunOptions:
         if isinstance(config, TrainConfig):
             check_fine_tuning(config, folder)
         if self.dry_run:
+            check_allowed(self.resume_allow, config)
             num_processes = self._num_processes(config)
             from lambdanets.launch.dry_run import plan
 

@@ -81,6 +81,11 @@ class Digits:
     images: Images
     labels: Labels
 
+    @property
+    def targets(self) -> Labels:
+        """Which digit each one is, by the name that all images with classes have for it."""
+        return self.labels
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -100,6 +105,10 @@ class _MovedDigits:
     digits: Digits
     seed: int
     config: MovedDigitsConfig
+
+    @property
+    def source(self) -> Digits:
+        return self.digits
 
     def __len__(self) -> int:
         return len(self.digits)

@@ -32,6 +32,7 @@ _FIELDS: Final = {
     "num_images": Number(int, 0, 10**12),
     "files": {str: Number(int, 0)},
     "sums?": {str: str},
+    "fingerprint?": {},
 }
 
 # Files are mapped into memory once for each process that reads them.
@@ -55,6 +56,8 @@ class PseudoLabels:
         num_images: Unlabelled images, kept or not.
         indices: Those that are kept, ascending; balanced classes may hold an image several times.
         has_sums: Whether the files were compared with their sums, which earlier versions did not write.
+        images: The fingerprint of the images that were labelled; None in folders of earlier versions.
+        digest: Sums of the manifest and of which images are kept.
     """
 
     path: Path
@@ -64,6 +67,8 @@ class PseudoLabels:
     num_images: int
     indices: Int[Tensor, " m"]
     has_sums: bool
+    images: Mapping[str, Any] | None = None
+    digest: str = ""
 
     @classmethod
     def open(cls, path: Path) -> "PseudoLabels":
@@ -91,6 +96,8 @@ class PseudoLabels:
                 num_images=manifest["num_images"],
                 indices=_checked_indices(tensors, manifest["num_images"]),
                 has_sums=manifest.get("sums") is not None,
+                images=manifest.get("fingerprint"),
+                digest=f"{sum_of_file(path / MANIFEST)} {sum_of_file(path / SELECTED)}",
             )
             if found.labels is not None and len(set(found.labels)) != found.num_classes:
                 raise UnreadableError(f"{len(set(found.labels))} names of {found.num_classes} classes")

@@ -47,17 +47,29 @@ Label = int | str
 
 
 class Stamp(NamedTuple):
-    """Size and time of a shard, which change when it is written anew."""
+    """Size and times of a shard, which change when it is written anew.
+
+    Attributes:
+        size: Its bytes.
+        mtime_ns: When its bytes were written, as anybody may set it.
+        ctime_ns: When anything about the file was changed, which nobody sets: a copy has one of its own.
+    """
 
     size: int
     mtime_ns: int
+    ctime_ns: int
+
+    @property
+    def content(self) -> tuple[int, int]:
+        """What stays where only the name, the owner or the mode of a file changes."""
+        return self.size, self.mtime_ns
 
 
 class ShardIndex(NamedTuple):
     """The images of a shard, in stored order.
 
     Attributes:
-        stamp: Size and time of the shard that was read.
+        stamp: Size and times of the shard that was read.
         names: Name of each image's member.
         offsets: Where their bytes begin.
         sizes: How many there are.
@@ -120,7 +132,7 @@ def _index_places(shard: Path) -> tuple[Path, ...]:
 
 def stamp_of(status: os.stat_result) -> Stamp:
     """The stamp of a file."""
-    return Stamp(status.st_size, status.st_mtime_ns)
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _stamp(shard: Path) -> Stamp:

@@ -52,6 +52,7 @@ class ShardSource:
         shards: The archives, in their order.
         labels: The name of each class.
         targets: The class of each image, " n", int64.
+        sizes: The bytes of each image.
     """
 
     labels: tuple[str, ...]
@@ -67,7 +68,7 @@ class ShardSource:
         self._stamps = [index.stamp for index in indexes]
         self._shard = np.repeat(np.arange(len(paths), dtype=np.int32), counts)
         self._offsets = np.concatenate([np.array(index.offsets, dtype=np.int64) for index in indexes])
-        self._sizes = np.concatenate([np.array(index.sizes, dtype=np.int64) for index in indexes])
+        self.sizes = np.concatenate([np.array(index.sizes, dtype=np.int64) for index in indexes])
         self._names = PackedNames(
             # An index that somebody made may hold what UTF-8 does not.
             name.encode("utf-8", "backslashreplace")
@@ -95,7 +96,7 @@ class ShardSource:
 
     def size(self, index: int) -> int:
         """How many bytes an image has."""
-        return int(self._sizes[index])
+        return int(self.sizes[index])
 
     def read(self, index: int) -> bytes:
         """The encoded bytes of an image.
@@ -194,7 +195,8 @@ class _OpenShard:
 
     def __init__(self, path: Path, stamp: Stamp) -> None:
         self.descriptor, status = open_regular(path)
-        if stamp_of(status) != stamp:
+        # A run goes on where somebody links to its shards or changes their mode.
+        if stamp_of(status).content != stamp.content:
             raise DataError("its shard must stay as it was indexed, got another size or time.")
 
     def __del__(self) -> None:

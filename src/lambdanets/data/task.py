@@ -163,6 +163,11 @@ class _Drawn:
     num_classes: int
     purpose: int
 
+    @property
+    def targets(self) -> Int[Tensor, " n"]:
+        """The class of each image, for the fingerprint of the data."""
+        return torch.arange(self.num_images) % self.num_classes
+
     def __len__(self) -> int:
         return self.num_images
 

@@ -1,11 +1,13 @@
 """Images with objects as training and test data, from COCO's files."""
 
+import hashlib
 import pickle
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from PIL import Image
@@ -13,6 +15,7 @@ from torch import Tensor
 
 from lambdanets.data.decode import decode
 from lambdanets.data.detection import CocoConfig, JitterConfig
+from lambdanets.data.fingerprint import UNKNOWN_SIZE, part_changes, sample_sizes, update_with_names
 from lambdanets.data.headers import opened
 from lambdanets.data.images import first_readable
 from lambdanets.data.seeds import generator, permutation, purpose
@@ -65,6 +68,7 @@ class DetectionTask:
         categories: The categories of the training; the label of one is its position + 1.
         test_file: The file of the test images, with these categories.
         most_objects: The most objects of a training image.
+        fingerprint: Describes both parts, as `data.fingerprint.fingerprint_task` does.
     """
 
     train: TrainingData
@@ -72,6 +76,7 @@ class DetectionTask:
     categories: tuple[Category, ...]
     test_file: CocoFile
     most_objects: int
+    fingerprint: dict[str, Any]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -121,7 +126,51 @@ def load(
         categories=train.categories,
         test_file=test_file,
         most_objects=max(len(image.annotations) for image in train.images),
+        fingerprint={
+            "classes": _named(train.categories),
+            "train": _fingerprint_file(train),
+            "test": _fingerprint_file(test_file),
+        },
     )
+
+
+def changes_of_test(made: Mapping[str, Any], file: CocoFile) -> str:
+    """Say how a file differs from the test part of a fingerprint; empty where it does not."""
+    now = _fingerprint_file(file), _named(file.categories)
+    return part_changes((made["test"], made["classes"]), now)
+
+
+def _named(categories: Iterable[Category]) -> list[str]:
+    return [f"{one.name} (id {one.id})" for one in categories]
+
+
+def _fingerprint_file(file: CocoFile) -> dict[str, Any]:
+    """Describe the images of a file and their objects by what can be compared, without reading an image.
+
+    It is what `data.fingerprint.fingerprint_part` gives; the digest covers ids, names and sizes of images,
+    and the category and the box of each object.
+    """
+    numbers = label_numbers(file.categories)
+    objects = [one for image in file.images for one in image.annotations]
+    names = (
+        f"{one.id} {one.width} {one.height} {len(one.annotations)} {one.file_name}" for one in file.images
+    )
+    digest = hashlib.sha256()
+    update_with_names(digest, (name.encode("utf-8", "surrogatepass") for name in names))
+    digest.update(np.array([(one.category_id, *one.box) for one in objects], dtype="<f8").tobytes())
+    by_class = np.bincount([numbers[one.category_id] - 1 for one in objects], minlength=len(file.categories))
+
+    def size(index: int) -> int:
+        path = file.image_folder / file.images[index].file_name
+        return path.stat().st_size if path.is_file() else UNKNOWN_SIZE
+
+    return {
+        "images": len(file.images),
+        "objects": len(objects),
+        "by_class": by_class.tolist(),
+        "digest": digest.hexdigest(),
+        "sizes": sample_sizes(len(file.images), len(file.categories), size),
+    }
 
 
 def load_test(

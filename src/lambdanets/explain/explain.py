@@ -61,6 +61,7 @@ class Explanation:
         layers: The names of all lambda layers of the network.
         error: Relative difference between the layer's output at the position and the sum of its values by
             the weights that are drawn: rounding, if the weights are right.
+        warnings: What is odd about the weights, a sentence each.
     """
 
     title: str
@@ -68,6 +69,7 @@ class Explanation:
     numbers: Path
     layers: tuple[str, ...]
     error: float
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -135,16 +137,12 @@ def explain(
             view = view_layer(model, name, pixels[None], position)
         except NumericError as error:
             raise NumericError(f"{error}, from {origin.model} with {_weights(origin)}.") from error
-    prediction = None
-    if loaded.labels is not None:
-        ((label, probability),) = loaded.classify(pixels, 1)
-        prediction = f"predicted as {label} ({probability:.1%})"
     header = {
         "model": origin.model,
         "weights": _weights(origin),
         "image": str(image),
         "image_size": list(pixels.shape[1:]),
-        "prediction": prediction,
+        "prediction": _prediction(loaded, pixels),
         "layers": list(layers),
     }
     title = _title(view, header)
@@ -160,8 +158,20 @@ def explain(
     captions = {path.name: caption for path, caption in figures.items()}
     replace_file(out / NUMBERS, _numbers(view, header, captions).encode())
     return Explanation(
-        title=title, figures=figures, numbers=out / NUMBERS, layers=tuple(layers), error=view.error
+        title=title,
+        figures=figures,
+        numbers=out / NUMBERS,
+        layers=tuple(layers),
+        error=view.error,
+        warnings=origin.warnings,
     )
+
+
+def _prediction(loaded: LoadedModel, pixels: Float[Tensor, "c height width"]) -> str | None:
+    if loaded.labels is None:
+        return None
+    ((label, probability),) = loaded.classify(pixels, 1)
+    return f"predicted as {label} ({probability:.1%})"
 
 
 def _save(figure: Figure, path: Path) -> None:

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.config import read_data_config
+from lambdanets.data.fingerprint import data_changes, fingerprint_part
 from lambdanets.data.pseudo import MANIFEST, SELECTED, shard_name
 from lambdanets.data.task import Batch, Task, TestData
-from lambdanets.errors import ArgumentError, first_line
+from lambdanets.errors import ArgumentError, DataError, first_line
 from lambdanets.files import replace_file, storing
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.pseudo.teachers import load_teacher
@@ -31,6 +32,7 @@ from lambdanets.reading import (
     sum_of_file,
     with_sum,
 )
+from lambdanets.runs.fingerprint import fingerprint, stored_fingerprint
 from lambdanets.runs.loaded import LoadedModel
 from lambdanets.tensor_files import open_tensors, read_header
 from lambdanets.terminal import count
@@ -38,6 +40,7 @@ from lambdanets.training.distributed import select_device
 from lambdanets.training.loader import TEST_BATCH, load_batches
 from lambdanets.training.weights import tensor_bytes
 
+_FINGERPRINT: Final = "fingerprint"
 _NUMBERS: Final = {str: Number(int, 0)}
 _SUMMARY: Final = {
     "num_images": Number(int, 1),
@@ -129,6 +132,10 @@ def write_labels(
             f" {config.data.name!r}."
         )
     images = task.unlabelled.clean
+    made = _fingerprint(task, images, target)
+    _claim_images(out, made)
+    for warning in teacher.origin.warnings:
+        log(f"warning: {warning}")
     num_classes = _num_classes(teacher, images, task)
     teacher.model.to(target)
     paths = []
@@ -152,6 +159,7 @@ def write_labels(
         "labels": teacher.labels,
         "num_classes": num_classes,
         "num_images": len(images),
+        _FINGERPRINT: made,
         "files": {path.name: path.stat().st_size for path in files},
         "sums": {path.name: sum_of_file(path) for path in files},
         "summary": asdict(summary),
@@ -187,11 +195,35 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     with reading("pseudo label", path, "hold the settings of its labels", hint="Use another --out."):
         old = read_json(path, {"data": {}})
     old["data"] = read_data_config(old["data"]).clean
+    old.pop(_FINGERPRINT, None)
     changes = [name for name in {**old, **settings} if old.get(name) != settings.get(name)]
     if changes:
         listed = "\n".join(f"  {name}: {old.get(name)} -> {settings.get(name)}" for name in changes)
         raise ArgumentError(
             f"pseudo label: {out} holds labels with other settings, old -> new:\n{listed}\nUse another --out."
+        )
+
+
+def _fingerprint(task: Task, images: TestData, device: torch.device) -> dict[str, Any]:
+    """Describe the images that are labelled, and what labels them."""
+    part = fingerprint_part(images, len(task.labels))
+    data = {"classes": list(task.labels), "train": part, "test": {"images": 0}}
+    return fingerprint(data, device=device.type, threads=torch.get_num_threads())
+
+
+def _claim_images(out: Path, made: dict[str, Any]) -> None:
+    """Keep the fingerprint of the images beside the settings, or raise where others were labelled there."""
+    path = out / "settings.json"
+    kept = read_json(path, {})
+    old = stored_fingerprint(kept, path, DataError)
+    if old is None:
+        replace_file(path, (json.dumps({**kept, _FINGERPRINT: made}, indent=2) + "\n").encode())
+        return
+    changes = "; ".join(f"{name}: {text}" for name, text in data_changes(old["data"], made["data"]).items())
+    if changes:
+        raise DataError(
+            f"pseudo label: {out} must hold labels of the images that are there now, got those of others, old"
+            f" -> new: {changes}. Use another --out."
         )
 
 

@@ -17,7 +17,7 @@ from lambdanets.detection.analysis import ErrorSplit, SizeBin, size_bins, split_
 from lambdanets.detection.backbones import create_backbone, load_backbone
 from lambdanets.detection.bootstrap import Interval, resample
 from lambdanets.detection.coco import Category, CocoFile
-from lambdanets.detection.data import DetectionTask, load_test
+from lambdanets.detection.data import DetectionTask, changes_of_test, load_test
 from lambdanets.detection.evaluation import DetectionScores, write_results
 from lambdanets.detection.mask_rcnn import Detector, build_detector, norm_counts
 from lambdanets.detection.matching import Evaluator
@@ -81,6 +81,7 @@ def detection_job(config: DetectConfig, task: Task | DetectionTask) -> Job:
         test_name=config.data.test_name,
         describe_model=_norm_rows,
         eval_every=config.eval_every,
+        fingerprint=lambda: task.fingerprint,
     )
 
 
@@ -389,7 +390,8 @@ def evaluate_detector(
         data, masks = loaded.config.data, loaded.config.detector.masks
         if root is not None:
             data = replace(data, root=str(root))
-        return loaded, *load_test(data, loaded.categories, str(run), masks=masks)
+        test, file = load_test(data, loaded.categories, str(run), masks=masks)
+        return loaded if root is not None else _told_of_changes(run, loaded, file), test, file
 
     loaded, test, file = ctx.agree(load, "detect eval: every process must load the run")
     started = time.perf_counter()
@@ -404,3 +406,13 @@ def evaluate_detector(
     )
     seconds = time.perf_counter() - started
     return DetectorEvaluation(run=run, loaded=loaded, file=file, evaluation=evaluation, seconds=seconds)
+
+
+def _told_of_changes(run: Path, loaded: LoadedDetector, file: CocoFile) -> LoadedDetector:
+    """Add a warning where the test images are others than those that the weights were judged by."""
+    made = loaded.origin.fingerprint
+    changes = changes_of_test(made["data"], file) if made else ""
+    if not changes:
+        return loaded
+    told = f"{run}: the test images are others than in training: {changes}"
+    return replace(loaded, origin=replace(loaded.origin, warnings=(*loaded.origin.warnings, told)))

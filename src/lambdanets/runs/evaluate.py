@@ -12,12 +12,13 @@ from torch import Tensor
 
 from lambdanets.data.config import FilesConfig, FolderConfig
 from lambdanets.data.decode import decode
+from lambdanets.data.fingerprint import fingerprint_part, part_changes
 from lambdanets.data.images import ImageTest
 from lambdanets.data.layout import folders_in, listed
 from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.data.real_labels import read_real_labels
 from lambdanets.data.sources import Source
-from lambdanets.data.task import Batch, ReadableTest, TestData, identity
+from lambdanets.data.task import Batch, ReadableTest, Task, TestData, identity
 from lambdanets.errors import DataError, did_you_mean
 from lambdanets.ranges import Count, Side, Workers, check_settings
 from lambdanets.runs.class_report import LARGEST_MATRIX, ClassCount, class_counts
@@ -179,7 +180,7 @@ def evaluate_run(
         evaluation=evaluation,
         labels=task.labels,
         config=config,
-        origin=loaded.origin,
+        origin=replace(loaded.origin, warnings=(*loaded.origin.warnings, *task.warnings)),
         data=task.place,
         test_name=task.test_name,
         is_other=settings.data.is_given,
@@ -191,13 +192,14 @@ def evaluate_run(
 
 @dataclass(frozen=True, kw_only=True)
 class _Judged:
-    """The images that a run is judged by: what `Task` holds of them, and where they are."""
+    """The images that a run is judged by: what `Task` holds of them, where they are, what is odd."""
 
     test: TestData
     labels: tuple[str, ...]
     prepare: Callable[[Tensor], Tensor]
     test_name: str
     place: str
+    warnings: tuple[str, ...] = ()
 
 
 def _load(
@@ -238,7 +240,18 @@ def _own_images(run: Path, config: TrainConfig, loaded: LoadedModel, settings: E
         prepare=task.prepare,
         test_name=task.test_name,
         place=describe_place(config.data),
+        warnings=_other_than_in_training(run, task, loaded),
     )
+
+
+def _other_than_in_training(run: Path, task: Task, loaded: LoadedModel) -> tuple[str, ...]:
+    """Say where the images are others than those that the weights were judged by."""
+    made = loaded.origin.fingerprint
+    if made is None:
+        return ()
+    now = fingerprint_part(task.test, len(task.labels))
+    changes = part_changes((made["data"]["test"], made["data"]["classes"]), (now, task.labels))
+    return (f"{run}: the test images are others than in training: {changes}",) if changes else ()
 
 
 def _other_images(run: Path, config: TrainConfig, loaded: LoadedModel, settings: EvalSettings) -> _Judged:

@@ -137,6 +137,8 @@ def init_record(init: Init, transfer: Transfer, config: TrainConfig) -> dict[str
         "step": origin.step,
         "metric": origin.metric,
         "preprocessing": described.get("preprocessing"),
+        "fingerprint": origin.fingerprint,
+        "warnings": list(origin.warnings),
         "taken_tensors": len(transfer.tensors),
         "taken_numbers": transfer.num_taken,
         "wanted_numbers": transfer.num_wanted,

@@ -13,6 +13,7 @@ from lambdanets.data.preprocessing import Preprocessing
 from lambdanets.errors import ArgumentError, CheckpointError, PathError, check_choice, first_line
 from lambdanets.models import create_model
 from lambdanets.reading import check_sum, read_json, reading
+from lambdanets.runs.fingerprint import made_elsewhere, stored_fingerprint
 from lambdanets.runs.loaded import LoadedModel, Origin, Weights
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
 from lambdanets.training.content import check_content, check_described, check_description
@@ -83,7 +84,10 @@ def read_weights(path: Path, weights: Weights) -> _Stored:
     check_choice("load_run", "weights", weights, get_args(Weights))
     tensors, described, origin = _stored(path, weights)
     check_finite(tensors, origin.source)
-    return tensors, described, origin
+    made = stored_fingerprint(described, origin.source)
+    elsewhere = made_elsewhere(made)
+    warnings = (*origin.warnings, *([f"{origin.source}: {elsewhere}"] if elsewhere else []))
+    return tensors, described, replace(origin, fingerprint=made, warnings=warnings)
 
 
 def _stored(path: Path, weights: Weights) -> _Stored:

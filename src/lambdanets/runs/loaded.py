@@ -50,7 +50,10 @@ class Origin:
         step: Optimizer steps they were trained, where known.
         metric: The evaluation of exactly these weights during training, where there was one.
         sha256: Digest of the names, types, shapes and values of all weights.
-        warnings: One sentence for each damaged checkpoint that was skipped.
+        fingerprint: On which data, by which libraries and on what processor they were made; None in files of
+            earlier versions.
+        warnings: One sentence for each damaged checkpoint that was skipped, and for other libraries and
+            another processor than those here.
     """
 
     source: str
@@ -62,6 +65,7 @@ class Origin:
     step: int | None = None
     metric: Mapping[str, Any] | None = None
     sha256: str
+    fingerprint: Mapping[str, Any] | None = None
     warnings: tuple[str, ...] = ()
 
     def describe(self) -> str:

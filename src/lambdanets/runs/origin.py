@@ -1,10 +1,12 @@
 """The origin of a number: the machine, the versions, the commit."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
 import subprocess
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -12,6 +14,9 @@ from typing import Final
 import torch
 
 _PACKAGES: Final = ("torch", "timm")
+
+# Those that decide the numbers of a training, an evaluation or a prediction, to the last digit.
+_LIBRARIES: Final = ("lambdanets", "torch", "torchvision", "numpy", "pillow", "timm")
 
 
 def machine_name(device: str = "cpu") -> str:
@@ -27,13 +32,29 @@ def machine_name(device: str = "cpu") -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the libraries that computed."""
-    installed = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
+    return {"python": platform.python_version(), **_installed(_PACKAGES)}
+
+
+@cache
+def libraries() -> dict[str, str]:
+    """Versions of the libraries that decide numbers, this one among them."""
+    return _installed(_LIBRARIES)
+
+
+def _installed(names: Iterable[str]) -> dict[str, str]:
+    installed = {}
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             installed[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return installed
+
+
+def processor(device: str = "cpu") -> str:
+    """What decides which kernels compute, and so the last digits: `cpu AVX512`, `cuda 9.0 NVIDIA H200`."""
+    if device == "cuda" and torch.cuda.is_available():
+        major, minor = torch.cuda.get_device_capability()
+        return f"cuda {major}.{minor} {torch.cuda.get_device_name()}"
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
 
 
 @cache

@@ -1,18 +1,21 @@
 """What a run writes as it goes: metrics, best weights, checkpoints, diagnoses and lines."""
 
 import contextlib
+import functools
 import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
+import torch
 from torch import nn
 
 from lambdanets.errors import StorageError
 from lambdanets.files import make_inner_folder, replace_file
 from lambdanets.models.factory import count_parameters
 from lambdanets.runs.display import TrainingProgress
+from lambdanets.runs.fingerprint import fingerprint
 from lambdanets.runs.tasks import Job
 from lambdanets.runs.tensorboard import TensorBoardSink
 from lambdanets.runs.unwritten import Unwritten
@@ -69,6 +72,14 @@ class Recorder(Callback):
                 sink = TensorBoardSink(self.folder.path / "tensorboard", self.folder.read_metrics())
                 self._events = stack.enter_context(contextlib.closing(sink))
             yield
+
+    @functools.cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the numbers of the run beside its settings; every process must ask for it first."""
+        make = functools.partial(
+            fingerprint, device=self.ctx.device.type, threads=torch.get_num_threads(), processes=self.ctx.size
+        )
+        return self.ctx.from_main(lambda: make(self.job.fingerprint()))
 
     def log(self, text: str) -> None:
         """Add lines to train.log."""
@@ -262,7 +273,7 @@ class Recorder(Callback):
         started = self.folder.read_init()
         keys = ("source", "sha256", "model", "weights", "recipe", "epoch", "step")
         init = {"init": {key: started[key] for key in keys}} if started else {}
-        return {"model": model, **self.job.description, **init}
+        return {"model": model, **self.job.description, **init, "fingerprint": self.fingerprint}
 
     def _warn(self, text: str) -> None:
         if self.ctx.is_main and self._progress:

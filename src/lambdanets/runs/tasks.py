@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, overload
 from torch import nn
 
 from lambdanets.data.config import DataConfig, FilesConfig, switched
+from lambdanets.data.fingerprint import fingerprint_part, fingerprint_task, part_changes
 from lambdanets.data.layout import check_classes
-from lambdanets.data.pseudo import MixedTraining, PseudoLabels
+from lambdanets.data.pseudo import MANIFEST, MixedTraining, PseudoLabels
 from lambdanets.data.task import Task, TestData, TrainingData, WholeTest
 from lambdanets.data.transforms import mix
-from lambdanets.errors import ArgumentError
+from lambdanets.errors import ArgumentError, DataError
 from lambdanets.models import create_model
+from lambdanets.runs.fingerprint import stored_fingerprint
 from lambdanets.runs.report import write_report
 from lambdanets.terminal import count
 from lambdanets.text import shell_words
@@ -49,6 +51,7 @@ class Job:
         test_name: What the images to test with are called: `test` or `validation`.
         eval_every: Epochs from one evaluation to the next.
         describe_model: Gives further rows of the lines at the start of a run.
+        fingerprint: Describes the data, as `fingerprint_task` does.
     """
 
     train: TrainingData
@@ -62,6 +65,7 @@ class Job:
     test_name: str = "test"
     eval_every: int = 1
     describe_model: Callable[[nn.Module], dict[str, str]] = lambda model: {}
+    fingerprint: Callable[[], dict[str, Any]]
 
 
 def make_job(config: RunConfig, task: "Task | DetectionTask") -> Job:
@@ -92,6 +96,7 @@ def make_job(config: RunConfig, task: "Task | DetectionTask") -> Job:
         write_report=functools.partial(write_report, config=config, task=task),
         data=config.data.name,
         test_name=task.test_name,
+        fingerprint=functools.partial(fingerprint_task, task),
     )
 
 
@@ -148,8 +153,10 @@ def load_task(config: RunConfig) -> "Task | DetectionTask":
             f"load_task: pseudo.labels must be of seed {config.seed}, got those of seed {seed}: it decides"
             " which images are unlabelled."
         )
-    unlabelled = _load(switched(config.data, **labelled.selection), config).unlabelled
+    images = _load(switched(config.data, **labelled.selection), config)
+    unlabelled = images.unlabelled
     assert unlabelled is not None, "what was labelled can be labelled"
+    _check_labelled(pseudo, unlabelled.shown, images.labels)
     mixed = MixedTraining(
         labelled=task.train,
         unlabelled=unlabelled.shown,
@@ -158,6 +165,21 @@ def load_task(config: RunConfig) -> "Task | DetectionTask":
         seed=config.seed,
     )
     return replace(task, train=mixed)
+
+
+def _check_labelled(pseudo: PseudoLabels, shown: TrainingData, labels: tuple[str, ...]) -> None:
+    """Raise unless the images are those that were labelled, in their order: labels go by number."""
+    made = stored_fingerprint({"fingerprint": pseudo.images}, pseudo.path / MANIFEST, DataError)
+    if made is None:
+        return
+    changes = part_changes(
+        (made["data"]["train"], made["data"]["classes"]), (fingerprint_part(shown, len(labels)), labels)
+    )
+    if changes:
+        raise DataError(
+            f"load_task: pseudo.labels must be of the images that are there now, got {pseudo.path}, old ->"
+            f" new: {changes}. Label again, into another folder."
+        )
 
 
 def _load(data: DataConfig, config: TrainConfig) -> Task:

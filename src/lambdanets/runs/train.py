@@ -27,6 +27,7 @@ from lambdanets.runs.finetune import (
     trained_rows,
     write_init,
 )
+from lambdanets.runs.fingerprint import check_same_data, resume_changes, stored_fingerprint
 from lambdanets.runs.recorder import Recorder
 from lambdanets.runs.report import warn_of_report
 from lambdanets.runs.tasks import Job, load_task, make_job
@@ -145,6 +146,7 @@ def remake_report(path: Path) -> str:
         if checkpoint is None:
             raise PathError(f"report: {folder.checkpoints} must hold a checkpoint, got none.")
         job = make_job(here, load_task(here))
+        check_same_data(_fingerprint_of(checkpoint), job.fingerprint(), "report", checkpoint.path)
         trainer = make_trainer(here, job, ctx)
         state = first_state(here, job, ctx)
         state.restore(checkpoint, here, world_size=ctx.size, allow=_ELSEWHERE)
@@ -244,8 +246,12 @@ def _resume(
     allow: Collection[str],
 ) -> None:
     """Continue from a checkpoint, if there is one."""
+    ctx = recorder.ctx
+    # Every process asks for it here, before the main one writes it.
+    made = recorder.fingerprint
     if checkpoint is not None:
-        changes = state.restore(checkpoint, recorder.config, world_size=recorder.ctx.size, allow=allow)
+        changes = resume_changes(_fingerprint_of(checkpoint), made, checkpoint.path, allow)
+        changes += state.restore(checkpoint, recorder.config, world_size=ctx.size, allow=allow)
         for skipped in checkpoint.skipped:
             recorder.print(f"warning: {skipped}")
         recorder.print(f"continuing from step {state.step} ({checkpoint.path}), session {session}")
@@ -253,7 +259,12 @@ def _resume(
             recorder.print(f"warning: from step {state.step} on {change}")
     elif session > 1:
         recorder.print(f"starting again from step 0: there is no checkpoint yet, session {session}")
+    ctx.from_main(lambda: recorder.folder.settle(recorder.config))
     recorder.go_back(state, checkpoint)
+
+
+def _fingerprint_of(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    return stored_fingerprint(checkpoint.record.get("description") or {}, checkpoint.path)
 
 
 def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
@@ -284,7 +295,8 @@ def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
         f" torch {torch.__version__}",
     }
     short = warn_of_short_run(config, trainer.steps_per_epoch)
-    warnings = [*([short] if short else []), *frozen_warnings(config, record)]
+    made = record.get("warnings", []) if record else []
+    warnings = [*([short] if short else []), *frozen_warnings(config, record), *made]
     if isinstance(trainer.data, MixedTraining) and not trainer.data.pseudo.has_sums:
         warnings.append(
             f"the labels in {trainer.data.pseudo.path} have no sums, as earlier versions wrote them: a change"

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_type_hints
 
 from lambdanets.data.config import DataConfig, switched
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lambdanets.training.config import RunConfig
 
 T = TypeVar("T")
+
+# What else may differ from the run that is continued, beside its settings.
+_OTHER_NAMES: Final = ("world_size", "data.classes", "data.images", "data.pseudo", "libraries", "processor")
 
 _WIDTH: Final = 100
 _INDENT: Final = 9
@@ -33,6 +36,23 @@ def differences(old: "RunConfig", new: "RunConfig") -> dict[str, tuple[object, o
     # Another data set has settings of its own.
     pairs = {name: (before.get(name), after.get(name)) for name in {**before, **after}}
     return {name: (old_value, value) for name, (old_value, value) in pairs.items() if old_value != value}
+
+
+def check_allowed(allow: Collection[str], *configs: "RunConfig") -> None:
+    """Raise unless every name of what may differ is that of a setting or one of `_OTHER_NAMES`.
+
+    Args:
+        allow: The names.
+        configs: The settings of the run, and of the one that is continued: another data set has others.
+    """
+    known = [*dict.fromkeys(name for config in configs for name in flatten(config)), *_OTHER_NAMES]
+    for name in allow:
+        if name not in known:
+            others = ", ".join(_OTHER_NAMES)
+            raise ArgumentError(
+                f"train: resume_allow must name settings of the run, or {others}, got {name!r}."
+                f"{did_you_mean(name, known)}"
+            )
 
 
 def flatten(config: "RunConfig") -> dict[str, object]:

@@ -20,6 +20,23 @@ _AMOUNT: Final = Number(float, 0)
 _SIZE: Final = Number(int, 1, 10**7)
 _PLACE: Final = {"epoch": _COUNT, "step": _COUNT}
 
+_PART: Final = {
+    "images": _COUNT,
+    "objects?": _COUNT,
+    "by_class?": [_COUNT],
+    "digest?": str,
+    # -1 for a file that could not be read.
+    "sizes?": [Number(int, -1)],
+}
+# What decides the numbers of a run beside its settings, as `runs.fingerprint` gives it.
+FINGERPRINT: Final = {
+    "data": {"classes": [str], "train": _PART, "test": _PART, "pseudo?": {"images": _COUNT, "digest": str}},
+    "libraries": {str: str},
+    "processor": str,
+    "threads": _COUNT,
+    "processes": _COUNT,
+}
+
 # A description of weights, in a header, beside them or in a checkpoint; the config of a run is one too.
 _DESCRIPTION: Final = {
     "model": {"name": str, "overrides": {}, "num_classes?": _SIZE, "in_channels?": _SIZE},
@@ -30,6 +47,7 @@ _DESCRIPTION: Final = {
     "weights?": str,
     "recipe?": str,
     "parameters?": _COUNT,
+    "fingerprint?": FINGERPRINT,
 }
 
 # The plain numbers of a checkpoint.

@@ -23,7 +23,7 @@ from lambdanets.reading import (
     reading,
 )
 from lambdanets.text import shown
-from lambdanets.training.changes import differences
+from lambdanets.training.changes import check_allowed, differences
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.hold import Hold, check_claim, hold, read_holder
 from lambdanets.training.run_names import list_checkpoints
@@ -90,13 +90,12 @@ class RunFolder:
     def locked(self, config: RunConfig, allow: Collection[str] = ()) -> Iterator["RunFolder"]:
         """Hold the folder for this process and config; settings in `allow` may differ from those there."""
         with hold(self.path) as held:
-            is_new = not self.config.exists() or self.changes(config, allow)
+            changes = self.changes(config, allow)
             held.write({**self._holder(), "pid": os.getpid(), "host": platform.node()})
-            if is_new:
-                replace_file(self.config, config.to_json().encode())
-                held.seize_config()
             self._held = held
             try:
+                if not self.config.exists() or (changes and not self._is_bound()):
+                    self.settle(config)
                 yield self
             finally:
                 self._held = None
@@ -110,16 +109,23 @@ class RunFolder:
         if self._held:
             self._held.check()
 
+    def settle(self, config: RunConfig) -> None:
+        """Write config.json, unless it says the same: once nothing refuses to go on with these settings."""
+        if not self.config.exists() or differences(self.read_config(RunConfig), config):
+            replace_file(self.config, config.to_json().encode())
+            if self._held:
+                self._held.seize_config()
+
     def changes(self, config: RunConfig, allow: Collection[str] = ()) -> dict[str, tuple[object, object]]:
         """Compare a config with that of the run that is there: dotted name -> (old value, new value).
 
         Settings bind from the first result on, but for those in `allow`: a run that failed before it can be
         corrected.
         """
-        if not self.config.exists():
-            return {}
-        changes = differences(self.read_config(RunConfig), config)
-        is_bound = bool(self.read_metrics() or list_checkpoints(self.checkpoints))
+        old = self.read_config(RunConfig) if self.config.exists() else config
+        check_allowed(allow, old, config)
+        changes = differences(old, config)
+        is_bound = bool(changes) and self._is_bound()
         refused = {name: change for name, change in changes.items() if is_bound and name not in allow}
         if refused:
             listed = "\n".join(f"  {name}: {old} -> {new}" for name, (old, new) in refused.items())
@@ -129,6 +135,10 @@ class RunFolder:
                 f" --resume-allow {' '.join(refused)}"
             )
         return changes
+
+    def _is_bound(self) -> bool:
+        """Whether there are results."""
+        return bool(self.read_metrics() or list_checkpoints(self.checkpoints))
 
     def read_config(self, kind: type[Config]) -> Config:
         """Read config.json.
