@@ -44,7 +44,7 @@ def environment(monkeypatch):
 def test_nothing_and_a_whole_world_are_read(environment):
     assert read_world() == World() and not starts_processes("train", 0) and starts_processes("train", 2)
     environment(**PAIR, LOCAL_WORLD_SIZE="2", TORCHELASTIC_RESTART_COUNT="3")
-    assert read_world() == World(rank=1, local_rank=1, size=2, restarts=3)
+    assert read_world() == World(rank=1, local_rank=1, size=2, local_size=2, restarts=3)
     assert read_address() == "localhost:29500" and not starts_processes("train", 0)
 
 

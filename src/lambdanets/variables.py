@@ -28,12 +28,14 @@ class World:
         rank: Its number over all machines.
         local_rank: Its number on its machine.
         size: How many there are.
+        local_size: How many of them are on its machine, where the launcher says so.
         restarts: How often they were started again.
     """
 
     rank: int = 0
     local_rank: int = 0
     size: int = 1
+    local_size: int = 1
     restarts: int = 0
 
 
@@ -61,7 +63,9 @@ def read_world() -> World:
     if local_size is not None and not (local_rank or 0) < local_size <= size:
         wanted = f"be above LOCAL_RANK, {local_rank or 0}, and at most WORLD_SIZE, {size}"
         raise _refused("LOCAL_WORLD_SIZE", wanted, local_size)
-    return World(rank=rank or 0, local_rank=local_rank or 0, size=size, restarts=restarts)
+    return World(
+        rank=rank or 0, local_rank=local_rank or 0, size=size, local_size=local_size or 1, restarts=restarts
+    )
 
 
 def is_first() -> bool:

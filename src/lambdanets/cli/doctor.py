@@ -23,7 +23,8 @@ def doctor(
 ) -> int:
     """Check versions, devices, disk and processes, with advice for what is wrong.
 
-    Exit codes: 0 all is well, 1 the processes cannot reach one another, 3 a library is missing or too old, 7
+    Exit codes: 0 all is well, 1 the processes cannot reach one another, 2 the
+    variables of a launcher do not fit, 3 a library is missing or too old, 7
     the folder cannot be written.
 
     Args:

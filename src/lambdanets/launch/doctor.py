@@ -15,9 +15,11 @@ from typing import Any, Final, Literal
 import torch
 
 from lambdanets.dependencies import install_command, requirements
-from lambdanets.errors import DependencyError, StorageError
+from lambdanets.errors import ArgumentError, DependencyError, StorageError
 from lambdanets.files import flush, write_flushed
 from lambdanets.terminal import count, pairs
+from lambdanets.training.machine import supplies
+from lambdanets.variables import read_address, read_world
 
 # Bytes of the write test, and what a disk should do in a second.
 _WRITTEN: Final = 32_000_000
@@ -61,6 +63,8 @@ def examine(out: Path) -> Iterator[Finding]:
     """Check the libraries, the devices and the disk of a run folder, one after another."""
     yield from _versions()
     yield from _devices()
+    yield _launcher()
+    yield from (Finding(*supply) for supply in supplies(existing_part(out)))
     yield from _disk(out)
 
 
@@ -111,6 +115,16 @@ def _devices() -> Iterator[Finding]:
             f" bfloat16 {'yes' if has_bfloat16 else 'no'}"
         )
         yield Finding(f"GPU {number}", text, advice)
+
+
+def _launcher() -> Finding:
+    try:
+        world = read_world()
+        text = f"process {world.rank} of {world.size}, at {read_address()}" if world.size > 1 else "none"
+        return Finding("launcher", text)
+    except ArgumentError as error:
+        requirement, _, advice = str(error).removeprefix("environment: ").partition(". ")
+        return Finding("launcher", requirement, advice, ArgumentError.exit_code)
 
 
 def _disk(out: Path) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """Training as one job: where data, model, optimiser, loop and run folder meet."""
 
 import functools
+import math
 import os
 import traceback
 from collections.abc import Callable, Collection
@@ -37,11 +38,15 @@ from lambdanets.training.checkpoint import Checkpoint, load_checkpoint, remove_l
 from lambdanets.training.config import RunConfig, TrainConfig
 from lambdanets.training.content import check_content
 from lambdanets.training.distributed import ALONE, DistributedContext, autocast_dtype, init_distributed
+from lambdanets.training.loader import load_batches
 from lambdanets.training.loop import Trainer
+from lambdanets.training.machine import SHARED_MEMORY, shared_memory_warning, supplies
 from lambdanets.training.objective import Evaluations
 from lambdanets.training.run_folder import RunFolder
 from lambdanets.training.state import TrainState, init_train_state
 from lambdanets.training.torchrun import StopRequest
+from lambdanets.variables import read_world
+from lambdanets.waiting import stoppable
 
 # What may differ where a run is only evaluated.
 _ELSEWHERE: Final = ("world_size", "exec.device", "exec.compile")
@@ -80,7 +85,7 @@ def train(
         LostProcessError: Another process has ended.
     """
     stop = stop or StopRequest()
-    with init_distributed(config.exec) as ctx, stop.listening():
+    with init_distributed(config.exec) as ctx, stop.listening(), stoppable(stop):
         torch.set_num_threads(config.num_threads)
         finished = ctx.from_main(lambda: folder.finished(config))
         if finished:
@@ -302,5 +307,22 @@ def _banner(state: TrainState, trainer: Trainer, recorder: Recorder) -> str:
             f"the labels in {trainer.data.pseudo.path} have no sums, as earlier versions wrote them: a change"
             " of them would not be noticed."
         )
+    warnings += _machine_warnings(trainer, recorder)
     listed = not_taken_lines(record) if record else []
     return "\n".join([pairs(rows), *listed, *(fill(f"warning: {warning}") for warning in warnings)])
+
+
+def _machine_warnings(trainer: Trainer, recorder: Recorder) -> list[str]:
+    """Say what the machine has too little of for this run."""
+    ctx, num_workers = trainer.ctx, trainer.config.exec.num_workers
+    if not ctx.is_main:
+        return []
+    found = [one for one in supplies(recorder.folder.path) if one.name != SHARED_MEMORY]
+    warnings = [f"{one.name}: {one.text}. {one.advice}" for one in found if one.advice]
+    if num_workers:
+        first = trainer.batches(0)[0]
+        image = next(load_batches(trainer.data, [(0, first[:1])], limit_s=trainer.config.exec.batch_limit_s))
+        num_images, num_all = math.ceil(len(first) / ctx.size), num_workers * read_world().local_size
+        memory = shared_memory_warning(image, num_images, num_all)
+        warnings += [memory] if memory else []
+    return warnings
