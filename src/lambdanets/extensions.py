@@ -141,7 +141,7 @@ def _is_found(module: str, folder: Path) -> bool:
 
 def _module_of_file(path: Path) -> tuple[str, Path]:
     """The name of the module in a file, and its folder."""
-    file = path.expanduser().resolve()
+    file = Path(os.path.expanduser(path)).resolve()  # noqa: PTH111
     if not file.is_file():
         raise ArgumentError(f"{_OPTION}: {path} must be a file or the name of a module, got none.")
     module = file.stem

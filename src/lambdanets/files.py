@@ -18,7 +18,12 @@ _BLOCK = 2**16
 
 def absolute(path: str) -> str:
     """A path as any working directory finds it; `~` is the home. Links are not followed."""
-    return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
+    return os.path.abspath(from_home(path))  # noqa: PTH100
+
+
+def from_home(path: str | Path) -> Path:
+    """A path whose `~` is the home; for a user without one it stays."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 @contextmanager

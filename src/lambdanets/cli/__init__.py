@@ -5,6 +5,7 @@ group of commands: `check` in data.py is `lambdanets data check`.
 """
 
 import ast
+import logging
 import os
 import re
 import shutil
@@ -94,8 +95,10 @@ def _prepare_process() -> None:
     # Read by OpenMP when torch is loaded: a thread that spins while it waits costs a factor of 16 as soon as
     # another process wants its core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # No window is shown, and what a notebook has set here may not be there.
+    # No window is shown, and what a notebook has set here may not be there. That there is no home to keep
+    # fonts in, or that a user's own settings are odd, changes no figure.
     os.environ["MPLBACKEND"] = "agg"
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
 
 
 def _format_warning(message: Warning | str, *_: Any, **__: Any) -> str:

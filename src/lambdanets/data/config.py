@@ -14,6 +14,7 @@ from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.parts import PartsConfig
 from lambdanets.errors import ArgumentError, DependencyError, check_choice, did_you_mean, require
 from lambdanets.extensions import import_hint
+from lambdanets.files import from_home
 from lambdanets.ranges import Range, Rate, Share, Side, check_settings, fitted
 
 if TYPE_CHECKING:
@@ -362,7 +363,7 @@ class HuggingFaceConfig(FilesConfig):
 
     def located(self) -> "HuggingFaceConfig":
         """The same with an absolute root, where it is a folder and no name on the Hub."""
-        return super().located() if Path(self.root).expanduser().is_dir() else self
+        return super().located() if from_home(self.root).is_dir() else self
 
     def _open(self, part: str, labels: tuple[str, ...] | None) -> "Source":
         from lambdanets.data.huggingface import HuggingFaceSource

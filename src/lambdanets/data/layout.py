@@ -13,7 +13,7 @@ from lambdanets.data.left_out import NO_ENDING, LeftOut, Reason, count_endings
 from lambdanets.data.listing import Entries, Listing, composed, is_shown, list_classes, list_files
 from lambdanets.data.parts import VALIDATIONS
 from lambdanets.errors import DataError, PathError, did_you_mean
-from lambdanets.files import absolute
+from lambdanets.files import absolute, from_home
 from lambdanets.text import printable, shell_words
 
 # Fraction that is set aside where the class folders have no parts.
@@ -69,7 +69,7 @@ def tests_among(folders: Iterable[str]) -> list[str]:
 
 def holds_shards(root: str, train: str) -> bool:
     """Whether a part of a root is one of tar archives."""
-    return train.endswith(".tar") or any(Path(root).expanduser().glob(f"{train}/*.tar"))
+    return train.endswith(".tar") or any(from_home(root).glob(f"{train}/*.tar"))
 
 
 def check_root(root: str, given: str | None = None) -> None:

@@ -15,6 +15,7 @@ from lambdanets.data.augment import AugmentConfig, PseudoConfig
 from lambdanets.data.config import DataConfig
 from lambdanets.data.detection import CocoConfig, JitterConfig
 from lambdanets.errors import ArgumentTypeError, StoppedError, check_path
+from lambdanets.files import from_home
 from lambdanets.recipes import RECIPES, fit_recipe, get_recipe, is_fitted, replace_data, smoke_run
 from lambdanets.recipes.fit import look_over
 from lambdanets.recipes.origins import settings_with_origins
@@ -277,7 +278,7 @@ def _train(
 
 def _folder_of(config: RunConfig, out: str | Path | None) -> RunFolder:
     check_path("train", "out", out)
-    return RunFolder(Path(Path("runs", config.recipe) if out is None else out).expanduser())
+    return RunFolder(from_home(Path("runs", config.recipe) if out is None else out))
 
 
 def _set_environment() -> None:

@@ -1,7 +1,6 @@
 """What all figures have in common: one style whatever a user's is, words that fit, and dark variants."""
 
 import io
-import logging
 import pickle
 import re
 import warnings
@@ -80,8 +79,6 @@ def drawing() -> Iterator[None]:
     It is that of matplotlib without a user's own settings, and without mathematics in what is written: a name
     with two dollars is a name.
     """
-    # Families that are not there, and folders without a place for a cache.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with matplotlib.rc_context(), warnings.catch_warnings():
         matplotlib.rcParams.update(_style())
         # A letter that no font has is a box, and no reason to warn at the end of a training.

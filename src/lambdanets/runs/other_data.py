@@ -7,7 +7,7 @@ from typing import Any, Literal
 from lambdanets.data.config import DATA_SETS, DataConfig, FilesConfig, FolderConfig, HuggingFaceConfig
 from lambdanets.data.layout import folders_in, tests_among
 from lambdanets.errors import ArgumentError, PathError
-from lambdanets.files import absolute
+from lambdanets.files import absolute, from_home
 from lambdanets.ranges import Rate, check_settings
 
 
@@ -59,7 +59,7 @@ class OtherData:
         name = self.name or (own.name if own else "folder")
         kind = DATA_SETS[name]
         base = own if type(own) is kind else None
-        is_hub = kind is HuggingFaceConfig and not Path(root).expanduser().is_dir()
+        is_hub = kind is HuggingFaceConfig and not from_home(root).is_dir()
         root = root if is_hub else absolute(root)
         if not is_hub and not Path(root).is_dir():
             raise PathError(f"eval: data.root must be a folder, got {root}, which is none.")
