@@ -2,12 +2,13 @@
 
 import dataclasses
 import inspect
+import io
 import json
 import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
@@ -33,7 +34,7 @@ from lambdanets.recipes import (
     smoke_run,
 )
 from lambdanets.runs.init_source import model_to_start_with, with_model_of_weights
-from lambdanets.streams import print_line
+from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import fill, pairs
 from lambdanets.text import is_shown_whole
 from lambdanets.training.changes import flatten
@@ -128,8 +129,11 @@ def _checked(options: Any, hints: Mapping[str, Any], command: str) -> dict[str, 
 
 def _parsed(record: Any, argv: Sequence[str], command: str, recipe: RunConfig | None) -> Any:
     """Parse arguments into a record; help ends with examples."""
+    # The parser repeats what it does not understand.
+    said, is_plain = io.StringIO(), all(map(is_shown_whole, argv))
     try:
-        with SHOWING_RANGES, reading_paths(argv, command):
+        echo = nullcontext() if is_plain else redirect_stderr(said)
+        with SHOWING_RANGES, reading_paths(argv, command), echo:
             return tyro.cli(
                 record,
                 args=argv[1:] if recipe else argv,
@@ -138,6 +142,8 @@ def _parsed(record: Any, argv: Sequence[str], command: str, recipe: RunConfig | 
                 config=_CONFIG,
             )
     except SystemExit as stop:
+        if said.getvalue():
+            print_error(said.getvalue())
         if not stop.code:
             print_line(examples(command))
         raise

@@ -1,5 +1,6 @@
 """`lambdanets completion`: a script by which a shell completes commands, recipes, options and values."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -7,6 +8,9 @@ from lambdanets.streams import print_line
 
 if TYPE_CHECKING:
     from lambdanets.cli._words import CommandWords
+
+# What no shell takes for more than a word: names of one's own may hold anything.
+_WORD: Final = re.compile(r"[\w.:/+=-]+")
 
 # Bash makes three words of --option=value, zsh one.
 _BASH: Final = r"""# lambdanets completion bash > ~/.local/share/bash-completion/completions/lambdanets
@@ -152,7 +156,7 @@ def _cases(cases: Iterator[tuple[str, tuple[str, ...]]], indent: int, is_fish: b
     form = "case {}\n{:{}}    set words {}" if is_fish else '{}) names="{}" ;;'
     lines = []
     for pattern, words in cases:
-        text = " ".join(words)
+        text = " ".join(word for word in words if _WORD.fullmatch(word))
         line = form.format(pattern, "", indent, text) if is_fish else form.format(pattern, text)
         lines.append(f"{'':{indent}}{line}")
     return "\n".join(lines)

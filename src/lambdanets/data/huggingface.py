@@ -43,7 +43,7 @@ class HuggingFaceSource:
         dataset = _load(datasets, root, split)
         images = _column(dataset, datasets.Image, "image", self._where)
         classes = _column(dataset, datasets.ClassLabel, "label", self._where)
-        self.labels = tuple(dataset.features[classes].names)
+        self.labels = tuple(map(printable, dataset.features[classes].names))
         if labels not in (None, self.labels):
             raise DataError(
                 f"huggingface: {self._where} must have the classes of the training, got {len(self.labels)}"

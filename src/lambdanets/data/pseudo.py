@@ -18,6 +18,7 @@ from lambdanets.data.task import Batch, Targets, TrainingData
 from lambdanets.errors import ArgumentError, DataError, PathError
 from lambdanets.reading import Number, UnreadableError, check_sum, opened, read_json, reading, sum_of_file
 from lambdanets.tensor_files import load_tensors, open_tensors
+from lambdanets.text import printable
 
 # Written last: without it the labels are not complete.
 MANIFEST: Final = "manifest.json"
@@ -91,7 +92,7 @@ class PseudoLabels:
             found = cls(
                 path=path,
                 settings=manifest["settings"],
-                labels=None if manifest.get("labels") is None else tuple(manifest["labels"]),
+                labels=None if manifest.get("labels") is None else tuple(map(printable, manifest["labels"])),
                 num_classes=manifest["num_classes"],
                 num_images=manifest["num_images"],
                 indices=_checked_indices(tensors, manifest["num_images"]),

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from lambdanets.errors import DataError, PathError
 from lambdanets.reading import read_json, reading
+from lambdanets.text import printable
 
 T = TypeVar("T")
 
@@ -370,7 +371,7 @@ def _field(entry: Any, key: str, fits: Callable[[Any], bool], kind: str, where: 
 def _category(entry: Any, where: str) -> Category:
     return Category(
         id=_field(entry, "id", is_whole, "an integer", where),
-        name=_field(entry, "name", is_text, "a text", where),
+        name=printable(_field(entry, "name", is_text, "a text", where)),
     )
 
 

@@ -15,6 +15,7 @@ from lambdanets.models import create_model
 from lambdanets.reading import check_sum, read_json, reading
 from lambdanets.runs.fingerprint import made_elsewhere, stored_fingerprint
 from lambdanets.runs.loaded import LoadedModel, Origin, Weights
+from lambdanets.text import printable
 from lambdanets.training.checkpoint import MANIFEST, Checkpoint, load_checkpoint, read_checkpoint
 from lambdanets.training.content import check_content, check_described, check_description
 from lambdanets.training.run_folder import RunFolder, record_of_raw
@@ -229,7 +230,7 @@ def _loaded(tensors: Mapping[str, Tensor], described: Mapping[str, Any], origin:
     return LoadedModel(
         model=network.eval(),
         preprocessing=preprocessing and Preprocessing.from_dict(preprocessing),
-        labels=labels and tuple(labels),
+        labels=labels and tuple(map(printable, labels)),
         origin=origin,
     )
 

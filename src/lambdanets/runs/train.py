@@ -161,7 +161,9 @@ def remake_report(path: Path) -> str:
                 " The command that trains it continues there."
             )
         command = folder.last_command() or f"lambdanets {config.command} {config.recipe}"
-        return job.write_report(folder, state, state.trained_model("ema"), command, trainer.evaluate(state))
+        lines = job.write_report(folder, state, state.trained_model("ema"), command, trainer.evaluate(state))
+        folder.mark_finished()
+        return lines
 
 
 def _fit(state: TrainState, trainer: Trainer, recorder: Recorder, started: float | None) -> Evaluations:
