@@ -135,7 +135,7 @@ def read_class_names(root: Path) -> tuple[str, ...] | None:
         name, count = Counter(names).most_common(1)[0]
         if count > 1:
             raise DataError(f"classes: {file} must hold each name once, got {name!r} {count} times.")
-        return tuple(map(printable, names))
+        return tuple(names)
     return None
 
 

@@ -76,11 +76,15 @@ class ShardSource:
             for name in index.names
         )
         found = [label for index in indexes for label in index.labels]
+        if labels:
+            found = [printable(label) if isinstance(label, str) else label for label in found]
         names = read_class_names(root)
         # Numbers in their order, then names in theirs.
         distinct = sorted(set(found), key=lambda label: (isinstance(label, str), label))
         self.labels = names or labels or tuple(dict.fromkeys(map(str, distinct)))
         self.targets = torch.tensor(self._classes(found, are_indices=names is not None), dtype=torch.int64)
+        # Their order is that of the names as they are; what a name holds is data from here on.
+        self.labels = tuple(map(printable, self.labels))
         self._opened = lru_cache(_most_open())(_OpenShard)
 
     def __len__(self) -> int:
