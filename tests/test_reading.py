@@ -94,9 +94,22 @@ def test_fields_that_fit():
         assert parse_json(text, FIELDS)["step"] == 1
 
 
-def test_half_lines_are_left_out(tmp_path):
-    (tmp_path / "file").write_text('{"a": 1}\n{"a": 2\n[3]\n{"a": NaN}\n{"a": 4}\n{"a"')
-    assert read_records(tmp_path / "file") == [{"a": 1}, {"a": 4}]
+@pytest.mark.parametrize("rest", ["", '{"a": 2', '{"a": 2}', "\0\0"])
+def test_a_half_line_at_the_end_is_left_out(tmp_path, rest):
+    (tmp_path / "file").write_text('{"a": 1}\n' + rest)
+    assert read_records(tmp_path / "file") == [{"a": 1}, *([{"a": 2}] if rest.endswith("}") else [])]
+
+
+@pytest.mark.parametrize("line", ['{"a": 2', "[3]", "", "\0"])
+def test_another_line_that_is_no_record(tmp_path, line):
+    (tmp_path / "file").write_text(f'{{"a": 1}}\n{line}\n{{"a": 4}}\n')
+    with pytest.raises(UnreadableError, match=r"in line 2$"):
+        read_records(tmp_path / "file")
+
+
+def test_records_may_hold_what_is_not_finite(tmp_path):
+    (tmp_path / "file").write_text('{"loss": Infinity}\n')
+    assert read_records(tmp_path / "file") == [{"loss": float("inf")}]
 
 
 def test_the_public_function_adds_itself_and_the_path(tmp_path):

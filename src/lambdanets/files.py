@@ -14,6 +14,7 @@ from lambdanets.reading import kind_of
 
 # Bytes that are looked through for the end of the last whole line.
 _BLOCK = 2**16
+_LONGEST_LINE = 2**24
 
 
 def absolute(path: str) -> str:
@@ -205,9 +206,11 @@ def append_line(
 
 
 def _end_of_lines(descriptor: int) -> int:
-    """The position behind the last line break of a file."""
-    end = os.fstat(descriptor).st_size
+    """The position behind the last line break of a file; its end where no line is so long."""
+    size = end = os.fstat(descriptor).st_size
     while end:
+        if size - end > _LONGEST_LINE:
+            return size
         start = max(0, end - _BLOCK)
         place = os.pread(descriptor, end - start, start).rfind(b"\n")
         if place >= 0:

@@ -6,7 +6,7 @@ import math
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -289,20 +289,28 @@ def _name_of(kind: Any) -> str:
 
 
 def read_records(path: str | bytes | Path, *, limit: int = _SMALL) -> list[dict[str, Any]]:
-    """Read the objects of a file of JSON lines; a line that is none, as a kill leaves one, is left out.
+    """Read the objects of a file of JSON lines; the last line may be a half one, as a kill leaves it.
+
+    Numbers that are not finite are read as they were written.
 
     Raises:
-        UnreadableError: As `read_bytes`.
+        UnreadableError: As `read_bytes`, or another line is no object.
     """
+    *lines, rest = read_bytes(path, limit=limit).split(b"\n")
     records = []
-    for line in read_bytes(path, limit=limit).splitlines():
+    for number, line in enumerate(lines, start=1):
         try:
-            record = parse_json(line)
-        except UnreadableError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
+            records.append(_parse_record(line))
+        except UnreadableError as error:
+            raise UnreadableError(f"{error} in line {number}") from error
+    with suppress(UnreadableError):
+        records.append(_parse_record(rest))
     return records
+
+
+def _parse_record(line: bytes) -> dict[str, Any]:
+    record: dict[str, Any] = parse_json(line, {}, any_number=True)
+    return record
 
 
 def with_sum(record: Mapping[str, Any]) -> dict[str, Any]:

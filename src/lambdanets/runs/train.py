@@ -147,7 +147,7 @@ def remake_report(path: Path) -> str:
     # This machine is perhaps another one.
     here = replace(config, exec=replace(config.exec, device="auto", compile=False))
     with folder.locked(config), init_distributed(here.exec) as ctx:
-        checkpoint = load_checkpoint(folder.checkpoints)
+        checkpoint = load_checkpoint(folder.checkpoints, check_content)
         if checkpoint is None:
             raise PathError(f"report: {folder.checkpoints} must hold a checkpoint, got none.")
         job = make_job(here, load_task(here))

@@ -127,16 +127,21 @@ def load_checkpoint(root: Path, check: Callable[[Checkpoint], None] = _accept) -
     """
     for _ in range(_ATTEMPTS):
         skipped: list[str] = []
-        for path in _list_checkpoints(root):
+        # A listing during a deletion can miss the old one and the new one.
+        for path in _list_checkpoints(root) or _list_checkpoints(root) or _list_checkpoints(root):
             inode = _inode(path)
             try:
                 return _read(path, check, skipped)
             except _DamageError as damage:
-                if _inode(path) != inode:
+                if inode is None or _inode(path) != inode:
                     break
                 skipped.append(f"{path} is damaged: {damage}.")
         else:
             break
+    else:
+        raise CheckpointError(
+            f"load_checkpoint: {root} must stay while it is read, got {_ATTEMPTS} changes. Try again."
+        )
     if skipped:
         raise CheckpointError(
             f"load_checkpoint: {root} must hold a whole checkpoint, got {len(skipped)} damaged."
@@ -160,7 +165,7 @@ def read_checkpoint(path: Path, check: Callable[[Checkpoint], None] = _accept) -
 def _inode(path: Path) -> int | None:
     """What tells whether a folder is still the same; None where there is none."""
     try:
-        return path.stat().st_ino
+        return path.lstat().st_ino
     except OSError:
         return None
 

@@ -51,7 +51,7 @@ _DESCRIPTION: Final = {
 }
 
 # The plain numbers of a checkpoint.
-_RECORD: Final = {
+_RECORD: Final[dict[str, Any]] = {
     "step": _COUNT,
     "ema_updates": _COUNT,
     "seconds": _AMOUNT,
@@ -71,6 +71,8 @@ _RECORD: Final = {
     "description?": _DESCRIPTION,
     "tensors?": {str: _COUNT},
 }
+# Names that they had in earlier versions, or since.
+_EARLIER: Final = {"meter": {"correct"}, "events": {"passed_over", "rolled_back_steps"}}
 # They may be null, and are there.
 _NULLABLE: Final = ("best", "scaler")
 _GROUPS: Final = ("model", "ema", "optimizer")
@@ -114,6 +116,12 @@ def check_content(checkpoint: "Checkpoint") -> None:
     check_fields(record, _RECORD)
     if missing := [name for name in _NULLABLE if name not in record]:
         raise UnreadableError(f"no {missing[0]}")
+    for group, earlier in _EARLIER.items():
+        known = {name.removesuffix("?") for name in _RECORD[group]} | earlier
+        if odd := record[group].keys() - known:
+            raise UnreadableError(f"an unknown {group}.{min(odd)}")
+    if "sums" in record["meter"] and record["meter"]["sums"] is None:
+        raise UnreadableError("null where an object is needed at meter.sums")
     _check_step(checkpoint.path, record)
     _check_best(record["best"])
     try:

@@ -42,8 +42,9 @@ class Meter:
         """Read what `dataclasses.asdict` gave; checkpoints of earlier versions have `correct` alone."""
         kept = dict(values)
         if "correct" in kept:
-            kept["sums"] = {"correct": float(kept.pop("correct"))}
-        return cls(**kept)
+            kept["sums"] = {"correct": kept.pop("correct")}
+        kept["sums"] = {name: float(value) for name, value in kept.get("sums", {}).items()}
+        return cls(**{**kept, "loss_sum": float(kept["loss_sum"]), "seconds": float(kept["seconds"])})
 
     def mean(self, name: str) -> float:
         """Mean of a sum over the images seen; of no image 0."""
