@@ -16,9 +16,9 @@ from lambdanets.recipes import get_recipe
 from lambdanets.runs import detect as detect_runs
 from lambdanets.runs import fingerprint, origin, tasks
 from lambdanets.runs import train as train_module
-from lambdanets.training.config import ModelConfig, SchedConfig, TrainConfig
+from lambdanets.training.config import DetectConfig, ModelConfig, SchedConfig, TrainConfig
 from lambdanets.training.run_folder import RunFolder
-from support.changed_data import COCO_CHANGES, FOLDER, KINDS, cases
+from support.changed_data import COCO_CHANGES, FOLDER, KINDS, cases, edit_coco
 from support.coco import write_data_set
 from support.commands import refused
 from support.runs import photo_run, train_run
@@ -263,13 +263,16 @@ def detector(tmp_path_factory):
 
 
 def _detect(out, root, epochs, allow=()):
-    recipe = get_recipe("scenes-demo")
+    recipe = get_recipe("scenes-demo", DetectConfig)
     config = replace(
         recipe,
         num_threads=1,
         data=CocoConfig(root=str(root), train="train", test="val", image_size=64),
+        model=ModelConfig(name="resnet_scenes"),
         detector=replace(
-            recipe.detector, channels=16, box_features=16, proposals=20, box_samples=16, masks=False
+            recipe.detector,
+            **{"channels": 16, "box_features": 16, "proposals": 20, "box_samples": 16, "masks": False},
+            anchor_sizes=(8.0, 16.0, 24.0, 32.0, 48.0),
         ),
         sched=SchedConfig(epochs=epochs),
     )
@@ -292,6 +295,19 @@ def test_a_detector_goes_on_with_its_own_data_alone(change, detector, tmp_path, 
         _detect(copy / "run", copy / "set", 2, allow)
     assert words in str(raised.value) and str(raised.value).endswith(f"--resume-allow {' '.join(names)}")
     _detect(copy / "run", copy / "set", 2, [*allow, *names])
+
+
+@pytest.mark.slow
+def test_a_detector_is_evaluated_on_other_images_with_a_word(detector, tmp_path, capsys):
+    copy = shutil.copytree(detector, tmp_path / "copy")
+    path = copy / "run" / "config.json"
+    path.write_text(path.read_text().replace(str(detector), str(copy)))
+    assert _errors_of(capsys, "detect", "eval", copy / "run") == []
+    edit_coco(copy / "set", "val", lambda content: content["annotations"].pop())
+    (line,) = _errors_of(capsys, "detect", "eval", copy / "run")
+    assert line.endswith("the test images are others than in training: block (id 90) -1 objects")
+    edit_coco(copy / "set", "val", lambda content: content["categories"][0].update(name="square"))
+    assert "must have categories of" in refused(capsys, "detect", "eval", copy / "run", code=4)
 
 
 def test_a_record_is_in_every_file_of_weights(trained):
