@@ -10,9 +10,9 @@ import torch
 from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.config import DATA_SETS
 from lambdanets.data.detection import CocoConfig, JitterConfig
+from lambdanets.data.differences import data_changes
 from lambdanets.data.digits import Digits, load_digits
 from lambdanets.data.fingerprint import (
-    data_changes,
     fingerprint_part,
     fingerprint_task,
     sample_sizes,

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lambdanets.data.decode import decode
 from lambdanets.data.detection import CocoConfig, JitterConfig
-from lambdanets.data.fingerprint import UNKNOWN_SIZE, part_changes, sample_sizes, update_with_names
+from lambdanets.data.differences import UNKNOWN_SIZE, part_changes
+from lambdanets.data.fingerprint import sample_sizes, update_with_names
 from lambdanets.data.headers import opened
 from lambdanets.data.images import first_readable
 from lambdanets.data.seeds import generator, permutation, purpose

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from lambdanets.data.augment import AugmentConfig
 from lambdanets.data.config import read_data_config
-from lambdanets.data.fingerprint import data_changes, fingerprint_part
+from lambdanets.data.differences import data_changes
+from lambdanets.data.fingerprint import fingerprint_part
 from lambdanets.data.pseudo import MANIFEST, SELECTED, shard_name
 from lambdanets.data.task import Batch, Task, TestData
 from lambdanets.errors import ArgumentError, DataError, first_line

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lambdanets.data.config import FilesConfig, FolderConfig
 from lambdanets.data.decode import decode
-from lambdanets.data.fingerprint import fingerprint_part, part_changes
+from lambdanets.data.differences import part_changes
+from lambdanets.data.fingerprint import fingerprint_part
 from lambdanets.data.images import ImageTest
 from lambdanets.data.layout import folders_in, listed
 from lambdanets.data.preprocessing import Preprocessing

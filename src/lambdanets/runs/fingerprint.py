@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lambdanets.data.fingerprint import data_changes
+from lambdanets.data.differences import data_changes
 from lambdanets.errors import CheckpointError, DataError
 from lambdanets.reading import check_fields, reading
 from lambdanets.runs.origin import libraries, processor

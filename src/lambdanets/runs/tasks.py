@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, overload
 from torch import nn
 
 from lambdanets.data.config import DataConfig, FilesConfig, switched
-from lambdanets.data.fingerprint import fingerprint_part, fingerprint_task, part_changes
+from lambdanets.data.differences import part_changes
+from lambdanets.data.fingerprint import fingerprint_part, fingerprint_task
 from lambdanets.data.layout import check_classes
 from lambdanets.data.pseudo import MANIFEST, MixedTraining, PseudoLabels
 from lambdanets.data.task import Task, TestData, TrainingData, WholeTest
