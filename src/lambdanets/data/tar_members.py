@@ -14,6 +14,9 @@ _MAX_HEADER_BYTES: Final = 64 * 1024
 # Longest piece of what follows the end of an archive that is looked at in one go.
 _PIECE: Final = 1 << 20
 
+# Empty blocks that may follow the end mark: some write a whole tape's record.
+_LONGEST_END: Final = 1 << 26
+
 _FILES: Final = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.CONTTYPE)
 # Headers that speak of what follows.
 _ANNOUNCING: Final = (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
@@ -83,8 +86,9 @@ def tar_members(descriptor: int, shard: str) -> Iterator[Member]:
             ahead = {}
         position += -(-size // _BLOCK) * _BLOCK
     # Behind the first empty block stands nothing: two archives in one file would lose the second.
+    is_long = total - position > _LONGEST_END
     while piece := os.pread(descriptor, _PIECE, position):
-        if piece.count(0) < len(piece):
+        if is_long or piece.count(0) < len(piece):
             raise DataError(
                 f"shards: {shard} must end after its end mark, got more at byte {position:,}."
                 " Are two archives in one file?"
