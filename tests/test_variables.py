@@ -113,7 +113,12 @@ def test_those_we_start_do_not_start_others(environment):
 
 
 @pytest.mark.parametrize(
-    "variables", [{}, {"MASTER_ADDR": "nowhere.invalid"}, {"RANK": "0", "LOCAL_RANK": "0"}]
+    "variables",
+    [
+        {},
+        pytest.param({"MASTER_ADDR": "nowhere.invalid"}, marks=pytest.mark.slow),
+        pytest.param({"RANK": "0", "LOCAL_RANK": "0"}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_lone_process_of_a_world_says_so_and_ends_in_time(environment, monkeypatch, capsys, variables):
     monkeypatch.setattr(distributed, "_SILENT_S", 0.3)

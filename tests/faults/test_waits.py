@@ -85,15 +85,27 @@ def quick(monkeypatch):
             r"a batch must come within 1 s, got none\. The usual cause is a disk that does not answer",
         ),
         ("hang", 1, r"a batch must come within 1 s, got none; processes that read: 1 asleep\."),
-        ("hang", 2, r"got none; processes that read: 2 asleep\. .* --exec\.timeout-s\.$"),
+        pytest.param(
+            "hang",
+            2,
+            r"got none; processes that read: 2 asleep\. .* --exec\.timeout-s\.$",
+            marks=pytest.mark.slow,
+        ),
         ("stop", 1, r"got none; processes that read: 1 stopped\."),
-        ("stop", 2, r"got none; processes that read: 1 asleep, 1 stopped\."),
+        pytest.param(
+            "stop", 2, r"got none; processes that read: 1 asleep, 1 stopped\.", marks=pytest.mark.slow
+        ),
         (
             "small_memory",
             1,
             r"go through shared memory \(/dev/shm\), got '.*too large.*'\. .*--shm-size 8g\.$",
         ),
-        ("small_memory", 2, r"To mend it, use fewer --exec\.num-workers \(0: none\) or smaller batches"),
+        pytest.param(
+            "small_memory",
+            2,
+            r"To mend it, use fewer --exec\.num-workers \(0: none\) or smaller batches",
+            marks=pytest.mark.slow,
+        ),
         ("few_files", 1, r"got '.*Too many open files.*'\. To mend it, .*ulimit -n 65536\.$"),
         pytest.param("kill", 2, "a process that reads images must live, got", marks=pytest.mark.slow),
     ],
