@@ -89,7 +89,9 @@ def _restored(root):
     return state
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize(
+    "odd", [pytest.param(odd, marks=[] if odd == "missing" else pytest.mark.slow) for odd in ODD]
+)
 def test_an_odd_entry_is_damage(root, odd):
     newest = _newest(root)
     whole = json.loads((newest / "state.json").read_text())
