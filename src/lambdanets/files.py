@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from typing import BinaryIO
 
 from lambdanets.errors import ArgumentError, StorageError
 from lambdanets.reading import kind_of
+
+# What `_beside` gives.
+_HALF = re.compile(r"\.tmp-.+-[0-9]+")
 
 # Bytes that are looked through for the end of the last whole line.
 _BLOCK = 2**16
@@ -219,6 +223,22 @@ def _end_of_lines(descriptor: int) -> int:
     return 0
 
 
+def check_empty(folder: Path, who: str) -> None:
+    """Raise where a folder holds something, but for files that a killed process has left half written.
+
+    Raises:
+        ArgumentError: It does, or it is a file.
+        StorageError: It cannot be read.
+    """
+    with storing(folder, who):
+        if not folder.exists():
+            return
+        names = [one.name for one in folder.iterdir()] if folder.is_dir() else [f"{folder.name}, a file"]
+    found = sorted(name for name in names if not _HALF.fullmatch(name))
+    if found:
+        raise ArgumentError(f"{who}: folder must be new or empty, got {folder} with {found[0]}.")
+
+
 @contextmanager
 def new_folder(folder: Path, who: str) -> Iterator[Path]:
     """Make a folder beside that takes the place of `folder` when all is written, and else goes away.
@@ -231,8 +251,9 @@ def new_folder(folder: Path, who: str) -> Iterator[Path]:
         ArgumentError: There is something in the folder, or it is a file.
         StorageError: The disk is full or the folder cannot be written.
     """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise ArgumentError(f"{who}: folder must be new or empty, got {folder}, which holds something else.")
+    check_empty(folder, who)
+    if folder.is_symlink():
+        raise ArgumentError(f"{who}: folder must be no link, got {folder}.")
     beside = _beside(folder)
     with storing(folder, who, "Free some space or use another folder."):
         beside.mkdir(parents=True)

@@ -260,7 +260,7 @@ def test_shard_shuffles_when_it_is_asked_to(images, tmp_path, capsys):
 
 def test_shard_refuses(images, tmp_path, capsys, monkeypatch):
     message = refused(capsys, "data", "shard", images, images, code=2)
-    assert message == f"lambdanets data shard: out must be a new or an empty folder, got {images}."
+    assert message == f"lambdanets data shard: folder must be new or empty, got {images} with train."
     (images / "val/cat").rename(images / "val/fish")
     assert "got fish" in refused(capsys, "data", "shard", images, tmp_path / "out", code=4)
     assert not (tmp_path / "out").exists()

@@ -204,7 +204,7 @@ def test_many_files_show_progress(predicted, photos, monkeypatch):
         (
             ("{tmp}/photos", "--out", "{tmp}/photos"),
             7,
-            "predict: {tmp}/photos must be writable, got 'Is a dir",
+            "predict: {tmp}/photos must be writable, got 'a folder",
         ),
         (
             ("{tmp}/photos", "--weights", "raw"),

@@ -186,14 +186,14 @@ def test_without_any_place_the_index_is_made_each_time(tmp_path, caches, monkeyp
 
 def _refuse(monkeypatch, *folders):
     """Make folders refuse new files, also for a superuser."""
-    from tempfile import mkstemp
+    real = os.open
 
-    def refusing(prefix, dir):
-        if dir in folders:
+    def refusing(path, flags, *mode):
+        if flags & os.O_CREAT and Path(path).parent in folders:
             raise PermissionError(13, "Permission denied")
-        return mkstemp(prefix=prefix, dir=dir)
+        return real(path, flags, *mode)
 
-    monkeypatch.setattr("lambdanets.data.shard_index.tempfile.mkstemp", refusing)
+    monkeypatch.setattr(os, "open", refusing)
 
 
 @pytest.mark.parametrize(

@@ -168,9 +168,7 @@ def test_pycocotools_reads_the_files(folder):
 def test_a_folder_that_holds_something_else(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("kept")
     message = refused(capsys, "data", "scenes", "--out", tmp_path)
-    assert message == (
-        f"lambdanets data scenes: folder must be new or empty, got {tmp_path}, which holds something else."
-    )
+    assert message == f"lambdanets data scenes: folder must be new or empty, got {tmp_path} with mine.txt."
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

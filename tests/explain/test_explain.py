@@ -31,7 +31,7 @@ def image(tmp_path):
 @pytest.fixture
 def undrawn(monkeypatch):
     """Leave the drawing out, which takes most of the time; other tests look at the figures."""
-    monkeypatch.setattr(module, "save_figure", lambda figure, path: path.touch())
+    monkeypatch.setattr(module, "save_figure", lambda figure, path, who: path.touch())
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -192,7 +192,7 @@ def test_neither_a_run_nor_a_model_is_named(image, tmp_path):
 def test_in_a_run_folder_there_are_dark_variants(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        module, "save_figure", lambda figure, path: drawn.append((path, figure.get_facecolor()[0]))
+        module, "save_figure", lambda figure, path, who: drawn.append((path, figure.get_facecolor()[0]))
     )
     module._save(Figure(facecolor="white"), tmp_path / "field.png")
     (tmp_path / "config.json").touch()

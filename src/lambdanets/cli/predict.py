@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from lambdanets.cli._options import Format, print_json, to_json
-from lambdanets.files import storing
+from lambdanets.files import make_folder, new_file
 from lambdanets.ranges import Count, Range, Workers
 from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import count, counting, fill
@@ -95,10 +95,18 @@ def _results_to(out: Path | None, format: str) -> Iterator[IO[str]]:
             sys.stdout.reconfigure(errors="surrogateescape")
         yield sys.stdout
         return
-    with storing(out, "predict", "Use another --out."):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    make_folder(out.parent, "predict", "Use another --out.")
+    interrupted = None
+    with new_file(out, "predict", "Use another --out.") as content:
+        file = io.TextIOWrapper(content, encoding="utf-8", errors="surrogateescape", newline="")
+        try:
             yield file
+        except KeyboardInterrupt as error:
+            # What was found until then is kept.
+            interrupted = error
+        file.detach()
+    if interrupted:
+        raise interrupted
 
 
 def _one_by_one(

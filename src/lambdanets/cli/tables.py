@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from lambdanets.cli._options import DefaultFrom, Format, print_json, value_of
 from lambdanets.data.config import DataConfig
+from lambdanets.files import make_folder
 from lambdanets.ranges import Count, PositiveScale, Processes, Range
 from lambdanets.streams import print_error, print_line
 from lambdanets.terminal import fill, result_alone, terminal_width
@@ -110,7 +111,8 @@ def figure(
     from lambdanets.runs.figure_style import save_figure
 
     drawn, caption = draw_figure_4(load_results(results, machine))
-    save_figure(drawn, out)
+    make_folder(out.parent, "figure", "Use another --out.")
+    save_figure(drawn, out, "figure")
     if format == "json":
         print_json({"figure": number, "path": out, "caption": caption})
     else:

@@ -20,7 +20,7 @@ from lambdanets.data.shard_writer import MAX_COUNT, MAX_SHARD_BYTES, write_shard
 from lambdanets.data.shards import ShardSource
 from lambdanets.data.sources import Source, Subset
 from lambdanets.errors import ArgumentError, DataError, PathError
-from lambdanets.files import absolute, storing
+from lambdanets.files import absolute, check_empty, new_folder
 from lambdanets.processes import worker_pool
 from lambdanets.terminal import counting
 from lambdanets.text import shell_words
@@ -382,7 +382,7 @@ def shard_data(
 ) -> list[Written]:
     """Write a data set as shards: `train/` and `val/` in a new folder, with the names of the classes.
 
-    The options are those of `write_shards`.
+    The folder is there when all of it is on the disk, or not at all. The options are those of `write_shards`.
 
     Raises:
         ArgumentError: Something is in the folder.
@@ -390,33 +390,32 @@ def shard_data(
         DataError: An image cannot be read, or is none; or the test has a class that the training has not.
         StorageError: The folder cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ArgumentError(f"data shard: out must be a new or an empty folder, got {out}.")
+    check_empty(out, "data shard")
     if data.test or data.holdout:
         train, test = data.open_parts()
         sources = {"train": train, "val": test}
     else:
         train = data.open_train()
         sources = {"train": train}
-    with storing(out, "data shard", "Free some space or use another folder."):
-        out.mkdir(parents=True, exist_ok=True)
-        write_class_names(out, train.labels)
     written = []
-    for part, source in sources.items():
-        with counting(f"writing {part}", len(source)) as show:
-            shards = write_shards(
-                source,
-                out / part,
-                part,
-                max_bytes=max_bytes,
-                max_count=max_count,
-                shuffle_seed=shuffle_seed,
-                progress=show,
-            )
-            # So that the first reader need not.
-            for shard in shards:
-                read_index(shard)
-        written.append(Written(part, len(source), shards, _left_out(source)))
+    with new_folder(out, "data shard") as beside:
+        write_class_names(beside, train.labels)
+        for part, source in sources.items():
+            with counting(f"writing {part}", len(source)) as show:
+                shards = write_shards(
+                    source,
+                    beside / part,
+                    part,
+                    max_bytes=max_bytes,
+                    max_count=max_count,
+                    shuffle_seed=shuffle_seed,
+                    progress=show,
+                )
+                # So that the first reader need not.
+                for shard in shards:
+                    read_index(shard)
+            placed = [out / part / shard.name for shard in shards]
+            written.append(Written(part, len(source), placed, _left_out(source)))
     return written
 
 

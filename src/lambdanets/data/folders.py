@@ -16,6 +16,7 @@ from lambdanets.data.layout import images_of, list_part
 from lambdanets.data.left_out import LeftOut
 from lambdanets.data.sources import PackedNames, read_file
 from lambdanets.errors import DataError, PathError
+from lambdanets.files import replace_file
 from lambdanets.reading import UnreadableError, parse_json, read_text, reading
 from lambdanets.text import printable
 
@@ -149,7 +150,7 @@ def write_class_names(root: Path, labels: tuple[str, ...]) -> Path:
         file, text = root / "classes.json", json.dumps(list(labels), indent=0)
     else:
         file, text = root / "classes.txt", "\n".join(labels)
-    file.write_text(text + "\n", encoding="utf-8")
+    replace_file(file, f"{text}\n".encode("utf-8", "surrogateescape"), "write_class_names")
     return file
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -13,6 +12,7 @@ from lambdanets.data.formats import ENDINGS
 from lambdanets.data.sources import MAX_BYTES
 from lambdanets.data.tar_members import Member, read_at, tar_members
 from lambdanets.errors import DataError, PathError
+from lambdanets.files import make_folder, replace_file
 from lambdanets.reading import (
     Number,
     UnreadableError,
@@ -100,7 +100,7 @@ def read_index(shard: Path) -> ShardIndex:
     for place in _index_places(shard):
         # A folder may be for reading alone, a disk full: then the index is made again next time.
         with contextlib.suppress(OSError):
-            _keep(place, index)
+            _keep(place, index, shard)
             break
     return index
 
@@ -238,15 +238,8 @@ def _is_sound(index: ShardIndex) -> bool:
     )
 
 
-def _keep(place: Path, index: ShardIndex) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+def _keep(place: Path, index: ShardIndex, shard: Path) -> None:
+    make_folder(place.parent)
     content = json.dumps(with_sum({"format": _FORMAT, **index._asdict()}), separators=(",", ":"))
-    descriptor, beside = tempfile.mkstemp(prefix=f".tmp-{place.name}-", dir=place.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(content)
-        # Whoever may read the shard may read its index: a temporary file is its maker's alone.
-        Path(beside).chmod(0o644)
-        Path(beside).replace(place)
-    finally:
-        Path(beside).unlink(missing_ok=True)
+    # Whoever may read the shard may read its index, and nobody else: it has names and classes of the images.
+    replace_file(place, content.encode("ascii"), mode=shard.stat().st_mode & 0o666)

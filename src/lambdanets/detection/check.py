@@ -13,7 +13,7 @@ from lambdanets.detection.data import read_image
 from lambdanets.detection.matching import AREAS
 from lambdanets.detection.mending import RULES, Faults, Mender, is_category, is_image, mend_listed
 from lambdanets.errors import ArgumentError, DataError, PathError
-from lambdanets.files import replace_file, storing
+from lambdanets.files import make_folder, replace_file
 from lambdanets.reading import UnreadableError, opened
 from lambdanets.terminal import counting
 from lambdanets.text import printable
@@ -225,6 +225,5 @@ def _counts(mended: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(copy: Path, mended: dict[str, Any]) -> None:
-    with storing(copy, "data check", "Use another folder."):
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(copy, json.dumps(mended).encode())
+    make_folder(copy.parent, "data check", "Use another folder.")
+    replace_file(copy, json.dumps(mended).encode(), "data check", "Use another folder.")

@@ -249,9 +249,9 @@ def _scores(name: str, curves: Curves) -> dict[str, float | None]:
     return {f"{name}_{key}": mean_of_objects(values) for key, values in found.items()}
 
 
-def write_results(path: Path, results: Sequence[Result]) -> None:
+def write_results(path: Path, results: Sequence[Result], who: str = "detect eval") -> None:
     """Write detections as COCO's JSON of results, which pycocotools' `loadRes` reads."""
-    replace_file(path, json.dumps(list(results)).encode())
+    replace_file(path, json.dumps(list(results)).encode(), who)
 
 
 def read_results(path: Path) -> list[Result]:

@@ -25,7 +25,7 @@ from lambdanets.detection.drawing import (
 )
 from lambdanets.detection.matching import Result
 from lambdanets.errors import DataError
-from lambdanets.files import storing
+from lambdanets.files import make_folder, replace_file
 from lambdanets.text import printable, shown_value
 
 # Crops of a section, and of one class among the best.
@@ -116,9 +116,8 @@ def write_page(
         counts=page.counts(),
         sections=[page.best(), page.worst(), page.missed(), page.false()],
     )
-    with storing(path, "detect eval", "Use another --out."):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    make_folder(path.parent, "detect eval", "Use another --out.")
+    replace_file(path, text.encode(), "detect eval", "Use another --out.")
 
 
 class _Page:

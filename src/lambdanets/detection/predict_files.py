@@ -1,5 +1,6 @@
 """Detection in image files: a folder of COCO's JSON of results and of drawings."""
 
+import io
 import json
 import os
 import re
@@ -20,7 +21,7 @@ from lambdanets.detection.drawing import DrawnObject, class_color, draw_objects
 from lambdanets.detection.evaluation import write_results
 from lambdanets.detection.predict import Detections, DetectorModel, Tiling, detect
 from lambdanets.errors import DataError
-from lambdanets.files import replace_file, storing
+from lambdanets.files import make_folder, make_inner_folder, replace_file
 from lambdanets.terminal import counting
 from lambdanets.text import printable
 
@@ -97,8 +98,8 @@ def predict_files(
     results: list[dict[str, Any]] = []
     unreadable: list[str] = []
     ids = [category.id for category in categories]
-    with storing(out, "detect predict", _ADVICE):
-        (out / "drawings").mkdir(parents=True, exist_ok=True)
+    make_folder(out, "detect predict", _ADVICE)
+    make_inner_folder(out / "drawings", "detect predict", _ADVICE)
     with counting("images", len(paths)) as show:
         for number, path in enumerate(paths, 1):
             name = printable(os.fspath(path))
@@ -129,9 +130,9 @@ def predict_files(
 
 
 def _draw(image: Image.Image, found: Detections, categories: Sequence[Category], path: Path) -> None:
-    with storing(path, "detect predict", _ADVICE):
-        drawn = draw_objects(image, _drawn(found, categories))
-        drawn.save(path, quality=90, subsampling=0)
+    content = io.BytesIO()
+    draw_objects(image, _drawn(found, categories)).save(content, "JPEG", quality=90, subsampling=0)
+    replace_file(path, content.getvalue(), "detect predict", _ADVICE)
 
 
 def _write(
@@ -149,9 +150,8 @@ def _write(
         "categories": [{"id": category.id, "name": category.name} for category in categories],
         "unreadable": list(unreadable),
     }
-    with storing(out, "detect predict", _ADVICE):
-        write_results(out / "results.json", results)
-        replace_file(out / "images.json", json.dumps(listed, indent=2).encode())
+    write_results(out / "results.json", results, "detect predict")
+    replace_file(out / "images.json", json.dumps(listed, indent=2).encode(), "detect predict", _ADVICE)
     return PredictReport(results=out / "results.json", images=tuple(images), unreadable=tuple(unreadable))
 
 

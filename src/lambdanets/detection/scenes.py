@@ -203,12 +203,13 @@ def _write_part(folder: Path, config: SceneConfig, part: int, digits: Handwritin
         for index in range(total):
             scene = _draw_scene(config, part, index, digits)
             name = f"{index + 1:06d}.png"
-            (folder / name).write_bytes(_png(scene.pixels))
+            write_flushed(folder / name, _png(scene.pixels))
             side = config.size
             content["images"].append({"id": index + 1, "file_name": name, "width": side, "height": side})
             for one in _annotations(scene):
                 annotations.append({"id": len(annotations) + 1, "image_id": index + 1, **one})
             show(index + 1)
+    flush(folder)
     return content
 
 

@@ -28,7 +28,7 @@ from lambdanets.explain.maps import (
     view_layer,
 )
 from lambdanets.explain.plots import ImageArray, Panel, PixelPanel, content_figure, field_figure, key_figure
-from lambdanets.files import replace_file, storing
+from lambdanets.files import make_folder, make_inner_folder, replace_file
 from lambdanets.functional._keys import normalization_name
 from lambdanets.models import list_models
 from lambdanets.nn import LambdaLayer2d
@@ -146,8 +146,7 @@ def explain(
         "layers": list(layers),
     }
     title = _title(view, header)
-    with storing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out, "explain")
     figures = {}
     assert loaded.preprocessing is not None, "it has read the image"
     shown = loaded.preprocessing.shown(pixels).numpy()
@@ -156,7 +155,7 @@ def explain(
         _save(figure, out / file)
         figures[out / file] = caption
     captions = {path.name: caption for path, caption in figures.items()}
-    replace_file(out / NUMBERS, _numbers(view, header, captions).encode())
+    replace_file(out / NUMBERS, _numbers(view, header, captions).encode(), "explain")
     return Explanation(
         title=title,
         figures=figures,
@@ -175,13 +174,12 @@ def _prediction(loaded: LoadedModel, pixels: Float[Tensor, "c height width"]) ->
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with storing(path):
-        save_figure(figure, path)
-        if RunFolder(path.parent).config.is_file():
-            # The page of a run has its figures dark too.
-            dark = dark_variant_of(path)
-            dark.parent.mkdir(exist_ok=True)
-            save_figure(darken(figure), dark)
+    save_figure(figure, path, "explain")
+    if RunFolder(path.parent).config.is_file():
+        # The page of a run has its figures dark too.
+        dark = dark_variant_of(path)
+        make_inner_folder(dark.parent, "explain")
+        save_figure(darken(figure), dark, "explain")
 
 
 def _load(source: str, weights: Path | None) -> LoadedModel:

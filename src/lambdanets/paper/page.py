@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from lambdanets.errors import DataError
-from lambdanets.files import storing
+from lambdanets.files import make_folder, replace_file
 from lambdanets.paper.figure import draw_figure_4
 from lambdanets.paper.results import load_results
 from lambdanets.paper.schema import NOT_RUN, Table
@@ -85,9 +85,8 @@ def write_report(
     figure, caption = draw_figure_4(known)
     speed = Image.drawn("Figure 4: speed and accuracy", caption, figure)
     text = _render_page([table(number, known) for number in NUMBERS], [speed], shown)
-    with storing(out, "report", "Use another --out."):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
+    make_folder(out.parent, "report", "Use another --out.")
+    replace_file(out, text.encode(), "report", "Use another --out.")
     return [f"{run.path}: {run.problem}" for run in shown if run.problem]
 
 

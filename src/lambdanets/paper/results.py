@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from lambdanets.errors import DataError
-from lambdanets.files import storing
+from lambdanets.files import append_line, make_folder
 from lambdanets.published import Number, Row, Value
 from lambdanets.reading import parse_json, read_text, reading
 from lambdanets.runs.origin import commit, machine_name, now, versions
@@ -166,7 +166,6 @@ def append_result(folder: Path, result: Result) -> None:
         StorageError: The folder cannot be written.
     """
     path = folder / f"table_{result.table:02d}.jsonl"
-    with storing(path, "tables", "Free some space or use --results."):
-        folder.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.write(json.dumps(dataclasses.asdict(result), ensure_ascii=False) + "\n")
+    advice = "Free some space or use --results."
+    make_folder(folder, "tables", advice)
+    append_line(path, json.dumps(dataclasses.asdict(result), ensure_ascii=False), "tables", advice)

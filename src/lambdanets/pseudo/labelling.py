@@ -20,7 +20,7 @@ from lambdanets.data.fingerprint import fingerprint_part
 from lambdanets.data.pseudo import MANIFEST, SELECTED, shard_name
 from lambdanets.data.task import Batch, Task, TestData
 from lambdanets.errors import ArgumentError, DataError, first_line
-from lambdanets.files import replace_file, storing
+from lambdanets.files import check_empty, make_folder, replace_file
 from lambdanets.pseudo.settings import LabelConfig, LabelRules
 from lambdanets.pseudo.teachers import load_teacher
 from lambdanets.reading import (
@@ -188,9 +188,9 @@ def _read_summary(out: Path) -> Summary:
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Take the folder for these settings, or raise where it holds labels of others."""
     path = out / "settings.json"
-    with storing(out):
-        out.mkdir(parents=True, exist_ok=True)
     if not os.path.lexists(path):
+        check_empty(out, "pseudo label")
+        make_folder(out, "pseudo label")
         replace_file(path, (json.dumps(settings, indent=2) + "\n").encode())
         return
     with reading("pseudo label", path, "hold the settings of its labels", hint="Use another --out."):

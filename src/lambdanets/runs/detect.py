@@ -25,7 +25,7 @@ from lambdanets.detection.objective import Detection, DetectionEvaluation, evalu
 from lambdanets.detection.page import write_page
 from lambdanets.detection.predict import Detections, Tiling, detect
 from lambdanets.errors import CheckpointError, PathError, complaint
-from lambdanets.files import replace_file, storing
+from lambdanets.files import make_folder, replace_file
 from lambdanets.runs.finetune import read_init
 from lambdanets.runs.load import load_into, read_weights
 from lambdanets.runs.loaded import Origin, Weights
@@ -342,10 +342,9 @@ class DetectorEvaluation:
     def write(self, folder: Path) -> list[Path]:
         """Write results.json, as COCO's tools read it, scores.json and detections.html; give their names."""
         results, scores = folder / "results.json", folder / "scores.json"
-        with storing(folder, "detect eval", "Use another --out."):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, "detect eval", "Use another --out.")
         write_results(results, self.evaluation.results)
-        replace_file(scores, (json.dumps(self.to_dict(), indent=2) + "\n").encode())
+        replace_file(scores, (json.dumps(self.to_dict(), indent=2) + "\n").encode(), "detect eval")
         config, scores_by_name = self.loaded.config, self.evaluation.scores.named
         write_page(
             folder / "detections.html",

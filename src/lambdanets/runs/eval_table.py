@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from lambdanets.errors import ArgumentError, StorageError
-from lambdanets.files import replace_file
+from lambdanets.errors import ArgumentError
+from lambdanets.files import replace_file, storing
 from lambdanets.reading import read_text, reading
 from lambdanets.runs.evaluate import EvalSettings, RunEvaluation, evaluate_run
 from lambdanets.runs.origin import commit, now, versions
@@ -132,7 +132,7 @@ def _append_row(path: Path, row: dict[str, object]) -> None:
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, restval="", lineterminator="\n")
-    try:
+    with storing(path, "eval", "Use another file for --csv."):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path.parent):
             old = _content(path)
@@ -144,12 +144,8 @@ def _append_row(path: Path, row: dict[str, object]) -> None:
                 writer.writeheader()
             writer.writerow({name: to_cell(value) for name, value in row.items()})
             ending = "\n" if old and not old.endswith("\n") else ""
-            replace_file(path, f"{old}{ending}{text.getvalue()}".encode("utf-8", "surrogateescape"))
-    except OSError as error:
-        reason = getattr(error.__cause__ or error, "strerror", None) or str(error)
-        raise StorageError(
-            f"eval: {path} must be writable, got '{reason}'. Use another file for --csv."
-        ) from error
+            content = f"{old}{ending}{text.getvalue()}".encode("utf-8", "surrogateescape")
+            replace_file(path, content, "eval", "Use another file for --csv.")
 
 
 def _content(path: Path) -> str:
