@@ -125,13 +125,23 @@ def test_a_mobile_network_has_lambda_layers_too(image, tmp_path):
 
 def test_maps_that_are_not_finite_are_refused(image, tmp_path):
     state = create_model(MODEL).state_dict()
-    state["c2.0.reduce.weight"][0] = torch.nan
-    save_file(state, tmp_path / "nan.safetensors")
+    # Finite numbers, whose products are not.
+    state["c2.0.reduce.weight"][0] = 3e38
+    save_file(state, tmp_path / "large.safetensors")
     message = (
         "explain: the network's feature maps must be finite, got some that are not, from "
-        r"lambda_resnet_digits with weights of nan.safetensors\."
+        r"lambda_resnet_digits with weights of large.safetensors\."
     )
     with pytest.raises(NumericError, match=message):
+        explain(MODEL, image, tmp_path / "out", weights=tmp_path / "large.safetensors")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_not_finite_are_refused(image, tmp_path):
+    state = create_model(MODEL).state_dict()
+    state["c2.0.reduce.weight"][0] = torch.nan
+    save_file(state, tmp_path / "nan.safetensors")
+    with pytest.raises(CheckpointError, match=r"explain: check_finite: .*nan\.safetensors must hold finite"):
         explain(MODEL, image, tmp_path / "out", weights=tmp_path / "nan.safetensors")
     assert not (tmp_path / "out").exists()
 
