@@ -129,7 +129,7 @@ def test_at_every_call(tmp_path, undisturbed, part, half, lasts):
 
 
 @pytest.mark.parametrize(
-    "names", [{"metrics.jsonl"}, {"best.safetensors"}, {"metrics.jsonl", "best.safetensors"}], ids="+".join
+    "names", [("metrics.jsonl",), ("best.safetensors",), ("metrics.jsonl", "best.safetensors")], ids="+".join
 )
 def test_what_waits_survives_the_end_of_the_process(tmp_path, undisturbed, names):
     # The second time it is the same command on the same disk: nothing is lost, nothing is claimed.
