@@ -15,9 +15,10 @@ from lambdanets.data.config import FolderConfig
 from lambdanets.data.folders import open_folder
 from lambdanets.data.formats import ENDINGS, UNREAD_ENDINGS
 from lambdanets.data.left_out import FOLDER, NO_ENDING, LeftOut, Reason
-from lambdanets.data.listing import find_images, list_classes
+from lambdanets.data.listing import composed, find_images, list_classes
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import DataError, PathError, did_you_mean
+from support.archives import samples, write_tar
 from support.commands import refused
 from support.images import encoded, make_folder, photo
 
@@ -371,3 +372,12 @@ def test_many_classes_are_listed_in_proportion(tmp_path, scanned):
     assert survey.num_classes == 3_000 and len(scanned) < 3_100
     with pytest.raises(DataError, match=r"classes of the training alone, got n0000\. Closest: n"):
         open_folder(tmp_path, labels=tuple(f"n{number:04}" for number in range(1, 3_000)))
+
+
+def test_classes_of_shards_match_in_either_spelling(tmp_path):
+    entries = samples([NFC, NFD, "dog"])
+    write_tar(tmp_path / "train/t-0.tar", entries)
+    source = ShardSource(tmp_path, "train")
+    assert [composed(source.labels[target]) for target in source.targets] == [NFC, NFC, "dog"]
+    for names in ((NFC, "dog"), (NFD, "dog")):
+        assert ShardSource(tmp_path, "train", names).targets.tolist() == [0, 0, 1]

@@ -1,7 +1,10 @@
 """`lambdanets data check` on COCO's files: each fault counted and named, and mended by its rule."""
 
 import json
+import unicodedata
 
+import pytest
+import torch
 from pycocotools.coco import COCO
 
 from lambdanets.data.detection import CocoConfig, JitterConfig
@@ -216,3 +219,41 @@ def test_what_is_not_coco(tmp_path, capsys):
     assert "must hold the JSON file of part 'train', got none. Looked for" in message
     message = refused(capsys, "data", "shard", tmp_path, tmp_path / "out", "--kind", "coco")
     assert "coco" in message
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")], ids="-".join)
+def test_images_are_found_in_either_spelling_and_with_either_slash(tmp_path, forms):
+    on_disk, written = (unicodedata.normalize(form, "été/Ü.png") for form in forms)
+    content = coco_content(4)
+    for part in ("train", "val"):
+        write_coco(tmp_path, part, content)
+    content["images"][0]["file_name"] = written
+    content["images"][1]["file_name"] = "sub\\b.png"
+    for part in ("train", "val"):
+        for name, old in ((on_disk, "0001.png"), ("sub/b.png", "0002.png")):
+            (tmp_path / part / name).parent.mkdir()
+            (tmp_path / part / old).rename(tmp_path / part / name)
+        write_coco(tmp_path, part, content, files=False)
+    reports = check_coco(tmp_path, ("train", "val"), decoding=True)
+    assert not any(report.faults.counts or report.left_out.counts for report in reports)
+    config = CocoConfig(root=str(tmp_path), train="train", test="val")
+    task = load(config, JitterConfig(), seed=0, masks=False, max_unreadable=1)
+    assert len(task.test.batch(torch.arange(4)).images) == 4
+
+
+def test_images_that_the_file_does_not_name_are_counted(tmp_path, capsys):
+    content = coco_content(4)
+    for part in ("train", "val"):
+        write_coco(tmp_path, part, content)
+    for name in ("more.png", "deep/other.PNG", "notes.txt", ".DS_Store"):
+        (tmp_path / "train" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "train" / name).write_bytes(b"x")
+    report = json.loads(printed(capsys, "data", "check", tmp_path, "--json"))
+    train, val = (part["left_out"] for part in report["parts"])
+    assert [(row["reason"], row["ending"], row["files"]) for row in train] == [
+        ("hidden", "without an ending", 1),
+        ("unnamed", ".png", 2),
+    ]
+    assert val == []
+    text = " ".join(printed(capsys, "data", "check", tmp_path).split())
+    assert "train: left out: 2 images that the label file does not name, 1 hidden file or folder" in text

@@ -59,6 +59,7 @@ def _lines(report: "CocoReport") -> Iterator[str]:
             f" ({'; '.join(fault['first'])}{'; …' if fault['count'] > len(fault['first']) else ''})."
             f" Repair: {fault['repair']}."
         )
+    yield from (f"warning: {report.part}: {note}" for note in report.left_out.notes())
     if report.repaired:
         place = report.repaired.resolve()
         yield f"repaired: {place}, for --data.train or --data.test; the images stay where they are"

@@ -327,6 +327,13 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def locate(folder: Path, name: str) -> Path:
+    """The path of a file in a folder: as written, or else with other accents or slashes, if that is there."""
+    plain = name.replace("\\", "/")
+    forms = (name, plain, composed(plain), unicodedata.normalize("NFD", plain))
+    return next((folder / form for form in forms if (folder / form).is_file()), folder / name)
+
+
 def image_key(label: str, name: bytes) -> bytes:
     """What decides whether an image is set aside: its class and its name inside its part."""
     return b"/".join((label.encode("utf-8", "backslashreplace"), name))

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from lambdanets.data.folders import read_class_names
+from lambdanets.data.listing import composed
 from lambdanets.data.shard_index import Label, Stamp, read_index, stamp_of
 from lambdanets.data.sources import PackedNames
 from lambdanets.data.tar_members import read_at
@@ -81,7 +82,10 @@ class ShardSource:
         names = read_class_names(root)
         # Numbers in their order, then names in theirs.
         distinct = sorted(set(found), key=lambda label: (isinstance(label, str), label))
-        self.labels = names or labels or tuple(dict.fromkeys(map(str, distinct)))
+        spelled: dict[str, str] = {}
+        for label in map(str, distinct):
+            spelled.setdefault(composed(label), label)
+        self.labels = names or labels or tuple(spelled.values())
         self.targets = torch.tensor(self._classes(found, are_indices=names is not None), dtype=torch.int64)
         # Their order is that of the names as they are; what a name holds is data from here on.
         self.labels = tuple(map(printable, self.labels))
@@ -133,12 +137,12 @@ class ShardSource:
 
     def _classes(self, found: list[Label], *, are_indices: bool) -> list[int]:
         """The class of each image; a number is an index where the classes have names of their own."""
-        classes = {name: index for index, name in enumerate(self.labels)}
+        classes = {composed(name): index for index, name in enumerate(self.labels)}
 
         def class_of(label: Label) -> int | None:
             if are_indices and isinstance(label, int):
                 return label if label < len(classes) else None
-            return classes.get(str(label))
+            return classes.get(composed(str(label)))
 
         known = {label: class_of(label) for label in set(found)}
         for index, label in enumerate(found):

@@ -2,12 +2,16 @@
 
 import json
 import mmap
+import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from lambdanets.data.formats import is_image as is_image_file
+from lambdanets.data.left_out import LeftOut, Reason
+from lambdanets.data.listing import composed, list_files, locate
 from lambdanets.detection.coco import ImageRecord, find_images, find_part, read_lists, without_collection
 from lambdanets.detection.data import read_image
 from lambdanets.detection.matching import AREAS
@@ -38,6 +42,7 @@ class CocoReport:
         sizes: Sound objects by COCO's sizes.
         faults: What is wrong.
         mended: The file after a repair.
+        left_out: Images in the folder, where that is the part's own, that the file does not name.
         repaired: Where that was written; None where it was not.
     """
 
@@ -51,6 +56,7 @@ class CocoReport:
     sizes: dict[str, int]
     faults: Faults
     mended: dict[str, Any]
+    left_out: LeftOut
     repaired: Path | None = None
 
     @property
@@ -87,6 +93,7 @@ class CocoReport:
                 for kind, rule in RULES.items()
                 if kind in self.faults.counts
             ],
+            "left_out": self.left_out.to_list(),
             "repaired": str(self.repaired) if self.repaired else None,
         }
 
@@ -152,6 +159,7 @@ def _report(root: Path, part: str, decoding: bool, copy: Path | None) -> CocoRep
     content = read_lists(path)
     faults = Faults()
     images = list(mend_listed("images", content["images"], is_image, faults))
+    named = [image["file_name"] for image in images]
     if images:
         folder = _image_folder(root, part, images)
     images = _present(images, folder, part, decoding, faults)
@@ -165,6 +173,8 @@ def _report(root: Path, part: str, decoding: bool, copy: Path | None) -> CocoRep
     if copy is not None:
         _write(copy, mended)
     counts = _counts(mended)
+    # Parts may share one folder of images.
+    is_own = folder in (root / part, root / "images" / part)
     return CocoReport(
         part=part,
         path=path,
@@ -172,9 +182,20 @@ def _report(root: Path, part: str, decoding: bool, copy: Path | None) -> CocoRep
         num_images=len(content["images"]),
         faults=faults,
         mended=mended,
+        left_out=_left_out(folder, named) if is_own else LeftOut(),
         repaired=copy,
         **counts,
     )
+
+
+def _left_out(folder: Path, names: list[str]) -> LeftOut:
+    """Count the images of a folder that a file does not name."""
+    left_out = LeftOut(num_listed=len(names))
+    named = {os.path.normpath(composed(name.replace("\\", "/"))) for name in names}
+    for path in list_files(os.fsencode(folder), left_out):
+        if is_image_file(path) and composed(os.fsdecode(path)) not in named:
+            left_out.add(Reason.UNNAMED, printable(os.path.splitext(path)[1].lower()), "")  # noqa: PTH122
+    return left_out
 
 
 def _image_folder(root: Path, part: str, images: list[dict[str, Any]]) -> Path:
@@ -182,7 +203,7 @@ def _image_folder(root: Path, part: str, images: list[dict[str, Any]]) -> Path:
     default = find_part(root, part)[1]
     names = (image["file_name"] for image in images[:_TRIED])
     found = ((find_images(root, part, name), name) for name in names)
-    return next((folder for folder, name in found if (folder / name).is_file()), default)
+    return next((folder for folder, name in found if locate(folder, name).is_file()), default)
 
 
 def _present(
@@ -194,7 +215,7 @@ def _present(
         for number, image in enumerate(images, 1):
             show(number)
             record = ImageRecord(**{key: image[key] for key in _RECORD}, annotations=())
-            if not (folder / record.file_name).is_file():
+            if not locate(folder, record.file_name).is_file():
                 faults.add("missing image file", printable(record.file_name))
                 continue
             try:

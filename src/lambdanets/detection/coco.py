@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from lambdanets.data.listing import locate
 from lambdanets.errors import DataError, PathError
 from lambdanets.reading import read_json, reading
 from lambdanets.text import printable
@@ -136,7 +137,7 @@ def find_images(root: Path, part: str, first: str) -> Path:
     """
     path, folder = find_part(root, part)
     stem = path.stem.removeprefix("instances_") if part.endswith(".json") else part
-    return next((one for one in (folder, *_folders(root, stem)) if (one / first).is_file()), folder)
+    return next((one for one in (folder, *_folders(root, stem)) if locate(one, first).is_file()), folder)
 
 
 def read_part(root: Path, part: str) -> CocoFile:

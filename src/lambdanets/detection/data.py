@@ -19,6 +19,7 @@ from lambdanets.data.differences import UNKNOWN_SIZE, part_changes
 from lambdanets.data.fingerprint import sample_sizes, update_with_names
 from lambdanets.data.headers import opened
 from lambdanets.data.images import first_readable
+from lambdanets.data.listing import locate
 from lambdanets.data.seeds import generator, permutation, purpose
 from lambdanets.data.sources import read_file
 from lambdanets.data.task import Batch, TestData, TrainingData
@@ -230,7 +231,7 @@ def read_image(folder: Path, record: ImageRecord) -> Image.Image:
     Raises:
         DataError: It cannot be read, or has another size; the message begins with its path.
     """
-    path = folder / record.file_name
+    path = locate(folder, record.file_name)
     name = printable(str(path))
     content = read_file(str(path).encode("utf-8", "surrogateescape"), name)
     image = decode(content, name)
@@ -274,7 +275,7 @@ def _check_categories(test: CocoFile, categories: tuple[Category, ...], origin: 
 
 def _check_files(file: CocoFile) -> None:
     """Look for the test images now: the first test comes hours later."""
-    missing = [one.file_name for one in file.images if not (file.image_folder / one.file_name).is_file()]
+    missing = [one.file_name for one in file.images if not locate(file.image_folder, one.file_name).is_file()]
     if missing:
         raise DataError(
             f"coco: {file.path} must name images of {file.image_folder}, got {printable(missing[0])!r}"
