@@ -135,16 +135,15 @@ class Hold:
 
     def write(self, holder: Mapping[str, Any]) -> None:
         """Write into `.lock`, in place: a new file would have another lock."""
-        content = f"{json.dumps(holder)}\n".encode()
         with storing(self.path / LOCK):
-            old = os.pread(self._lock, 4096, 0)
+            old = os.pread(self._lock, 2**16, 0)
+            # Never shorter, so that it is one call that succeeds or fails.
+            content = json.dumps(holder).ljust(len(old) - 1).encode() + b"\n"
             try:
                 write_at(self._lock, content, 0)
-                os.ftruncate(self._lock, len(content))
             except OSError:
                 with suppress(OSError):
                     write_at(self._lock, old, 0)
-                    os.ftruncate(self._lock, len(old))
                 raise
 
 
