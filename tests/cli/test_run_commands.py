@@ -75,7 +75,7 @@ def test_compare_puts_runs_side_by_side(trained, capsys):
 
 
 def test_a_loss_that_is_not_finite_is_exit_6_and_logged(tmp_path, capsys):
-    words = ("--num-threads", "1", "--optim.learning-rate", "1e30", "--sched.warmup-epochs", "0")
+    words = ("--num-threads", "1", "--optim.learning-rate", "1e6", "--sched.warmup-epochs", "0")
     assert run(["train", "digits-conv", "--out", str(tmp_path), *words]) == 6
     assert "must be finite, got nan at step" in capsys.readouterr().err
     assert "NumericError: fit: " in (tmp_path / "train.log").read_text()

@@ -30,7 +30,7 @@ def test_the_recipes_are_listed(words, capsys):
             "unknown recipe 'digit'. Closest: digits",
         ),
         (("--out", "x", "digits"), "recipe must come first, got '--out'"),
-        (("digits", "--optim.learning-rat", "1"), "--optim.learning-rate FLOAT"),
+        (("digits", "--optim.learning-rat", "1"), "--optim.learning-rate 0<FLOAT<=1000000"),
         (("digits", "--optim.learning-rate", "fast"), "could not convert string to float: 'fast'"),
         (("digits", "--optim.learning-rate", "-1"), "learning_rate must be positive, got -1.0."),
         (("digits", "--sched.epochs", "0"), "epochs must be at least 1, got 0."),

@@ -340,7 +340,7 @@ def test_files_that_are_no_results_are_refused(tmp_path):
     ):
         read_results(path)
     path.write_text("{")
-    with pytest.raises(DataError, match=r"^results: .*results\.json must hold JSON, got 'Expecting"):
+    with pytest.raises(DataError, match=r"^results: .*results\.json must hold JSON, got no JSON \(Expecting"):
         read_results(path)
     path.write_text("{}")
     with pytest.raises(DataError, match=r"^results: .* must hold a list of detections, got dict\. A file of"):

@@ -20,7 +20,9 @@ def run(tmp_path, monkeypatch):
 
     def load_detector(path, weights):
         asked.append((path, weights))
-        return SimpleNamespace(model=model, categories=CATEGORIES, config=config)
+        return SimpleNamespace(
+            model=model, categories=CATEGORIES, config=config, origin=SimpleNamespace(warnings=())
+        )
 
     asked = []
     monkeypatch.setitem(

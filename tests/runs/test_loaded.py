@@ -263,7 +263,9 @@ def test_settings_and_history_are_those_of_the_run(stored, copied):
 def test_history_grows_with_the_run_and_has_equal_keys(copied):
     run = load_run(copied)
     with (copied / "metrics.jsonl").open("a") as file:
-        file.write(json.dumps({"epoch": 3, "raw_test_accuracy": 0.75}) + '\n{"epoch": 4, "test_acc')
+        file.write(
+            json.dumps({"epoch": 3, "step": 6, "raw_test_accuracy": 0.75}) + '\n{"epoch": 4, "test_acc'
+        )
     rows = run.history
     assert [row["epoch"] for row in rows] == [2, 3]
     assert rows[0].keys() == rows[1].keys() == {*METRIC, "raw_test_accuracy"}

@@ -115,7 +115,8 @@ def _start_workers(
         raise _not_handed_over(error) from error
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+            is_torchs = getattr(handler, "__module__", "").startswith("torch.")
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if is_torchs or handler is None else handler)
 
 
 def _next_batch(
