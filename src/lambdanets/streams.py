@@ -18,6 +18,8 @@ from lambdanets.text import shown
 
 # Seconds to wait for a reader that does not read, once, where what is printed may be dropped.
 _PATIENCE_S: Final = 10.0
+# By their numbers.
+_NAMES: Final = ("stdin", "stdout", "stderr")
 
 
 class OutputError(StorageError):
@@ -136,18 +138,25 @@ def _stream(stream: Any, *, may_be_lost: bool) -> Any:
 
 def _open_closed() -> None:
     """Open what was closed when this process began: else the next file would get its number."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is not None:
-            continue
-        try:
-            os.fstat(number)
-        except OSError:
-            # To be read alone: writing fails, as it must.
-            null = os.open(os.devnull, os.O_RDONLY)
-            os.dup2(null, number) if null != number else os.set_inheritable(number, True)
-            if null != number:
-                os.close(null)
+    closed = [(number, name) for number, name in enumerate(_NAMES) if getattr(sys, name) is None]
+    free = [number for number, _ in closed if _is_free(number)]
+    for number in free:
+        # To be read alone: writing fails, as it must.
+        null = os.open(os.devnull, os.O_RDONLY)
+        if null == number:
+            os.set_inheritable(number, True)
         else:
-            # Another file has the number by now.
-            number = os.open(os.devnull, os.O_RDWR)
-        setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+            os.dup2(null, number)
+            os.close(null)
+    for number, name in closed:
+        # Where another file has the number by now, nothing is written into it.
+        descriptor = number if number in free else os.open(os.devnull, os.O_RDWR)
+        setattr(sys, name, open(descriptor, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
+def _is_free(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return True
+    return False

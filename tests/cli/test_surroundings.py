@@ -1,0 +1,123 @@
+"""Every command in unfriendly surroundings: code 0 and the same words, or its code and one sentence."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lambdanets.cli import commands
+from support import surroundings
+from support.run_folders import written_run
+from support.surroundings import run_in
+
+# Command lines that need nothing but the folder of a run; what they make is what they print.
+PRINTING = [
+    "models resnet50",
+    "models --json",
+    "recipes digits",
+    "bench ops --explain 7x7",
+    "tables 1",
+    "tables 1 --format csv",
+    "compare run other",
+    "compare run --json",
+    "slurm digits --nodes 1 --gpus-per-node 1",
+    "--help",
+    "--version",
+    "train --help",
+    "pseudo --help",
+]
+# Those that take seconds.
+LONG = [
+    "info lambda_resnet_digits --size 8",
+    "completion bash",
+    "train digits --dry-run",
+    "train digits --help",
+]
+HELP = [f"{name} --help" for name in commands()]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    written_run(tmp_path / "run", 0, 490)
+    written_run(tmp_path / "other", 1, 480)
+    return tmp_path
+
+
+def test_every_command_is_among_them():
+    known = {line.split()[0] for line in (*PRINTING, *HELP)}
+    assert {name.split()[0] for name in commands()} <= known
+
+
+def _split(lines):
+    return [line.split() for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "code", "reason"),
+    [
+        (surroundings.full, 7, "No space left on device"),
+        (surroundings.closed, 7, "Bad file descriptor"),
+        (surroundings.left, 141, None),
+    ],
+    ids=["full", "closed", "left"],
+)
+def test_a_command_whose_words_are_lost_says_so(folder, change, code, reason):
+    lines = [*PRINTING, *HELP, *(LONG if change is surroundings.full else [])]
+    for line, (found, out, err) in zip(lines, run_in(change, _split(lines), folder), strict=True):
+        assert (found, out) == (code, ""), line
+        if reason is None:
+            assert err == "", line
+        else:
+            assert err.endswith(f"the standard output must be writable, got '{reason}'.\n"), line
+            assert err.count("\n") == 1 and err.startswith("lambdanets"), line
+
+
+@pytest.mark.slow
+def test_nothing_is_said_where_nothing_can_be_said(folder):
+    for found, out, err in run_in(surroundings.all_closed, _split(PRINTING), folder):
+        assert (found, out, err) == (7, "", "")
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_gone_is_an_error_in_one_sentence(folder):
+    lines = [line for line in PRINTING if line not in ("--help", "--version", "pseudo --help")]
+    for line, (code, out, err) in zip(
+        lines, run_in(surroundings.deleted_folder, _split(lines), folder), strict=True
+    ):
+        assert (code, out) == (2, ""), line
+        assert err.endswith(
+            "the working directory must exist, got one that was deleted. Change into another.\n"
+        )
+        assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "variables"),
+    [
+        (["-O"], {}),
+        (["-OO"], {}),
+        ([], {"PYTHONOPTIMIZE": "2", "LC_ALL": "C", "PYTHONUTF8": "0"}),
+        ([], {"LC_ALL": "C"}),
+        ([], {"LC_ALL": "xx_YY.nothing"}),
+    ],
+    ids=["O", "OO", "variables", "C", "unknown"],
+)
+def test_python_may_be_started_in_any_way(tmp_path, flags, variables):
+    """Help has its texts, and a run whose names are letters is found by them."""
+    written_run(tmp_path / "läuft", 0, 490)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+
+    def printed(flags, variables, *words):
+        command = [sys.executable, "-W", "error", *flags, "-m", "lambdanets", *words]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment | variables, capture_output=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout.decode()
+
+    for words in (("compare", "läuft"), ("models", "--help")):
+        assert printed(flags, variables, *words) == printed([], {}, *words)
+    assert "läuft" in printed(flags, variables, "compare", "läuft")
