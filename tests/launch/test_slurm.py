@@ -12,6 +12,7 @@ import pytest
 from lambdanets.errors import ArgumentError
 from lambdanets.launch.slurm import slurm_script
 from lambdanets.recipes import get_recipe
+from lambdanets.text import shell_words
 from lambdanets.training.config import RunConfig
 
 WORDS = ["imagenet-lambda-resnet152-256", "--data.root", "/data/with blank"]
@@ -55,6 +56,44 @@ def test_a_detector_has_a_command_of_its_own():
 def test_bash_understands_it():
     done = subprocess.run(["bash", "-n"], input=script(), text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# What would run if it left its quotes, its line or its comment.
+PLANTS = (
+    *("$(touch P)", "`touch P`", "a\ntouch P\n#", "'; touch P; '"),
+    *('"; touch P; "', "\r\ntouch P", "\x0btouch P", "\udce9"),
+)
+
+
+def test_nothing_that_is_planted_runs(tmp_path):
+    """The whole script runs among stand-ins, and torchrun gets every word as it was."""
+    plants = [word.replace("P", str(tmp_path / "P")) for word in PLANTS]
+    words = [WORDS[0], *(part for word in plants for part in ("--data.root", word))]
+    head = shell_words("lambdanets", "slurm", *words)
+    text = slurm_script(
+        get_recipe(WORDS[0], RunConfig), words, command=head, nodes=1, gpus_per_node=1, time="1:00:00"
+    )
+    torchrun = '#!/bin/bash\nprintf "%s\\0" "$@" > words\n'
+    for name, content in {**STAND_INS, "torchrun": torchrun}.items():
+        (tmp_path / name).write_text(content)
+        (tmp_path / name).chmod(0o755)
+    environment = {"SLURM_JOB_NODELIST": "n", "SLURM_JOB_ID": "7", "SLURM_NNODES": "1"}
+    environment["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash"], input=text.encode(), cwd=tmp_path, capture_output=True, check=False, env=environment
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert not (tmp_path / "P").exists()
+    found = (tmp_path / "words").read_bytes().split(b"\0")
+    assert [found[place + 1] for place, word in enumerate(found) if word == b"--data.root"] == [
+        word.encode(errors="surrogateescape") for word in plants
+    ]
+
+
+@pytest.mark.parametrize("time", ["1:00\ntouch P", "1 # x", "$(x)", "", "1:2:3:4", "-1", "\u0661"])
+def test_a_limit_is_one_of_time(time):
+    with pytest.raises(ArgumentError, match=r"slurm: time must be a limit as sbatch takes it, such as 90"):
+        script(time=time)
 
 
 def test_it_asks_for_what_was_asked_for():

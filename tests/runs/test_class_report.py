@@ -1,9 +1,21 @@
 """The report by class: every count is one of the matrix, and of many classes the worst are shown."""
 
+from collections import Counter
+
 import pytest
 import torch
 
-from lambdanets.runs.class_report import class_counts, class_lines, confused_pairs, listed_classes
+from lambdanets.runs.class_report import (
+    class_counts,
+    class_lines,
+    confused_pairs,
+    listed_classes,
+    load_confusion,
+    save_confusion,
+)
+from lambdanets.runs.plots import draw_confusion
+from lambdanets.training.metrics import Evaluation, confusion_entries, confusion_matrix
+from support.figures import assert_readable
 
 
 @pytest.fixture
@@ -59,3 +71,29 @@ def test_of_many_classes_the_worst_are_listed():
     assert "most frequent confusions" in lines and "    5  n00000150 for n00000003" in lines
     assert len(lines) == 1 + 1 + 10 + 2 + 10
     assert max(map(len, lines)) < 120
+
+
+@pytest.mark.parametrize("num", [7, 1024, 1025, 21_841])
+def test_a_matrix_of_any_number_of_classes_is_that_of_its_images(tmp_path, num):
+    """Against counts by hand; beyond a thousand classes nothing has the size of their square."""
+    generator = torch.Generator().manual_seed(0)
+    classes, found = (torch.randint(0, num, (500,), generator=generator) for _ in range(2))
+    found[:300] = classes[:300]
+    matrix = confusion_matrix(torch.stack((classes, found, torch.ones_like(classes)), dim=1), num)
+    evaluation = Evaluation(confusion=matrix, loss=1.0, top5_correct=500)
+    assert matrix.is_sparse == (num > 1024) and matrix.shape == (num, num)
+    assert (evaluation.correct, evaluation.total) == (int((classes == found).sum()), 500)
+    pairs = Counter(zip(classes.tolist(), found.tolist(), strict=True))
+    assert {(row, column): times for row, column, times in confusion_entries(matrix).tolist()} == pairs
+    labels = [f"n{index:08d}" for index in range(num)]
+    save_confusion(tmp_path, matrix, labels)
+    kept, names = load_confusion(tmp_path)
+    assert names == labels and confusion_entries(kept).equal(confusion_entries(matrix))
+    counts = class_counts(kept, names)
+    assert [one.total for one in counts] == classes.bincount(minlength=num).tolist()
+    if num > 1024:
+        figure = draw_confusion(kept, names, "title")
+        assert_readable(figure)
+        ordered, confused = figure.axes
+        assert len(ordered.lines[0].get_xdata()) == len({*classes.tolist()})
+        assert len(confused.patches) == 10
