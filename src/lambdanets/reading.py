@@ -162,12 +162,12 @@ def sum_of_file(path: str | bytes | Path) -> str:
 
 
 def read_text(path: str | bytes | Path, *, limit: int = _SMALL, errors: str = "strict") -> str:
-    """Read a text: UTF-8, or UTF-16 with a byte order mark.
+    """Read a text: UTF-8, or UTF-16, known by its byte order mark or by the zeros between its letters.
 
     Args:
         path: The file.
         limit: The most bytes it may have.
-        errors: What becomes of bytes that are no text, as `bytes.decode` takes it.
+        errors: What becomes of bytes that are no UTF-8, as `bytes.decode` takes it.
 
     Raises:
         UnreadableError: As `read_bytes`, or it is another encoding or no text.
@@ -176,10 +176,13 @@ def read_text(path: str | bytes | Path, *, limit: int = _SMALL, errors: str = "s
 
 
 def _decode_text(content: bytes, errors: str = "strict") -> str:
-    """Give the text of bytes in UTF-8, with a byte order mark or without, or in UTF-16 with one."""
-    encoding = "utf-16" if content.startswith(_UTF16) else "utf-8-sig"
+    encoding = "utf-8-sig"
+    if content.startswith(_UTF16):
+        encoding = "utf-16"
+    elif b"\0" in content[:2]:
+        encoding = "utf-16-be" if content[:1] == b"\0" else "utf-16-le"
     try:
-        return content.decode(encoding, errors)
+        return content.decode(encoding, errors if encoding == "utf-8-sig" else "strict")
     except UnicodeDecodeError as error:
         name = encoding.removesuffix("-sig").upper()
         raise UnreadableError(f"bytes that are no {name} text, the first at {error.start:,}") from error

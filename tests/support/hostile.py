@@ -5,7 +5,7 @@ from typing import Any
 
 from lambdanets.errors import ArgumentError, ArgumentTypeError
 
-# What a hand, a file or another program may put in the place of a setting.
+# What a hand, a file or another program may put where a setting belongs.
 VALUES: tuple[Any, ...] = (
     *(0, -1, 1, True, False, 10**9, 2**64, -(2**63) - 1, 10**400),
     *(0.5, 5e-324, 1e300, math.nan, math.inf, -math.inf),

@@ -25,7 +25,7 @@ def run_in(change, lines, folder):
     """Run command lines one after another in a forked process.
 
     Args:
-        change: Called in it before the first; it may put other files in the place of the standard streams.
+        change: Called in it before the first; it may replace the standard streams.
         lines: The words of each command.
         folder: Where they run, and where what they print is kept.
 

@@ -13,7 +13,7 @@ from lambdanets.data.formats import ENDINGS, is_image
 from lambdanets.data.left_out import LeftOut, Reason
 from lambdanets.data.listing import Entries, Listing, composed, list_files
 from lambdanets.errors import DataError, PathError
-from lambdanets.reading import UnreadableError, read_bytes
+from lambdanets.reading import UnreadableError, read_text
 from lambdanets.text import from_cell, printable
 
 _KINDS: Final = (".csv", ".tsv", ".txt", ".json")
@@ -139,7 +139,8 @@ def _read_label_file(path: Path) -> list[_LabelLine]:
     if path.suffix.lower() not in _KINDS:
         raise DataError(f"folder: label file must end with {_listed(_KINDS)}, got {path}.")
     try:
-        text = _decoded(read_bytes(path))
+        # Names of files may be no UTF-8: their bytes make the trip.
+        text = read_text(path, errors="surrogateescape")
         parse = _from_json if path.suffix.lower() == ".json" else _from_table
         lines = list(parse(text, path))
     except (UnreadableError, ValueError, csv.Error, RecursionError) as error:
@@ -149,17 +150,6 @@ def _read_label_file(path: Path) -> list[_LabelLine]:
     if not lines:
         raise DataError(f"folder: {path} must give at least one image its label, got none.")
     return lines
-
-
-def _decoded(content: bytes) -> str:
-    """The text of a file; UTF-16 is known by its mark, or by the zeros between its letters."""
-    for mark, encoding in ((b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if content.startswith(mark):
-            return content.decode(encoding)
-    if b"\0" in content[:2]:
-        return content.decode("utf-16-be" if content[:1] == b"\0" else "utf-16-le")
-    # Names of files may be no UTF-8: their bytes make the trip.
-    return content.decode("utf-8-sig", "surrogateescape")
 
 
 def _from_table(text: str, file: Path) -> Iterator[_LabelLine]:

@@ -34,7 +34,7 @@ class Unwritten:
 
     def set_best(self, tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> None:
         """Take the best weights so far, as they are now, in place of those before."""
-        self._best = {name: one.detach().cpu().clone() for name, one in tensors.items()}, description
+        self._best = dict(tensors), description
 
     def write(self) -> None:
         """Write all that the disk takes.
@@ -55,8 +55,15 @@ class Unwritten:
                 self._best = None
         except StorageError as error:
             failures.append(error)
+            self._keep_best()
         if failures:
             raise failures[0]
+
+    def _keep_best(self) -> None:
+        """Copy the best weights: those of the model itself change with its next step."""
+        if self._best:
+            tensors, description = self._best
+            self._best = {name: one.detach().cpu().clone() for name, one in tensors.items()}, description
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What belongs to the tensors of a checkpoint."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lambdanets.errors import CheckpointError
 from lambdanets.reading import Number, UnreadableError, check_fields, reading
 from lambdanets.training.config import RunConfig
+from lambdanets.training.run_names import checkpoint_step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,8 +133,7 @@ def check_content(checkpoint: "Checkpoint") -> None:
 
 
 def _check_step(path: Path, record: Mapping[str, Any]) -> None:
-    named = re.fullmatch(r"step-(\d{8,})", path.name)
-    if named and int(named[1]) != record["step"]:
+    if checkpoint_step(path) not in (None, record["step"]):
         raise UnreadableError(f"step {record['step']} in {path.name}")
     events = record["events"]
     rolled_back = events.get("rolled_back_steps", events.get("passed_over"))

@@ -94,7 +94,7 @@ def load_batches(
 def _start_workers(
     data: TrainingData | TestData, calls: Iterable[Call], num_workers: int
 ) -> Iterator[Batch | Exception]:
-    """The batches of new processes; an error in the place of one that could not be made."""
+    """The batches of new processes; or an error, where one could not be made."""
     loader: DataLoader[Any] = DataLoader(
         _Calls(data),
         # As arrays: tensors would go through shared memory, where there may be no room.

@@ -28,11 +28,17 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:08d}"
 
 
+def checkpoint_step(path: Path) -> int | None:
+    """The step that the name of a checkpoint's folder says; None where it has another name."""
+    name = _CHECKPOINT.fullmatch(path.name)
+    return int(name[1]) if name else None
+
+
 def list_checkpoints(root: Path) -> list[Path]:
     """The checkpoint folders of a run, newest first, damaged ones too."""
-    found = {path: _CHECKPOINT.fullmatch(path.name) for path in _entries(root) if path.is_dir()}
-    steps = {path: int(name[1]) for path, name in found.items() if name}
-    return sorted(steps, key=lambda path: steps[path], reverse=True)
+    steps = {path: checkpoint_step(path) for path in _entries(root) if path.is_dir()}
+    found = [(step, path) for path, step in steps.items() if step is not None]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def half_checkpoints(root: Path) -> list[Path]:
@@ -47,7 +53,7 @@ def half_files(path: Path) -> list[Path]:
 
 def is_beginning(name: str, mode: int) -> bool:
     """Whether an entry with a mode may be in a run folder before its first file."""
-    # A folder in the place of the log is in nobody's way: a log that cannot be written ends no run.
+    # A folder named as the log is in nobody's way: a log that cannot be written ends no run.
     is_no_log = name == "train.log" and stat.S_ISDIR(mode)
     return name in (LOCK, CONFIG) or is_no_log or bool(_HALF_FILE.fullmatch(name))
 
