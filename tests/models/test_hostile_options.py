@@ -62,9 +62,7 @@ def test_weights_that_the_memory_cannot_hold_are_not_asked_for(
 ) -> None:
     monkeypatch.setattr(factory, "_memory", lambda: 10**7)
     start = time.monotonic()
-    message = (
-        r"^create_model: lambda_resnet_digits must fit into the 0 GB of this machine's memory, got larger"
-    )
+    message = r"^create_model: lambda_resnet_digits must fit into the 0 GB of this machine's memory, got \d+"
     with pytest.raises(ArgumentError, match=message):
         create_model("lambda_resnet_digits", **options)
     assert time.monotonic() - start < 5

@@ -1,9 +1,9 @@
 """Models built by their names, networks without memory, and parameters in groups for an optimizer."""
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -42,8 +42,11 @@ def create_model(name: str, num_classes: int = 1000, in_channels: int = 3, **ove
         14872712
     """
     config = model_config(name, num_classes=num_classes, in_channels=in_channels, **overrides)
-    with _WithinMemory(name):
-        return MobileNetV2(config) if isinstance(config, MobileNetConfig) else ResNet(config)
+    make = partial(MobileNetV2, config) if isinstance(config, MobileNetConfig) else partial(ResNet, config)
+    # Layers of a user's own are made once.
+    if not any(callable(one) or ":" in str(one) for one in overrides.values()):
+        _check_memory(name, make)
+    return make()
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -118,34 +121,17 @@ def _learning_rate_scales(model: nn.Module, layer_decay: float) -> dict[int, flo
     return scales
 
 
-# What takes memory for a weight or a table.
-_TAKES: Final = {torch.empty, torch.zeros, torch.ones, torch.randn}
-
-
-class _WithinMemory(TorchFunctionMode):
-    """Refuses a network that the memory of the machine cannot hold, before it is asked for."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-        self.left = _memory()
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        if func in _TAKES and torch.get_default_device().type == "cpu":
-            sizes = args[0] if args and not isinstance(args[0], int) else args
-            self.left -= 4 * math.prod(sizes)
-            if self.left < 0:
-                raise ArgumentError(
-                    f"create_model: {self.name} must fit into the {_memory() / 1e9:.0f} GB of this machine's"
-                    " memory, got larger weights. Use smaller widths, depths or tables."
-                )
-        return func(*args, **(kwargs or {}))
+def _check_memory(name: str, make: Callable[[], nn.Module]) -> None:
+    """Raise where the memory of the machine cannot hold the weights of a network, before it is asked for."""
+    if torch.get_default_device().type != "cpu":
+        return
+    with on_meta():
+        size = sum(tensor.nbytes for tensor in make().state_dict().values())
+    if size > _memory():
+        raise ArgumentError(
+            f"create_model: {name} must fit into the {_memory() / 1e9:.0f} GB of this machine's memory, got"
+            f" {size / 1e9:.0f} GB of weights. Use smaller widths, depths or tables."
+        )
 
 
 def _memory() -> int:
