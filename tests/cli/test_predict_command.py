@@ -226,7 +226,7 @@ def test_a_reader_who_leaves_ends_it_quietly(stored, photos):
     process.stdout.close()
     errors = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(60), errors) == (0, "")
+    assert (process.wait(60), errors) == (141, "")
 
 
 def test_digits_say_whether_ink_and_paper_were_exchanged(tmp_path, capsys):

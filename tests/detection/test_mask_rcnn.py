@@ -391,13 +391,16 @@ def test_only_backbone_and_pyramid_are_compiled(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.slow
 def test_one_image_is_learned_by_heart() -> None:
-    model = small_detector(norm="group", least_score=0.5)
+    model = small_detector(norm="group", least_score=0.8)
     images, targets = batch(scene(*OBJECTS))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(100):
+    # At a constant rate the last steps jump, and how they fall depends on the processor.
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=150)
+    for _ in range(150):
         optimizer.zero_grad()
         total(model, images, targets).backward()
         optimizer.step()
+        schedule.step()
     (detections,) = model.eval()(images)
     order = detections["labels"].argsort()
     assert detections["labels"][order].tolist() == [1, 2]

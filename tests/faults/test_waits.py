@@ -177,17 +177,13 @@ def test_a_lone_run_whose_batch_is_late_saves_what_it_has(quick):
     assert notes.saved_steps == [3]
 
 
-def _hang(seconds):
-    """In a process of a pool: stop, as a debugger or a batch system stops one."""
-    os.kill(os.getpid(), signal.SIGSTOP)
-
-
 @pytest.mark.slow
 def test_a_child_that_is_stopped_neither_keeps_a_pool_nor_outlives_it(quick):
     children = []
     started = time.monotonic()
     with pytest.raises(DataError, match="late"), worker_pool(1, "nothing was changed.") as pool:
-        future = pool.submit(_hang, 1)
+        # A debugger or a batch system stops a process so.
+        future = pool.submit(signal.raise_signal, signal.SIGSTOP)
         children += torch.multiprocessing.active_children()
         waiting.wait_for(future, 10.0, lambda: DataError("late"))
     assert time.monotonic() - started < 20
