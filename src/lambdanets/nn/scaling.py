@@ -118,7 +118,7 @@ class StochasticDepth(nn.Module):
             raise ArgumentError(f"StochasticDepth: rate must be at least 0 and below 1, got {rate}.")
         self.rate = rate
 
-    def forward(self, inputs: Float[Tensor, "b *rest"]) -> Float[Tensor, "b *rest"]:
+    def forward(self, inputs: Float[Tensor, " b *rest"]) -> Float[Tensor, " b *rest"]:
         """Drop whole images."""
         if is_symbolic(inputs):
             return as_one_node(self, inputs)
@@ -133,6 +133,6 @@ class StochasticDepth(nn.Module):
         return f"rate={self.rate}"
 
 
-def _draw_kept(inputs: Float[Tensor, "b *rest"], keep: float) -> Tensor:
+def _draw_kept(inputs: Float[Tensor, " b *rest"], keep: float) -> Tensor:
     """One number for each image, 1 with probability `keep` and 0 otherwise."""
     return inputs.new_empty(inputs.shape[0], *(1 for _ in inputs.shape[1:])).bernoulli_(keep)

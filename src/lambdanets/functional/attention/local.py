@@ -67,7 +67,7 @@ def local_relation(
     queries: Float[Tensor, "b h k *size"],
     keys: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b h v *size"],
-    prior: Float[Tensor, "h *scope"],
+    prior: Float[Tensor, " h *scope"],
     *,
     appearance: Appearance = "squared_difference",
     impl: str = "auto",

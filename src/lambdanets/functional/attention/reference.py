@@ -45,7 +45,7 @@ def relate(
     queries: Float[Tensor, "b h k *size"],
     keys: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b h v *size"],
-    prior: Float[Tensor, "h *scope"],
+    prior: Float[Tensor, " h *scope"],
     appearance: str,
 ) -> Float[Tensor, "b h v *size"]:
     """yₙ = Σₘ softmaxₘ(Φ(qₙ, kₘ) + g[m - n]) vₘ over the window of the prior."""

@@ -20,7 +20,7 @@ def relate(
     queries: Float[Tensor, "b h k *size"],
     keys: Float[Tensor, "b h k *size"],
     values: Float[Tensor, "b h v *size"],
-    prior: Float[Tensor, "h *scope"],
+    prior: Float[Tensor, " h *scope"],
     appearance: str,
 ) -> Float[Tensor, "b h v *size"]:
     """The logits of each offset, then the values by them."""

@@ -149,7 +149,7 @@ def are_finite(
     return torch.stack([one.flatten(1).isfinite().all(1) for one in tensors]).all(0)
 
 
-def magnitudes(product: Sequence[Float[Tensor, "b _ _ *size"]]) -> Float[Tensor, "b *size"]:
+def magnitudes(product: Sequence[Float[Tensor, "b _ _ *size"]]) -> Float[Tensor, " b *size"]:
     """The largest number at each position, whatever its sign and channel; multiplied, of several tensors."""
     largest = [one.abs().amax((1, 2)) for one in product]
     exact = torch.promote_types(largest[0].dtype, torch.float32)
@@ -160,8 +160,8 @@ def magnitudes(product: Sequence[Float[Tensor, "b _ _ *size"]]) -> Float[Tensor,
 
 
 def largest_in_windows(
-    magnitudes: Float[Tensor, "b *size"], scope: tuple[int, ...]
-) -> Float[Tensor, "b *size"]:
+    magnitudes: Float[Tensor, " b *size"], scope: tuple[int, ...]
+) -> Float[Tensor, " b *size"]:
     """For each position the largest number in the window around it; none is negative."""
     for axis, side in enumerate(scope, start=1):
         if side > 1:

@@ -331,7 +331,7 @@ def _are_even(smallest: Tensor, largest: Tensor) -> Tensor:
 
 
 def _even_images(
-    at_positions: Float[Tensor, "b *size"], layout: Arrangement, scope: tuple[int, ...]
+    at_positions: Float[Tensor, " b *size"], layout: Arrangement, scope: tuple[int, ...]
 ) -> Bool[Tensor, " b"]:
     windows = layout.view(largest_in_windows(at_positions, scope)[:, None, None])
     in_rows = layout.view(at_positions[:, None, None]).amax(-1, keepdim=True)
