@@ -93,31 +93,52 @@ def test_a_folder_that_is_gone_is_an_error_in_one_sentence(folder):
         assert err.count("\n") == 1
 
 
+COMPARED, HELPED, DRAWN = ("compare", "läuft"), ("models", "--help"), ("figure", "4", "--out", "figure.png")
+# Where matplotlib keeps the list of its fonts, and what it shows windows with.
+HOMELESS = {
+    "HOME": "/dev/null/home",
+    "XDG_CONFIG_HOME": "",
+    "XDG_CACHE_HOME": "",
+    "MPLBACKEND": "module://a.b",
+}
+
+
+def _start_in(folder, words, flags=(), variables=None):
+    """What a command prints that Python runs with flags and variables."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
+    command = [sys.executable, "-W", "error", *flags, "-m", "lambdanets", *words]
+    done = subprocess.run(
+        command, cwd=folder, env=environment | (variables or {}), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A folder with a run, and what commands print and draw there."""
+    folder = tmp_path_factory.mktemp("plain")
+    written_run(folder / "läuft", 0, 490)
+    printed = {words: _start_in(folder, words) for words in (COMPARED, HELPED, DRAWN)}
+    assert "läuft" in printed[COMPARED]
+    return folder, printed, (folder / "figure.png").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("flags", "variables"),
+    ("words", "flags", "variables"),
     [
-        (["-O"], {}),
-        (["-OO"], {}),
-        ([], {"PYTHONOPTIMIZE": "2", "LC_ALL": "C", "PYTHONUTF8": "0"}),
-        ([], {"LC_ALL": "C"}),
-        ([], {"LC_ALL": "xx_YY.nothing"}),
+        (COMPARED, ["-O"], {}),
+        (COMPARED, [], {"PYTHONOPTIMIZE": "2", "LC_ALL": "C", "PYTHONUTF8": "0"}),
+        (COMPARED, [], {"LC_ALL": "C"}),
+        (COMPARED, [], {"LC_ALL": "xx_YY.nothing"}),
+        # Help is written in docstrings.
+        (HELPED, ["-OO"], {}),
+        (DRAWN, ["-OO"], HOMELESS),
     ],
-    ids=["O", "OO", "variables", "C", "unknown"],
+    ids=["O", "variables", "C", "unknown locale", "OO", "no home"],
 )
-def test_python_may_be_started_in_any_way(tmp_path, flags, variables):
-    """Help has its texts, and a run whose names are letters is found by them."""
-    written_run(tmp_path / "läuft", 0, 490)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
-
-    def printed(flags, variables, *words):
-        command = [sys.executable, "-W", "error", *flags, "-m", "lambdanets", *words]
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment | variables, capture_output=True, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, b"")
-        return done.stdout.decode()
-
-    for words in (("compare", "läuft"), ("models", "--help")):
-        assert printed(flags, variables, *words) == printed([], {}, *words)
-    assert "läuft" in printed(flags, variables, "compare", "läuft")
+def test_python_may_be_started_in_any_way(plain, words, flags, variables):
+    folder, printed, figure = plain
+    assert _start_in(folder, words, flags, variables) == printed[words]
+    assert (folder / "figure.png").read_bytes() == figure

@@ -1,12 +1,14 @@
-"""What is said when a process that reads images dies, and what an error in one becomes."""
+"""Where batches are made, what is said when a process that reads images dies, and what its errors become."""
 
 import os
 import signal
+import threading
 
 import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from lambdanets.data.digits import load_digits
 from lambdanets.errors import DataError
 from lambdanets.training.loader import load_batches
 from support.training import TinyData
@@ -51,3 +53,21 @@ def test_it_may_die_while_it_hands_a_batch_over(monkeypatch, error):
 def test_an_error_in_a_worker_that_lives_is_shown_as_it_is():
     with pytest.raises(RuntimeError, match=r"Caught RuntimeError in DataLoader worker(.|\n)*planted"):
         next(load_batches(Faulty(), CALLS, num_workers=1))
+
+
+def test_only_what_may_be_waited_for_is_made_by_another_thread():
+    class Watched(TinyData):
+        in_memory = False
+
+        def batch(self, epoch, indices):
+            makers.append(threading.current_thread())
+            return super().batch(epoch, indices)
+
+    makers = []
+    read = list(load_batches(Watched(), CALLS))
+    assert threading.current_thread() not in makers
+    Watched.in_memory = True
+    for batch, other in zip(load_batches(Watched(), CALLS), read, strict=True):
+        assert torch.equal(batch.images, other.images)
+    assert makers[2:] == [threading.current_thread()] * 2
+    assert all(part.in_memory for part in load_digits())

@@ -3,7 +3,7 @@
 import io
 import math
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 import torch
@@ -78,6 +78,7 @@ def load_images(config: DigitImagesConfig, seed: int, augment: AugmentConfig, ma
 class Digits:
     """Images between 0 (paper) and 1 (ink), and which digit each one is."""
 
+    in_memory: ClassVar[bool] = True
     images: Images
     labels: Labels
 
@@ -102,6 +103,7 @@ class _MovedDigits:
     plus the largest, with bilinear interpolation; what comes in from outside is paper.
     """
 
+    in_memory: ClassVar[bool] = True
     digits: Digits
     seed: int
     config: MovedDigitsConfig

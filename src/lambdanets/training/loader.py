@@ -60,7 +60,8 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Give the batch of each call, in their order, however many workers there are.
 
-    Batches are made in workers or in a thread beside, so that none is waited for without an end.
+    Batches are made in workers or in a thread beside, so that none is waited for without an end; here and now
+    where the data say by `in_memory` that nothing is read.
 
     Args:
         data: What to train on or to judge by.
@@ -74,6 +75,9 @@ def load_batches(
             hand its batch over, or a batch did not come in time.
         StoppedError: The program was asked to stop, and no batch came within 4 s.
     """
+    if num_workers == 0 and getattr(data, "in_memory", False):
+        yield from (data.batch(*call) for call in calls)
+        return
     others = {*multiprocessing.active_children()}
     if num_workers == 0:
         batches: Iterator[Any] = (data.batch(*call) for call in calls)
