@@ -6,7 +6,7 @@ DEMO   ?= runs/demo
 # One process a core: the tests set one thread each.
 JOBS   ?= 2
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all test-exhaustive lint format bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -27,10 +27,14 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow"
+	$(BIN)/pytest -n $(JOBS) --dist loadfile -m "not slow and not exhaustive"
 
-test-all: test
-	$(BIN)/pytest -n $(JOBS) --dist worksteal -m slow
+test-all: lint
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not exhaustive"
+
+# The other members of products such as every file of a run x every damage.
+test-exhaustive: $(VENV)/.installed
+	$(BIN)/pytest -n $(JOBS) --dist worksteal -m exhaustive
 
 format: $(VENV)/.installed
 	$(BIN)/ruff format .

@@ -99,7 +99,11 @@ def test_a_hostile_number_is_refused_by_its_name(command, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ARGUMENTS)
 def test_every_hostile_number_is_refused_by_its_name(command, capsys):
-    for option in numbers_of(capsys, command):
+    options = numbers_of(capsys, command).keys()
+    if command in OF_RECIPES and command != "train":
+        # One record holds them.
+        options -= numbers_of(capsys, "train").keys() - {*OWN}
+    for option in options:
         of_recipe = command in OF_RECIPES and option not in OWN
         taken = check(capsys, command, option, ("nan", "1e300") if of_recipe else WORDS)
         assert sum(taken) <= 3, (option, taken)

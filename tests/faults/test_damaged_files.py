@@ -66,6 +66,17 @@ def _without_chance(value):
     return [*map(_without_chance, value)] if isinstance(value, list) else value
 
 
+def every_third(files):
+    """Each file and damage; the slow tests take a third, in which each of both is, and others the rest."""
+    return [
+        pytest.param(
+            file, damage, marks=pytest.mark.exhaustive if (number + column) % 3 else pytest.mark.slow
+        )
+        for number, file in enumerate(files)
+        for column, damage in enumerate(DAMAGES)
+    ]
+
+
 READ_BY = {
     "best": ("config.json", "best.safetensors", "best.json"),
     "ema": ("config.json", "metrics.jsonl", *(name for name in FILES if name.startswith(NEWEST))),
@@ -79,13 +90,12 @@ def copy(stopped, tmp_path):
     return shutil.copytree(stopped, tmp_path / "run")
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
-    ("name", "file"),
+    ("name", "file", "damage"),
     [
-        pytest.param(name, file, marks=[] if name == "compare" else pytest.mark.slow)
+        pytest.param(name, *case.values, marks=() if name == "compare" else case.marks)
         for name, files in READ_BY.items()
-        for file in files
+        for case in every_third(files)
     ],
 )
 def test_a_run_is_read_as_it_was_or_refused(copy, capsys, name, file, damage):
@@ -106,10 +116,11 @@ def test_a_run_is_read_as_it_was_or_refused(copy, capsys, name, file, damage):
         assert found == whole
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(
-    "file", ["config.json", "metrics.jsonl", "best.json", "best.safetensors", "confusion.json", "train.log"]
+    ("file", "damage"),
+    every_third(
+        ["config.json", "metrics.jsonl", "best.json", "best.safetensors", "confusion.json", "train.log"]
+    ),
 )
 def test_a_page_says_what_it_cannot_show(copy, file, damage):
     (copy / "confusion.json").write_text('{"labels": ["a", "b"], "entries": [[0, 0, 3], [1, 0, 2]]}')
@@ -150,9 +161,7 @@ TINY_NEWEST = "checkpoints/step-00000008"
 TINY_FILES = [name.replace(NEWEST, TINY_NEWEST) for name in FILES]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("file", TINY_FILES)
+@pytest.mark.parametrize(("file", "damage"), every_third(TINY_FILES))
 def test_a_run_goes_on_to_the_same_weights_or_is_refused(tiny, tmp_path, monkeypatch, capsys, file, damage):
     whole, part = tiny
     path = shutil.copytree(part, tmp_path / "run")

@@ -22,14 +22,14 @@ from support.public_calls import CALLS, FLOATS, OTHERS, SURROUNDINGS, PublicCall
 MODES = {"train": True, "eval": False}
 
 
-def cases(only: Callable[[PublicCall], bool] = lambda call: True, slow: str = "") -> Any:
-    """Every call, and of a module one in each mode; those of one form only among slow tests."""
+def cases(only: Callable[[PublicCall], bool] = lambda call: True, exhaustive: str = "") -> Any:
+    """Every call, and of a module one in each mode; those of one form only among exhaustive tests."""
     chosen = [
         pytest.param(
             call,
             training,
             id=f"{call}-{mode}" if call.make else str(call),
-            marks=[pytest.mark.slow] if slow and call.form == slow else [],
+            marks=[pytest.mark.exhaustive] if exhaustive and call.form == exhaustive else [],
         )
         for call in CALLS
         if only(call)
@@ -216,7 +216,7 @@ def is_cast_first(call: PublicCall) -> bool:
     return call.make is not None and not call.name.startswith(others)
 
 
-@cases(lambda call: not is_cast_first(call), slow="triton")
+@cases(lambda call: not is_cast_first(call), exhaustive="triton")
 @pytest.mark.usefixtures("unchecked")
 @each_autocast
 def test_types_that_autocast_lets_mix_give_what_their_numbers_give(

@@ -41,7 +41,7 @@ def ways_of(child: str, form: str) -> dict[str, attachments.Way]:
 
 
 def cases() -> Iterator[object]:
-    """Every child, way, form and mode; of each child and way, two are in the default part."""
+    """Every child, way, form and mode; two of each child and way are in the default part, a fifth slow."""
     count = 0
     for child in ("to_queries", "to_keys", "to_values", "norm_queries", "norm_values", "position", "pool"):
         forms_of: dict[str, list[str]] = {}
@@ -51,8 +51,9 @@ def cases() -> Iterator[object]:
         for way, forms in forms_of.items():
             count += 1
             quick = {(forms[count % len(forms)], "train"), (forms[(count + 1) % len(forms)], "eval")}
-            for case in product(forms, ("train", "eval")):
-                marks = () if case in quick else pytest.mark.slow
+            for number, case in enumerate(product(forms, ("train", "eval"))):
+                other = pytest.mark.exhaustive if (number + count) % 5 else pytest.mark.slow
+                marks = () if case in quick else other
                 yield pytest.param(child, way, *case, marks=marks, id="-".join((child, way, *case)))
 
 
