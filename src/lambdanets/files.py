@@ -48,7 +48,10 @@ def storing(
 def make_folder(path: Path, who: str = "run folder", advice: str = "Free some space or use --out.") -> None:
     """Make a folder, with those above it, where there is none yet."""
     with storing(path, who, advice):
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise _wrong_kind(path, path.lstat().st_mode, "a folder") from None
 
 
 def make_inner_folder(

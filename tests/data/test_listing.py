@@ -35,6 +35,24 @@ def named(counts):
     return {(reason.name, ending, label): number for (reason, ending, label), number in counts.items()}
 
 
+def test_the_figures_of_runs_are_no_images_of_a_class(tmp_path):
+    touch(tmp_path, "cat/1.jpg", "dog/2.jpg")
+    for place in ("mine", "runs/photos", "runs/other", "cat/run"):
+        touch(tmp_path, *(f"{place}/{name}" for name in (".lock", "config.json", "curves.png")))
+    found = list_classes(tmp_path)
+    assert found.entries == [("cat", b"cat/1.jpg"), ("dog", b"dog/2.jpg")]
+    assert "left out: 4 folders of runs" in [*found.left_out.notes()]
+    assert len(find_images([str(tmp_path)], "predict")) == 2
+    # One that is given is meant.
+    assert [path.name for path in find_images([str(tmp_path / "mine")], "predict")] == ["curves.png"]
+    for label in ("cat", "dog"):
+        (tmp_path / label).rename(tmp_path / "runs" / label)
+    (tmp_path / "runs/cat").rename(tmp_path / "mine/cat")
+    (tmp_path / "runs/dog").rename(tmp_path / "mine/dog")
+    with pytest.raises(DataError, match="must hold a folder for each class, got none"):
+        list_classes(tmp_path)
+
+
 @pytest.mark.parametrize("ending", [ending.decode() for ending in ENDINGS])
 @pytest.mark.parametrize("spell", [str, str.upper])
 def test_all_endings_of_allowed_formats_are_taken(tmp_path, ending, spell):

@@ -9,6 +9,7 @@ import pytest
 
 from lambdanets.cli import run as command
 from lambdanets.errors import ArgumentError, StorageError
+from lambdanets.files import make_folder
 from lambdanets.runs import recorder
 from lambdanets.runs import train as job
 from lambdanets.training.config import SchedConfig
@@ -72,6 +73,29 @@ def test_a_folder_of_others_is_refused_as_it_is(tmp_path, make, message):
         pass
     # A part of a path is named by its first folder.
     assert message.partition("/step")[0] in str(raised.value) and "\n" not in str(raised.value)
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "a pipe"),
+        (_write, "a file"),
+        (lambda path: path.symlink_to("nowhere"), "a link"),
+        (lambda path: path.symlink_to("/dev/null"), "a link"),
+    ],
+    ids=["pipe", "file", "dead link", "link to a device"],
+)
+def test_what_is_no_folder_is_named(tmp_path, make, kind):
+    make(tmp_path / "run")
+    before = snapshot(tmp_path)
+    with (
+        pytest.raises(ArgumentError, match=rf"run must be a folder, got {kind}\. Use another --out"),
+        RunFolder(tmp_path / "run").locked(tiny_config()),
+    ):
+        pass
+    with pytest.raises(StorageError, match=rf"run must be writable, got '{kind}\b"):
+        make_folder(tmp_path / "run")
     assert snapshot(tmp_path) == before
 
 
@@ -221,6 +245,7 @@ def test_two_processes_never_write_though_the_lock_is_deleted(tmp_path):
     "words",
     [
         ("train", "digits", "--out"),
+        ("train", "digits", "--dry-run", "--seed", "1", "--out"),
         ("detect", "train", "scenes-demo", "--out"),
         ("tables", "--train", "digits", "--runs"),
         ("tables", "--results"),
@@ -248,6 +273,7 @@ def test_an_empty_path_is_refused(tmp_path, monkeypatch, capsys, words):
     for form in forms:
         assert command(form) == 2
         message = capsys.readouterr().err
-        assert f" must be a path, got {out!r}. Is a variable of the shell not set?" in message, message
+        named = option if option.startswith("--") else ""
+        assert f"{named} must be a path, got {out!r}. Is a variable of the shell not set?" in message, message
         assert message.startswith(f"lambdanets {words[0]}") and message.count("\n") == 1
     assert not list(tmp_path.iterdir())

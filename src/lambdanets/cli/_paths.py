@@ -37,11 +37,11 @@ def reading_paths(argv: Sequence[str], command: str) -> Iterator[None]:
 def _argument_of(text: str, argv: Sequence[str]) -> str:
     """The option whose value a text is, or the place of an argument."""
     for number, word in enumerate(argv):
-        option, _, value = word.partition("=")
+        option, equals, value = word.partition("=")
         if word == text:
             before = argv[number - 1] if number else ""
             return before if before.startswith("--") else f"argument {number + 1}"
-        if option.startswith("--") and value == text:
+        if option.startswith("--") and equals and value == text:
             return option
     return "a path"
 

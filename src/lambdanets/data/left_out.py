@@ -30,6 +30,7 @@ class Reason(Enum):
         "file or folder of the system (thumbnails and the like)",
         "files and folders of the system (thumbnails and the like)",
     )
+    RUN = "folder of a run", "folders of runs"
     LOOP = "link that leads back up", "links that lead back up"
     DEAD = "link that leads nowhere", "links that lead nowhere"
 

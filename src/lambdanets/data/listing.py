@@ -26,6 +26,9 @@ _SYSTEM: Final = {
     *(b"system volume information", b"thumbs.db", b"ehthumbs.db", b"desktop.ini", b"icon\r"),
 }
 
+# A folder with both is that of a run, whose figures are no images of a class.
+_OF_A_RUN: Final = (b".lock", b"config.json")
+
 # Folders below one another; folders that links lead to a second time; and folders in all. Links that fan out
 # lead to thousands of millions of folders.
 _DEEPEST: Final = 64
@@ -46,18 +49,13 @@ class Listing(NamedTuple):
 
 
 def list_classes(folder: Path) -> Listing:
-    """List the images of each class folder.
+    """List the images of each class folder; a folder of runs alone is no class.
 
     Raises:
         DataError: There are no folders, one cannot be listed, there are too many, or two have one name.
     """
     walk = _Walk(os.fsencode(folder))
     names = list(walk.classes())
-    if not names:
-        raise DataError(
-            f"folder: {folder} must hold a folder for each class, got none. A flat folder needs a label file:"
-            " --data.train-labels and --data.test-labels."
-        )
     shown = Counter(composed(printable(name)) for name in names)
     if len(shown) < len(names):
         twice = next(label for label, count in shown.items() if count > 1)
@@ -68,7 +66,14 @@ def list_classes(folder: Path) -> Listing:
     entries: Entries = []
     for name in names:
         label = printable(name)
-        entries += [(label, path) for path in walk.images(name, label) or [b""]]
+        images = walk.images(name, label)
+        if images or not walk.left_out.counts[Reason.RUN, FOLDER, label]:
+            entries += [(label, path) for path in images or [b""]]
+    if not entries:
+        raise DataError(
+            f"folder: {folder} must hold a folder for each class, got none. A flat folder needs a label file:"
+            " --data.train-labels and --data.test-labels."
+        )
     return Listing(entries, walk.left_out)
 
 
@@ -134,6 +139,9 @@ class _Walk:
         # A link that leads back up would be followed for ever.
         if here in above:
             self.left_out.add(Reason.LOOP, FOLDER, label)
+            return
+        if inside and {*_OF_A_RUN} <= {entry.name for entry in entries}:
+            self.left_out.add(Reason.RUN, FOLDER, label)
             return
         folders = []
         prefix = inside and inside + b"/"

@@ -30,9 +30,12 @@ def check_claim(path: Path) -> None:
     """Raise unless a run may have a folder: it is new, empty or a run's. Nothing is changed.
 
     Raises:
-        ArgumentError: It holds something else, or links where a run writes.
+        ArgumentError: It is no folder, or holds something else, or links where a run writes.
     """
     with storing(path):
+        if os.path.lexists(path) and not path.is_dir():
+            kind = kind_of(path.lstat().st_mode)
+            raise ArgumentError(f"run folder: {path} must be a folder, got {kind}. Use another --out.")
         try:
             found = {entry.name: entry.stat(follow_symlinks=False).st_mode for entry in os.scandir(path)}
         except FileNotFoundError:
