@@ -163,7 +163,7 @@ def _fingerprint_file(file: CocoFile) -> dict[str, Any]:
     by_class = np.bincount([numbers[one.category_id] - 1 for one in objects], minlength=len(file.categories))
 
     def size(index: int) -> int:
-        path = file.image_folder / file.images[index].file_name
+        path = locate(file.image_folder, file.images[index].file_name)
         return path.stat().st_size if path.is_file() else UNKNOWN_SIZE
 
     return {
