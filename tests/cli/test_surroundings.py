@@ -8,6 +8,7 @@ import pytest
 
 from lambdanets.cli import commands
 from support import surroundings
+from support.images import make_folder
 from support.run_folders import written_run
 from support.surroundings import run_in
 
@@ -21,6 +22,8 @@ PRINTING = [
     "tables 1 --format csv",
     "compare run other",
     "compare run --json",
+    "data check photos --decode",
+    "data check photos --json",
     "slurm digits --nodes 1 --gpus-per-node 1",
     "--help",
     "--version",
@@ -29,6 +32,7 @@ PRINTING = [
 ]
 # Those that take seconds.
 LONG = [
+    "doctor",
     "info lambda_resnet_digits --size 8",
     "completion bash",
     "train digits --dry-run",
@@ -41,6 +45,7 @@ HELP = [f"{name} --help" for name in commands()]
 def folder(tmp_path):
     written_run(tmp_path / "run", 0, 490)
     written_run(tmp_path / "other", 1, 480)
+    make_folder(tmp_path / "photos", ("cat", "dog"))
     return tmp_path
 
 
