@@ -175,3 +175,13 @@ def test_docstrings_begin_with_a_sentence(path: Path) -> None:
         ast.get_docstring(node) or "" for node in ast.walk(tree_of(path)) if isinstance(node, documented)
     ]
     assert not [text.splitlines()[0] for text in docstrings if BROKEN_OPENINGS.match(text)]
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SOURCES if "jaxtyping" in path.read_text()], ids=lambda path: path.stem
+)
+def test_shapes_are_checked_in_every_package_that_writes_some(
+    path: Path, pytestconfig: pytest.Config
+) -> None:
+    hooked = pytestconfig.getoption("jaxtyping_packages").split(",")
+    assert f"lambdanets.{path.relative_to(ROOT).parts[0]}" in hooked

@@ -18,9 +18,11 @@ from lambdanets.data.left_out import FOLDER, NO_ENDING, LeftOut, Reason
 from lambdanets.data.listing import composed, find_images, list_classes
 from lambdanets.data.shards import ShardSource
 from lambdanets.errors import DataError, PathError, did_you_mean
+from lambdanets.training.run_folder import RunFolder
 from support.archives import samples, write_tar
 from support.commands import refused
 from support.images import encoded, make_folder, photo
+from support.training import tiny_config
 
 IMAGE = encoded(photo())
 
@@ -38,7 +40,8 @@ def named(counts):
 def test_the_figures_of_runs_are_no_images_of_a_class(tmp_path):
     touch(tmp_path, "cat/1.jpg", "dog/2.jpg")
     for place in ("mine", "runs/photos", "runs/other", "cat/run"):
-        touch(tmp_path, *(f"{place}/{name}" for name in (".lock", "config.json", "curves.png")))
+        with RunFolder(tmp_path / place).locked(tiny_config()):
+            touch(tmp_path, f"{place}/curves.png")
     found = list_classes(tmp_path)
     assert found.entries == [("cat", b"cat/1.jpg"), ("dog", b"dog/2.jpg")]
     assert "left out: 4 folders of runs" in [*found.left_out.notes()]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from lambdanets.data.digits import load_digits
 from lambdanets.errors import DataError
+from lambdanets.recipes import get_recipe
+from lambdanets.runs.tasks import load_task
 from lambdanets.training.loader import load_batches
 from support.training import TinyData
 
@@ -70,4 +71,5 @@ def test_only_what_may_be_waited_for_is_made_by_another_thread():
     for batch, other in zip(load_batches(Watched(), CALLS), read, strict=True):
         assert torch.equal(batch.images, other.images)
     assert makers[2:] == [threading.current_thread()] * 2
-    assert all(part.in_memory for part in load_digits())
+    task = load_task(get_recipe("digits"))
+    assert task.train.in_memory and task.test.in_memory

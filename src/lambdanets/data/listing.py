@@ -27,7 +27,7 @@ _SYSTEM: Final = {
 }
 
 # A folder with both is that of a run, whose figures are no images of a class.
-_OF_A_RUN: Final = (b".lock", b"config.json")
+_OF_A_RUN: Final = frozenset({b".lock", b"config.json"})
 
 # Folders below one another; folders that links lead to a second time; and folders in all. Links that fan out
 # lead to thousands of millions of folders.
@@ -140,7 +140,7 @@ class _Walk:
         if here in above:
             self.left_out.add(Reason.LOOP, FOLDER, label)
             return
-        if inside and {*_OF_A_RUN} <= {entry.name for entry in entries}:
+        if inside and _OF_A_RUN.issubset(entry.name for entry in entries):
             self.left_out.add(Reason.RUN, FOLDER, label)
             return
         folders = []

@@ -48,8 +48,8 @@ class Batch(NamedTuple):
 class TrainingData(Protocol):
     """Images to train on, as pure functions of the epoch and the index.
 
-    An attribute `in_memory` that is true says that batches read no file, which could keep them waiting: no
-    thread is needed to make them beside the program, which costs 2 ms a batch.
+    An attribute `in_memory` that is true, here or of `TestData`, says that a batch reads no file, which could
+    keep it waiting: it is made without a thread beside the program.
     """
 
     def __len__(self) -> int:
